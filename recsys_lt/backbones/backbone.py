@@ -1,0 +1,50 @@
+"""What every sequential backbone answers."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from recsys_lt.data.batch import Batch
+from recsys_lt.data.rows import RowPlan
+from recsys_lt.output_table import OutputTable
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a backbone may know of the data: sizes, and training counts of the items [I] int64."""
+
+    n_users: int
+    n_items: int
+    popularity: Tensor
+
+
+class Backbone(nn.Module, ABC):
+    """Turns packed histories into states of width d, scored against an output table.
+
+    Attributes
+    ----------
+    row_plan
+        What one training row is for this backbone.
+    max_length
+        How many of a user's latest events it reads.
+    trainable
+        False for a model that has nothing to learn by gradient (popularity).
+    """
+
+    row_plan: RowPlan
+    max_length: int
+    trainable: ClassVar[bool] = True
+
+    @abstractmethod
+    def states(self, batch: Batch) -> Tensor:
+        """A state for each target of a training batch, [N, d], in the order of ``batch.targets``."""
+
+    @abstractmethod
+    def user_states(self, batch: Batch) -> Tensor:
+        """A state for each row, read after its last event, [B, d]."""
+
+    @abstractmethod
+    def output_table(self) -> OutputTable:
+        """The table states are scored against: weight [I, d], bias [I] or None."""

@@ -1,0 +1,74 @@
+"""Dropout whose mask belongs to the row, not to the batch it happens to be in."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys_lt.data.batch import Batch
+from recsys_lt.errors import UserError
+from recsys_lt.streams import key_of, keys_of, lanes
+
+
+class _Mask(torch.autograd.Function):
+    """x * keep * scale, saving the one-byte mask alone."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, keep: Tensor, scale: float) -> Tensor:  # type: ignore[override,no-untyped-def]
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        return torch.ops.aten.native_dropout_backward(x, keep, scale)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override,no-untyped-def]
+        (keep,) = ctx.saved_tensors
+        return torch.ops.aten.native_dropout_backward(grad, keep, ctx.scale), None, None
+
+
+class RowDropout(nn.Module):
+    """Dropout from streams keyed by row; asking twice gives the same mask.
+
+    Masks come of 16-bit integers, so the probability is ``p`` to within 2**-17; the scale matches the
+    probability actually used, and the expectation is exact.
+
+    Parameters
+    ----------
+    p
+        Probability of zeroing an element, in [0, 1).
+    salt
+        Tells this layer's masks from those of the model's other dropout layers: number them 0, 1, 2, ...
+
+    Raises
+    ------
+    UserError
+        If ``p`` is not in [0, 1).
+    """
+
+    def __init__(self, p: float, salt: int) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise UserError(f"dropout is {p}", where="model", remedy="A dropout is a probability in [0, 1)")
+        self.p = p
+        self._cut = min(round(p * 65536), 65535)
+        self._salt = key_of(salt)
+
+    def forward(self, x: Tensor, keys: Tensor) -> Tensor:
+        """x [n, ...] and one key for each of the n (see ``row_streams``) -> the same shape."""
+        if not self.training or self._cut == 0:
+            return x
+        masked: Tensor = _Mask.apply(x, self.kept(x.shape[1:].numel(), keys).view_as(x), 65536 / (65536 - self._cut))
+        return masked
+
+    def kept(self, count: int, keys: Tensor) -> Tensor:
+        """Which of ``count`` elements survive for every key: keys [n] -> [n, count] bool."""
+        return lanes(keys ^ self._salt, count) >= self._cut - 32768
+
+
+def row_streams(batch: Batch) -> Tensor:
+    """The random stream of each row in this epoch, [B] int64."""
+    return keys_of(batch.key, batch.row_keys)
+
+
+def event_streams(batch: Batch) -> Tensor:
+    """The random stream of each event in this epoch, [T] int64; an event is its row and its place in it."""
+    rows = batch.rows_of_events()
+    place = torch.arange(len(batch.items), device=batch.items.device) - batch.offsets[rows]
+    return keys_of(0, row_streams(batch)[rows] + place)

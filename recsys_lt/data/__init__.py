@@ -1,0 +1,1 @@
+"""Source -> interactions -> ragged sequences -> packed batches; data flows one way."""

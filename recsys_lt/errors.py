@@ -1,0 +1,29 @@
+"""The one exception class for what a user can mend."""
+
+
+class UserError(Exception):
+    """Something the user asked for that cannot be done as asked.
+
+    The command line turns it into one line and exit code 2; nothing is lost.
+
+    Parameters
+    ----------
+    what
+        What is wrong, in one sentence without a final full stop.
+    where
+        The file, line, key or run folder it concerns.
+    remedy
+        What the user can do about it, in one sentence without a final full stop.
+    """
+
+    def __init__(self, what: str, *, where: object = None, remedy: str | None = None) -> None:
+        super().__init__(what, where, remedy)
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        line = self.what if self.where is None else f"{self.where}: {self.what}"
+        if self.remedy is not None:
+            line = f"{line}. {self.remedy}."
+        return " ".join(line.split())

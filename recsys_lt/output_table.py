@@ -1,0 +1,20 @@
+"""What states are scored against."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class OutputTable(NamedTuple):
+    """Score of item v for a state h: ``weight[v] . h + bias[v]``.
+
+    Parameters
+    ----------
+    weight
+        [I, d].
+    bias
+        [I], or None for none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
