@@ -1,0 +1,105 @@
+"""Gradients formed in the forward pass, a block of rows at a time.
+
+Autograd keeps every logit until the backward pass. Here a block of rows is scored, its loss and its
+score gradients are formed, and both are folded into the gradients of states and table while the block is still
+in cache: the logits of more than one block never exist. Each weight row keeps a table gradient of its
+own, so that W weighted means cost one pass over the logits.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recsys_lt.output_table import OutputTable
+
+# A block of logits of about 8 MB on a CPU (it shares the cache with the table), 1 GB on a GPU.
+_CPU_BLOCK = 1 << 21
+_GPU_BLOCK = 1 << 28
+
+
+def row_blocks(n_rows: int, width: int, device: torch.device) -> Iterator[slice]:
+    """Slices of rows whose block of ``width`` values a row has a good size on the device."""
+    budget = _CPU_BLOCK if device.type == "cpu" else _GPU_BLOCK
+    size = max(16, budget // max(width, 1))
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """Type of the logits products: autocast's where it is on, else the tensor's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+@dataclass
+class Gradients:
+    """What a loss's forward pass leaves for its backward pass.
+
+    Parameters
+    ----------
+    states
+        Gradient of each target's own loss by its state, [N, d].
+    table
+        Gradient of ``weights @ losses`` by the output weight, [W, I, d].
+    bias
+        The same by the bias, [W, I], or None where the table has none.
+    """
+
+    states: Tensor
+    table: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def zeros(cls, states: Tensor, table: OutputTable, n_weights: int) -> "Gradients":
+        return cls(
+            torch.zeros_like(states),
+            table.weight.new_zeros((n_weights, *table.weight.shape)),
+            None if table.bias is None else table.bias.new_zeros((n_weights, len(table.bias))),
+        )
+
+
+# (states, targets, table, weights [W, N], whether gradients are wanted) -> losses [N], gradients or None
+Pass = Callable[[Tensor, Tensor, OutputTable, Tensor, bool], tuple[Tensor, Gradients | None]]
+
+
+class _WeightedMeans(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def, override]
+        ctx, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, one_pass: Pass
+    ) -> tuple[Tensor, Tensor]:
+        wanted = any(ctx.needs_input_grad[:3])
+        losses, gradients = one_pass(states, targets, OutputTable(weight, bias), weights, wanted)
+        if gradients is not None:
+            ctx.save_for_backward(weights, gradients.states, gradients.table, gradients.bias)
+        ctx.mark_non_differentiable(losses)
+        return weights @ losses / max(len(targets), 1), losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, by_totals: Tensor, _by_losses: Tensor):  # type: ignore[no-untyped-def, override]
+        weights, of_states, of_table, of_bias = ctx.saved_tensors
+        by_totals = by_totals / max(weights.shape[1], 1)
+        per_row = by_totals @ weights
+        by_table = of_table[0] * by_totals if len(by_totals) == 1 else torch.tensordot(by_totals, of_table, 1)
+        by_bias = None if of_bias is None else by_totals @ of_bias
+        return of_states * per_row.unsqueeze(1), by_table, by_bias, None, None, None
+
+
+def weighted_means(
+    states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor | None, one_pass: Pass
+) -> tuple[Tensor, Tensor]:
+    """Totals [W] and losses [N] of a pass that forms its gradients as it goes (see ``Loss.__call__``)."""
+    if weights is None:
+        weights = states.new_ones((1, len(targets)))
+    totals, losses = _WeightedMeans.apply(states, table.weight, table.bias, targets, weights, one_pass)
+    return totals, losses.detach()
+
+
+def plain_means(losses: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same from losses [N] that autograd knows: what the textbook forms return."""
+    if weights is None:
+        weights = losses.new_ones((1, len(losses)))
+    return weights @ losses / max(len(losses), 1), losses.detach()

@@ -1,0 +1,104 @@
+"""Full-softmax cross-entropy, in blocks."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
+from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.output_table import OutputTable
+
+# exp overflows float32 at 88; a sum of 10**10 terms of exp(60) does not.
+_SAFE = 60.0
+
+
+class CE(Loss):
+    """Cross-entropy over the whole catalogue: -s_target + log sum_v exp(s_v).
+
+    Three matrix products a block (logits, gradient by states, gradient by table) and one pass of
+    exponentials; no more than a block of logits is ever held.
+
+    References
+    ----------
+    Xu et al., arXiv 2402.06216, equation of l_CE.
+    """
+
+    def __call__(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor | None = None,
+        draw: Draw | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Loss.__call__``."""
+        return weighted_means(states, targets, table, weights, _one_pass)
+
+    @staticmethod
+    def plain(
+        states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the textbook form: all N x I logits at once, gradients by autograd."""
+        logits = F.linear(states, table.weight, table.bias)
+        return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
+
+
+def _one_pass(
+    states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool
+) -> tuple[Tensor, Gradients | None]:
+    n_items = len(table.weight)
+    dtype = product_dtype(states)
+    item_vectors = table.weight.to(dtype)
+    shift = _needs_shift(states, table)
+    losses = torch.empty_like(states[:, 0])
+    gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
+    buffer = None
+    for rows in row_blocks(len(states), n_items, states.device):
+        own, target = states[rows], targets[rows]
+        n = len(own)
+        if buffer is None:  # one allocation serves all blocks: fresh pages cost more than the arithmetic
+            buffer = torch.empty((n, n_items), dtype=dtype, device=states.device)
+        logits = torch.matmul(own.to(dtype), item_vectors.T, out=buffer[:n])
+        if table.bias is not None:
+            logits += table.bias
+        at_target = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(states.dtype)
+        top = logits.amax(1, keepdim=True) if shift else None
+        if top is not None:
+            logits -= top
+        logits.exp_()
+        partition = logits.sum(1, dtype=states.dtype)
+        losses[rows] = partition.log() - at_target
+        if top is not None:
+            losses[rows] += top.squeeze(1).to(states.dtype)
+        if gradients is None:
+            continue
+        # p_v = exp(s_v) / Z: dividing d-wide vectors by Z instead of the I-wide block saves a pass over it.
+        inverse = partition.reciprocal().unsqueeze(1)
+        by_states = torch.matmul(logits, item_vectors).to(states.dtype)
+        gradients.states[rows] = by_states * inverse - table.weight[target]
+        for w, weight in enumerate(weights[:, rows]):
+            weighted = own * weight.unsqueeze(1)
+            scaled = (weighted * inverse).to(dtype)
+            if dtype == states.dtype:
+                gradients.table[w].addmm_(logits.T, scaled)
+            else:
+                gradients.table[w] += logits.T @ scaled
+            gradients.table[w].index_add_(0, target, weighted, alpha=-1)
+            if gradients.bias is not None:
+                share = inverse.squeeze(1) * weight
+                gradients.bias[w] += (share.to(dtype) @ logits).to(states.dtype)
+                gradients.bias[w].index_add_(0, target, weight, alpha=-1)
+    return losses, gradients
+
+
+def _needs_shift(states: Tensor, table: OutputTable) -> bool:
+    """Whether exp of the plain logits could overflow, by Cauchy-Schwarz: |h . e| <= |h| |e|.
+
+    While it cannot, the pass that finds each row's maximum and the pass that subtracts it are saved.
+    """
+    if len(states) == 0:
+        return False
+    bound = states.norm(dim=1).max() * table.weight.norm(dim=1).max()
+    if table.bias is not None:
+        bound = bound + table.bias.abs().max()
+    return not bool(bound < _SAFE)  # NaN asks for the shift too, and shows in the loss

@@ -1,0 +1,79 @@
+"""The one signature every loss has."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from recsys_lt.output_table import OutputTable
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where a sampled loss takes its random numbers from, and what it may not draw.
+
+    Parameters
+    ----------
+    keys
+        The random stream of each target, [N] int64.
+    step_key
+        The stream of draws shared by the whole batch (over all ranks).
+    rows
+        The row of each target, [N] int64: it indexes ``seen_offsets``.
+    seen_items, seen_offsets
+        Each row's distinct training items in ascending order, [S] and [B + 1] int64; None where the
+        loss does not ask (``needs_seen``).
+    """
+
+    keys: Tensor
+    step_key: int
+    rows: Tensor
+    seen_items: Tensor | None = None
+    seen_offsets: Tensor | None = None
+
+
+class Loss(ABC):
+    """N states against their targets -> W weighted means, and each target's own loss.
+
+    Attributes
+    ----------
+    needs_seen
+        Whether ``draw`` must carry the rows' training items.
+    """
+
+    needs_seen: bool = False
+
+    def check(self, n_items: int) -> None:  # noqa: B027  (most losses fit any catalogue)
+        """Raise UserError if the loss cannot be used with a catalogue of ``n_items``."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor | None = None,
+        draw: Draw | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the loss.
+
+        Parameters
+        ----------
+        states
+            [N, d].
+        targets
+            Item ids, [N] int64.
+        table
+            What the states are scored against: weight [I, d], bias [I] or None.
+        weights
+            [W, N]; None is one row of ones.
+        draw
+            Where negatives come from; needed by the sampled losses alone.
+
+        Returns
+        -------
+        totals
+            ``weights @ losses / N``, [W], differentiable in states and table (once).
+        losses
+            One for each target, [N], detached.
+        """

@@ -1,0 +1,148 @@
+"""Drawing negatives: from which pool, and whether each target or the whole batch has its own draw."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from recsys_lt.errors import UserError
+from recsys_lt.losses.loss import Draw
+from recsys_lt.streams import integers
+
+
+class Pool(ABC):
+    """Items a negative may be."""
+
+    needs_seen: bool = False
+
+    @abstractmethod
+    def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
+        """K draws for each target, uniform over its pool, with replacement: [N, K] int64."""
+
+    @abstractmethod
+    def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> Tensor | None:
+        """Which of the batch's ``shared`` negatives [K] lie outside each target's pool, [N, K] or None."""
+
+
+class All(Pool):
+    """Every item, the target and the user's own items included (as published for SCE and NCE)."""
+
+    def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
+        return integers(draw.keys, k, n_items)
+
+    def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> None:
+        return None
+
+
+class NonTarget(Pool):
+    """Every item but the target itself."""
+
+    def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
+        if n_items < 2:
+            raise UserError("a catalogue of one item has no negatives", where="loss.pool=non_target")
+        ids = integers(draw.keys, k, n_items - 1)
+        return ids + (ids >= targets.unsqueeze(1))
+
+    def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> Tensor:
+        return shared == targets.unsqueeze(1)
+
+
+class Unseen(Pool):
+    """Every item the user has no training interaction with (as published for BCE and BPR)."""
+
+    needs_seen = True
+
+    def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
+        items, offsets = _seen_of(draw)
+        sizes = offsets.diff()[draw.rows]
+        room = n_items - sizes
+        if bool((room <= 0).any()):
+            raise UserError(
+                "a user has interacted with every item of the catalogue, so no negative is unseen",
+                where="loss.pool=unseen",
+                remedy="Use loss.pool=non_target or loss.pool=all",
+            )
+        # The r-th unseen item is r + (how many seen items lie at or below it): with the seen items
+        # e_0 < e_1 < ..., that is the number of j with e_j - j <= r. One binary search answers for
+        # every row at once when each row's values are lifted above those of the rows before.
+        ranks = integers(draw.keys, k, 1 << 62).remainder_(room.unsqueeze(1))
+        row_of = torch.repeat_interleave(
+            torch.arange(len(offsets) - 1, device=items.device), offsets.diff(), output_size=len(items)
+        )
+        place = torch.arange(len(items), device=items.device) - offsets[row_of]
+        lifted = row_of * n_items + items - place
+        at = torch.searchsorted(lifted, draw.rows.unsqueeze(1) * n_items + ranks, right=True)
+        return ranks + at - offsets[draw.rows].unsqueeze(1)
+
+    def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> Tensor:
+        items, offsets = _seen_of(draw)
+        n_rows = len(offsets) - 1
+        rows = torch.arange(n_rows, device=items.device)
+        row_of = torch.repeat_interleave(rows, offsets.diff(), output_size=len(items))
+        if len(items) == 0:
+            return torch.zeros((len(targets), len(shared)), dtype=torch.bool, device=items.device)
+        lifted = row_of * n_items + items
+        asked = rows.unsqueeze(1) * n_items + shared
+        at = torch.searchsorted(lifted, asked).clamp_(max=len(items) - 1)
+        return (lifted[at] == asked)[draw.rows]
+
+
+def _seen_of(draw: Draw) -> tuple[Tensor, Tensor]:
+    if draw.seen_items is None or draw.seen_offsets is None:
+        raise ValueError("the pool of unseen items needs the draw's seen_items and seen_offsets")
+    return draw.seen_items, draw.seen_offsets
+
+
+_POOLS: dict[str, type[Pool]] = {"all": All, "unseen": Unseen, "non_target": NonTarget}
+_SHARES = ("position", "batch")
+
+
+class Negatives:
+    """K negatives for each target.
+
+    Parameters
+    ----------
+    k
+        Negatives drawn, with replacement.
+    pool
+        ``all``, ``unseen`` or ``non_target``.
+    share
+        ``position``: each target has its own draw (as published); ``batch``: one draw serves all targets
+        of a step, which turns N x K gathers into one matrix product at the price of correlated draws.
+
+    Raises
+    ------
+    UserError
+        If ``k`` is not a positive integer, or pool or share is not one of those words.
+    """
+
+    def __init__(self, k: int, pool: str, share: str) -> None:
+        if not isinstance(k, int) or k < 1:
+            raise UserError(f"k is {k}", where="loss.k", remedy="Give a positive number of negatives")
+        if pool not in _POOLS:
+            raise UserError(f"no pool is named {pool!r}", where="loss.pool", remedy=f"Choose from {', '.join(_POOLS)}")
+        if share not in _SHARES:
+            raise UserError(
+                f"no way to share negatives is named {share!r}",
+                where="loss.share",
+                remedy=f"Choose from {', '.join(_SHARES)}",
+            )
+        self.k = k
+        self.shared = share == "batch"
+        self.pool = _POOLS[pool]()
+
+    def check(self, n_items: int) -> None:
+        if self.k > n_items:
+            raise UserError(
+                f"{self.k} negatives are asked of a catalogue of {n_items} items",
+                where="loss.k",
+                remedy=f"Use at most loss.k={n_items}, or loss=ce for the full softmax",
+            )
+
+    def __call__(self, draw: Draw, targets: Tensor, n_items: int) -> tuple[Tensor, Tensor | None]:
+        """Negative ids, [N, K] or (shared) [K], and which of the shared ones are forbidden, [N, K] or None."""
+        if not self.shared:
+            return self.pool.own(draw, targets, self.k, n_items), None
+        stream = torch.tensor([draw.step_key], device=targets.device)
+        ids = integers(stream, self.k, n_items)[0]
+        return ids, self.pool.forbidden(draw, targets, ids, n_items)

@@ -1,0 +1,46 @@
+"""The losses most comparisons were made with: BCE and BPR."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_lt.losses.sampled import SampledLoss
+
+
+class BCE(SampledLoss):
+    """Binary cross-entropy: softplus(-s_target) + mean over the K negatives of softplus(s_j).
+
+    Parameters
+    ----------
+    k, pool, share
+        See ``Negatives``; published: 1, unseen, position.
+
+    References
+    ----------
+    Kang & McAuley, ICDM 2018 (SASRec); arXiv 2402.06216 for the mean over K.
+    """
+
+    def __init__(self, k: int = 1, pool: str = "unseen", share: str = "position") -> None:
+        super().__init__(k, pool, share)
+
+    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+        return F.softplus(-positive) + F.softplus(negative).mean(1)
+
+
+class BPR(SampledLoss):
+    """Bayesian personalised ranking: mean over the K negatives of softplus(s_j - s_target).
+
+    Parameters
+    ----------
+    k, pool, share
+        See ``Negatives``; published: 1, unseen, position.
+
+    References
+    ----------
+    Rendle et al., UAI 2009.
+    """
+
+    def __init__(self, k: int = 1, pool: str = "unseen", share: str = "position") -> None:
+        super().__init__(k, pool, share)
+
+    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+        return F.softplus(negative - positive.unsqueeze(1)).mean(1)

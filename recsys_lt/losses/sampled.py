@@ -1,0 +1,207 @@
+"""What every loss on one target score and K negative scores shares: drawing, scoring, gradients."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
+from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.negatives import Negatives
+from recsys_lt.output_table import OutputTable
+
+# Gathering K vectors of the table for a row costs about this many times as much an item as a dense
+# product does, so own negatives are scored densely once K exceeds this share of the catalogue.
+_DENSE_SHARE = 40
+
+
+class SampledLoss(Loss):
+    """A loss whose value for a target is a function of its score and those of K negatives.
+
+    A subclass gives that function, ``rows``; here negatives are drawn, scored in blocks by the cheapest
+    of three ways that give the same numbers (one product for shared negatives; gathered vectors; or a dense
+    block of logits from which the sampled ones are picked), and the gradients are formed on the way.
+
+    Parameters
+    ----------
+    k
+        Negatives for each target.
+    pool
+        ``all``, ``unseen`` or ``non_target``: what a negative may be.
+    share
+        ``position`` or ``batch``: whose draw it is.
+    """
+
+    def __init__(self, k: int, pool: str, share: str) -> None:
+        self.negatives = Negatives(k, pool, share)
+        self.needs_seen = self.negatives.pool.needs_seen
+
+    def check(self, n_items: int) -> None:
+        self.negatives.check(n_items)
+
+    @abstractmethod
+    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+        """Loss of each target: scores [n] and [n, K] -> [n]. A score of -inf is no negative at all."""
+
+    def __call__(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor | None = None,
+        draw: Draw | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Loss.__call__``."""
+        assert draw is not None, "a sampled loss needs a draw"
+        ids, forbidden = self.negatives(draw, targets, len(table.weight))
+
+        def one_pass(
+            states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool
+        ) -> tuple[Tensor, Gradients | None]:
+            if ids.dim() == 1:
+                return self._shared(states, targets, table, weights, wanted, ids, forbidden)
+            score = self._dense if ids.shape[1] * _DENSE_SHARE > len(table.weight) else self._gathered
+            return score(states, targets, table, weights, wanted, ids)
+
+        return weighted_means(states, targets, table, weights, one_pass)
+
+    def plain(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor | None = None,
+        draw: Draw | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the textbook form: gather every vector, let autograd do the rest."""
+        assert draw is not None, "a sampled loss needs a draw"
+        ids, forbidden = self.negatives(draw, targets, len(table.weight))
+        ids = ids.expand(len(targets), -1)
+        positive = (states * table.weight[targets]).sum(1)
+        negative = (states.unsqueeze(1) * table.weight[ids]).sum(2)
+        if table.bias is not None:
+            positive, negative = positive + table.bias[targets], negative + table.bias[ids]
+        if forbidden is not None:
+            negative = negative.masked_fill(forbidden, -torch.inf)
+        return plain_means(self.rows(positive, negative, len(table.weight)), weights)
+
+    def _differentiate(
+        self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses [n] and their gradients by the scores, [n] and [n, K] (empty where not wanted)."""
+        if not wanted:
+            return self.rows(positive, negative, n_items), positive, negative
+        with torch.enable_grad():
+            positive, negative = positive.detach().requires_grad_(), negative.detach().requires_grad_()
+            losses = self.rows(positive, negative, n_items)
+            by_positive, by_negative = torch.autograd.grad(losses.sum(), (positive, negative))
+        return losses.detach(), by_positive, by_negative
+
+    def _shared(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor,
+        wanted: bool,
+        ids: Tensor,
+        forbidden: Tensor | None,
+    ) -> tuple[Tensor, Gradients | None]:
+        """One K-wide product serves every target of the batch."""
+        dtype = product_dtype(states)
+        vectors = table.weight[ids].to(dtype)
+        losses = torch.empty_like(states[:, 0])
+        gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
+        # Folded into the big table once, after all blocks.
+        by_vectors = states.new_zeros((len(weights), *vectors.shape)) if wanted else None
+        for rows in row_blocks(len(states), len(ids), states.device):
+            own, target = states[rows], targets[rows]
+            positive = (own * table.weight[target]).sum(1)
+            negative = (own.to(dtype) @ vectors.T).to(states.dtype)
+            if table.bias is not None:
+                positive, negative = positive + table.bias[target], negative + table.bias[ids]
+            if forbidden is not None:
+                negative = negative.masked_fill(forbidden[rows], -torch.inf)
+            losses[rows], by_positive, by_negative = self._differentiate(
+                positive, negative, len(table.weight), wanted
+            )
+            if gradients is None or by_vectors is None:
+                continue
+            low = by_negative.to(dtype)
+            gradients.states[rows] = by_positive.unsqueeze(1) * table.weight[target] + low @ vectors
+            for w, weight in enumerate(weights[:, rows]):
+                weighted = own * weight.unsqueeze(1)
+                by_vectors[w] += low.T @ weighted.to(dtype)
+                gradients.table[w].index_add_(0, target, weighted * by_positive.unsqueeze(1))
+                if gradients.bias is not None:
+                    gradients.bias[w].index_add_(0, target, weight * by_positive)
+                    gradients.bias[w].index_add_(0, ids, weight @ by_negative)
+        if gradients is not None and by_vectors is not None:
+            for w in range(len(weights)):
+                gradients.table[w].index_add_(0, ids, by_vectors[w])
+        return losses, gradients
+
+    def _gathered(
+        self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool, ids: Tensor
+    ) -> tuple[Tensor, Gradients | None]:
+        """Gather the K vectors of each target: cheap when K is a small part of the catalogue."""
+        losses = torch.empty_like(states[:, 0])
+        gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
+        width = ids.shape[1] * states.shape[1]
+        for rows in row_blocks(len(states), width, states.device):
+            own, chosen = states[rows], torch.cat([targets[rows].unsqueeze(1), ids[rows]], 1)
+            vectors = table.weight[chosen]
+            scores = torch.bmm(vectors, own.unsqueeze(2)).squeeze(2)
+            if table.bias is not None:
+                scores = scores + table.bias[chosen]
+            losses[rows], by_positive, by_negative = self._differentiate(
+                scores[:, 0], scores[:, 1:], len(table.weight), wanted
+            )
+            if gradients is None:
+                continue
+            by_scores = torch.cat([by_positive.unsqueeze(1), by_negative], 1)
+            gradients.states[rows] = torch.bmm(by_scores.unsqueeze(1), vectors).squeeze(1)
+            for w, weight in enumerate(weights[:, rows]):
+                share = by_scores * weight.unsqueeze(1)
+                outer = (share.unsqueeze(2) * own.unsqueeze(1)).flatten(0, 1)
+                gradients.table[w].index_add_(0, chosen.flatten(), outer)
+                if gradients.bias is not None:
+                    gradients.bias[w].index_add_(0, chosen.flatten(), share.flatten())
+        return losses, gradients
+
+    def _dense(
+        self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool, ids: Tensor
+    ) -> tuple[Tensor, Gradients | None]:
+        """Score whole blocks of the catalogue and pick the sampled logits, in cache."""
+        n_items = len(table.weight)
+        dtype = product_dtype(states)
+        item_vectors = table.weight.to(dtype)
+        losses = torch.empty_like(states[:, 0])
+        gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
+        buffer = None
+        for rows in row_blocks(len(states), n_items, states.device):
+            own, chosen = states[rows], torch.cat([targets[rows].unsqueeze(1), ids[rows]], 1)
+            n = len(own)
+            if buffer is None:
+                buffer = torch.empty((n, n_items), dtype=dtype, device=states.device)
+            logits = torch.matmul(own.to(dtype), item_vectors.T, out=buffer[:n])
+            scores = logits.gather(1, chosen).to(states.dtype)
+            if table.bias is not None:
+                scores += table.bias[chosen]
+            losses[rows], by_positive, by_negative = self._differentiate(
+                scores[:, 0], scores[:, 1:], n_items, wanted
+            )
+            if gradients is None:
+                continue
+            by_scores = torch.cat([by_positive.unsqueeze(1), by_negative], 1)
+            by_logits = logits.zero_().scatter_add_(1, chosen, by_scores.to(dtype))
+            gradients.states[rows] = (by_logits @ item_vectors).to(states.dtype)
+            for w, weight in enumerate(weights[:, rows]):
+                weighted = (own * weight.unsqueeze(1)).to(dtype)
+                if dtype == states.dtype:
+                    gradients.table[w].addmm_(by_logits.T, weighted)
+                else:
+                    gradients.table[w] += by_logits.T @ weighted
+                if gradients.bias is not None:
+                    gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
+        return losses, gradients

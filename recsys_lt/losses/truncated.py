@@ -1,0 +1,127 @@
+"""Cross-entropy over a part of the catalogue: CE-eta for training, CE-n for analysis."""
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_lt.errors import UserError
+from recsys_lt.losses.blocks import Gradients, plain_means, row_blocks, weighted_means
+from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.output_table import OutputTable
+
+
+class _Truncated(Loss):
+    """Cross-entropy in which some items are left out of the partition sum, never the target."""
+
+    @abstractmethod
+    def kept(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Which items stay in each target's partition sum: logits [n, I] -> [n, I] bool."""
+
+    def __call__(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor | None = None,
+        draw: Draw | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Loss.__call__``."""
+        return weighted_means(states, targets, table, weights, self._one_pass)
+
+    def plain(
+        self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the textbook form: all N x I logits at once, gradients by autograd."""
+        logits = F.linear(states, table.weight, table.bias)
+        logits = logits.masked_fill(~self.kept(logits.detach(), targets), -torch.inf)
+        return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
+
+    def _one_pass(
+        self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool
+    ) -> tuple[Tensor, Gradients | None]:
+        losses = torch.empty_like(states[:, 0])
+        gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
+        for rows in row_blocks(len(states), len(table.weight), states.device):
+            own, target = states[rows], targets[rows]
+            logits = F.linear(own, table.weight, table.bias)
+            logits.masked_fill_(~self.kept(logits, target), -torch.inf)
+            log_p = logits.log_softmax(1)
+            losses[rows] = -log_p.gather(1, target.unsqueeze(1)).squeeze(1)
+            if gradients is None:
+                continue
+            by_logits = log_p.exp_()
+            by_logits.scatter_add_(1, target.unsqueeze(1), by_logits.new_full((len(own), 1), -1.0))
+            gradients.states[rows] = by_logits @ table.weight
+            for w, weight in enumerate(weights[:, rows]):
+                gradients.table[w].addmm_(by_logits.T, own * weight.unsqueeze(1))
+                if gradients.bias is not None:
+                    gradients.bias[w] += weight @ by_logits
+        return losses, gradients
+
+
+class CEEta(_Truncated):
+    """CE over the items within eta * |s_target| below the target's score.
+
+    eta -> infinity is CE; eta = 0 keeps the items scored at least as high as the target, the tightest bound on
+    -log NDCG. What is left out gets no gradient.
+
+    Parameters
+    ----------
+    eta
+        Width of the band below the target, as a share of its score's size; at least 0 (about 0.7 is best
+        for SASRec on Beauty).
+
+    References
+    ----------
+    Xu et al., arXiv 2402.06216, equation of l_CE-eta and figure 1a.
+    """
+
+    # Keeps the target itself, whose shifted score is 0, when eta is 0 (as in the published code).
+    _slack = 1e-8
+
+    def __init__(self, eta: float = 0.7) -> None:
+        if not eta >= 0:
+            raise UserError(f"eta is {eta}", where="loss.eta", remedy="Give a number of at least 0, such as 0.7")
+        self.eta = eta
+
+    def kept(self, logits: Tensor, targets: Tensor) -> Tensor:
+        own = logits.gather(1, targets.unsqueeze(1))
+        kept = logits - own >= -self.eta * own.abs() - self._slack
+        return kept.scatter_(1, targets.unsqueeze(1), True)
+
+
+class CEN(_Truncated):
+    """CE over the n highest-scored items (at least down to the target): for analysis, not for training.
+
+    Proposition 1: for any n >= rank, -log NDCG(rank) <= -log MRR(rank) <= CE-n.
+
+    Parameters
+    ----------
+    n
+        Items kept; a target ranked below n keeps as many as its rank.
+
+    References
+    ----------
+    Xu et al., arXiv 2402.06216, Proposition 1.
+    """
+
+    def __init__(self, n: int) -> None:
+        if n < 1:
+            raise UserError(f"n is {n}", where="loss.n", remedy="Give a positive number of items")
+        self.n = n
+
+    def check(self, n_items: int) -> None:
+        if self.n > n_items:
+            raise UserError(
+                f"n = {self.n} is larger than the catalogue of {n_items} items",
+                where="loss.n",
+                remedy=f"Use at most loss.n={n_items}, or loss=ce",
+            )
+
+    def kept(self, logits: Tensor, targets: Tensor) -> Tensor:
+        nth = logits.topk(min(self.n, logits.shape[1]), dim=1).values[:, -1:]
+        own = logits.gather(1, targets.unsqueeze(1))
+        # Ties with the n-th item stay in: the sum can only grow, and the bound with it.
+        return logits >= torch.minimum(nth, own)
