@@ -1,0 +1,131 @@
+"""Runs that differ in nothing but the seed, together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recsys_lt.analysis.runs import IDENTITY, Run
+
+# What cannot change a result, or is there to differ from run to run.
+_NO_DIFFERENCE = ("seed", "hydra", "logger", "run_dir", "output_dir", "name", "run_name", "setting")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a sweep.
+
+    Parameters
+    ----------
+    identity
+        Dataset, model, loss, optimizer.
+    settings
+        Other keys that tell this dataset's cells apart, with this cell's values as text.
+    finished, failed
+        Its runs.
+    """
+
+    identity: tuple[str, ...]
+    settings: dict[str, str]
+    finished: tuple[Run, ...]
+    failed: tuple[Run, ...]
+
+    @property
+    def dataset(self) -> str:
+        return self.identity[0]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names a person picks this cell by: model, loss, optimizer, ``key=value`` ...."""
+        return (*self.identity[1:], *(f"{key}={value}" for key, value in self.settings.items()))
+
+    @property
+    def label(self) -> str:
+        return "/".join(self.parts)
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        return tuple(run.seed for run in self.finished)
+
+    def values(self, metric: str) -> list[float]:
+        """A test metric of each finished run; empty unless every one of them measured it."""
+        found = [run.metrics["test"].get(metric) for run in self.finished if run.metrics is not None]
+        numbers = [float(value) for value in found if value is not None and math.isfinite(value)]
+        return numbers if len(numbers) == len(found) else []
+
+    def mean_std(self, metric: str) -> tuple[float | None, float | None]:
+        """Mean and sample standard deviation over runs; None for what they do not give."""
+        values = self.values(metric)
+        if not values:
+            return None, None
+        mean = math.fsum(values) / len(values)
+        if len(values) == 1:
+            return mean, None
+        return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _compared(run: Run) -> dict[str, str]:
+    """The keys of a run's configuration that may tell cells apart, values as text."""
+    own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder tells nothing
+    return {
+        key: "null" if value is None else str(value)
+        for key, value in run.config.items()
+        if key.split(".")[0] not in _NO_DIFFERENCE
+        and not key.endswith(".seed")
+        and not (isinstance(value, str) and own in value)
+    }
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """Last part of each dotted key where that is unmistakable."""
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    taken = {*IDENTITY, "n", "p"}
+    return {
+        key: name if last.count(name) == 1 and name not in taken else key
+        for key, name in zip(keys, last, strict=True)
+    }
+
+
+def cells_of(runs: Sequence[Run]) -> list[Cell]:
+    """Group runs into cells, in the order the sweep first meets them.
+
+    Within one dataset, model, loss and optimizer every key of the configuration whose values differ
+    tells cells apart. What differs between models only (each has its own learning rate) follows from
+    the model's name and makes no column. A failed run joins the finished ones whose configuration it
+    shares.
+    """
+    compared = {run.folder: _compared(run) for run in runs}
+    known = {
+        tuple(sorted(compared[run.folder].items())): run.identity
+        for run in runs
+        if run.metrics is not None and run.config
+    }
+    identities = {
+        run.folder: run.identity
+        if run.metrics is not None
+        else known.get(tuple(sorted(compared[run.folder].items())), run.identity)
+        for run in runs
+    }
+
+    differing: dict[str, dict[str, None]] = {}  # dataset -> keys, in order
+    for identity in dict.fromkeys(identities.values()):
+        configs = [compared[r.folder] for r in runs if identities[r.folder] == identity and r.config]
+        for key in dict.fromkeys(key for config in configs for key in config):
+            if len({config.get(key) for config in configs}) > 1:
+                differing.setdefault(identity[0], {})[key] = None
+
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        identity = identities[run.folder]
+        names = _short(list(differing.get(identity[0], {})))
+        settings = tuple((name, compared[run.folder].get(key, "-")) for key, name in names.items())
+        groups.setdefault((identity, settings), []).append(run)
+    return [
+        Cell(
+            identity,
+            dict(settings),
+            tuple(run for run in members if run.metrics is not None),
+            tuple(run for run in members if run.metrics is None),
+        )
+        for (identity, settings), members in groups.items()
+    ]

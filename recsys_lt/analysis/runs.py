@@ -1,0 +1,137 @@
+"""Run folders below a sweep: what finished, what failed, and with which configuration."""
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recsys_lt.errors import UserError
+
+IDENTITY = ("dataset", "model", "loss", "optimizer")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Parameters
+    ----------
+    folder
+        Where it is.
+    metrics
+        The content of metrics.json; None for a run that failed, or has not finished.
+    config
+        Its configuration with dotted keys, ``model.dropout``; empty where the folder holds none.
+    """
+
+    folder: Path
+    metrics: dict[str, Any] | None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> Any:
+        return self.config.get("seed") if self.metrics is None else self.metrics["seed"]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Dataset, model, loss, optimizer; as far as its configuration tells them for a failed run."""
+        if self.metrics is not None:
+            return tuple(str(self.metrics[part]) for part in IDENTITY)
+        return tuple(_name_in(self.config, part) for part in IDENTITY)
+
+
+def _name_in(config: dict[str, Any], part: str) -> str:
+    for key in (part, f"{part}.name", f"{part}._target_"):
+        if isinstance(config.get(key), str):
+            return str(config[key]).rsplit(".", 1)[-1] if key.endswith("_target_") else str(config[key])
+    return "?"
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict) or (not tree and prefix):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    remedy = "Mend or remove that run folder"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read as JSON ({error})", where=path, remedy=remedy) from error
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("test"), dict):
+        raise UserError("holds no test metrics", where=path, remedy=remedy)
+    lacking = [key for key in (*IDENTITY, "seed") if key not in metrics]
+    if lacking:
+        raise UserError(f"does not say its {', '.join(lacking)}", where=path, remedy=remedy)
+    for key, value in metrics["test"].items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"test metric {key} is {value!r}, not a number", where=path, remedy=remedy)
+    return metrics
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf  # reads 5e-4 as the number Hydra saw, which plain YAML 1.1 does not
+
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # yaml and omegaconf raise unrelated classes for malformed text
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
+    return _flat(tree) if isinstance(tree, dict) else {}
+
+
+def _config_in(folder: Path) -> Path | None:
+    # Hydra's own copy is there even when a run failed before it could write anything.
+    return next((p for p in (folder / "config.yaml", folder / ".hydra/config.yaml") if p.is_file()), None)
+
+
+def _in_order(folder: Path) -> list[tuple[int, int, str]]:
+    """Sort key under which job 10 comes after job 9."""
+    pieces = re.split(r"(\d+)", str(folder))
+    return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces if piece]
+
+
+def find_runs(root: Path) -> list[Run]:
+    """Every run below a folder, or the folder itself, in the order of the sweep.
+
+    A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below
+    it: that one failed.
+
+    Raises
+    ------
+    UserError
+        Where there is no such folder, no metrics.json in it, or one that cannot be read.
+    """
+    if not root.is_dir():
+        raise UserError("there is no such folder", where=root, remedy="Name a sweep below multirun/")
+    finished, configured = [], []
+    for name, folders, files in os.walk(root):
+        folder = Path(name)
+        if "metrics.json" in files:
+            finished.append(folder)
+            folders.clear()
+            continue
+        # Weights & Biases keeps a config.yaml of its own in each of its folders.
+        folders[:] = [f for f in folders if not f.startswith(".") and f != "wandb"]
+        if _config_in(folder) is not None:
+            configured.append(folder)
+    # A configuration above finished runs is the sweep's; one below a failed run is that run's own.
+    failed = [f for f in configured if not any(f in done.parents for done in finished)]
+    failed = [f for f in failed if not any(above in f.parents for above in failed)]
+    if not finished:
+        what = (
+            f"none of the {len(failed)} runs in it has a metrics.json" if failed else "holds no metrics.json"
+        )
+        raise UserError(what, where=root, remedy="Name a sweep that has finished at least one run")
+    runs = []
+    for folder in sorted((*finished, *failed), key=_in_order):
+        config = _config_in(folder)
+        metrics = _read_metrics(folder / "metrics.json") if folder in finished else None
+        runs.append(Run(folder, metrics, _read_config(config) if config else {}))
+    return runs

@@ -1,0 +1,133 @@
+"""FMLP-Rec: learned filters in the frequency domain in place of attention."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.dropout import RowDropout, row_streams
+from recsys_lt.backbones.padding import PaddedItems
+from recsys_lt.data.batch import Batch
+from recsys_lt.data.rows import Prefixes
+from recsys_lt.errors import UserError
+from recsys_lt.output_table import OutputTable
+
+
+class FMLPRec(Backbone):
+    """Blocks of a learned filter along time and a feed-forward, read at the last position.
+
+    Source: Zhou et al., WWW 2022, as trained in MTandHJ/CE-SCE-LLMRec. A filter mixes future positions
+    into past ones, so every prefix is a row and only its end may be read. Scored with the embeddings.
+
+    Parameters
+    ----------
+    facts
+        Sizes of the data.
+    width
+        Width d of embeddings and states.
+    blocks
+        Filter blocks.
+    max_length
+        Latest events read, L; short histories are padded on the left, and the pads are filtered too.
+    dropout
+        Dropout of the embeddings and after every filter and feed-forward.
+    """
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        width: int = 64,
+        blocks: int = 4,
+        max_length: int = 50,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if min(width, blocks, max_length) < 1:
+            raise UserError(
+                f"FMLP-Rec has width {width}, blocks {blocks}, max_length {max_length}",
+                where="model",
+                remedy="Each must be at least 1",
+            )
+        self.max_length = max_length
+        self.row_plan = Prefixes(max_length, recent=True)
+        self.items = PaddedItems(facts.n_items, width, std=0.02)
+        self.positions = nn.Embedding(max_length, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = RowDropout(dropout, salt=0)
+        self.blocks = nn.ModuleList(
+            FilterBlock(width, max_length, dropout, salt=1 + 2 * block) for block in range(blocks)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        # The reference makes its blocks by copying one, so their filters (which it does not draw anew
+        # afterwards, as it does the linear maps) all start alike.
+        first = self.blocks[0].get_parameter("filter").data
+        for block in self.blocks:
+            block.get_parameter("filter").data.copy_(first)
+
+    def states(self, batch: Batch) -> Tensor:
+        """[B, d]."""
+        return self.user_states(batch)
+
+    def user_states(self, batch: Batch) -> Tensor:
+        """[B, d]."""
+        keys = row_streams(batch)
+        x = self.items(batch, self.max_length) + self.positions.weight
+        x = self.dropout(self.norm(x), keys)
+        for block in self.blocks[:-1]:
+            x = block(x, keys)
+        x = self.blocks[-1](x, keys, only_last=True)  # nothing reads its other positions
+        return torch.squeeze(x, 1)
+
+    def output_table(self) -> OutputTable:
+        """[I, d], the input embeddings."""
+        return OutputTable(self.items.weight)
+
+
+class FilterBlock(nn.Module):
+    """x <- LN(x + drop(filter(x))), then x <- LN(x + drop(MLP(x))); uses dropout salts ``salt`` and the next.
+
+    The filter multiplies each coordinate's spectrum over time by complex weights,
+    ``filter`` [1, L // 2 + 1, d, 2]: a circular convolution with a learned kernel as long as the window.
+    """
+
+    def __init__(self, width: int, length: int, dropout: float, salt: int) -> None:
+        super().__init__()
+        self.length = length
+        self.filter = nn.Parameter(torch.randn(1, length // 2 + 1, width, 2) * 0.02)
+        self.filter_dropout = RowDropout(dropout, salt)
+        self.filter_norm = nn.LayerNorm(width, eps=1e-12)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp_dropout = RowDropout(dropout, salt + 1)
+        self.mlp_norm = nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, x: Tensor, keys: Tensor, only_last: bool = False) -> Tensor:
+        """From x [B, L, d] and keys [B] to [B, L, d], or the last position of it, [B, 1, d]."""
+        y = self.last_filtered(x) if only_last else self.filtered(x)
+        x = self.filter_norm((x[:, -1:] if only_last else x) + self.filter_dropout(y, keys))
+        out: Tensor = self.mlp_norm(x + self.mlp_dropout(self.mlp(x), keys))
+        return out
+
+    def filtered(self, x: Tensor) -> Tensor:
+        """[B, L, d] -> [B, L, d]."""
+        with torch.autocast(x.device.type, enabled=False):  # no half-precision transform of length 50
+            spectrum = torch.fft.rfft(_at_least_float32(x), dim=1, norm="ortho")
+            y: Tensor = torch.fft.irfft(spectrum * self._weights(), n=self.length, dim=1, norm="ortho")
+        return y
+
+    def last_filtered(self, x: Tensor) -> Tensor:
+        """``filtered(x)[:, -1:]`` without transforming x: one weighted sum over time, [B, 1, d]."""
+        with torch.autocast(x.device.type, enabled=False):
+            kernel: Tensor = torch.fft.irfft(self._weights(), n=self.length, dim=1)
+            # Position L - 1 of a circular convolution: x[t] meets kernel[L - 1 - t].
+            return (_at_least_float32(x) * kernel.flip(1)).sum(1, keepdim=True)
+
+    def _weights(self) -> Tensor:
+        return torch.view_as_complex(_at_least_float32(self.filter))
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

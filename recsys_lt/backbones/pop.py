@@ -1,0 +1,44 @@
+"""Popularity: every user is shown what is bought most."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.data.batch import Batch
+from recsys_lt.data.rows import Prefixes
+from recsys_lt.output_table import OutputTable
+
+
+class Pop(Backbone):
+    """An item's score is its number of training interactions; nothing is learned.
+
+    Equal counts tie, and the ranker counts ties against the target.
+
+    Parameters
+    ----------
+    facts
+        The items' training counts. As float32 they are exact up to 2**24.
+    """
+
+    trainable: ClassVar[bool] = False
+    counts: Tensor
+
+    def __init__(self, facts: DataFacts) -> None:
+        super().__init__()
+        self.max_length = 1
+        self.row_plan = Prefixes(max_length=1)
+        self.register_buffer("counts", facts.popularity.to(torch.float32).unsqueeze(1))
+
+    def states(self, batch: Batch) -> Tensor:
+        """[B, 1] ones."""
+        return self.user_states(batch)
+
+    def user_states(self, batch: Batch) -> Tensor:
+        """[B, 1] ones."""
+        return self.counts.new_ones(len(batch), 1)
+
+    def output_table(self) -> OutputTable:
+        """[I, 1], the counts."""
+        return OutputTable(self.counts)

@@ -1,0 +1,154 @@
+"""A dataset by name: what ``conf/dataset/*.yaml`` describes, and the one call that loads it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from recsys_lt.data.cache import FORMAT, Prepared, PreparedCache
+from recsys_lt.data.content_hash import ContentHashes
+from recsys_lt.data.formats.material import Material
+from recsys_lt.data.preparation import Preparation
+from recsys_lt.data.progress import shown
+from recsys_lt.data.sequences import Sequences
+from recsys_lt.data.sources.source import Request, Source
+from recsys_lt.errors import UserError
+
+Announce = Callable[[str], None]
+
+
+class Dataset:
+    """A source, how its interactions are prepared, and what must come out.
+
+    Parameters
+    ----------
+    source
+        Where the files come from.
+    name
+        Name in results; None for the stem of ``path``.
+    path
+        The user's own file (``dataset=file`` only).
+    raw_dir
+        A folder with files the user already has; None for ``$RECSYS_LT_RAW/<name>`` where that exists,
+        else for what can be fetched.
+    cache_dir
+        Where fetched files and prepared datasets are kept.
+    k_core
+        Fewest events of a user and of an item; 1 keeps all.
+    split
+        leave_one_out, temporal or as_given.
+    temporal_cuts
+        The two quantiles of all times at which ``temporal`` cuts.
+    duplicates
+        What to do with an event that is there twice: keep, drop or error.
+    expect
+        The published numbers of users, items and interactions; None where there are none.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        name: str | None = None,
+        path: str | None = None,
+        raw_dir: str | None = None,
+        cache_dir: str = "~/.cache/recsys_lt",
+        k_core: int = 5,
+        split: str = "leave_one_out",
+        temporal_cuts: Sequence[float] = (0.8, 0.9),
+        duplicates: str = "keep",
+        expect: Mapping[str, int] | None = None,
+    ) -> None:
+        self._source = source
+        self._path = None if path is None else Path(path).expanduser()
+        self._raw_dir = None if raw_dir is None else Path(raw_dir).expanduser()
+        self._cache_dir = Path(cache_dir).expanduser()
+        self._preparation = Preparation(k_core, split, tuple(temporal_cuts), duplicates)
+        self._expect = None if expect is None else dict(expect)
+        self.name = name or ("file" if self._path is None else self._path.stem)
+
+    def load(self, announce: Announce = print) -> Sequences:
+        """Find, fetch, prepare or remember the dataset.
+
+        Parameters
+        ----------
+        announce
+            Told, in short lines, what was done and what came of it.
+
+        Returns
+        -------
+        Sequences
+            Its arrays are mapped from the cache; its fingerprint is the hash of the source's content
+            and of the preparation.
+
+        Raises
+        ------
+        UserError
+            A setting means nothing, the source cannot be had or read, the preparation leaves nothing,
+            or the counts are not the published ones.
+        """
+        self._preparation.check()
+        try:
+            self._cache_dir.mkdir(parents=True, exist_ok=True)
+            downloads = self._cache_dir / "downloads"
+            material = self._source.locate(Request(self.name, self._path, self._raw_dir, downloads, announce))
+            key = self._key(material)
+            cache = PreparedCache(self._cache_dir / "prepared")
+            sequences, notes = cache.get(self.name, key, lambda: self._prepare(material), announce)
+        except PermissionError as error:
+            raise UserError(
+                f"{error.strerror}", where=error.filename, remedy="Mend its rights, or set dataset.cache_dir"
+            ) from error
+        for note in notes:
+            announce(f"{self.name}: {note}")
+        announce(self._summary(sequences))
+        self._check_counts(sequences)
+        return sequences
+
+    def _key(self, material: Material) -> str:
+        hashes = ContentHashes(self._cache_dir / "hashes")
+        made_of = {
+            "format": FORMAT,
+            "kind": material.kind,
+            "settings": dict(material.settings),
+            "files": [hashes.of(path) for path in material.files],
+            "preparation": asdict(self._preparation),
+        }
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _prepare(self, material: Material) -> Prepared:
+        with shown(f"preparing {self.name}"):
+            return self._preparation(material.read(), self.name)
+
+    def _summary(self, sequences: Sequences) -> str:
+        k = self._preparation.k_core
+        core = f"{k}-core" if k > 1 else "no k-core"
+        return (
+            f"{self.name}: {sequences.n_users:,} users, {sequences.n_items:,} items,"
+            f" {len(sequences.items):,} interactions ({core}, {sequences.split})"
+        )
+
+    def _check_counts(self, sequences: Sequences) -> None:
+        if self._expect is None:
+            return
+        got = {
+            "users": sequences.n_users,
+            "items": sequences.n_items,
+            "interactions": len(sequences.items),
+        }
+        unknown = [key for key in self._expect if key not in got]
+        if unknown:
+            raise UserError(
+                f"no count is called {unknown[0]}", where="dataset.expect", remedy=f"Use {', '.join(got)}"
+            )
+        wrong = [
+            f"{got[key]:,} {key} instead of {count:,}"
+            for key, count in self._expect.items()
+            if got[key] != count
+        ]
+        if wrong:
+            raise UserError(
+                f"not the published dataset: {', '.join(wrong)}",
+                where=self.name,
+                remedy="Check the raw files, or set dataset.expect=null if this is on purpose",
+            )

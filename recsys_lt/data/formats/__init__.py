@@ -1,0 +1,1 @@
+"""How the files of each known format become ``Interactions``; one file a format."""

@@ -1,0 +1,42 @@
+"""What a format finds in a folder: the files, and how to read them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from recsys_lt.data.interactions import Interactions
+
+
+@dataclass(frozen=True)
+class Material:
+    """What interactions are made of; the same material always makes the same interactions.
+
+    Parameters
+    ----------
+    kind
+        Name of the format and its reader, said to the user and part of the cache's key. Change it when
+        the reader's result changes.
+    files
+        Every file the reader reads.
+    read
+        Reads them.
+    settings
+        Whatever else shapes the interactions.
+    """
+
+    kind: str
+    files: tuple[Path, ...]
+    read: Callable[[], Interactions]
+    settings: Mapping[str, str | int | float | None] = field(default_factory=dict)
+
+
+class Layout(Protocol):
+    """One way in which a dataset's files may lie in a folder."""
+
+    @property
+    def wanted(self) -> str:
+        """The files it looks for, in words."""
+
+    def find(self, folder: Path) -> Material | None:
+        """The material in this folder, or None where it is not laid out so."""

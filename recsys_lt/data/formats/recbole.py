@@ -1,0 +1,61 @@
+"""RecBole's atomic files: tab-separated, with ``name:type`` headers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from recsys_lt.data.formats.delimited import Delimited
+from recsys_lt.data.formats.material import Material
+from recsys_lt.data.formats.tab_titles import read_tab_table
+from recsys_lt.data.interactions import Interactions, titles_of
+
+_INTER = Delimited("\t", quoted=False, typed=True, user="user_id", item="item_id")
+
+
+@dataclass(frozen=True)
+class RecBoleAtomic:
+    """``<name>.inter``, or the only ``.inter`` of the folder, and the ``.item`` beside it.
+
+    Parameters
+    ----------
+    name
+        The dataset's name.
+    """
+
+    name: str
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.name}.inter (RecBole, and {self.name}.item for titles)"
+
+    def find(self, folder: Path) -> Material | None:
+        named = folder / f"{self.name}.inter"
+        found = [named] if named.is_file() else sorted(folder.glob("*.inter"))
+        return recbole_material(found[0]) if len(found) == 1 else None
+
+
+def recbole_material(inter: Path) -> Material:
+    """The ``.inter`` file and, where there is one, the ``.item`` file of the same name."""
+    item = inter.with_suffix(".item")
+    if not item.is_file():
+        return Material("RecBole atomic files", (inter,), lambda: _INTER.read(inter))
+    return Material("RecBole atomic files", (inter, item), lambda: _read(inter, item))
+
+
+def _read(inter: Path, item: Path) -> Interactions:
+    events = _INTER.read(inter)
+    rows = read_tab_table(item)
+    column = _title_column(list(rows[0])) if rows else None
+    if column is None:
+        return events
+    titles = {row["item_id"]: row[column] for row in rows}
+    return replace(events, item_titles=titles_of(events.item_ids, titles))
+
+
+def _title_column(names: Sequence[str]) -> str | None:
+    """RecBole's datasets call it title, movie_title, item_name and so on."""
+    for ending in ("title", "name"):
+        for name in names:
+            if name == ending or name.endswith(f"_{ending}"):
+                return name
+    return None

@@ -1,0 +1,92 @@
+"""Text with a user and their items, oldest first, on each line; and a table of the items."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from recsys_lt.data.formats.material import Material
+from recsys_lt.data.formats.tab_titles import read_tab_table
+from recsys_lt.data.interactions import Interactions, titles_of
+from recsys_lt.errors import UserError
+
+
+class SequenceText:
+    """``sequences.txt`` (``user item item ...``) and, for raw ids and titles, ``items.tsv``."""
+
+    wanted = "sequences.txt (and items.tsv for titles)"
+
+    def find(self, folder: Path) -> Material | None:
+        text = folder / "sequences.txt"
+        return sequence_material(text) if text.is_file() else None
+
+
+def sequence_material(text: Path) -> Material:
+    """The text and, where there is one, the ``items.tsv`` beside it."""
+    items = text.with_name("items.tsv")
+    if not items.is_file():
+        return Material("sequence text", (text,), lambda: read_sequences(text))
+    return Material("sequence text", (text, items), lambda: _with_items(read_sequences(text), items))
+
+
+def read_sequences(path: Path) -> Interactions:
+    """One event for each item of each line; a user on a second line goes on there.
+
+    Raises
+    ------
+    UserError
+        The file is empty, not UTF-8, or no line has an item.
+    """
+    import pandas as pd
+
+    tokens: list[bytes] = []
+    users: list[bytes] = []
+    lengths: list[int] = []
+    lines: list[int] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            user, *items = line.removeprefix(b"\xef\xbb\xbf").split() or [b""]
+            if items:
+                users.append(user)
+                lengths.append(len(items))
+                lines.append(number)
+                tokens += items
+    if not tokens:
+        what = "no line has a user and an item" if path.stat().st_size else "the file is empty"
+        raise UserError(what, where=path, remedy="Write a user and their items, oldest first, on each line")
+    user_codes, user_ids = pd.factorize(np.array(users, dtype=np.object_))
+    item_codes, item_ids = pd.factorize(np.array(tokens, dtype=np.object_))
+    try:
+        user_ids[:] = [name.decode() for name in user_ids]
+        item_ids[:] = [name.decode() for name in item_ids]
+    except UnicodeDecodeError as error:
+        raise UserError("it is not UTF-8 text", where=path, remedy="Save it as UTF-8") from error
+    ends = np.cumsum(lengths)
+    return Interactions(
+        np.repeat(user_codes, lengths).astype(np.int32),
+        item_codes.astype(np.int32),
+        user_ids,
+        item_ids,
+        repeats_are_visits=True,
+        place=lambda event: f"line {lines[int(np.searchsorted(ends, event, side='right'))]}",
+    )
+
+
+def _with_items(events: Interactions, path: Path) -> Interactions:
+    """Raw ids and titles instead of the numbers in the text; the first column holds those numbers."""
+    rows = read_tab_table(path)
+    numbers = [next(iter(row.values())) for row in rows]
+    titles = {number: row.get("title", "") for number, row in zip(numbers, rows, strict=True)}
+    unknown = [item for item in events.item_ids if item not in titles]
+    if unknown:
+        raise UserError(
+            f"item {unknown[0]} of the sequences is not in it ({len(unknown)} such items)",
+            where=path,
+            remedy="Give a table of all items, or none",
+        )
+    raw = {number: row.get("raw_id", number) for number, row in zip(numbers, rows, strict=True)}
+    raw_ids = np.empty(len(events.item_ids), dtype=np.object_)
+    raw_ids[:] = [raw[item] for item in events.item_ids]
+    if len(set(raw_ids)) < len(raw_ids):
+        raise UserError("two items have one raw_id", where=path, remedy="Give each item an id of its own")
+    return replace(events, item_titles=titles_of(events.item_ids, titles), item_ids=raw_ids)

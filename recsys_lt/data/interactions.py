@@ -1,0 +1,68 @@
+"""What every source is read into: one row an event, before any filtering or splitting."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int32]
+Texts = NDArray[np.object_]
+Times = NDArray[np.int64 | np.float64]
+
+
+class Mark(IntEnum):
+    """What an event of a source that comes ready split is for."""
+
+    TRAIN = 0
+    HISTORY = 1
+    """Input before a target, but not for training."""
+    VALID = 2
+    TEST = 3
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """A table of E events in the order in which the source lists them.
+
+    Parameters
+    ----------
+    users, items
+        Places in ``user_ids`` and ``item_ids``, [E] int32.
+    user_ids, item_ids
+        The source's own ids, each once, as text, [U] and [I]. ``item_ids`` is the catalogue: it may
+        hold items without an event.
+    times
+        When each event happened, in the source's unit, [E]; None where the order in the source is all
+        there is.
+    item_titles
+        A title for each item, "" where there is none, [I]; None where the source has no titles.
+    marks
+        What each event is for (``Mark``), [E] int8; only for a source that comes ready split.
+    repeats_are_visits
+        The source lists each user's events in order, so that an item seen again is a visit of its
+        own and never a row written twice.
+    place
+        Words for where the source says event number e ("line 7"), for messages.
+    """
+
+    users: Codes
+    items: Codes
+    user_ids: Texts
+    item_ids: Texts
+    times: Times | None = None
+    item_titles: Texts | None = None
+    marks: NDArray[np.int8] | None = None
+    repeats_are_visits: bool = False
+    place: Callable[[int], str] = "event {}".format
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def titles_of(item_ids: Texts, titles: Mapping[str, str]) -> Texts:
+    """The title of each item, "" where it has none: [I]."""
+    found = np.empty(len(item_ids), dtype=np.object_)
+    found[:] = [titles.get(item, "") for item in item_ids]
+    return found

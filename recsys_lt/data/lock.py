@@ -1,0 +1,35 @@
+"""One process at a time, by a lock file that goes free by itself when its holder dies."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock while the block runs.
+
+    Where the system has no such locks (some network folders, Windows) the block runs without: writers
+    rename whole folders into place, so the lock saves work and is not what keeps data whole.
+
+    Parameters
+    ----------
+    path
+        The lock file; made where absent, and left.
+    waiting
+        Called once if another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield  # closing the file frees the lock

@@ -1,0 +1,180 @@
+"""From interactions to sequences: duplicates, k-core, time order, dense ids, split."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lt.data.duplicates import duplicate_policy
+from recsys_lt.data.interactions import Codes, Interactions, Texts, Times
+from recsys_lt.data.k_core import k_core
+from recsys_lt.data.ragged import Ints, offsets_of
+from recsys_lt.data.sequences import Sequences
+from recsys_lt.data.splits import Ordered, split_named
+from recsys_lt.errors import UserError
+
+T = TypeVar("T", bound=np.generic)
+LONGEST_TITLE = 512  # characters; the metadata of 2014 have whole web pages for titles
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How interactions become sequences.
+
+    Parameters
+    ----------
+    k_core
+        Fewest events of a user and of an item; 1 or less keeps all, items without an event too.
+    split
+        A word of ``splits.split_named``.
+    temporal_cuts
+        The two quantiles of the temporal split.
+    duplicates
+        A word of ``duplicates.duplicate_policy``.
+    """
+
+    k_core: int = 5
+    split: str = "leave_one_out"
+    temporal_cuts: tuple[float, ...] = (0.8, 0.9)
+    duplicates: str = "keep"
+
+    def check(self) -> None:
+        """Raise ``UserError`` for a word or number that means nothing, before any file is read."""
+        split_named(self.split, self.temporal_cuts)
+        duplicate_policy(self.duplicates)
+
+    def __call__(self, events: Interactions, name: str) -> tuple[Sequences, list[str]]:
+        """Prepare.
+
+        Parameters
+        ----------
+        events
+            The source's interactions.
+        name
+            The dataset's name, for messages.
+
+        Returns
+        -------
+        sequences, notes
+            The sequences, without a fingerprint, and what was dropped, one short line each. Users and
+            items are numbered in order of first appearance among the events that stay; a user's events
+            are in order of time, equal times in the order of the source.
+
+        Raises
+        ------
+        UserError
+            Nothing is left, there is nothing to rank, or nobody has a target.
+        """
+        split = split_named(self.split, self.temporal_cuts)
+        notes: list[str] = []
+        keep = self._kept(events, name, notes)
+        users, raw_users = _renumbered(_taken(events.users, keep))
+        items, raw_items = _renumbered(_taken(events.items, keep))
+        if self.k_core <= 1 and len(raw_items) < len(events.item_ids):
+            unseen = np.setdiff1d(np.arange(len(events.item_ids)), raw_items)
+            raw_items = np.concatenate([raw_items, unseen])
+        if len(raw_items) < 2:
+            raise UserError(
+                "the catalogue has one item, so there is nothing to rank",
+                where=name,
+                remedy="Give data with more items",
+            )
+        times = None if events.times is None else _taken(events.times, keep)
+        marks = None if events.marks is None else _taken(events.marks, keep)
+        order = _in_time_order(users, times)
+        offsets = offsets_of(np.bincount(users, minlength=len(raw_users)))
+        del users
+        cuts = split.cut(
+            Ordered(
+                offsets,
+                None if times is None else times[order],
+                None if marks is None else marks[order],
+            )
+        )
+        for stage, at in (("validation", cuts.valid_at), ("test", cuts.test_at)):
+            if (at < 0).all():
+                longest = int(np.diff(offsets).max())
+                raise UserError(
+                    f"no user has a {stage} target (split {split.words}; the longest sequence has"
+                    f" {longest} events)",
+                    where=name,
+                    remedy="Give some user at least three events, or choose another dataset.split",
+                )
+        titles = events.item_titles
+        sequences = Sequences(
+            name=name,
+            items=items[order],
+            offsets=offsets,
+            train_end=cuts.train_end,
+            valid_at=cuts.valid_at,
+            test_at=cuts.test_at,
+            n_items=len(raw_items),
+            user_ids=_fixed_width(events.user_ids[raw_users]),
+            item_ids=_fixed_width(events.item_ids[raw_items]),
+            item_titles=(
+                np.zeros(len(raw_items), dtype=np.str_) if titles is None else _titles(titles[raw_items])
+            ),
+            split=split.words,
+            fingerprint="",
+        )
+        return sequences, notes
+
+    def _kept(self, events: Interactions, name: str, notes: list[str]) -> NDArray[np.bool_] | None:
+        keep = duplicate_policy(self.duplicates).keep(events, name)
+        if keep is not None and not keep.all():
+            notes.append(f"dropped {np.count_nonzero(~keep):,} exact duplicates")
+        if self.k_core <= 1:
+            return keep
+        users, items = _taken(events.users, keep), _taken(events.items, keep)
+        core = k_core(users, items, self.k_core)
+        if core.all():
+            return keep
+        n_users, n_items = _distinct(users), _distinct(items)
+        if not core.any():
+            raise UserError(
+                f"nothing is left: none of {n_users:,} users, {n_items:,} items and"
+                f" {len(users):,} interactions is in a {self.k_core}-core",
+                where=name,
+                remedy="Set a smaller dataset.k_core, such as dataset.k_core=1 for no filter",
+            )
+        gone_users, gone_items = n_users - _distinct(users[core]), n_items - _distinct(items[core])
+        notes.append(
+            f"dropped {gone_users:,} users and {gone_items:,} items"
+            f" with fewer than {self.k_core} interactions"
+        )
+        if keep is None:
+            return core
+        keep[keep] = core
+        return keep
+
+
+def _taken(column: NDArray[T], keep: NDArray[np.bool_] | None) -> NDArray[T]:
+    return column if keep is None else column[keep]
+
+
+def _distinct(codes: Codes) -> int:
+    return int(np.count_nonzero(np.bincount(codes)))
+
+
+def _renumbered(codes: Codes) -> tuple[Codes, Ints]:
+    """Codes 0, 1, ... in order of first appearance, and the old code of each new one."""
+    import pandas as pd
+
+    new, old = pd.factorize(codes)
+    return new.astype(np.int32), np.asarray(old, dtype=np.int64)
+
+
+def _in_time_order(users: Codes, times: Times | None) -> Ints:
+    """The order that sorts by user, then time, then place in the source."""
+    if times is None:
+        return np.argsort(users, kind="stable")
+    return np.lexsort((times, users))
+
+
+def _fixed_width(texts: Texts) -> NDArray[np.str_]:
+    return texts.astype(np.str_)
+
+
+def _titles(texts: Texts) -> NDArray[np.str_]:
+    return np.array([text[:LONGEST_TITLE] for text in texts], dtype=np.str_)

@@ -1,0 +1,1 @@
+"""Where a dataset's files come from: a folder, an official host, the package index, or a seed."""

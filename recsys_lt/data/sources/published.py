@@ -1,0 +1,107 @@
+"""Published datasets: files the user has, else files fetched before, else fetched now."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsys_lt.data.formats.material import Layout, Material
+from recsys_lt.data.formats.next_item import NextItemLines
+from recsys_lt.data.formats.recbole import RecBoleAtomic
+from recsys_lt.data.formats.sequence_text import SequenceText
+from recsys_lt.data.lock import locked
+from recsys_lt.data.sources.route import FetchError, Route
+from recsys_lt.data.sources.source import Request
+from recsys_lt.errors import UserError
+
+RAW_FOLDERS = "RECSYS_LT_RAW"  # environment variable: a folder with one folder of raw files per dataset
+
+
+def find_or_fetch(
+    request: Request, official: Sequence[Layout], routes: Sequence[Route], by_hand: str
+) -> Material:
+    """The dataset's files.
+
+    Parameters
+    ----------
+    request
+        What the user asked for.
+    official
+        Layouts of the owner's own files; RecBole's atomic files, sequence text and next-item lines are
+        looked for as well.
+    routes
+        Ways to fetch them, tried in this order.
+    by_hand
+        Which file to get from where, as a sentence without a full stop, for a user who must.
+
+    Raises
+    ------
+    UserError
+        The user's folder holds none of the layouts, or no route works.
+    """
+    request.refuse_path()
+    layouts = (*official, RecBoleAtomic(request.name), SequenceText(), NextItemLines())
+    own = _own_folder(request)
+    if own is not None:
+        material = _find(own, request.name, layouts)
+        if material is None:
+            raise UserError(
+                f"no files of {request.name} are there; looked for"
+                f" {'; or '.join(layout.wanted for layout in layouts)}",
+                where=own if own.is_dir() else f"{own} (no such folder)",
+                remedy="Name the folder that holds them in dataset.raw_dir",
+            )
+        return material
+    request.downloads.mkdir(parents=True, exist_ok=True)
+    folder = request.downloads / request.name
+    failures: list[str] = []
+    with locked(
+        request.downloads / f"{request.name}.lock",
+        lambda: request.announce(f"{request.name}: waiting for another process that fetches it"),
+    ):
+        material = _find(folder, request.name, layouts)
+        for route in routes if material is None else ():
+            # Fetched whole before it gets its name: half the files would be another dataset.
+            part = folder.with_name(f"{request.name}.part")
+            part.mkdir(exist_ok=True)
+            try:
+                request.announce(f"{request.name}: fetching {route.origin}")
+                route.fetch(part, request.announce)
+            except FetchError as failure:
+                failures.append(str(failure))
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+            material = _find(folder, request.name, layouts)
+            if material is not None:
+                break
+            failures.append(f"{route.origin} does not hold {layouts[0].wanted}")
+    if material is None:
+        tried = f" ({'; '.join(failures)})" if failures else ""
+        raise UserError(
+            f"{'it could not be fetched' if routes else 'it cannot be fetched by a program'}{tried}",
+            where=request.name,
+            remedy=f"{by_hand}, and name the folder with it in dataset.raw_dir",
+        )
+    return material
+
+
+def _own_folder(request: Request) -> Path | None:
+    if request.raw_dir is not None:
+        return request.raw_dir
+    folders = os.environ.get(RAW_FOLDERS)
+    if folders:
+        folder = Path(folders).expanduser() / request.name
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def _find(folder: Path, name: str, layouts: Sequence[Layout]) -> Material | None:
+    """The first layout found in the folder, or in one of the dataset's name in it, as archives make."""
+    for place in (folder, folder / name):
+        for layout in layouts:
+            material = layout.find(place)
+            if material is not None:
+                return material
+    return None

@@ -1,0 +1,130 @@
+"""Made-up data of any size: a few items are popular, and each item has its likely successors."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lt.data.formats.material import Material
+from recsys_lt.data.interactions import Interactions
+from recsys_lt.data.ragged import Ints, offsets_of
+from recsys_lt.data.sources.source import Request
+from recsys_lt.errors import UserError
+
+SHORTEST = 5  # events of a user
+_DAY = 86_400
+_COLOURS = ("amber", "azure", "coral", "ebony", "golden", "ivory", "jade", "olive", "pearl", "ruby")
+_THINGS = ("anchor", "basket", "candle", "drum", "ember", "falcon", "garden", "harbour", "island", "jewel")
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Seeded users who follow an item's successors, or else draw an item by its popularity.
+
+    Parameters
+    ----------
+    n_users, n_items
+        How many.
+    mean_length
+        Mean number of events of a user; lengths are geometric, and at least ``SHORTEST``.
+    exponent
+        Zipf's: the item of popularity rank r is drawn in proportion to r ** -exponent.
+    follow
+        Probability that the next item is a successor of the last one.
+    successors
+        How many successors an item has, all equally likely.
+    seed
+        Same seed, same data.
+    """
+
+    n_users: int = 2_000
+    n_items: int = 500
+    mean_length: float = 20.0
+    exponent: float = 1.0
+    follow: float = 0.6
+    successors: int = 3
+    seed: int = 0
+
+    def locate(self, request: Request) -> Material:
+        request.refuse_path()
+        request.refuse_raw_dir("Leave it null: synthetic data come from the seed")
+        self._check()
+        return Material("synthetic 1", (), self.draw, asdict(self))
+
+    def _check(self) -> None:
+        for key, good, rule in (
+            ("n_users", self.n_users >= 1, "at least 1"),
+            ("n_items", 2 <= self.n_items < 2**31, "at least 2"),
+            ("mean_length", self.mean_length >= SHORTEST, f"at least {SHORTEST}"),
+            ("exponent", self.exponent >= 0, "at least 0"),
+            ("follow", 0 <= self.follow <= 1, "from 0 to 1"),
+            ("successors", self.successors >= 1, "at least 1"),
+            ("seed", self.seed >= 0, "at least 0"),
+        ):
+            if not good:
+                where = f"dataset.source.{key}"
+                raise UserError(f"{getattr(self, key)} is not {rule}", where=where, remedy=f"Give {rule}")
+
+    def draw(self) -> Interactions:
+        """All users' events, user after user; times are in seconds from 0."""
+        # Only uniform numbers are drawn: numpy may change how it makes other distributions of them.
+        random = np.random.Generator(np.random.PCG64(self.seed))
+        lengths = self._lengths(random)
+        offsets = offsets_of(lengths)
+        items = self._walk(random, offsets)
+        return Interactions(
+            np.repeat(np.arange(self.n_users, dtype=np.int32), lengths),
+            items,
+            np.array([f"u{user}" for user in range(self.n_users)], dtype=np.object_),
+            np.array([f"i{item}" for item in range(self.n_items)], dtype=np.object_),
+            times=_times(random, offsets),
+            item_titles=np.array([_title(item) for item in range(self.n_items)], dtype=np.object_),
+        )
+
+    def _lengths(self, random: np.random.Generator) -> Ints:
+        extra = self.mean_length - SHORTEST
+        if extra == 0:
+            return np.full(self.n_users, SHORTEST, dtype=np.int64)
+        stop = np.log1p(-1 / (extra + 1))
+        lengths: Ints = SHORTEST + np.floor(np.log1p(-random.random(self.n_users)) / stop).astype(np.int64)
+        return lengths
+
+    def _walk(self, random: np.random.Generator, offsets: Ints) -> NDArray[np.int32]:
+        bounds = np.cumsum(np.arange(1, self.n_items + 1, dtype=np.float64) ** -self.exponent)
+        bounds /= bounds[-1]
+
+        def popular(count: int) -> NDArray[np.int32]:
+            return np.searchsorted(bounds, random.random(count), side="right").astype(np.int32)
+
+        # Successors are spread evenly, so that following them keeps the tail alive.
+        chosen = random.random((self.n_items, self.successors)) * self.n_items
+        successors = chosen.astype(np.int32)
+        # All users take their step t at once; longest first, those still walking are the first ones.
+        longest_first = np.argsort(-np.diff(offsets), kind="stable")
+        starts, lengths = offsets[:-1][longest_first], np.diff(offsets)[longest_first]
+        items = np.empty(offsets[-1], dtype=np.int32)
+        last = popular(self.n_users)
+        items[starts] = last
+        for step in range(1, int(lengths[0])):
+            walking = int(np.searchsorted(-lengths, -step, side="left"))
+            which = (random.random(walking) * self.successors).astype(np.int64)
+            followed = random.random(walking) < self.follow
+            last = np.where(followed, successors[last[:walking], which], popular(walking))
+            items[starts[:walking] + step] = last
+        return items
+
+
+def _times(random: np.random.Generator, offsets: Ints) -> Ints:
+    """Users arrive over a year; a day lies between two of a user's events, on average."""
+    gaps = np.ceil(-np.log1p(-random.random(int(offsets[-1]))) * _DAY).astype(np.int64)
+    elapsed = np.cumsum(gaps)
+    arrival = np.floor(random.random(len(offsets) - 1) * 365 * _DAY).astype(np.int64)
+    times: Ints = elapsed + np.repeat(arrival - elapsed[offsets[:-1]], np.diff(offsets))
+    return times
+
+
+def _title(item: int) -> str:
+    """Two words and a number: readable, and no two alike."""
+    number, thing = divmod(item, len(_THINGS))
+    number, colour = divmod(number, len(_COLOURS))
+    return f"{_COLOURS[colour]} {_THINGS[thing]} {number + 1}"

@@ -1,0 +1,191 @@
+"""Where each user's sequence is cut into training events, validation target and test target."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lt.data.interactions import Mark, Times
+from recsys_lt.data.ragged import Ints
+from recsys_lt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """All events, user after user, each user's in time order; every user has at least one.
+
+    Parameters
+    ----------
+    offsets
+        User u's events are ``[offsets[u], offsets[u + 1])``, [U + 1].
+    times
+        [E], or None.
+    marks
+        ``Mark`` of each event, [E], or None.
+    """
+
+    offsets: Ints
+    times: Times | None
+    marks: NDArray[np.int8] | None
+
+    def count(self, where: NDArray[np.bool_]) -> Ints:
+        """How many of each user's events are marked True: [E] -> [U]."""
+        counts: Ints = np.add.reduceat(where, self.offsets[:-1], dtype=np.int64)
+        return counts
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """As in ``Sequences``: all [U] int64, -1 for no target."""
+
+    train_end: Ints
+    valid_at: Ints
+    test_at: Ints
+
+
+class Split(Protocol):
+    """A rule that cuts every user's sequence."""
+
+    @property
+    def words(self) -> str:
+        """The rule, for the protocol."""
+
+    def cut(self, events: Ordered) -> Cuts:
+        """Cut; raises ``UserError`` where the events lack what the rule needs."""
+
+
+class LeaveOneOut:
+    """A user's last event is the test target, the one before it the validation target.
+
+    A user with fewer than three events is for training only.
+    """
+
+    words = "leave-one-out"
+
+    def cut(self, events: Ordered) -> Cuts:
+        if events.marks is not None:
+            raise UserError(
+                "the source comes ready split, and other rows may hold the same events",
+                where="dataset.split",
+                remedy="Use dataset.split=as_given",
+            )
+        n = np.diff(events.offsets)
+        split = n >= 3
+        return Cuts(
+            train_end=np.where(split, n - 2, n),
+            valid_at=np.where(split, n - 2, -1),
+            test_at=np.where(split, n - 1, -1),
+        )
+
+
+@dataclass(frozen=True)
+class Temporal:
+    """Two moments cut everyone's events, so that nothing is learnt from anyone's future.
+
+    Training is all before the first moment. The validation target is a user's first event from the
+    first moment on, if it is before the second; the test target the first from the second on. Either
+    needs an event before it.
+
+    Parameters
+    ----------
+    first, second
+        The moments, as quantiles of the times of all events.
+    """
+
+    first: float = 0.8
+    second: float = 0.9
+
+    @property
+    def words(self) -> str:
+        return f"temporal (cut at the {self.first:g} and {self.second:g} quantiles of time)"
+
+    def cut(self, events: Ordered) -> Cuts:
+        times = events.times
+        if times is None:
+            raise UserError(
+                "a temporal split needs the time of each event, and this source has none",
+                where="dataset.split",
+                remedy="Use dataset.split=leave_one_out, or give a source with timestamps",
+            )
+        # An event's own time, not a mean of two: the cut is then exact, in whole numbers too.
+        places = [min(int(np.ceil(q * (len(times) - 1))), len(times) - 1) for q in (self.first, self.second)]
+        sorted_there = np.partition(times, places)
+        first, second = sorted_there[places[0]], sorted_there[places[1]]
+        n = np.diff(events.offsets)
+        before_first = events.count(times < first)
+        before_second = events.count(times < second)
+        return Cuts(
+            train_end=before_first,
+            valid_at=np.where((before_first >= 1) & (before_first < before_second), before_first, -1),
+            test_at=np.where((before_second >= 1) & (before_second < n), before_second, -1),
+        )
+
+
+class AsGiven:
+    """The source itself says what each event is for."""
+
+    words = "as given by the source"
+
+    def cut(self, events: Ordered) -> Cuts:
+        marks = events.marks
+        if marks is None:
+            raise UserError(
+                "this source does not come ready split",
+                where="dataset.split",
+                remedy="Use dataset.split=leave_one_out or temporal",
+            )
+        return Cuts(
+            train_end=events.count(marks == Mark.TRAIN),
+            valid_at=_place_of(events, marks == Mark.VALID),
+            test_at=_place_of(events, marks == Mark.TEST),
+        )
+
+
+def _place_of(events: Ordered, where: NDArray[np.bool_]) -> Ints:
+    """Place within the user of the one event marked True, -1 where there is none."""
+    places = np.full(len(events.offsets) - 1, -1, dtype=np.int64)
+    at = np.flatnonzero(where)
+    users = np.searchsorted(events.offsets, at, side="right") - 1
+    places[users] = at - events.offsets[users]
+    return places
+
+
+def _temporal(cuts: Sequence[float]) -> Temporal:
+    if len(cuts) != 2 or not 0 < cuts[0] < cuts[1] < 1:
+        raise UserError(
+            f"{list(cuts)} are not two rising quantiles between 0 and 1",
+            where="dataset.temporal_cuts",
+            remedy="Give two, such as [0.8,0.9]",
+        )
+    return Temporal(float(cuts[0]), float(cuts[1]))
+
+
+_SPLITS: Mapping[str, Callable[[Sequence[float]], Split]] = {
+    "leave_one_out": lambda cuts: LeaveOneOut(),
+    "temporal": _temporal,
+    "as_given": lambda cuts: AsGiven(),
+}
+
+
+def split_named(word: str, temporal_cuts: Sequence[float]) -> Split:
+    """The split of this name.
+
+    Parameters
+    ----------
+    word
+        leave_one_out, temporal or as_given.
+    temporal_cuts
+        The two quantiles of ``Temporal``.
+
+    Raises
+    ------
+    UserError
+        No split has that name, or the quantiles are none.
+    """
+    if word not in _SPLITS:
+        raise UserError(
+            f"no split {word!r}", where="dataset.split", remedy=f"Choose one of {', '.join(_SPLITS)}"
+        )
+    return _SPLITS[word](temporal_cuts)

@@ -1,0 +1,1 @@
+"""From ranks and recommended lists to numbers: ranking, long tail, popularity bias."""

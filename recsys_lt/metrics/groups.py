@@ -1,0 +1,48 @@
+"""Head, mid and tail: items grouped by how often they were interacted with in training."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lt.errors import UserError
+
+GROUPS = ("head", "mid", "tail")
+HEAD, MID, TAIL = range(3)
+SHARES = (0.2, 0.6, 0.2)
+
+
+def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = SHARES) -> NDArray[np.int8]:
+    """Group of every item.
+
+    Items are ordered by training interactions, most first, equal counts by item id; the order is cut
+    by shares of the catalogue. An item without any training interaction is tail whatever the shares.
+
+    Parameters
+    ----------
+    popularity
+        Training interactions of each item, [I].
+    shares
+        Shares of items in head, mid and tail: three positive numbers that sum to 1.
+
+    Returns
+    -------
+    0 for head, 1 for mid, 2 for tail (an index into ``GROUPS``), [I] int8.
+    """
+    if len(shares) != 3 or not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1.0):
+        raise UserError(
+            f"the shares of head, mid and tail cannot be {list(shares)}",
+            where="metrics.groups",
+            remedy="Give three positive numbers that sum to 1, such as [0.2, 0.6, 0.2]",
+        )
+    n_items = len(popularity)
+    head_end = math.floor(shares[0] * n_items + 0.5)
+    # From the far end, so that head and tail of equal shares are of equal size.
+    mid_end = n_items - math.floor(shares[2] * n_items + 0.5)
+    groups = np.full(n_items, MID, dtype=np.int8)
+    order = np.argsort(-popularity, kind="stable")
+    groups[order[:head_end]] = HEAD
+    groups[order[max(head_end, mid_end) :]] = TAIL
+    groups[popularity == 0] = TAIL
+    return groups

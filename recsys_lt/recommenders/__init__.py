@@ -1,0 +1,1 @@
+"""Where backbones, losses, update rules and ranking meet: the Lightning modules."""

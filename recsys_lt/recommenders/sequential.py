@@ -1,0 +1,186 @@
+"""The Lightning module of every recommender that scores states against an output table."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.dropout import row_streams
+from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.errors import UserError
+from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.optim.rule import UpdateRule
+from recsys_lt.recommenders.counting import rank_by_scores
+from recsys_lt.recommenders.evaluation import Collector, Evaluation
+from recsys_lt.streams import key_of, keys_of
+
+_NEGATIVES = key_of(4)  # sets the negatives' streams apart from dropout's
+
+
+class SequentialRecommender(pl.LightningModule):
+    """A backbone, a loss and an update rule; answers the two questions of every recommender.
+
+    Parameters
+    ----------
+    backbone
+        Histories to states.
+    loss
+        States to totals.
+    rule
+        Totals to gradients.
+    mask_seen
+        ``published`` (a user's earlier items cannot be recommended, a repeated target included),
+        ``keep_target`` (all but the target) or ``none``.
+    ks
+        List lengths at which test exposure is counted.
+    logits_bf16
+        Form the loss's products in bfloat16, sums in float32.
+    accumulate
+        Batches whose gradients make one step.
+    clip
+        Largest gradient norm of a step; None for no clipping.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        loss: Loss,
+        rule: UpdateRule,
+        *,
+        mask_seen: str = "published",
+        ks: tuple[int, ...] = (1, 5, 10, 20),
+        logits_bf16: bool = False,
+        accumulate: int = 1,
+        clip: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.backbone, self.loss, self.rule = backbone, loss, rule
+        self.mask_seen, self.ks, self.logits_bf16 = mask_seen, ks, logits_bf16
+        self.accumulate, self.clip = accumulate, clip
+        self.n_items = len(backbone.output_table().weight)
+        self.evaluation: Evaluation | None = None
+        self._collector: Collector | None = None
+
+    # The first question: what does this batch cost?
+
+    def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Weighted mean losses of a batch, in one pass.
+
+        Parameters
+        ----------
+        batch
+            N targets.
+        item_weights
+            [W, I]: a target weighs what its item does; None is one row of ones.
+
+        Returns
+        -------
+        totals
+            [W], differentiable. Pure: asking again draws the same negatives and dropout masks.
+        losses
+            Of each target, [N], detached.
+        items
+            Whose losses they are, [N].
+        """
+        states = self.backbone.states(batch)
+        weights = None if item_weights is None else item_weights[:, batch.targets]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.logits_bf16):
+            totals, losses = self.loss(
+                states, batch.targets, self.backbone.output_table(), weights, _draw_of(batch)
+            )
+        return totals, losses, batch.targets
+
+    # The second: how would it rank the catalogue for these users?
+
+    def rank(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
+        """Ranks of the targets [B] (1-based) and first k items [B, k], ``seen`` items left out."""
+        states = self.backbone.user_states(batch)
+        return rank_by_scores(states, self.backbone.output_table(), batch.targets, self._masked(batch, seen), k)
+
+    def _masked(self, batch: Batch, seen: SeenSets | None) -> SeenSets | None:
+        if seen is None or self.mask_seen == "none":
+            return None
+        if self.mask_seen == "published" or len(batch.targets) == 0:
+            return seen
+        row = torch.repeat_interleave(seen.offsets.diff(), output_size=len(seen.items))
+        other = seen.items != batch.targets[row]
+        lengths = torch.zeros_like(batch.targets).index_add_(0, row, other.long())
+        return SeenSets(seen.items[other], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+
+    # Training: the update rule asks, this answers; the same way for every rule.
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.rule.build(p for p in self.parameters() if p.requires_grad)
+
+    def training_step(self, batch: Batch, step: int) -> None:
+        optimizer: Any = self.optimizers()
+        n_steps = int(self.trainer.num_training_batches)
+        first = step - step % self.accumulate
+        parts = min(self.accumulate, n_steps - first)  # an epoch's last group may be smaller
+        # Ranks average their gradients; weighed so, that is the mean over the whole batch's targets.
+        share = len(batch.targets) * self.trainer.world_size / (batch.global_targets * parts)
+        if step == first:
+            optimizer.zero_grad()
+        if len(batch) == 0:  # this rank has no part of a last, small batch, but the others wait for its gradients
+            total = torch.zeros((), device=self.device)
+            self.manual_backward(sum(p.sum() for p in self.parameters() if p.requires_grad) * 0.0)
+        else:
+            total = self.rule.accumulate(lambda weights: self.batch_losses(batch, weights)[0] * share, self.manual_backward)
+        self._check_finite(total, step)
+        if step + 1 == first + parts:
+            if self.clip is not None:
+                self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
+            optimizer.step()
+        self.last_total = total * parts
+
+    def _check_finite(self, total: Tensor, step: int) -> None:
+        if not bool(torch.isfinite(total)):
+            raise UserError(
+                f"the loss is {float(total)} at epoch {self.current_epoch + 1}, step {step + 1}",
+                where="training",
+                remedy="Lower optimizer.lr or set trainer.clip=1; the last good epoch is in last.ckpt",
+            )
+
+    # Evaluation: ranks once, metrics from ranks.
+
+    def on_validation_epoch_start(self) -> None:
+        self._collector = Collector(self.n_items, ())
+
+    def validation_step(self, batch: Batch, _step: int) -> None:
+        self._collect(batch, k=0)
+
+    def on_validation_epoch_end(self) -> None:
+        assert self._collector is not None
+        self.evaluation = self._collector.finish()
+
+    def on_test_epoch_start(self) -> None:
+        self._collector = Collector(self.n_items, self.ks)
+
+    def test_step(self, batch: Batch, _step: int) -> None:
+        self._collect(batch, k=max(self.ks))
+
+    def on_test_epoch_end(self) -> None:
+        self.on_validation_epoch_end()
+
+    def _collect(self, batch: Batch, k: int) -> None:
+        assert self._collector is not None
+        ranks, top_items = self.rank(batch, batch.seen, k)
+        self._collector.add(batch.users, batch.targets, ranks, top_items)
+
+
+def _draw_of(batch: Batch) -> Draw:
+    rows = batch.rows_of_targets()
+    # A target is its row and, where every position has one, its place in it.
+    every = len(rows) == len(batch.items)
+    place = torch.arange(len(rows), device=rows.device) - batch.offsets[rows] if every else 0
+    seen = batch.seen
+    return Draw(
+        keys=keys_of(_NEGATIVES, row_streams(batch)[rows] + place),
+        step_key=batch.step_key,
+        rows=rows,
+        seen_items=None if seen is None else seen.items,
+        seen_offsets=None if seen is None else seen.offsets,
+    )

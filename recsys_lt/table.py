@@ -1,0 +1,325 @@
+"""``python -m recsys_lt.table multirun/<sweep>``: one table of a sweep, with spread and significance."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_lt.errors import UserError
+
+# Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from recsys_lt.analysis.cells import Cell
+
+GROUP_PREFIXES = ("", "head/", "mid/", "tail/")
+DEFAULT_METRICS = tuple(prefix + metric for metric in ("ndcg@10", "hr@10") for prefix in GROUP_PREFIXES)
+HIGHER_IS_BETTER = {"ndcg": True, "hr": True, "mrr": True, "coverage": True, "aplt": True, "gini": False}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lt.table",
+        description="One table of a sweep: mean and standard deviation over seeds for every cell, and "
+        "paired tests on per-user ranks against the best one.",
+    )
+    parser.add_argument("folder", type=Path, help="the sweep: every metrics.json below it is a run")
+    parser.add_argument(
+        "--metric",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="test metrics to show, by their names in metrics.json, such as ndcg@10 tail/hr@5 gini@10; the "
+        "first decides which cell is best (default: NDCG@10 and HR@10, overall and by group)",
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table's numbers here")
+    parser.add_argument(
+        "--against",
+        metavar="CELL",
+        help="test against this cell, not the best one: names that single it out, such as sasrec/ce",
+    )
+    parser.add_argument(
+        "--test", choices=("t", "wilcoxon"), default="t", help="paired t-test or Wilcoxon (default: t)"
+    )
+    return parser
+
+
+def _goal(metric: str) -> bool | None:
+    """Whether higher is better; None for a metric with no better side (ARP, exposure, users)."""
+    return HIGHER_IS_BETTER.get(metric.rsplit("/", 1)[-1].split("@")[0])
+
+
+def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, root: Path) -> list[str]:
+    known = {
+        key: None for cell in cells for run in cell.finished if run.metrics for key in run.metrics["test"]
+    }
+    if asked is None:
+        return [metric for metric in DEFAULT_METRICS if metric in known]
+    for metric in asked:
+        if metric not in known:
+            some = ", ".join(key for key in known if "/" not in key) or "none"
+            raise UserError(
+                f"no run has a test metric {metric!r}",
+                where=root,
+                remedy=f"There are {some}, and some of them with head/, mid/, tail/ or nonhead/ before the name",
+            )
+    return list(dict.fromkeys(asked))
+
+
+def _tested_gain(metrics: Sequence[str]) -> tuple[str, int]:
+    """The per-user gain the tests are on: the first overall ranking metric shown, or NDCG@10."""
+    for metric in metrics:
+        if found := re.fullmatch(r"(ndcg|hr|mrr)@(\d+)", metric):
+            return found[1], int(found[2])
+    return "ndcg", 10
+
+
+def _best(cells: Sequence[Cell], metric: str) -> float | None:
+    goal = _goal(metric)
+    means = [mean for cell in cells if (mean := cell.mean_std(metric)[0]) is not None]
+    if goal is None or not means:
+        return None
+    return max(means) if goal else min(means)
+
+
+def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell | None:
+    """The cell the others of one dataset are tested against; None where the dataset has none."""
+    finished = [cell for cell in cells if cell.finished]
+    if against is None:
+        best = _best(finished, metric)
+        return next(
+            (cell for cell in finished if best is not None and cell.mean_std(metric)[0] == best), None
+        )
+    if exact := [cell for cell in finished if cell.label == against]:
+        return exact[0]
+    wanted = {part for part in against.split("/") if part}
+    found = [cell for cell in finished if wanted and wanted <= {cell.dataset, *cell.parts}]
+    if len(found) > 1:
+        raise UserError(
+            f"{against!r} fits {len(found)} cells",
+            where="--against",
+            remedy=f"Name one of {', '.join(cell.label for cell in found)}",
+        )
+    return found[0] if found else None
+
+
+def _references(
+    by_dataset: dict[str, list[Cell]], metric: str, against: str | None
+) -> dict[str, Cell | None]:
+    references = {name: _reference(cells, metric, against) for name, cells in by_dataset.items()}
+    if against is not None and not any(references.values()):
+        labels = dict.fromkeys(cell.label for cells in by_dataset.values() for cell in cells if cell.finished)
+        raise UserError(
+            f"no finished cell is called {against!r}",
+            where="--against",
+            remedy=f"Name one of {', '.join(labels)}",
+        )
+    return references
+
+
+def _p_values(
+    by_dataset: dict[str, list[Cell]], references: dict[str, Cell | None], gain: tuple[str, int], test: str
+) -> dict[int, float | None]:
+    """p by ``id`` of the cell, for every finished cell but the references."""
+    from recsys_lt.analysis.significance import paired_p_value
+
+    values: dict[int, float | None] = {}
+    for name, cells in by_dataset.items():
+        reference = references[name]
+        for cell in cells:
+            if reference is not None and cell is not reference and cell.finished:
+                values[id(cell)] = paired_p_value(cell, reference, *gain, test)
+    return values
+
+
+def _shown_p(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return "<.0001" if p < 1e-4 else f"{p:.4f}".removeprefix("0")
+
+
+def _shown_mean(cell: Cell, metric: str, sign: str) -> str:
+    from recsys_lt.analysis.numbers import shown
+
+    mean, std = cell.mean_std(metric)
+    text = shown(metric, mean)
+    # A space to break at: in a narrow terminal the spread goes below the mean.
+    return text if std is None else f"{text} {sign}{shown(metric, std)}"
+
+
+def _shown_n(cell: Cell) -> str:
+    return f"{len(cell.finished)}" + (f" +{len(cell.failed)} failed" if cell.failed else "")
+
+
+def _table(
+    by_dataset: dict[str, list[Cell]],
+    metrics: Sequence[str],
+    references: dict[str, Cell | None],
+    p_values: dict[int, float | None],
+    console: Console,
+) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    sign = "±" if console.encoding.lower().startswith("utf") else "+-"
+    settings = list(dict.fromkeys(key for cells in by_dataset.values() for c in cells for key in c.settings))
+    plain = not console.is_terminal  # bold does not survive a pipe
+    table = Table(box=box.SIMPLE, pad_edge=False, caption_justify="left")
+    names = ["model", "loss", "optimizer", *settings]
+    if len(by_dataset) > 1:
+        names.insert(0, "dataset")
+    else:
+        table.title = Text(next(iter(by_dataset)))
+    for name in names:
+        table.add_column(Text(name), overflow="fold")
+    for metric in metrics:
+        *group, measure = metric.split("/")
+        heading = f"{measure}\n{'/'.join(group) or 'overall'}"
+        table.add_column(Text(heading, justify="right"), justify="right", min_width=7)
+    table.add_column("n", justify="right")
+    table.add_column("p", justify="right", no_wrap=True)
+
+    for dataset, cells in by_dataset.items():
+        best = {metric: _best(cells, metric) if len(cells) > 1 else None for metric in metrics}
+        for cell in cells:
+            row = [Text(part) for part in cell.identity[1:]]
+            row += [Text(cell.settings.get(key, "-")) for key in settings]
+            if len(by_dataset) > 1:
+                row.insert(0, Text(dataset))
+            for metric in metrics:
+                mean = cell.mean_std(metric)[0]
+                wins = mean is not None and mean == best[metric]
+                text = _shown_mean(cell, metric, sign) if cell.finished else "failed"
+                style = "bold" if wins else "" if cell.finished else "red"
+                row.append(Text("*" + text if wins and plain else text, style=style))
+            p = "ref" if cell is references[dataset] else _shown_p(p_values.get(id(cell)))
+            table.add_row(*row, Text(_shown_n(cell)), Text(p))
+        table.add_section()
+    return table
+
+
+def _caption(
+    by_dataset: dict[str, list[Cell]],
+    references: dict[str, Cell | None],
+    gain: tuple[str, int],
+    test: str,
+    p_values: dict[int, float | None],
+    root: Path,
+    console: Console,
+) -> list[str]:
+    cells = [cell for group in by_dataset.values() for cell in group]
+    mark = "bold" if console.is_terminal else "*"
+    lines = [
+        f"Test metrics, mean and sample standard deviation over n runs (seeds); {mark}: best of its dataset."
+    ]
+    name = {"t": "paired t-test", "wilcoxon": "Wilcoxon signed-rank test"}[test]
+    against = "; ".join(
+        (f"{dataset}: " if len(references) > 1 else "") + (cell.label if cell else "no such cell")
+        for dataset, cell in references.items()
+    )
+    if any(p is not None for p in p_values.values()):
+        lines.append(
+            f"p: two-sided {name} over users on {gain[0].upper()}@{gain[1]}, each user averaged over the seeds "
+            f"both cells have, against {against} (ref). It speaks of which users were drawn, not of the "
+            "spread over seeds, and is not corrected for the number of cells."
+        )
+    elif p_values:
+        lines.append(
+            f"p: no test against {against} (ref): no seed of both with ranks.parquet of the same users."
+        )
+    for cell in cells:
+        repeated = sorted({str(seed) for seed in cell.seeds if cell.seeds.count(seed) > 1})
+        if repeated:
+            lines.append(f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {cell.label}.")
+    for run in (run for cell in cells for run in cell.failed):
+        lines.append(
+            f"Failed or unfinished, no metrics.json: {run.folder.relative_to(root)} (seed {run.seed})"
+        )
+    return lines
+
+
+def _write_csv(
+    path: Path, by_dataset: dict[str, list[Cell]], metrics: Sequence[str], p_values: dict[int, float | None]
+) -> None:
+    import csv
+
+    from recsys_lt.analysis.atomic import replacing
+
+    cells = [cell for group in by_dataset.values() for cell in group]
+    settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
+    header = ["dataset", "model", "loss", "optimizer", *settings, "n", "failed", "seeds"]
+    header += [f"{metric} {part}" for metric in metrics for part in ("mean", "std")] + ["p"]
+    try:
+        with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            for cell in cells:
+                numbers = [value for metric in metrics for value in cell.mean_std(metric)]
+                numbers.append(p_values.get(id(cell)))
+                writer.writerow(
+                    [
+                        *cell.identity,
+                        *(cell.settings.get(key, "") for key in settings),
+                        len(cell.finished),
+                        len(cell.failed),
+                        " ".join(str(seed) for seed in cell.seeds),
+                        *("" if v is None or math.isnan(v) else repr(v) for v in numbers),
+                    ]
+                )
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise UserError(what, where=path, remedy="Name another file") from error
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    from recsys_lt.analysis.cells import cells_of
+    from recsys_lt.analysis.runs import find_runs
+
+    root: Path = arguments.folder
+    by_dataset: dict[str, list[Cell]] = {}
+    for cell in cells_of(find_runs(root)):
+        by_dataset.setdefault(cell.dataset, []).append(cell)
+    metrics = _chosen_metrics([c for cells in by_dataset.values() for c in cells], arguments.metric, root)
+    gain = _tested_gain(metrics)
+    decisive = next((metric for metric in metrics if _goal(metric) is not None), "ndcg@10")
+    references = _references(by_dataset, decisive, arguments.against)
+    p_values = _p_values(by_dataset, references, gain, arguments.test)
+
+    console = Console()
+    table = _table(by_dataset, metrics, references, p_values, console)
+    if not console.is_terminal:
+        # A file has no edge to fold at: as wide as the table wants to be.
+        wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        console = Console(width=max(80, wanted))
+    if arguments.csv is not None:
+        _write_csv(arguments.csv, by_dataset, metrics, p_values)
+    console.print(table)
+    for line in _caption(by_dataset, references, gain, arguments.test, p_values, root, console):
+        console.print(Text(line))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; 0, or 2 with one line on standard error for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

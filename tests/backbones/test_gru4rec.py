@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from recsys_lt.backbones.dropout import event_streams
+from recsys_lt.backbones.gru4rec import GRU4Rec
+from recsys_lt.data.rows import Prefixes
+from recsys_lt.errors import UserError
+
+
+def test_size_and_rows_are_the_published_ones(beauty, parameter_count):
+    model = GRU4Rec(beauty)
+    assert parameter_count(model) == pytest.approx(0.80e6, rel=0.02)
+    assert model.row_plan == Prefixes(max_length=50)
+    assert model.output_table().weight is model.items.weight
+    assert model.output_table().bias is None
+
+
+def test_rows_stand_alone(facts, check_rows_stand_alone, float64):
+    check_rows_stand_alone(GRU4Rec(facts, width=8, max_length=7))
+
+
+def test_no_history(facts, check_no_history, float64):
+    check_no_history(GRU4Rec(facts, width=8))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_packing_equals_a_loop_over_rows(
+    facts, make_batch, histories, assert_same_with_gradients, float64, layers
+):
+    model = GRU4Rec(facts, width=8, layers=layers, dropout=0.0)
+    rows = histories(12, 20)
+
+    def loop():
+        return torch.stack([model.dense(model.gru(model.items(torch.tensor(row)))[0][-1]) for row in rows])
+
+    assert_same_with_gradients(model, lambda: model.states(make_batch(rows)), loop)
+
+
+def test_dropout_falls_on_embeddings_event_by_event(facts, make_batch, histories, float64):
+    model = GRU4Rec(facts, width=8, dropout=0.5)
+    rows = histories(6, 9)
+    batch = make_batch(rows)
+    dropped = model.dropout(model.items(batch.items), event_streams(batch)).split(batch.lengths)
+    assert 0.3 < (torch.cat(dropped) == 0).double().mean() < 0.7
+    expected = torch.stack([model.dense(model.gru(x)[0][-1]) for x in dropped])
+    torch.testing.assert_close(model.states(batch), expected)
+
+
+def test_initial_weights(facts):
+    model = GRU4Rec(facts)
+    assert {name for name, _ in model.gru.named_parameters()} == {"weight_ih_l0", "weight_hh_l0"}
+    bound = (6 / (64 + 3 * 64)) ** 0.5  # Xavier-uniform of a [192, 64] matrix
+    assert 0.95 * bound < model.gru.weight_ih_l0.abs().max() <= bound
+    assert model.items.weight.std().item() == pytest.approx((2 / (30 + 64)) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"layers": 0}, {"max_length": 0}, {"dropout": 1.0}])
+def test_nonsense_is_refused(facts, wrong):
+    with pytest.raises(UserError):
+        GRU4Rec(facts, **wrong)
