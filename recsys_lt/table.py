@@ -61,14 +61,15 @@ def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, root: Pa
         key: None for cell in cells for run in cell.finished if run.metrics for key in run.metrics["test"]
     }
     if asked is None:
-        return [metric for metric in DEFAULT_METRICS if metric in known]
+        usual = [metric for metric in DEFAULT_METRICS if metric in known]
+        return usual or [metric for metric in known if re.fullmatch(r"(ndcg|hr|mrr)@\d+", metric)]
     for metric in asked:
         if metric not in known:
             some = ", ".join(key for key in known if "/" not in key) or "none"
             raise UserError(
                 f"no run has a test metric {metric!r}",
                 where=root,
-                remedy=f"There are {some}, and some of them with head/, mid/, tail/ or nonhead/ before the name",
+                remedy=f"There are {some}; most also under head/, mid/, tail/ and nonhead/",
             )
     return list(dict.fromkeys(asked))
 
@@ -127,7 +128,7 @@ def _references(
 def _p_values(
     by_dataset: dict[str, list[Cell]], references: dict[str, Cell | None], gain: tuple[str, int], test: str
 ) -> dict[int, float | None]:
-    """p by ``id`` of the cell, for every finished cell but the references."""
+    """Test results by ``id`` of the cell, for every finished cell but the references."""
     from recsys_lt.analysis.significance import paired_p_value
 
     values: dict[int, float | None] = {}
@@ -135,7 +136,9 @@ def _p_values(
         reference = references[name]
         for cell in cells:
             if reference is not None and cell is not reference and cell.finished:
-                values[id(cell)] = paired_p_value(cell, reference, *gain, test)
+                # A k beyond the length of a model's lists has not been measured, nor can it be tested.
+                measured = all(c.values(f"{gain[0]}@{gain[1]}") for c in (cell, reference))
+                values[id(cell)] = paired_p_value(cell, reference, *gain, test) if measured else None
     return values
 
 
@@ -172,14 +175,14 @@ def _table(
     sign = "±" if console.encoding.lower().startswith("utf") else "+-"
     settings = list(dict.fromkeys(key for cells in by_dataset.values() for c in cells for key in c.settings))
     plain = not console.is_terminal  # bold does not survive a pipe
-    table = Table(box=box.SIMPLE, pad_edge=False, caption_justify="left")
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     names = ["model", "loss", "optimizer", *settings]
     if len(by_dataset) > 1:
         names.insert(0, "dataset")
     else:
         table.title = Text(next(iter(by_dataset)))
     for name in names:
-        table.add_column(Text(name), overflow="fold")
+        table.add_column(Text(name), no_wrap=True)
     for metric in metrics:
         *group, measure = metric.split("/")
         heading = f"{measure}\n{'/'.join(group) or 'overall'}"
@@ -227,14 +230,12 @@ def _caption(
     )
     if any(p is not None for p in p_values.values()):
         lines.append(
-            f"p: two-sided {name} over users on {gain[0].upper()}@{gain[1]}, each user averaged over the seeds "
-            f"both cells have, against {against} (ref). It speaks of which users were drawn, not of the "
-            "spread over seeds, and is not corrected for the number of cells."
+            f"p: two-sided {name} over users on {gain[0].upper()}@{gain[1]}, each user averaged over the "
+            f"seeds both cells have, against {against} (ref). It speaks of which users were drawn, not of "
+            "the spread over seeds, and is not corrected for the number of cells."
         )
     elif p_values:
-        lines.append(
-            f"p: no test against {against} (ref): no seed of both with ranks.parquet of the same users."
-        )
+        lines.append(f"p: no test against {against} (ref): no common seed, no ranks.parquet or other users.")
     for cell in cells:
         repeated = sorted({str(seed) for seed in cell.seeds if cell.seeds.count(seed) > 1})
         if repeated:
@@ -251,7 +252,7 @@ def _write_csv(
 ) -> None:
     import csv
 
-    from recsys_lt.analysis.atomic import replacing
+    from recsys_lt.atomic import replacing
 
     cells = [cell for group in by_dataset.values() for cell in group]
     settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
@@ -299,10 +300,11 @@ def _run(arguments: argparse.Namespace) -> None:
 
     console = Console()
     table = _table(by_dataset, metrics, references, p_values, console)
-    if not console.is_terminal:
-        # A file has no edge to fold at: as wide as the table wants to be.
-        wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-        console = Console(width=max(80, wanted))
+    wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
+    # A file has no edge to fold at. In a terminal the spread folds below the mean; where even that is too
+    # wide the terminal wraps the lines: rich would drop the last columns instead.
+    width = wanted.minimum if console.is_terminal else wanted.maximum
+    console = Console(width=max(console.width, width))
     if arguments.csv is not None:
         _write_csv(arguments.csv, by_dataset, metrics, p_values)
     console.print(table)

@@ -68,7 +68,7 @@ def final_table(metrics: Mapping[str, Any], ks: Sequence[int] = (1, 5, 10, 20)) 
     known = [k for k in ks if f"ndcg@{k}" in test] or [FIRST_K]
     title = ", ".join(str(metrics[key]) for key in ("dataset", "model", "loss", "optimizer"))
     title += f", seed {metrics['seed']}: test at epoch {metrics['best_epoch']} of {metrics['epochs']}"
-    table = Table(box=box.SIMPLE, title=Text(title), title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     columns = ["", *(f"{group}/" for group in GROUPS)]
     for name in ("overall", *GROUPS):
@@ -82,7 +82,12 @@ def final_table(metrics: Mapping[str, Any], ks: Sequence[int] = (1, 5, 10, 20)) 
         table.add_section()
     table.add_row("users", *(shown("users", test.get(f"{prefix}users")) for prefix in columns), style="dim")
     k = int(sections[0][0].split("@")[1])
-    return Group(table, Text(_recommended(test, k)), Text(_protocol(metrics.get("protocol", {}))))
+    return Group(
+        Text(title, style="bold"),
+        table,
+        Text(_recommended(test, k)),
+        Text(_protocol(metrics.get("protocol", {}))),
+    )
 
 
 def print_final_table(

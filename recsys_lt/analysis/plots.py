@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.analysis.atomic import replacing
+from recsys_lt.atomic import replacing
 from recsys_lt.metrics.groups import HEAD, SHARES, TAIL, popularity_groups
 from recsys_lt.metrics.ranking import Ranks, gains
 

@@ -24,11 +24,14 @@ class Run:
         The content of metrics.json; None for a run that failed, or has not finished.
     config
         Its configuration with dotted keys, ``model.dropout``; empty where the folder holds none.
+    choices
+        What was chosen of each config group, as Hydra noted it; read for runs without metrics only.
     """
 
     folder: Path
     metrics: dict[str, Any] | None
     config: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
 
     @property
     def seed(self) -> Any:
@@ -39,7 +42,7 @@ class Run:
         """Dataset, model, loss, optimizer; as far as its configuration tells them for a failed run."""
         if self.metrics is not None:
             return tuple(str(self.metrics[part]) for part in IDENTITY)
-        return tuple(_name_in(self.config, part) for part in IDENTITY)
+        return tuple(self.choices.get(part) or _name_in(self.config, part) for part in IDENTITY)
 
 
 def _name_in(config: dict[str, Any], part: str) -> str:
@@ -84,6 +87,13 @@ def _read_config(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
     return _flat(tree) if isinstance(tree, dict) else {}
+
+
+def _choices_in(folder: Path) -> dict[str, str]:
+    noted = folder / ".hydra/hydra.yaml"
+    prefix = "hydra.runtime.choices."
+    config = _read_config(noted) if noted.is_file() else {}
+    return {key.removeprefix(prefix): str(value) for key, value in config.items() if key.startswith(prefix)}
 
 
 def _config_in(folder: Path) -> Path | None:
@@ -133,5 +143,6 @@ def find_runs(root: Path) -> list[Run]:
     for folder in sorted((*finished, *failed), key=_in_order):
         config = _config_in(folder)
         metrics = _read_metrics(folder / "metrics.json") if folder in finished else None
-        runs.append(Run(folder, metrics, _read_config(config) if config else {}))
+        choices = _choices_in(folder) if metrics is None else {}
+        runs.append(Run(folder, metrics, _read_config(config) if config else {}, choices))
     return runs

@@ -9,13 +9,14 @@ from recsys_lt.streams import key_of, keys_of, lanes
 
 
 class _Mask(torch.autograd.Function):
-    """x * keep * scale, saving the one-byte mask alone."""
+    """The product x * keep * scale, saving the one-byte mask alone."""
 
     @staticmethod
     def forward(ctx, x: Tensor, keep: Tensor, scale: float) -> Tensor:  # type: ignore[override,no-untyped-def]
         ctx.save_for_backward(keep)
         ctx.scale = scale
-        return torch.ops.aten.native_dropout_backward(x, keep, scale)
+        masked: Tensor = torch.ops.aten.native_dropout_backward(x, keep, scale)
+        return masked
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override,no-untyped-def]
@@ -50,11 +51,17 @@ class RowDropout(nn.Module):
         self._cut = min(round(p * 65536), 65535)
         self._salt = key_of(salt)
 
+    @property
+    def scale(self) -> float:
+        """What survivors are multiplied by: one over the probability of keeping."""
+        return 65536 / (65536 - self._cut)
+
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """x [n, ...] and one key for each of the n (see ``row_streams``) -> the same shape."""
         if not self.training or self._cut == 0:
             return x
-        masked: Tensor = _Mask.apply(x, self.kept(x.shape[1:].numel(), keys).view_as(x), 65536 / (65536 - self._cut))
+        keep = self.kept(x.shape[1:].numel(), keys).view_as(x)
+        masked: Tensor = _Mask.apply(x, keep, self.scale)  # type: ignore[no-untyped-call]
         return masked
 
     def kept(self, count: int, keys: Tensor) -> Tensor:

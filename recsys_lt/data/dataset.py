@@ -35,7 +35,7 @@ class Dataset:
     cache_dir
         Where fetched files and prepared datasets are kept.
     k_core
-        Fewest events of a user and of an item; 1 keeps all.
+        Fewest events of a user and of an item; 1 or None keeps all.
     split
         leave_one_out, temporal or as_given.
     temporal_cuts
@@ -53,7 +53,7 @@ class Dataset:
         path: str | None = None,
         raw_dir: str | None = None,
         cache_dir: str = "~/.cache/recsys_lt",
-        k_core: int = 5,
+        k_core: int | None = 5,
         split: str = "leave_one_out",
         temporal_cuts: Sequence[float] = (0.8, 0.9),
         duplicates: str = "keep",
@@ -63,7 +63,7 @@ class Dataset:
         self._path = None if path is None else Path(path).expanduser()
         self._raw_dir = None if raw_dir is None else Path(raw_dir).expanduser()
         self._cache_dir = Path(cache_dir).expanduser()
-        self._preparation = Preparation(k_core, split, tuple(temporal_cuts), duplicates)
+        self._preparation = Preparation(1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates)
         self._expect = None if expect is None else dict(expect)
         self.name = name or ("file" if self._path is None else self._path.stem)
 
@@ -95,9 +95,11 @@ class Dataset:
             key = self._key(material)
             cache = PreparedCache(self._cache_dir / "prepared")
             sequences, notes = cache.get(self.name, key, lambda: self._prepare(material), announce)
-        except PermissionError as error:
+        except OSError as error:  # no right, no room, a read-only disk: the machine, not the program
             raise UserError(
-                f"{error.strerror}", where=error.filename, remedy="Mend its rights, or set dataset.cache_dir"
+                error.strerror or str(error),
+                where=error.filename,
+                remedy="Mend that, or set dataset.cache_dir to a folder that can be written",
             ) from error
         for note in notes:
             announce(f"{self.name}: {note}")

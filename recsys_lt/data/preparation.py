@@ -41,6 +41,10 @@ class Preparation:
 
     def check(self) -> None:
         """Raise ``UserError`` for a word or number that means nothing, before any file is read."""
+        if not isinstance(self.k_core, int) or isinstance(self.k_core, bool):
+            raise UserError(
+                f"{self.k_core!r} is not a whole number", where="dataset.k_core", remedy="Give one, such as 5"
+            )
         split_named(self.split, self.temporal_cuts)
         duplicate_policy(self.duplicates)
 

@@ -153,7 +153,8 @@ def _place_of(events: Ordered, where: NDArray[np.bool_]) -> Ints:
 
 
 def _temporal(cuts: Sequence[float]) -> Temporal:
-    if len(cuts) != 2 or not 0 < cuts[0] < cuts[1] < 1:
+    numbers = all(isinstance(cut, int | float) for cut in cuts)
+    if not numbers or len(cuts) != 2 or not 0 < cuts[0] < cuts[1] < 1:
         raise UserError(
             f"{list(cuts)} are not two rising quantiles between 0 and 1",
             where="dataset.temporal_cuts",

@@ -1,0 +1,42 @@
+"""Files that are there whole or not at all: no reader, and no run that is killed, meets half a file."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name in the folder of ``path``: hidden, nobody else's, and with the same ending."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name beside ``path`` to write; it takes the place of ``path`` when the block ends well.
+
+    Folders are made as needed. After an error ``path`` is as it was, and nothing is left beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with two-space indent; a number that is none is an error, as JSON has no NaN."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

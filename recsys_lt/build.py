@@ -1,0 +1,107 @@
+"""From the composed configuration to the objects it names."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.data.sequences import Sequences
+from recsys_lt.errors import UserError
+from recsys_lt.losses.loss import Loss
+from recsys_lt.optim.rule import UpdateRule
+from recsys_lt.recommenders.sequential import SequentialRecommender
+from recsys_lt.settings import MetricsSettings, TrainerSettings
+from recsys_lt.strategies import Strategy
+
+if TYPE_CHECKING:
+    from recsys_lt.data.dataset import Dataset
+    from recsys_lt.evidence.loggers import NoLogger
+
+_KEYS = {
+    "dataset", "model", "loss", "optimizer", "strategy", "trainer", "logger", "metrics",
+    "seed", "precision", "resume", "debug",
+}  # fmt: skip
+_PRECISIONS = ("float32", "bf16")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects a configuration names; the model waits for the data's sizes."""
+
+    dataset: "Dataset"
+    model: Callable[[DataFacts], Backbone]
+    loss: Loss
+    rule: UpdateRule
+    strategy: Strategy
+    trainer: TrainerSettings
+    metrics: MetricsSettings
+    logger: "NoLogger"
+    logits_bf16: bool
+
+    def recommender(self, data: Sequences) -> SequentialRecommender:
+        """Build the model for these data; its weights come of torch's current seed."""
+        facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
+        return SequentialRecommender(
+            _made("model", lambda: self.model(facts)),
+            self.loss,
+            self.rule,
+            mask_seen=self.metrics.mask_seen,
+            ks=tuple(self.metrics.ks),
+            logits_bf16=self.logits_bf16,
+            accumulate=self.trainer.accumulate,
+            clip=self.trainer.clip,
+        )
+
+
+def build(config: DictConfig) -> Parts:
+    """Make every object the configuration names.
+
+    Raises
+    ------
+    UserError
+        For an unknown key, a word that is no choice, or a value a class refuses.
+    """
+    unknown = sorted(set(map(str, config)) - _KEYS)
+    if unknown:
+        raise UserError(
+            f"there is no key {unknown[0]!r}", where="configuration", remedy=f"The keys are {', '.join(sorted(_KEYS))}"
+        )
+    if config.precision not in _PRECISIONS:
+        raise UserError(
+            f"no precision is named {config.precision!r}", where="precision", remedy=f"Choose from {', '.join(_PRECISIONS)}"
+        )
+    if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
+        raise UserError(f"it is {config.seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
+
+    def made(part: str) -> Any:
+        return _made(part, lambda: instantiate(config[part], _convert_="all"))
+
+    return Parts(
+        dataset=made("dataset"),
+        model=made("model"),
+        loss=made("loss"),
+        rule=made("optimizer"),
+        strategy=made("strategy"),
+        trainer=made("trainer"),
+        metrics=made("metrics"),
+        logger=made("logger"),
+        logits_bf16=config.precision == "bf16",
+    )
+
+
+def _made(part: str, make: Callable[[], Any]) -> Any:
+    """Call ``make``; what it refuses becomes one line that names the part."""
+    try:
+        return make()
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(str(cause or error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error

@@ -1,0 +1,62 @@
+"""Checkpoints of tensors and plain values: loadable with ``weights_only``, written in one step."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from recsys_lt.errors import UserError
+from recsys_lt.atomic import replacing
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+_OURS = "recsys_lt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, put in place whole or not at all, and read without unpickling code.
+
+    Parameters
+    ----------
+    fingerprint
+        Of the data: noted in every checkpoint, and asked of every one that is read.
+    """
+
+    def __init__(self, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        stamped = checkpoint | {_OURS: {"format": 1, "fingerprint": self.fingerprint}}
+        with replacing(Path(path)) as partial:
+            torch.save(stamped, partial)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return load(Path(path), self.fingerprint)
+
+
+def load(path: Path, fingerprint: str) -> dict[str, Any]:
+    """Read a checkpoint of the data with this fingerprint.
+
+    Raises
+    ------
+    UserError
+        If the file is absent, broken, not one of ours, or of other data.
+    """
+    if not path.is_file():
+        raise UserError("there is no such checkpoint", where=path, remedy="Name a run folder that has trained")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
+        raise UserError(
+            f"it cannot be read as a checkpoint ({type(error).__name__})", where=path, remedy="Restore it or train again"
+        ) from error
+    if not isinstance(checkpoint, dict) or _OURS not in checkpoint:
+        raise UserError("it is not a checkpoint of this program", where=path, remedy="Name a run folder of recsys_lt")
+    trained_on = checkpoint[_OURS]["fingerprint"]
+    if trained_on != fingerprint:
+        raise UserError(
+            f"it was trained on another dataset (fingerprint {trained_on[:12]}, here {fingerprint[:12]})",
+            where=path,
+            remedy="Use the run's own data, split and k_core, or train a new run",
+        )
+    return checkpoint

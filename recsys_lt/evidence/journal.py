@@ -1,0 +1,130 @@
+"""The run's diary: one row an epoch, the best one, and the checkpoints that go with them."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from recsys_lt.errors import UserError
+from recsys_lt.evidence.checkpoints import BEST, LAST
+from recsys_lt.atomic import write_text
+from recsys_lt.metrics.ranking import ranking
+from recsys_lt.settings import TrainerSettings
+
+SELECT = "ndcg@10"
+
+
+class StopRun(Exception):  # noqa: N818  (no error: the user asked)
+    """The user asked to stop; what was reached is kept."""
+
+
+class Journal(pl.Callback):
+    """Keeps history, best epoch and checkpoints; decides when to validate and when to stop.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    settings
+        When to evaluate and when to stop.
+    ks
+        List lengths of the validation metrics.
+    loggers
+        Where rows also go: objects with ``log(row)``.
+    """
+
+    def __init__(
+        self, folder: Path, settings: TrainerSettings, ks: tuple[int, ...], loggers: list[Any]
+    ) -> None:
+        self.folder, self.settings, self.ks = folder, settings, ks
+        self.loggers = loggers
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self.stop_asked = False
+        self._epoch_start = 0.0
+        self._losses: list[torch.Tensor] = []
+        self._validated: dict[str, Any] | None = None
+
+    # What a checkpoint holds of the diary.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history, self.best = state_dict["history"], state_dict["best"]
+
+    # An epoch.
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning validates after epochs divisible by this number; the schedule is ours.
+        epoch = trainer.current_epoch + 1
+        trainer.check_val_every_n_epoch = epoch if self.settings.evaluates(epoch) else epoch + 1
+        self._losses = []
+        self._validated = None
+        self._epoch_start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        self._losses.append(pl_module.last_total)
+        if len(self._losses) == trainer.num_training_batches:
+            self._seconds = time.perf_counter() - self._epoch_start
+        if self.stop_asked and trainer.world_size == 1:
+            raise StopRun
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._eval_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        evaluation = pl_module.evaluation
+        values = ranking(evaluation.ranks, self.ks)
+        self._validated = {f"valid/{name}": value for name, value in values.items()}
+        self._validated["eval_seconds"] = time.perf_counter() - self._eval_start
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        total = torch.stack(self._losses).mean()
+        if trainer.world_size > 1:
+            total = trainer.strategy.reduce(total, reduce_op="mean")
+        self.record(trainer, trainer.current_epoch + 1, {"train/loss": float(total), "seconds": self._seconds})
+        trainer.save_checkpoint(self.folder / LAST)
+        if trainer.world_size > 1:  # processes must stop at the same step
+            trainer.should_stop |= bool(trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False))
+        if self._out_of_patience():
+            trainer.should_stop = True
+
+    def record(self, trainer: pl.Trainer, epoch: int, row: dict[str, Any]) -> None:
+        """Write down an epoch; keep its weights if it validates best so far (the earliest on ties)."""
+        row = {"epoch": epoch} | row | (self._validated or {})
+        self.history.append(row)
+        score = row.get(f"valid/{SELECT}")
+        if score is not None and (self.best is None or score > self.best[SELECT]):
+            self.best = {"epoch": epoch, SELECT: score, "valid": {k[6:]: v for k, v in row.items() if k[:6] == "valid/"}}
+            trainer.save_checkpoint(self.folder / BEST, weights_only=True)
+        if trainer.is_global_zero:
+            self._write_curve()
+            for logger in self.loggers:
+                logger.log(row)
+
+    def _out_of_patience(self) -> bool:
+        if self.settings.patience is None or self.best is None:
+            return False
+        since = [row for row in self.history if row["epoch"] > self.best["epoch"] and f"valid/{SELECT}" in row]
+        return len(since) >= self.settings.patience
+
+    def _write_curve(self) -> None:
+        names = list(dict.fromkeys(name for row in self.history for name in row))
+        lines = [",".join(names)]
+        lines += [",".join("" if row.get(name) is None else f"{row[name]:.6g}" for name in names) for row in self.history]
+        write_text(self.folder / "learning_curve.csv", "\n".join(lines) + "\n")
+
+    def best_epoch(self) -> int:
+        """Completed epochs at the best validation.
+
+        Raises
+        ------
+        UserError
+            If nothing was validated.
+        """
+        if self.best is None:
+            raise UserError("no epoch was validated", where=self.folder, remedy="Train for at least one epoch")
+        return int(self.best["epoch"])

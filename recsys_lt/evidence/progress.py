@@ -1,0 +1,78 @@
+"""One progress bar for the whole training: epochs, loss, the latest validation."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from recsys_lt.evidence.journal import SELECT, Journal
+
+
+class TrainingProgress(pl.Callback):
+    """A bar on a terminal, a line a validation elsewhere.
+
+    Parameters
+    ----------
+    console
+        Where to print.
+    journal
+        Whose rows to show; it must come before this callback.
+    """
+
+    def __init__(self, console: Console, journal: Journal) -> None:
+        self.console, self.journal = console, journal
+        self._bar: Progress | None = None
+        self._shown = len(journal.history)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not (trainer.is_global_zero and self.console.is_terminal):
+            return
+        self._bar = Progress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
+        steps = trainer.num_training_batches
+        # Counted in epochs, moved by steps: a long epoch moves too.
+        self._task = self._bar.add_task("", total=trainer.max_epochs, completed=trainer.current_epoch, note="")
+        self._step = 1 / max(int(steps), 1)
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, step: int) -> None:
+        if self._bar is not None:
+            done = trainer.current_epoch + (step + 1) * self._step
+            self._bar.update(self._task, completed=round(done, 2))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or not self.journal.history:
+            return
+        row = self.journal.history[-1]
+        note = f"loss {row.get('train/loss', float('nan')):.3f}"
+        best = self.journal.best
+        if best is not None:
+            note += f"  best valid {SELECT} {best[SELECT]:.4f} at {best['epoch']}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=row["epoch"], note=note)
+        elif f"valid/{SELECT}" in row:
+            self.console.print(
+                f"epoch {row['epoch']:>4}/{trainer.max_epochs}  loss {row['train/loss']:.4f}  "
+                f"valid {SELECT} {row[f'valid/{SELECT}']:.4f}  {row['seconds']:.1f} s",
+                highlight=False,
+            )
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()

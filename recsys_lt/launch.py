@@ -1,0 +1,82 @@
+"""Several processes for one run, started by ourselves.
+
+Lightning's own launcher re-runs the command line, which Hydra answers with a second output folder, and in a
+sweep with a hang. Here the composed config travels to spawned processes instead; Lightning finds the
+variables of a launcher in their environment and starts nothing.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from recsys_lt.errors import UserError
+
+
+def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes: int) -> Any:
+    """Call ``function(*arguments)`` in ``n_processes`` spawned processes; return what rank 0 returned.
+
+    Raises
+    ------
+    UserError
+        The first that any process raised.
+    KeyboardInterrupt
+        If a process was interrupted.
+    """
+    import torch.multiprocessing as mp
+
+    context = mp.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spawned = mp.start_processes(
+        _work,
+        (function, arguments, n_processes, port, sender),
+        nprocs=n_processes,
+        join=False,
+        start_method="spawn",
+    )
+    try:
+        while not spawned.join():
+            pass
+    except mp.ProcessRaisedException:
+        if not receiver.poll():
+            raise
+    results: dict[int, tuple[str, Any]] = {}
+    while receiver.poll():
+        rank, kind, value = receiver.recv()
+        results[rank] = (kind, value)
+    for kind, value in results.values():
+        if kind == "user_error":
+            raise UserError(value)
+        if kind == "interrupted":
+            raise KeyboardInterrupt
+    return results[0][1]
+
+
+def _work(
+    rank: int, function: Callable[..., Any], arguments: tuple[Any, ...], world: int, port: int, sender: Connection
+) -> None:
+    os.environ |= {
+        "LOCAL_RANK": str(rank),
+        "RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // world))
+    try:
+        value = function(*arguments)
+    except UserError as error:
+        sender.send((rank, "user_error", str(error).rstrip(".")))
+        raise
+    except KeyboardInterrupt:
+        sender.send((rank, "interrupted", None))
+        return
+    if rank == 0:
+        sender.send((rank, "value", value))

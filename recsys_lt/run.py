@@ -1,0 +1,305 @@
+"""One run, as a recipe: build, train, test, leave evidence."""
+
+import platform
+import resource
+import signal
+import statistics
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+import recsys_lt
+from recsys_lt.analysis.final_table import print_final_table
+from recsys_lt.analysis.plots import learning_curve, ndcg_by_popularity
+from recsys_lt.build import build
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader
+from recsys_lt.data.sequences import Sequences
+from recsys_lt.errors import UserError
+from recsys_lt.evidence.checkpoints import BEST, LAST, AtomicCheckpointIO, load
+from recsys_lt.atomic import replacing, write_json
+from recsys_lt.evidence.journal import Journal, StopRun
+from recsys_lt.evidence.progress import TrainingProgress
+from recsys_lt.launch import launch
+from recsys_lt.metrics.groups import popularity_groups
+from recsys_lt.metrics.report import report
+from recsys_lt.recommenders.evaluation import Evaluation
+from recsys_lt.recommenders.sequential import SequentialRecommender
+from recsys_lt.settings import MetricsSettings, TrainerSettings
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a cell is called in tables and dashboards."""
+
+    dataset: str
+    model: str
+    loss: str
+    optimizer: str
+
+
+def run(config: DictConfig, names: Names, folder: Path, group: str | None, resumed: bool) -> dict[str, Any]:
+    """Do one run and return what its metrics.json holds.
+
+    Parameters
+    ----------
+    config
+        The composed configuration.
+    names
+        The choices' names.
+    folder
+        The run folder; it exists.
+    group
+        W&B group; None for one made of the names.
+    resumed
+        Whether ``folder`` holds an earlier, unfinished run to go on with.
+
+    Raises
+    ------
+    UserError
+        For what the user can mend.
+    KeyboardInterrupt
+        After a Ctrl-C, once what was reached is evaluated and written.
+    """
+    parts = build(config)
+    parts.strategy.check(parts.trainer.devices)
+    console = Console()
+    # Prepared (fetched, checked, cached) once, here: the processes of a run then only map it.
+    data = parts.dataset.load(partial(console.print, highlight=False))
+    # A run of several processes spreads them here, where the data are ready and the folder is known.
+    if parts.strategy.several and parts.trainer.devices > 1:
+        plain = OmegaConf.to_container(config, resolve=True)
+        metrics: dict[str, Any] = launch(_one_process, (plain, names, folder, group, resumed), parts.trainer.devices)
+    else:
+        metrics = _train_and_test(config, data, names, folder, group, resumed)
+    print_final_table(metrics, console=console, ks=parts.metrics.ks)
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    if not metrics["finished"]:
+        raise KeyboardInterrupt
+    return metrics
+
+
+def _one_process(plain: Any, names: Names, folder: Path, group: str | None, resumed: bool) -> dict[str, Any]:
+    config = OmegaConf.create(plain)
+    assert isinstance(config, DictConfig)
+    data = build(config).dataset.load(lambda _line: None)
+    return _train_and_test(config, data, names, folder, group, resumed)
+
+
+def _train_and_test(
+    config: DictConfig, data: Sequences, names: Names, folder: Path, group: str | None, resumed: bool
+) -> dict[str, Any]:
+    parts = build(config)
+    settings, measured = parts.trainer, parts.metrics
+    measured.check(data.n_items)
+    parts.loss.check(data.n_items)
+    _quiet()
+    pl.seed_everything(config.seed, verbose=False)
+    module = parts.recommender(data)
+    journal = Journal(folder, settings, tuple(measured.ks), [parts.logger])
+    trainer = pl.Trainer(
+        **parts.strategy.arguments(),
+        devices=settings.devices,
+        max_epochs=settings.max_epochs,
+        callbacks=[journal, TrainingProgress(Console(), journal)],
+        plugins=[AtomicCheckpointIO(data.fingerprint)],
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    share = Share(trainer.global_rank, trainer.world_size)
+    batches = TrainBatches(
+        data, module.backbone.row_plan.plan(data), settings.batch_rows, config.seed, share, parts.loss.needs_seen
+    )
+    if module.backbone.trainable and len(batches.rows) == 0:
+        raise UserError(
+            "no user has two training events, so there is nothing to learn from",
+            where=data.name,
+            remedy="Use more data, or model=pop",
+        )
+    rank = partial(_ranking, data, module, settings, share)
+    if trainer.is_global_zero:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        cell = {"dataset": data.name, "model": names.model, "loss": names.loss, "optimizer": names.optimizer}
+        parts.logger.start(folder, plain, cell | {"seed": config.seed}, group)
+    finished, metrics, pictures = True, None, {}
+    try:
+        with _stop_on_interrupt(journal):
+            last = folder / LAST
+            if resumed and last.is_file():
+                load(last, data.fingerprint)  # says in one line what is wrong with it
+            else:
+                last = None  # type: ignore[assignment]
+                trainer.validate(module, rank("valid"), verbose=False)
+                journal.record(trainer, 0, {})
+            if module.backbone.trainable and settings.max_epochs > 0:
+                try:
+                    trainer.fit(
+                        module,
+                        train_loader(batches, settings.num_workers),
+                        rank("valid"),
+                        ckpt_path=last,
+                        weights_only=True,
+                    )
+                except StopRun:
+                    trainer.should_stop = False
+                finished = not journal.stop_asked
+        module.load_state_dict(load(folder / BEST, data.fingerprint)["state_dict"])
+        trainer.test(module, rank("test"), verbose=False)
+        assert module.evaluation is not None
+        if trainer.is_global_zero:
+            metrics, pictures = _leave_evidence(
+                config, data, names, folder, module.evaluation, journal, measured, finished, trainer, batches
+            )
+    finally:
+        if trainer.is_global_zero:
+            parts.logger.finish(metrics, pictures)
+    return metrics or {}
+
+
+def _ranking(data: Sequences, module: SequentialRecommender, settings: TrainerSettings, share: Share, stage: str) -> Any:
+    """Ranking batches of this process's part of the users who have a target at this stage."""
+    users = np.flatnonzero(data.targets_at(stage) >= 1)
+    if len(users) == 0:
+        raise UserError(
+            f"no user has a {stage} target with an event before it",
+            where=data.name,
+            remedy="Leave-one-out needs users with three events",
+        )
+    return rank_loader(
+        RankBatches(
+            data,
+            users[share.rank :: share.world],
+            stage,
+            module.backbone.max_length,
+            settings.rank_rows,
+            with_seen=module.mask_seen != "none",
+        )
+    )
+
+
+def _leave_evidence(
+    config: DictConfig,
+    data: Sequences,
+    names: Names,
+    folder: Path,
+    test: Evaluation,
+    journal: Journal,
+    measured: MetricsSettings,
+    finished: bool,
+    trainer: pl.Trainer,
+    batches: TrainBatches,
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    trained = [row for row in journal.history if row["epoch"] > 0]
+    seconds = statistics.median(row["seconds"] for row in trained) if trained else None
+    n_targets = int((batches.rows.stop - batches.rows.start).sum()) if batches.rows.every_position else len(batches.rows)
+    groups = popularity_groups(data.popularity, measured.groups)
+    assert journal.best is not None
+    metrics = {
+        "dataset": data.name,
+        "model": names.model,
+        "loss": names.loss,
+        "optimizer": names.optimizer,
+        "seed": config.seed,
+        "protocol": {
+            "split": data.split,
+            "users": data.n_users,
+            "items": data.n_items,
+            "interactions": len(data.items),
+            "max_length": config.model.get("max_length"),
+            "ranking": f"full, over all {data.n_items} items",
+            "mask_seen": measured.mask_seen,
+            "ties": "against the model",
+            "groups": dict(zip(("head", "mid", "tail"), measured.groups, strict=True)),
+            "selection": "highest validation NDCG@10, earliest on ties",
+            "fingerprint": data.fingerprint,
+        },
+        "valid": journal.best["valid"],
+        "test": report(test.ranks, test.targets, test.exposure, data.popularity, measured.ks, measured.groups),
+        "best_epoch": journal.best_epoch(),
+        "epochs": journal.history[-1]["epoch"],
+        "finished": finished,
+        "train": {
+            "seconds_per_epoch": seconds,
+            "eval_seconds": statistics.median(r["eval_seconds"] for r in journal.history if "eval_seconds" in r),
+            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20),
+            "targets_per_second": n_targets / seconds if seconds else None,
+            "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
+            "device": str(trainer.strategy.root_device),
+            "processes": trainer.world_size,
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {
+            "recsys_lt": recsys_lt.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pytorch_lightning": pl.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    ranks = pd.DataFrame(
+        {
+            "user": test.users.astype(np.int32),
+            "target": test.targets.astype(np.int32),
+            "rank": test.ranks.astype(np.int32),
+            "group": groups[test.targets],
+        }
+    )
+    with replacing(folder / "ranks.parquet") as partial_file:
+        ranks.to_parquet(partial_file, index=False, compression="zstd")
+    title = f"{names.model} + {names.loss} on {data.name}"
+    pictures = {
+        "learning_curve": folder / "learning_curve.png",
+        "ndcg_by_popularity": folder / "ndcg_by_popularity.png",
+    }
+    learning_curve(journal.history, pictures["learning_curve"], title)
+    ndcg_by_popularity(test.ranks, test.targets, data.popularity, pictures["ndcg_by_popularity"], title)
+    write_json(folder / "metrics.json", metrics)  # last: its presence says that all the rest is there
+    return metrics, pictures
+
+
+@contextmanager
+def _stop_on_interrupt(journal: Journal) -> Iterator[None]:
+    """The first Ctrl-C stops at the next batch and keeps what was reached; the second stops at once."""
+
+    def ask(_signal: int, _frame: object) -> None:
+        if journal.stop_asked:
+            raise KeyboardInterrupt
+        journal.stop_asked = True
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread: whoever embeds us handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _quiet() -> None:
+    """Lightning's hints are for people who chose its flags; here they are chosen for a reason."""
+    import logging
+
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
+    warnings.filterwarnings("ignore", message=r".*(isinstance\(treespec|LeafSpec|does not have many workers).*")
+
+

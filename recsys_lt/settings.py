@@ -1,0 +1,118 @@
+"""The settings that are neither data, model, loss nor optimizer; checked when they are made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recsys_lt.errors import UserError
+
+
+def _positive(where: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"it is {value!r}", where=where, remedy="Give a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long, on how much at a time, and how often to look.
+
+    Parameters
+    ----------
+    max_epochs
+        Epochs to train.
+    devices
+        Processes, each with a device of its own.
+    batch_rows
+        Training rows a batch, over all devices: users for SASRec, prefixes for the models that learn from prefixes.
+    accumulate
+        Batches whose gradients make one step.
+    clip
+        Largest gradient norm; None for no clipping.
+    eval_every
+        Epochs between validations; epoch 0 and the last are always evaluated.
+    patience
+        Stop after so many validations without a better NDCG@10; None to train all epochs, as published.
+    num_workers
+        Processes that make batches; results do not depend on it.
+    rank_rows
+        Users ranked at a time; results do not depend on it.
+    """
+
+    max_epochs: int
+    devices: int = 1
+    batch_rows: int = 512
+    accumulate: int = 1
+    clip: float | None = None
+    eval_every: int = 5
+    patience: int | None = None
+    num_workers: int = 0
+    rank_rows: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "batch_rows", "accumulate", "eval_every", "rank_rows"):
+            _positive(f"trainer.{name}", getattr(self, name))
+        if self.max_epochs != 0:
+            _positive("trainer.max_epochs", self.max_epochs)
+        if self.num_workers != 0:
+            _positive("trainer.num_workers", self.num_workers)
+        if self.patience is not None:
+            _positive("trainer.patience", self.patience)
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"it is {self.clip!r}", where="trainer.clip", remedy="Give a positive norm, or null")
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether epoch ``epoch`` (completed epochs) is followed by a validation."""
+        return epoch % self.eval_every == 0 or epoch == self.max_epochs
+
+
+_MASKS = ("published", "keep_target", "none")
+
+
+@dataclass(frozen=True)
+class MetricsSettings:
+    """What is measured.
+
+    Parameters
+    ----------
+    mask_seen
+        ``published``: a user's earlier items cannot be recommended, a repeated target included;
+        ``keep_target``: all of them but the target; ``none``.
+    groups
+        Shares of the catalogue in head, mid and tail, by training interactions.
+    ks
+        List lengths.
+    """
+
+    mask_seen: str = "published"
+    groups: Sequence[float] = (0.2, 0.6, 0.2)
+    ks: Sequence[int] = (1, 5, 10, 20)
+
+    def __post_init__(self) -> None:
+        if self.mask_seen not in _MASKS:
+            raise UserError(
+                f"no way to mask seen items is named {self.mask_seen!r}",
+                where="metrics.mask_seen",
+                remedy=f"Choose from {', '.join(_MASKS)}",
+            )
+        if len(self.groups) != 3 or min(self.groups) <= 0 or abs(sum(self.groups) - 1) > 1e-6:
+            raise UserError(
+                f"they are {list(self.groups)}",
+                where="metrics.groups",
+                remedy="Give three positive shares that sum to 1, such as [0.2,0.6,0.2]",
+            )
+        for k in self.ks:
+            _positive("metrics.ks", k)
+        if 10 not in self.ks:
+            raise UserError(
+                f"10 is not among {list(self.ks)}",
+                where="metrics.ks",
+                remedy="Keep 10: the best epoch is chosen by validation NDCG@10",
+            )
+
+    def check(self, n_items: int) -> None:
+        """Raise UserError where a list would be longer than the catalogue."""
+        if max(self.ks) > n_items:
+            raise UserError(
+                f"k = {max(self.ks)} is larger than the catalogue of {n_items} items",
+                where="metrics.ks",
+                remedy=f"Use ks of at most {n_items}",
+            )

@@ -1,0 +1,136 @@
+"""On what a run computes: one class a strategy, each refusing in one line what the machine cannot run."""
+
+import importlib.util
+from abc import ABC, abstractmethod
+from typing import Any
+
+from recsys_lt.errors import UserError
+
+
+class Strategy(ABC):
+    """How Lightning is to use the machine."""
+
+    #: Whether several processes are started, one a device.
+    several: bool = False
+
+    @abstractmethod
+    def check(self, devices: int) -> None:
+        """Raise UserError if this machine cannot run it on so many devices."""
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Lightning's ``accelerator`` and ``strategy``."""
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _one_device(name: str, devices: int) -> None:
+    if devices != 1:
+        raise UserError(
+            f"strategy={name} uses one device, not {devices}",
+            where="trainer.devices",
+            remedy="Use strategy=ddp for several",
+        )
+
+
+class Cpu(Strategy):
+    """One process on the processor's cores."""
+
+    def check(self, devices: int) -> None:
+        _one_device("cpu", devices)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"accelerator": "cpu", "strategy": "auto"}
+
+
+class Gpu(Strategy):
+    """One process on one GPU."""
+
+    def check(self, devices: int) -> None:
+        _one_device("gpu", devices)
+        if _gpus() == 0:
+            raise UserError("this machine has no GPU that torch can use", where="strategy=gpu", remedy="Use strategy=cpu")
+
+    def arguments(self) -> dict[str, Any]:
+        return {"accelerator": "gpu", "strategy": "auto"}
+
+
+class Auto(Strategy):
+    """The GPU where there is one, else the processor."""
+
+    def check(self, devices: int) -> None:
+        _one_device("auto", devices)
+
+    def arguments(self) -> dict[str, Any]:
+        return (Gpu() if _gpus() else Cpu()).arguments()
+
+
+class Ddp(Strategy):
+    """Data parallel: one process a device, every one with all parameters (gloo on CPU, NCCL on GPUs)."""
+
+    several = True
+
+    def check(self, devices: int) -> None:
+        if 0 < _gpus() < devices:
+            raise UserError(
+                f"{devices} devices are asked of a machine with {_gpus()} GPUs",
+                where="trainer.devices",
+                remedy=f"Use at most trainer.devices={_gpus()}",
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.strategies import DDPStrategy
+
+        gpu = _gpus() > 0
+        backend = "nccl" if gpu else "gloo"
+        return {"accelerator": "gpu" if gpu else "cpu", "strategy": DDPStrategy(process_group_backend=backend)}
+
+
+class _Sharded(Strategy):
+    """Parameters spread over several GPUs."""
+
+    several = True
+    name: str
+
+    def check(self, devices: int) -> None:
+        if _gpus() < devices or _gpus() == 0:
+            raise UserError(
+                f"strategy={self.name} needs {devices} GPU{'s' * (devices > 1)}; torch sees {_gpus()}",
+                where=f"strategy={self.name}",
+                remedy="Use strategy=ddp, which also runs on CPU",
+            )
+
+
+class Fsdp(_Sharded):
+    """Fully sharded data parallel (PyTorch)."""
+
+    name = "fsdp"
+
+    def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.strategies import FSDPStrategy
+
+        return {"accelerator": "gpu", "strategy": FSDPStrategy(state_dict_type="full", use_orig_params=True)}
+
+
+class Deepspeed(_Sharded):
+    """DeepSpeed ZeRO stage 2; needs the ``deepspeed`` extra."""
+
+    name = "deepspeed"
+
+    def check(self, devices: int) -> None:
+        super().check(devices)
+        if importlib.util.find_spec("deepspeed") is None:
+            raise UserError(
+                "DeepSpeed is not installed",
+                where="strategy=deepspeed",
+                remedy="Install it with: pip install 'recsys_lt[deepspeed]'",
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.strategies import DeepSpeedStrategy
+
+        return {"accelerator": "gpu", "strategy": DeepSpeedStrategy(stage=2)}

@@ -1,0 +1,196 @@
+import gzip
+import json
+
+import pytest
+
+from recsys_lt.data.formats.amazon import AmazonReviews
+from recsys_lt.data.formats.movielens import RATINGS_CSV, RATINGS_DAT, U_DATA
+from recsys_lt.data.formats.next_item import NextItemLines
+from recsys_lt.data.formats.recbole import RecBoleAtomic
+from recsys_lt.data.formats.sequence_text import SequenceText
+from recsys_lt.data.formats.yelp import YelpReviews
+from recsys_lt.data.interactions import Interactions, Mark
+from recsys_lt.errors import UserError
+
+
+def rows(events: Interactions) -> list[tuple]:
+    users, items = events.user_ids[events.users], events.item_ids[events.items]
+    if events.times is None:
+        return list(zip(users, items, strict=True))
+    return list(zip(users, items, events.times.tolist(), strict=True))
+
+
+def titles(events: Interactions) -> dict[str, str]:
+    assert events.item_titles is not None
+    return dict(zip(events.item_ids, events.item_titles, strict=True))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_amazon(tmp_path, packed):
+    reviews = [
+        {"reviewerID": "A1", "asin": "B1", "reviewText": "x" * 50_000, "unixReviewTime": 1400000000},
+        {"reviewerID": "A2", "asin": "B1", "helpful": [0, 0], "unixReviewTime": 1300000000},
+        {"reviewerID": "A1", "asin": "B2", "unixReviewTime": 1300000000},
+    ]
+    meta = [
+        {"asin": "B1", "title": 'It\'s a "brush"', "price": 1.5},
+        {"asin": "B9", "title": "not reviewed"},
+        {"asin": "B2", "categories": [["Beauty"]]},
+    ]
+    files = {
+        "reviews_Beauty_5.json": "\n".join(map(json.dumps, reviews)) + "\n",
+        "meta_Beauty.json": "\n".join(map(repr, meta)) + "\n",
+    }
+    for name, text in files.items():
+        if packed:
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+        else:
+            (tmp_path / name).write_text(text)
+    material = AmazonReviews("Beauty").find(tmp_path)
+    assert material is not None
+    assert len(material.files) == 2
+    events = material.read()
+    assert rows(events) == [("A1", "B1", 1400000000), ("A2", "B1", 1300000000), ("A1", "B2", 1300000000)]
+    assert titles(events) == {"B1": 'It\'s a "brush"', "B2": ""}
+    assert AmazonReviews("Toys_and_Games").find(tmp_path) is None
+
+
+def test_amazon_cut_short(tmp_path):
+    whole = gzip.compress(b'{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}\n' * 999)
+    (tmp_path / "reviews_Beauty_5.json.gz").write_bytes(whole[:-20])
+    with pytest.raises(UserError, match=r"reviews_Beauty_5.json.gz: it cannot be read.*Fetch the file again"):
+        AmazonReviews("Beauty").find(tmp_path).read()
+
+
+def test_amazon_metadata_are_never_evaluated(tmp_path):
+    (tmp_path / "reviews_X_5.json").write_text('{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}\n')
+    (tmp_path / "meta_X.json").write_text("{'asin': 'B', 'title': __import__('os').getcwd()}\n")
+    with pytest.raises(UserError, match="line 1: the line is not a product's record"):
+        AmazonReviews("X").find(tmp_path).read()
+
+
+def test_yelp(tmp_path):
+    reviews = [("u1", "b1", "2018-12-31 23:59:59"), ("u1", "b2", "2019-01-01 00:00:00")]
+    reviews += [("u2", "b1", "2019-06-01 10:00:00"), ("u2", "b2", "2019-12-31 00:00:01")]
+    (tmp_path / "yelp_academic_dataset_review.json").write_text(
+        "".join(json.dumps({"user_id": u, "business_id": b, "date": d}) + "\n" for u, b, d in reviews)
+    )
+    (tmp_path / "yelp_academic_dataset_business.json").write_text(
+        '{"business_id": "b1", "name": "Café"}\n{"business_id": "b2", "name": "Bar"}\n'
+    )
+    events = YelpReviews("2019-01-01 00:00:00", "2019-12-31 00:00:00").find(tmp_path).read()
+    assert [row[:2] for row in rows(events)] == [("u1", "b2"), ("u2", "b1")]
+    assert events.times[0] < events.times[1]
+    assert titles(events) == {"b1": "Café", "b2": "Bar"}
+
+
+def test_movielens_100k(tmp_path):
+    (tmp_path / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n")
+    (tmp_path / "u.item").write_bytes("242|Misérables, Les (1995)|01\n302|L.A.|02\n".encode("latin-1"))
+    events = U_DATA.find(tmp_path).read()
+    assert rows(events) == [("196", "242", 881250949), ("186", "302", 891717742)]
+    assert titles(events) == {"242": "Misérables, Les (1995)", "302": "L.A."}
+
+
+def test_movielens_dat(tmp_path):
+    (tmp_path / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978302109\n")
+    (tmp_path / "movies.dat").write_bytes("1193::Café::Drama\n661::Giant Peach::Musical\n".encode("latin-1"))
+    events = RATINGS_DAT.find(tmp_path).read()
+    assert rows(events) == [("1", "1193", 978300760), ("1", "661", 978302109)]
+    assert titles(events) == {"1193": "Café", "661": "Giant Peach"}
+
+
+def test_movielens_csv(tmp_path):
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,2,3.5,1112486027\n")
+    (tmp_path / "movies.csv").write_text('movieId,title,genres\n2,"Dad, Poor Dad (1967)",Comedy\n')
+    events = RATINGS_CSV.find(tmp_path).read()
+    assert rows(events) == [("1", "2", 1112486027)]
+    assert titles(events) == {"2": "Dad, Poor Dad (1967)"}
+
+
+def test_recbole(tmp_path):
+    (tmp_path / "other-name.inter").write_text(
+        'user_id:token\titem_id:token\trating:float\ttimestamp:float\n7\t"b\t3\t2.0\n7\ta\t3\t1.5\n'
+    )
+    (tmp_path / "other-name.item").write_text('item_id:token\tmovie_title:token_seq\na\tA b\n"b\tB\n')
+    events = RecBoleAtomic("mine").find(tmp_path).read()
+    assert rows(events) == [("7", '"b', 2.0), ("7", "a", 1.5)]
+    assert titles(events) == {"a": "A b", '"b': "B"}
+    (tmp_path / "second.inter").write_text("")
+    assert RecBoleAtomic("mine").find(tmp_path) is None  # which of the two?
+    assert RecBoleAtomic("second").find(tmp_path) is not None
+
+
+def test_sequence_text(tmp_path):
+    (tmp_path / "sequences.txt").write_text("9 1 2 1\n\n4 3\n9 2\n")
+    events = SequenceText().find(tmp_path).read()
+    assert rows(events) == [("9", "1"), ("9", "2"), ("9", "1"), ("4", "3"), ("9", "2")]
+    assert events.place(3) == "line 3"
+    (tmp_path / "items.tsv").write_text(
+        'item_id\traw_id\ttitle\tattributes\n1\tB01\tOne "1\tx\n2\tB02\t\tx\n3\tB03\tThree\tx\n'
+    )
+    events = SequenceText().find(tmp_path).read()
+    assert events.item_ids.tolist() == ["B01", "B02", "B03"]
+    assert titles(events) == {"B01": 'One "1', "B02": "", "B03": "Three"}
+
+
+def test_sequence_text_with_a_table_that_lacks_an_item(tmp_path):
+    (tmp_path / "sequences.txt").write_text("9 1 2\n")
+    (tmp_path / "items.tsv").write_text("item_id\ttitle\n1\tOne\n")
+    with pytest.raises(UserError, match=r"items.tsv: item 2 of the sequences is not in it"):
+        SequenceText().find(tmp_path).read()
+
+
+def test_items_table_with_a_short_line(tmp_path):
+    (tmp_path / "sequences.txt").write_text("9 1 2\n")
+    (tmp_path / "items.tsv").write_text("item_id\ttitle\n1\n")
+    with pytest.raises(UserError, match=r"items.tsv, line 2: 1 columns where the header has 2"):
+        SequenceText().find(tmp_path).read()
+
+
+def write_next_item(folder, train, valid, test, names):
+    for name, part in (("train", train), ("val", valid), ("test", test)):
+        lines = (json.dumps({"seq": seq, "next": following}) + "\n" for seq, following in part)
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    (folder / "id2name.txt").write_text("".join(f"{i}::{name}\r\n" for i, name in enumerate(names)))
+
+
+def test_next_item_lines_are_chained_back(tmp_path):
+    window, pad = 3, 8
+    sequences = [[0, 1, 2, 3, 4, 5, 0], [6, 7], [1]]
+    train = [
+        (list(sequence[max(0, at - window) : at]) or [pad], sequence[at])
+        for sequence in sequences
+        for at in range(len(sequence))
+    ]
+    write_next_item(tmp_path, train, [([pad, 1, 2], 3)], [([4, 5], 6)], "a::b c d e f g h Café".split())
+    events = NextItemLines().find(tmp_path).read()
+    by_user: dict[str, list[str]] = {}
+    for user, item in rows(events):
+        by_user.setdefault(user, []).append(item)
+    assert by_user == {
+        "train-0": list("0123450"),
+        "train-1": ["6", "7"],
+        "train-2": ["1"],
+        "val-0": ["1", "2", "3"],
+        "test-0": ["4", "5", "6"],
+    }
+    assert events.marks[-6:].tolist() == [Mark.HISTORY, Mark.HISTORY, Mark.VALID] + [
+        Mark.HISTORY,
+        Mark.HISTORY,
+        Mark.TEST,
+    ]
+    assert not events.marks[:-6].any()
+    assert events.item_titles.tolist() == ["a::b", "c", "d", "e", "f", "g", "h", "Café"]
+
+
+def test_next_item_without_a_name(tmp_path):
+    write_next_item(tmp_path, [([0], 7)], [], [], "ab")
+    with pytest.raises(UserError, match=r"train.jsonl, line 1: item 7 has no name in id2name.txt"):
+        NextItemLines().find(tmp_path).read()
+
+
+def test_next_item_needs_all_four_files(tmp_path):
+    write_next_item(tmp_path, [([0], 1)], [], [], "ab")
+    (tmp_path / "val.jsonl").unlink()
+    assert NextItemLines().find(tmp_path) is None

@@ -1,0 +1,52 @@
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys_lt.data.k_core import k_core
+
+
+def brute_force(pairs: list[tuple[int, int]], k: int) -> list[bool]:
+    keep = [True] * len(pairs)
+    while True:
+        users = Counter(user for (user, _), kept in zip(pairs, keep, strict=True) if kept)
+        items = Counter(item for (_, item), kept in zip(pairs, keep, strict=True) if kept)
+        now = [
+            kept and users[user] >= k and items[item] >= k
+            for (user, item), kept in zip(pairs, keep, strict=True)
+        ]
+        if now == keep:
+            return keep
+        keep = now
+
+
+def columns(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    table = np.array(pairs, dtype=np.int32).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def test_removal_goes_on_until_everyone_has_k():
+    # Item 2 goes first, then user 1 (one event left), then nothing more.
+    users, items = columns([(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 1)])
+    assert k_core(users, items, 2).tolist() == [True, True, False, False, True, True]
+
+
+def test_one_or_less_keeps_all():
+    users, items = columns([(0, 0), (1, 1)])
+    assert k_core(users, items, 1).all()
+    assert k_core(users, items, 0).all()
+
+
+def test_everything_may_go():
+    users, items = columns([(0, 0), (1, 1)])
+    assert not k_core(users, items, 2).any()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=60),
+    st.integers(0, 5),
+)
+def test_equals_the_plain_loop(pairs, k):
+    users, items = columns(pairs)
+    assert k_core(users, items, k).tolist() == (brute_force(pairs, k) if k > 1 else [True] * len(pairs))

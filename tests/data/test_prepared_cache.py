@@ -1,0 +1,169 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_lt.data.content_hash import ContentHashes
+from recsys_lt.data.dataset import Dataset
+from recsys_lt.data.sources.file import File
+from recsys_lt.data.sources.synthetic import Synthetic
+from recsys_lt.errors import UserError
+
+SMALL = Synthetic(n_users=50, n_items=20, mean_length=8)
+
+
+def load(tmp_path, source=SMALL, **settings):
+    said: list[str] = []
+    settings = {"name": "made", "k_core": 1, "cache_dir": str(tmp_path / "cache"), **settings}
+    return Dataset(source, **settings).load(said.append), said
+
+
+def prepared(tmp_path) -> list[Path]:
+    return [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]
+
+
+def test_arrays_are_mapped_and_survive(tmp_path):
+    first, said = load(tmp_path)
+    second, _ = load(tmp_path)
+    assert len(prepared(tmp_path)) == 1
+    assert said == [f"made: 50 users, 20 items, {len(first.items)} interactions (no k-core, leave-one-out)"]
+    assert first.fingerprint == second.fingerprint == prepared(tmp_path)[0].name
+    for name in (
+        "items",
+        "offsets",
+        "train_end",
+        "valid_at",
+        "test_at",
+        "user_ids",
+        "item_ids",
+        "item_titles",
+    ):
+        assert isinstance(getattr(second, name), np.memmap)
+        assert (getattr(first, name) == getattr(second, name)).all()
+    assert isinstance(str(second.item_titles[0]), str)
+    assert second.user_ids[np.array([1, 0])].tolist() == ["u1", "u0"]
+
+
+def test_the_key_is_the_content_and_the_preparation(tmp_path):
+    def key(content, folder="a", **settings):
+        path = tmp_path / folder / "mine.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        return load(tmp_path, File(), name=None, path=str(path), **settings)[0].fingerprint
+
+    content = "user,item,timestamp\nu,a,1\nu,b,2\nu,c,3\n"
+    one = key(content)
+    assert key(content) == key(content, "b") == one
+    assert key(content.replace("a,1", "a,0")) != one  # the same size
+    assert key(content, k_core=0) != one
+    assert key(content, duplicates="drop") != one
+    assert key(content) == one
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "lose", "about", "empty"])
+def test_a_damaged_copy_is_prepared_again(tmp_path, damage):
+    whole, _ = load(tmp_path)
+    expected = np.array(whole.items)
+    del whole
+    folder = prepared(tmp_path)[0]
+    items = folder / "items.npy"
+    content = items.read_bytes()
+    if damage == "cut":
+        items.write_bytes(content[:-8])
+    elif damage == "flip":
+        items.write_bytes(content[:-8] + bytes(255 - byte for byte in content[-8:]))
+    elif damage == "lose":
+        items.unlink()
+    elif damage == "about":
+        (folder / "about.json").write_text("{")
+    else:
+        for path in folder.iterdir():
+            path.unlink()
+    again, said = load(tmp_path)
+    assert said[0] == "made: the prepared copy is damaged; preparing it again"
+    assert (again.items == expected).all()
+    assert len(load(tmp_path)[1]) == 1
+    assert [path.name for path in (tmp_path / "cache" / "prepared").iterdir() if path.name[0] == "."] == []
+
+
+def test_two_processes_prepare_at_once(tmp_path):
+    code = (
+        "import sys; from recsys_lt.data.dataset import Dataset;"
+        "from recsys_lt.data.sources.synthetic import Synthetic;"
+        "s = Dataset(Synthetic(n_users=20000, n_items=500), name='made', k_core=1, cache_dir=sys.argv[1])"
+        ".load(lambda line: None); print(s.fingerprint, int(s.items.sum()))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "cache")]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert said[0][0] == said[1][0]
+    assert len(prepared(tmp_path)) == 1
+
+
+def test_without_locks_the_last_rename_does_no_harm(tmp_path, monkeypatch):
+    """Another process finishes while this one prepares."""
+    from recsys_lt.data import cache
+
+    real = cache._write
+
+    def raced(place, sequences, notes):
+        real(place, sequences, notes)
+        real(place, sequences, notes)
+
+    monkeypatch.setattr(cache, "_write", raced)
+    sequences, _ = load(tmp_path)
+    assert sequences.n_users == 50
+    assert len(prepared(tmp_path)) == 1
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    sequences, _ = load(tmp_path)
+    folder = prepared(tmp_path)[0]
+    (folder / "about.json").unlink()
+    old, young = (folder.with_name(f".{sequences.fingerprint}.{name}") for name in ("1.old", "2.young"))
+    old.mkdir()
+    young.mkdir()
+    os.utime(old, (time.time() - 1e6,) * 2)
+    load(tmp_path)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path, load_file):
+    with pytest.raises(UserError):
+        load_file("user,item\nu,a\nu,b\n")
+    assert prepared(tmp_path) == []
+
+
+def test_hashes_are_remembered_and_not_trusted_blindly(tmp_path, monkeypatch):
+    file, hashes = tmp_path / "f", ContentHashes(tmp_path / "hashes")
+    file.write_bytes(b"content")
+    right = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
+    assert hashes.of(file) == right
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys_lt.data.content_hash._BLOCK", None)  # a second reading would fail
+        patch.setattr("hashlib.file_digest", None)
+        assert hashes.of(file) == right
+    for note in (tmp_path / "hashes").iterdir():
+        note.write_text("damaged")
+    assert hashes.of(file) == right
+    stat = file.stat()
+    file.write_bytes(b"CONTENT")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same mtime
+    assert hashes.of(file) != right
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match="dataset.cache_dir"):
+        load(tmp_path)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from recsys_lt.errors import UserError
+from recsys_lt.metrics.groups import HEAD, MID, TAIL, popularity_groups
+
+
+def test_by_hand():
+    groups = popularity_groups(np.array([5, 1, 9, 2, 7, 3, 8, 4, 6, 10]))
+    assert groups.dtype == np.int8
+    assert np.flatnonzero(groups == HEAD).tolist() == [2, 9]
+    assert np.flatnonzero(groups == TAIL).tolist() == [1, 3]
+    assert (groups == MID).sum() == 6
+
+
+def test_of_equal_counts_the_lower_id_is_more_popular():
+    assert popularity_groups(np.full(5, 3)).tolist() == [HEAD, MID, MID, MID, TAIL]
+    # Two share third place; the cut falls between them.
+    assert popularity_groups(np.array([4, 4, 9, 9, 9]), [0.8, 0.1, 0.1])[:2].tolist() == [HEAD, TAIL]
+
+
+def test_an_item_without_training_interactions_is_tail():
+    assert popularity_groups(np.array([3, 0, 0, 0, 0])).tolist() == [HEAD, TAIL, TAIL, TAIL, TAIL]
+
+
+def test_shares_of_a_catalogue_that_does_not_divide():
+    sizes = np.bincount(popularity_groups(np.arange(12101) + 1))
+    assert sizes.tolist() == [2420, 7261, 2420]
+
+
+@pytest.mark.parametrize("n_items", [1, 2, 3, 7])
+def test_small_catalogues_keep_every_item(n_items):
+    assert len(popularity_groups(np.ones(n_items, dtype=np.int64), [0.5, 0.1, 0.4])) == n_items
+
+
+@pytest.mark.parametrize("shares", [[0.2, 0.8], [0.2, 0.8, 0.0], [0.5, 0.5, 0.5], [-0.2, 0.8, 0.4]])
+def test_bad_shares(shares):
+    with pytest.raises(UserError, match=r"metrics\.groups"):
+        popularity_groups(np.arange(10), shares)
