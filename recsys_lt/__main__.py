@@ -101,7 +101,9 @@ def _check_resume(arguments: list[str]) -> None:
 def _one_line(error: Exception) -> str:
     """Hydra's message without its lists of packages and its advice to add unknown keys."""
     text = str(error)
-    missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(
+        r"Could not override '([^']+)'", text
+    )
     if missing:
         asked = re.search(r"Could not override '([^']+)'", text)
         key = asked.group(1) if asked else missing.group(1)

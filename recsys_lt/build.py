@@ -69,14 +69,20 @@ def build(config: DictConfig) -> Parts:
     unknown = sorted(set(map(str, config)) - _KEYS)
     if unknown:
         raise UserError(
-            f"there is no key {unknown[0]!r}", where="configuration", remedy=f"The keys are {', '.join(sorted(_KEYS))}"
+            f"there is no key {unknown[0]!r}",
+            where="configuration",
+            remedy=f"The keys are {', '.join(sorted(_KEYS))}",
         )
     if config.precision not in _PRECISIONS:
         raise UserError(
-            f"no precision is named {config.precision!r}", where="precision", remedy=f"Choose from {', '.join(_PRECISIONS)}"
+            f"no precision is named {config.precision!r}",
+            where="precision",
+            remedy=f"Choose from {', '.join(_PRECISIONS)}",
         )
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
-        raise UserError(f"it is {config.seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
+        raise UserError(
+            f"it is {config.seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295"
+        )
 
     def made(part: str) -> Any:
         return _made(part, lambda: instantiate(config[part], _convert_="all"))
@@ -102,6 +108,8 @@ def _made(part: str, make: Callable[[], Any]) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        raise UserError(str(cause or error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error
+        raise UserError(
+            str(cause or error), where=part, remedy=f"Look at conf/{part}/ for its keys"
+        ) from error
     except (TypeError, ValueError) as error:
         raise UserError(str(error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error

@@ -57,7 +57,12 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
 
 
 def _work(
-    rank: int, function: Callable[..., Any], arguments: tuple[Any, ...], world: int, port: int, sender: Connection
+    rank: int,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    world: int,
+    port: int,
+    sender: Connection,
 ) -> None:
     os.environ |= {
         "LOCAL_RANK": str(rank),

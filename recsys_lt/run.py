@@ -80,7 +80,9 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
     # A run of several processes spreads them here, where the data are ready and the folder is known.
     if parts.strategy.several and parts.trainer.devices > 1:
         plain = OmegaConf.to_container(config, resolve=True)
-        metrics: dict[str, Any] = launch(_one_process, (plain, names, folder, group, resumed), parts.trainer.devices)
+        metrics: dict[str, Any] = launch(
+            _one_process, (plain, names, folder, group, resumed), parts.trainer.devices
+        )
     else:
         metrics = _train_and_test(config, data, names, folder, group, resumed)
     print_final_table(metrics, console=console, ks=parts.metrics.ks)
@@ -124,7 +126,12 @@ def _train_and_test(
     )
     share = Share(trainer.global_rank, trainer.world_size)
     batches = TrainBatches(
-        data, module.backbone.row_plan.plan(data), settings.batch_rows, config.seed, share, parts.loss.needs_seen
+        data,
+        module.backbone.row_plan.plan(data),
+        settings.batch_rows,
+        config.seed,
+        share,
+        parts.loss.needs_seen,
     )
     if module.backbone.trainable and len(batches.rows) == 0:
         raise UserError(
@@ -172,7 +179,9 @@ def _train_and_test(
     return metrics or {}
 
 
-def _ranking(data: Sequences, module: SequentialRecommender, settings: TrainerSettings, share: Share, stage: str) -> Any:
+def _ranking(
+    data: Sequences, module: SequentialRecommender, settings: TrainerSettings, share: Share, stage: str
+) -> Any:
     """Ranking batches of this process's part of the users who have a target at this stage."""
     users = np.flatnonzero(data.targets_at(stage) >= 1)
     if len(users) == 0:
@@ -207,7 +216,11 @@ def _leave_evidence(
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     trained = [row for row in journal.history if row["epoch"] > 0]
     seconds = statistics.median(row["seconds"] for row in trained) if trained else None
-    n_targets = int((batches.rows.stop - batches.rows.start).sum()) if batches.rows.every_position else len(batches.rows)
+    n_targets = (
+        int((batches.rows.stop - batches.rows.start).sum())
+        if batches.rows.every_position
+        else len(batches.rows)
+    )
     groups = popularity_groups(data.popularity, measured.groups)
     assert journal.best is not None
     metrics = {
@@ -230,14 +243,19 @@ def _leave_evidence(
             "fingerprint": data.fingerprint,
         },
         "valid": journal.best["valid"],
-        "test": report(test.ranks, test.targets, test.exposure, data.popularity, measured.ks, measured.groups),
+        "test": report(
+            test.ranks, test.targets, test.exposure, data.popularity, measured.ks, measured.groups
+        ),
         "best_epoch": journal.best_epoch(),
         "epochs": journal.history[-1]["epoch"],
         "finished": finished,
         "train": {
             "seconds_per_epoch": seconds,
-            "eval_seconds": statistics.median(r["eval_seconds"] for r in journal.history if "eval_seconds" in r),
-            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20),
+            "eval_seconds": statistics.median(
+                r["eval_seconds"] for r in journal.history if "eval_seconds" in r
+            ),
+            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            / (1024 if sys.platform != "darwin" else 2**20),
             "targets_per_second": n_targets / seconds if seconds else None,
             "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
             "device": str(trainer.strategy.root_device),
@@ -300,6 +318,6 @@ def _quiet() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
-    warnings.filterwarnings("ignore", message=r".*(isinstance\(treespec|LeafSpec|does not have many workers).*")
-
-
+    warnings.filterwarnings(
+        "ignore", message=r".*(isinstance\(treespec|LeafSpec|does not have many workers).*"
+    )

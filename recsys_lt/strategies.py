@@ -53,7 +53,9 @@ class Gpu(Strategy):
     def check(self, devices: int) -> None:
         _one_device("gpu", devices)
         if _gpus() == 0:
-            raise UserError("this machine has no GPU that torch can use", where="strategy=gpu", remedy="Use strategy=cpu")
+            raise UserError(
+                "this machine has no GPU that torch can use", where="strategy=gpu", remedy="Use strategy=cpu"
+            )
 
     def arguments(self) -> dict[str, Any]:
         return {"accelerator": "gpu", "strategy": "auto"}
@@ -87,7 +89,10 @@ class Ddp(Strategy):
 
         gpu = _gpus() > 0
         backend = "nccl" if gpu else "gloo"
-        return {"accelerator": "gpu" if gpu else "cpu", "strategy": DDPStrategy(process_group_backend=backend)}
+        return {
+            "accelerator": "gpu" if gpu else "cpu",
+            "strategy": DDPStrategy(process_group_backend=backend),
+        }
 
 
 class _Sharded(Strategy):

@@ -63,7 +63,9 @@ class Dataset:
         self._path = None if path is None else Path(path).expanduser()
         self._raw_dir = None if raw_dir is None else Path(raw_dir).expanduser()
         self._cache_dir = Path(cache_dir).expanduser()
-        self._preparation = Preparation(1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates)
+        self._preparation = Preparation(
+            1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates
+        )
         self._expect = None if expect is None else dict(expect)
         self.name = name or ("file" if self._path is None else self._path.stem)
 

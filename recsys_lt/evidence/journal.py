@@ -85,7 +85,9 @@ class Journal(pl.Callback):
         total = torch.stack(self._losses).mean()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total, reduce_op="mean")
-        self.record(trainer, trainer.current_epoch + 1, {"train/loss": float(total), "seconds": self._seconds})
+        self.record(
+            trainer, trainer.current_epoch + 1, {"train/loss": float(total), "seconds": self._seconds}
+        )
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
             trainer.should_stop |= bool(trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False))
@@ -98,7 +100,11 @@ class Journal(pl.Callback):
         self.history.append(row)
         score = row.get(f"valid/{SELECT}")
         if score is not None and (self.best is None or score > self.best[SELECT]):
-            self.best = {"epoch": epoch, SELECT: score, "valid": {k[6:]: v for k, v in row.items() if k[:6] == "valid/"}}
+            self.best = {
+                "epoch": epoch,
+                SELECT: score,
+                "valid": {k[6:]: v for k, v in row.items() if k[:6] == "valid/"},
+            }
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
         if trainer.is_global_zero:
             self._write_curve()
@@ -108,13 +114,18 @@ class Journal(pl.Callback):
     def _out_of_patience(self) -> bool:
         if self.settings.patience is None or self.best is None:
             return False
-        since = [row for row in self.history if row["epoch"] > self.best["epoch"] and f"valid/{SELECT}" in row]
+        since = [
+            row for row in self.history if row["epoch"] > self.best["epoch"] and f"valid/{SELECT}" in row
+        ]
         return len(since) >= self.settings.patience
 
     def _write_curve(self) -> None:
         names = list(dict.fromkeys(name for row in self.history for name in row))
         lines = [",".join(names)]
-        lines += [",".join("" if row.get(name) is None else f"{row[name]:.6g}" for name in names) for row in self.history]
+        lines += [
+            ",".join("" if row.get(name) is None else f"{row[name]:.6g}" for name in names)
+            for row in self.history
+        ]
         write_text(self.folder / "learning_curve.csv", "\n".join(lines) + "\n")
 
     def best_epoch(self) -> int:
@@ -126,5 +137,7 @@ class Journal(pl.Callback):
             If nothing was validated.
         """
         if self.best is None:
-            raise UserError("no epoch was validated", where=self.folder, remedy="Train for at least one epoch")
+            raise UserError(
+                "no epoch was validated", where=self.folder, remedy="Train for at least one epoch"
+            )
         return int(self.best["epoch"])

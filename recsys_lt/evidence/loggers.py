@@ -52,7 +52,8 @@ class WandbLogger(NoLogger):
                 project=self.project,
                 id=run_id,
                 name=name,
-                group=group or "_".join(str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")),
+                group=group
+                or "_".join(str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")),
                 tags=[str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")],
                 # The cell's words first: a dashboard groups by config.model, not by config.model._target_.
                 config=cell | {"settings": config},
@@ -60,7 +61,12 @@ class WandbLogger(NoLogger):
                 mode=self.mode or ("online" if _has_key() else "offline"),
                 resume="allow",
                 settings=wandb.Settings(
-                    silent=True, console="off", init_timeout=60, x_disable_stats=True, disable_git=True, save_code=False
+                    silent=True,
+                    console="off",
+                    init_timeout=60,
+                    x_disable_stats=True,
+                    disable_git=True,
+                    save_code=False,
                 ),
             )
             self._run.define_metric("epoch")

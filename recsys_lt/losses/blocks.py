@@ -68,7 +68,13 @@ Pass = Callable[[Tensor, Tensor, OutputTable, Tensor, bool], tuple[Tensor, Gradi
 class _WeightedMeans(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[no-untyped-def, override]
-        ctx, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, one_pass: Pass
+        ctx,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weights: Tensor,
+        one_pass: Pass,
     ) -> tuple[Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[:3])
         losses, gradients = one_pass(states, targets, OutputTable(weight, bias), weights, wanted)

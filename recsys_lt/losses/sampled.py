@@ -203,5 +203,7 @@ class SampledLoss(Loss):
                 else:
                     gradients.table[w] += by_logits.T @ weighted
                 if gradients.bias is not None:
-                    gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
+                    gradients.bias[w].index_add_(
+                        0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten()
+                    )
         return losses, gradients

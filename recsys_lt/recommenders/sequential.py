@@ -98,7 +98,9 @@ class SequentialRecommender(pl.LightningModule):
     def rank(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """Ranks of the targets [B] (1-based) and first k items [B, k], ``seen`` items left out."""
         states = self.backbone.user_states(batch)
-        return rank_by_scores(states, self.backbone.output_table(), batch.targets, self._masked(batch, seen), k)
+        return rank_by_scores(
+            states, self.backbone.output_table(), batch.targets, self._masked(batch, seen), k
+        )
 
     def _masked(self, batch: Batch, seen: SeenSets | None) -> SeenSets | None:
         if seen is None or self.mask_seen == "none":
@@ -124,11 +126,15 @@ class SequentialRecommender(pl.LightningModule):
         share = len(batch.targets) * self.trainer.world_size / (batch.global_targets * parts)
         if step == first:
             optimizer.zero_grad()
-        if len(batch) == 0:  # this rank has no part of a last, small batch, but the others wait for its gradients
+        if (
+            len(batch) == 0
+        ):  # this rank has no part of a last, small batch, but the others wait for its gradients
             total = torch.zeros((), device=self.device)
             self.manual_backward(sum(p.sum() for p in self.parameters() if p.requires_grad) * 0.0)
         else:
-            total = self.rule.accumulate(lambda weights: self.batch_losses(batch, weights)[0] * share, self.manual_backward)
+            total = self.rule.accumulate(
+                lambda weights: self.batch_losses(batch, weights)[0] * share, self.manual_backward
+            )
         self._check_finite(total, step)
         if step + 1 == first + parts:
             if self.clip is not None:

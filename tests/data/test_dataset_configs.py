@@ -24,7 +24,10 @@ def dataset(*overrides: str) -> Dataset:
 
 
 def test_all_are_here():
-    assert NAMES == sorted("beauty toys sports yelp ml-100k ml-1m lastfm file synthetic".split())
+    assert (
+        sorted(["beauty", "toys", "sports", "yelp", "ml-100k", "ml-1m", "lastfm", "file", "synthetic"])
+        == NAMES
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

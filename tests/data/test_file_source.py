@@ -105,7 +105,7 @@ def test_titles_beside_an_inter(load_file, tmp_path):
         ("x.csv", GOOD + "u,d\n", "line 5: 2 columns where the first line has 3"),
         ("x.csv", "user,item\nu,1\nu,2\nu,1.0\n", r"item ids are text, and both 1 and 1.0 \(line 4\) occur"),
         ("x.csv", GOOD.encode() + b"u,\xe9,4\n", "it is not UTF-8 text. Save it as UTF-8"),
-        ("x.csv", GOOD + "u,a,3\n", r"mine?.*line 5: user u and item a at 3 are there a second time \(1 such rows\)"),
+        ("x.csv", GOOD + "u,a,3\n", r"^x, line 5: user u and item a at 3 are there a second time \(1 such rows\)"),
         ("x.csv", "user,item\nu,a\nu,b\nu,a\n", "line 4: user u and item a are there a second time"),
         ("x.csv", "user,item\nu,a\nu,b\n", "no user has a validation target"),
         ("x.csv", "user,item,timestamp\nu,a,1\nu,a,2\nu,a,3\n", "the catalogue has one item"),
@@ -132,7 +132,7 @@ def test_bad_files_get_one_clear_line(load_file, name, content, message):
 
 def test_duplicates_say_what_to_do_and_it_works(load_file):
     content = GOOD + "u,a,3\n"
-    with pytest.raises(UserError, match="Set dataset.duplicates=drop .* or dataset.duplicates=keep"):
+    with pytest.raises(UserError, match=r"Set dataset.duplicates=drop .* or dataset.duplicates=keep"):
         load_file(content)
     assert order(load_file(content, duplicates="drop")) == ["b", "c", "a"]
     assert order(load_file(content, duplicates="keep")) == ["b", "c", "a", "a"]
@@ -146,7 +146,7 @@ def test_k_core_that_leaves_nothing(load_file):
 
 
 def test_temporal_without_times(load_file):
-    with pytest.raises(UserError, match="temporal split needs the time"):
+    with pytest.raises(UserError, match=r"temporal split needs the time"):
         load_file("user,item\nu,a\nu,b\nu,c\n", split="temporal")
 
 

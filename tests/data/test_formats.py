@@ -65,7 +65,7 @@ def test_amazon_cut_short(tmp_path):
 def test_amazon_metadata_are_never_evaluated(tmp_path):
     (tmp_path / "reviews_X_5.json").write_text('{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}\n')
     (tmp_path / "meta_X.json").write_text("{'asin': 'B', 'title': __import__('os').getcwd()}\n")
-    with pytest.raises(UserError, match="line 1: the line is not a product's record"):
+    with pytest.raises(UserError, match=r"line 1: the line is not a product's record"):
         AmazonReviews("X").find(tmp_path).read()
 
 
@@ -163,7 +163,9 @@ def test_next_item_lines_are_chained_back(tmp_path):
         for sequence in sequences
         for at in range(len(sequence))
     ]
-    write_next_item(tmp_path, train, [([pad, 1, 2], 3)], [([4, 5], 6)], "a::b c d e f g h Café".split())
+    write_next_item(
+        tmp_path, train, [([pad, 1, 2], 3)], [([4, 5], 6)], ["a::b", "c", "d", "e", "f", "g", "h", "Café"]
+    )
     events = NextItemLines().find(tmp_path).read()
     by_user: dict[str, list[str]] = {}
     for user, item in rows(events):

@@ -165,5 +165,5 @@ def test_hashes_are_remembered_and_not_trusted_blindly(tmp_path, monkeypatch):
 
 def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "cache").write_text("a file where a folder should be")
-    with pytest.raises(UserError, match="dataset.cache_dir"):
+    with pytest.raises(UserError, match=r"dataset.cache_dir"):
         load(tmp_path)

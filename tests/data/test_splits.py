@@ -67,12 +67,12 @@ def test_as_given():
 
 
 def test_as_given_needs_marks():
-    with pytest.raises(UserError, match="does not come ready split"):
+    with pytest.raises(UserError, match=r"does not come ready split"):
         AsGiven().cut(ordered([3]))
 
 
 def test_a_source_that_comes_split_is_not_split_again():
-    with pytest.raises(UserError, match="dataset.split=as_given"):
+    with pytest.raises(UserError, match=r"dataset.split=as_given"):
         LeaveOneOut().cut(ordered([3], marks=[0, 0, 0]))
 
 
@@ -83,5 +83,5 @@ def test_bad_word_lists_the_choices():
 
 @pytest.mark.parametrize("cuts", [(0.9, 0.8), (0.5,), (0.0, 0.5), (0.5, 1.0), ("a", "b")])
 def test_bad_quantiles(cuts):
-    with pytest.raises(UserError, match="dataset.temporal_cuts"):
+    with pytest.raises(UserError, match=r"dataset.temporal_cuts"):
         split_named("temporal", cuts)

@@ -97,6 +97,7 @@ def _times(column: Any, path: Path, place: Place) -> Times:
         _missing(column, "timestamp", path, place)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    written = column
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = _parsed(column, path, place)
     kind = column.type
@@ -107,7 +108,7 @@ def _times(column: Any, path: Path, place: Place) -> Times:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         numbers = pc.cast(column, pa.float64()).to_numpy()
         if not np.isfinite(numbers).all():
-            _bad_time(column, int(np.argmin(np.isfinite(numbers))), path, place)
+            _bad_time(written, int(np.argmin(np.isfinite(numbers))), path, place)
         return np.asarray(numbers, dtype=np.float64)
     raise UserError(f"the timestamp column is of type {kind}", where=path, remedy="Write times as numbers")
 
