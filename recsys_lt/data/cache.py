@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lt.data.atomic import temporary_beside
+from recsys_lt.atomic import temporary_beside
 from recsys_lt.data.lock import locked
 from recsys_lt.data.sequences import Sequences
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from recsys_lt.data.atomic import replacing
+from recsys_lt.atomic import replacing
 from recsys_lt.data.progress import shown
 
 _BLOCK = 1 << 22

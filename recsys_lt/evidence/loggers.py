@@ -1,12 +1,11 @@
 """Where a run's rows go beside its own folder."""
 
-import logging
 import os
+import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-log = logging.getLogger(__name__)
 
 
 class NoLogger:
@@ -46,7 +45,7 @@ class WandbLogger(NoLogger):
 
             name = folder.name
             known = folder / "wandb_id.txt"
-            run_id = known.read_text().strip() if known.is_file() else wandb.util.generate_id()
+            run_id = known.read_text().strip() if known.is_file() else secrets.token_hex(4)
             known.write_text(run_id + "\n")
             self._run = wandb.init(
                 project=self.project,
@@ -103,7 +102,8 @@ class WandbLogger(NoLogger):
         try:
             action()
         except Exception as error:
-            log.warning("W&B logging stopped (%s: %s); the run goes on", type(error).__name__, error)
+            line = " ".join(str(error).split())
+            print(f"W&B logging stopped ({type(error).__name__}: {line}); the run goes on", file=sys.stderr)
             self._run = None
 
 

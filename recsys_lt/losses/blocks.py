@@ -81,16 +81,18 @@ class _WeightedMeans(torch.autograd.Function):
         if gradients is not None:
             ctx.save_for_backward(weights, gradients.states, gradients.table, gradients.bias)
         ctx.mark_non_differentiable(losses)
-        return weights @ losses / max(len(targets), 1), losses
+        return _means(weights, losses), losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx, by_totals: Tensor, _by_losses: Tensor):  # type: ignore[no-untyped-def, override]
         weights, of_states, of_table, of_bias = ctx.saved_tensors
         by_totals = by_totals / max(weights.shape[1], 1)
-        per_row = by_totals @ weights
-        by_table = of_table[0] * by_totals if len(by_totals) == 1 else torch.tensordot(by_totals, of_table, 1)
-        by_bias = None if of_bias is None else by_totals @ of_bias
+        with torch.autocast(by_totals.device.type, enabled=False):
+            per_row = by_totals @ weights
+            one = len(by_totals) == 1
+            by_table = of_table[0] * by_totals if one else torch.tensordot(by_totals, of_table, 1)
+            by_bias = None if of_bias is None else by_totals @ of_bias
         return of_states * per_row.unsqueeze(1), by_table, by_bias, None, None, None
 
 
@@ -108,4 +110,9 @@ def plain_means(losses: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]
     """The same from losses [N] that autograd knows: what the textbook forms return."""
     if weights is None:
         weights = losses.new_ones((1, len(losses)))
-    return weights @ losses / max(len(losses), 1), losses.detach()
+    return _means(weights, losses), losses.detach()
+
+
+def _means(weights: Tensor, losses: Tensor) -> Tensor:
+    with torch.autocast(losses.device.type, enabled=False):  # a mean of many is no product for bfloat16
+        return weights @ losses.to(weights.dtype) / max(len(losses), 1)

@@ -67,9 +67,9 @@ def _one_pass(
             logits -= top
         logits.exp_()
         partition = logits.sum(1, dtype=states.dtype)
-        losses[rows] = partition.log() - at_target
-        if top is not None:
-            losses[rows] += top.squeeze(1).to(states.dtype)
+        # The large numbers first: their difference is exact where each alone would swallow log Z.
+        gap = at_target if top is None else at_target - top.squeeze(1).to(states.dtype)
+        losses[rows] = partition.log() - gap
         if gradients is None:
             continue
         # p_v = exp(s_v) / Z: dividing d-wide vectors by Z instead of the I-wide block saves a pass over it.

@@ -135,7 +135,7 @@ class SampledLoss(Loss):
                 gradients.table[w].index_add_(0, target, weighted * by_positive.unsqueeze(1))
                 if gradients.bias is not None:
                     gradients.bias[w].index_add_(0, target, weight * by_positive)
-                    gradients.bias[w].index_add_(0, ids, weight @ by_negative)
+                    gradients.bias[w].index_add_(0, ids, (weight @ by_negative).to(states.dtype))
         if gradients is not None and by_vectors is not None:
             for w in range(len(weights)):
                 gradients.table[w].index_add_(0, ids, by_vectors[w])
@@ -151,7 +151,7 @@ class SampledLoss(Loss):
         for rows in row_blocks(len(states), width, states.device):
             own, chosen = states[rows], torch.cat([targets[rows].unsqueeze(1), ids[rows]], 1)
             vectors = table.weight[chosen]
-            scores = torch.bmm(vectors, own.unsqueeze(2)).squeeze(2)
+            scores = torch.bmm(vectors, own.unsqueeze(2)).squeeze(2).to(states.dtype)
             if table.bias is not None:
                 scores = scores + table.bias[chosen]
             losses[rows], by_positive, by_negative = self._differentiate(

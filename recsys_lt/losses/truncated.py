@@ -45,7 +45,7 @@ class _Truncated(Loss):
         gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
         for rows in row_blocks(len(states), len(table.weight), states.device):
             own, target = states[rows], targets[rows]
-            logits = F.linear(own, table.weight, table.bias)
+            logits = F.linear(own, table.weight, table.bias).to(states.dtype)
             logits.masked_fill_(~self.kept(logits, target), -torch.inf)
             log_p = logits.log_softmax(1)
             losses[rows] = -log_p.gather(1, target.unsqueeze(1)).squeeze(1)

@@ -10,7 +10,9 @@ from recsys_lt.data.dataset import Dataset
 from recsys_lt.data.sources.file import File
 from recsys_lt.errors import UserError
 
-GOOD = "user,item,timestamp\nu,a,3\nu,b,1\nu,c,2\n"
+HEADER = "user,item,timestamp\n"
+NOTHING = pa.array([], pa.int64())
+GOOD = HEADER + "u,a,3\nu,b,1\nu,c,2\n"
 
 
 def order(sequences) -> list[str]:
@@ -39,7 +41,7 @@ def test_csv(load_file):
         ("x.csv", 'rating,item,"user",review,timestamp\n1,a,u,"x,\ny",3\n1,b,u,,1\n1,"c",u,,2\n'),
         ("x.csv", "user,item\nu,b\n\nu,c\nu,a\n"),
         ("x.csv", "user,item,timestamp\nu,a,2020-01-03\nu,b,2020-01-01\nu,c,2020-01-02\n"),
-        ("x.csv", "user,item,timestamp\nu,a,2020-01-03T00:00:00Z\nu,b,2020-01-01T00:00:00Z\nu,c,2020-01-02T00:00:00Z\n"),
+        ("x.csv", HEADER + "u,a,2020-01-03T00:00:00Z\nu,b,2020-01-01T00:00:00Z\nu,c,2020-01-02T00:00:00Z\n"),
         ("x.csv", "user,item,timestamp\nu,a,3e0\nu,b,1.5\nu,c,2\n"),
         ("x.inter", "user_id:token\titem_id:token\ttimestamp:float\nu\ta\t3\nu\tb\t1\nu\tc\t2\n"),
         ("x.txt", "u b c a\n"),
@@ -95,8 +97,8 @@ def test_titles_beside_an_inter(load_file, tmp_path):
         ("x.csv", "user,item,user\na,b,c\n", "two columns are named user"),
         ("x.csv", GOOD + "u,d,soon\n", r"x.csv, line 5: the timestamp 'soon' is not a time.*ISO-8601"),
         ("x.csv", GOOD + "\n\nu,d,nan\n", r"x.csv, line 7: the timestamp 'nan' is not a time"),
-        ("x.csv", "user,item,timestamp\nu,a,2020-01-01\nu,b,2020-13-01\n", "line 3: the timestamp '2020-13-01'"),
-        ("x.csv", "user,item,timestamp\nu,a,2020-01-01\nu,b,2020-01-01T00:00:00Z\n", "timestamps are not of one kind"),
+        ("x.csv", HEADER + "u,a,2020-01-01\nu,b,2020-13-01\n", "line 3: the timestamp '2020-13-01'"),
+        ("x.csv", HEADER + "u,a,2020-01-01\nu,b,2020-01-01T00:00:00Z\n", "timestamps are not of one kind"),
         ("x.csv", "user,item,timestamp\nu,a,2020-01-01\nu,b,5\n", "line 3: the timestamp '5'"),
         ("x.csv", GOOD + "u,d,\n", "line 5: the timestamp is missing"),
         ("x.csv", GOOD + ",d,4\n", "line 5: the user is missing"),
@@ -105,7 +107,7 @@ def test_titles_beside_an_inter(load_file, tmp_path):
         ("x.csv", GOOD + "u,d\n", "line 5: 2 columns where the first line has 3"),
         ("x.csv", "user,item\nu,1\nu,2\nu,1.0\n", r"item ids are text, and both 1 and 1.0 \(line 4\) occur"),
         ("x.csv", GOOD.encode() + b"u,\xe9,4\n", "it is not UTF-8 text. Save it as UTF-8"),
-        ("x.csv", GOOD + "u,a,3\n", r"^x, line 5: user u and item a at 3 are there a second time \(1 such rows\)"),
+        ("x.csv", GOOD + "u,a,3\n", r"^x, line 5: user u and item a at 3 are there a second time \(1 such"),
         ("x.csv", "user,item\nu,a\nu,b\nu,a\n", "line 4: user u and item a are there a second time"),
         ("x.csv", "user,item\nu,a\nu,b\n", "no user has a validation target"),
         ("x.csv", "user,item,timestamp\nu,a,1\nu,a,2\nu,a,3\n", "the catalogue has one item"),
@@ -119,7 +121,7 @@ def test_titles_beside_an_inter(load_file, tmp_path):
         ("x.parquet", parquet(user=["u", ""], item=[1, 2]), "row 2: the user is missing"),
         ("x.parquet", parquet(user=[1, 2], item=[1.5, 2.0]), "the item column holds fractions"),
         ("x.parquet", parquet(user=[1, 2], item=[[1], [2]]), "the item column is of type list"),
-        ("x.parquet", parquet(user=pa.array([], pa.int64()), item=pa.array([], pa.int64())), "no interactions"),
+        ("x.parquet", parquet(user=NOTHING, item=NOTHING), "no interactions"),
         ("x.parquet", parquet(user=[1], item=[1], timestamp=[float("nan")]), "row 1: the timestamp nan"),
         ("x.xlsx", b"PK", r"a file named \*.xlsx cannot be read. Give a file that ends in .csv"),
     ],

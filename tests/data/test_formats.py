@@ -177,11 +177,8 @@ def test_next_item_lines_are_chained_back(tmp_path):
         "val-0": ["1", "2", "3"],
         "test-0": ["4", "5", "6"],
     }
-    assert events.marks[-6:].tolist() == [Mark.HISTORY, Mark.HISTORY, Mark.VALID] + [
-        Mark.HISTORY,
-        Mark.HISTORY,
-        Mark.TEST,
-    ]
+    history = [Mark.HISTORY, Mark.HISTORY]
+    assert events.marks[-6:].tolist() == [*history, Mark.VALID, *history, Mark.TEST]
     assert not events.marks[:-6].any()
     assert events.item_titles.tolist() == ["a::b", "c", "d", "e", "f", "g", "h", "Café"]
 

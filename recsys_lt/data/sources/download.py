@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from recsys_lt.data.atomic import replacing
+from recsys_lt.atomic import replacing
 from recsys_lt.data.progress import shown
 from recsys_lt.data.sources.route import FetchError
 

@@ -1,0 +1,46 @@
+# make run and make test are all the set-up there is.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help env run test check results page bench wheel clean
+
+help:  ## Say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(READY)  ## Make the environment in .venv
+
+# torch first: its version is pinned in constraints.txt, so that plain pip takes what every later package accepts.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet -e '.[dev]'
+	touch $@
+
+run: $(READY)  ## Fetch MovieLens-100K, train SASRec with cross-entropy, print the table
+	$(BIN)/python -m recsys_lt
+
+test: $(READY)  ## All tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+results: $(READY)  ## Work through the published runs; stop and start again at will
+	$(BIN)/python benchmarks/published/queue.py
+	$(BIN)/python benchmarks/published/page.py
+
+page: $(READY)  ## Make docs/results.md from docs/runs
+	$(BIN)/python benchmarks/published/page.py
+
+bench: $(READY)  ## Seconds an epoch against the floor, one line a measurement
+	$(BIN)/python benchmarks/bench.py
+
+wheel: $(READY)  ## Build the wheel (conf/ travels in it)
+	$(BIN)/python -m build --wheel
+
+clean:  ## Remove the environment and caches; keeps outputs/ and multirun/
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,339 @@
+"""``python -m recsys_lt.recommend outputs/<run> --user 42``: what a trained run recommends to a user, and why not more."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys_lt.errors import UserError
+
+# Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from rich.console import Console, RenderableType
+
+    from recsys_lt.build import Parts
+    from recsys_lt.data.sequences import Sequences
+    from recsys_lt.recommenders.sequential import SequentialRecommender
+
+#: Events of the user's history that are shown.
+RECENT = 5
+_REMEDY_FOLDER = "Name the run folder that was printed, such as outputs/<run>"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recommended item.
+
+    Parameters
+    ----------
+    rank
+        Place in the list, from 1.
+    item, title
+        The source's own id, and its title ("" where the source has none).
+    score
+        The model's; only its order means something.
+    group
+        head, mid or tail, by training interactions.
+    interactions
+        How often the item was interacted with in training.
+    """
+
+    rank: int
+    item: str
+    title: str
+    score: float
+    group: str
+    interactions: int
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A user's list.
+
+    Parameters
+    ----------
+    user
+        The source's own id.
+    events
+        Length of the whole history the list is made from.
+    recent
+        Id and title of its last events, oldest first.
+    items
+        The list, best first; shorter than asked where all other items are seen ones.
+    """
+
+    user: str
+    events: int
+    recent: tuple[tuple[str, str], ...]
+    items: tuple[Item, ...]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lt.recommend",
+        description="The first k items a trained run recommends to a user, from the user's whole history "
+        "(validation and test events included). Items seen before are left out if the run's metrics.mask_seen "
+        "says so.",
+    )
+    parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
+    parser.add_argument(
+        "--user",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="ID",
+        help="user id as the dataset's source writes it; may be given several times",
+    )
+    parser.add_argument("--k", type=int, default=10, help="length of the list (default: 10)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the lists here")
+    return parser
+
+
+def _stored_config(folder: Path) -> DictConfig:
+    from omegaconf import DictConfig, OmegaConf
+
+    if not folder.is_dir():
+        raise UserError("there is no such folder", where=folder, remedy=_REMEDY_FOLDER)
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError("it is no run folder (no config.yaml in it)", where=folder, remedy=_REMEDY_FOLDER)
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:  # yaml and omegaconf raise unrelated classes for malformed text
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
+    if not isinstance(config, DictConfig):
+        raise UserError("it holds no configuration", where=path, remedy=_REMEDY_FOLDER)
+    config.pop("choices", None)
+    return config
+
+
+def _parts(config: DictConfig, folder: Path) -> Parts:
+    from omegaconf.errors import OmegaConfBaseException
+
+    from recsys_lt.build import build
+
+    try:
+        return build(config)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(reason, where=folder / "config.yaml", remedy="Mend it, or train anew") from error
+
+
+def _trained(parts: Parts, data: Sequences, folder: Path) -> SequentialRecommender:
+    from recsys_lt.evidence.checkpoints import BEST, load
+
+    checkpoint = load(folder / BEST, data.fingerprint)
+    module = parts.recommender(data)
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, RuntimeError) as error:  # torch lists every tensor that does not fit, a line each
+        raise UserError(
+            "its weights are not those of the model in config.yaml",
+            where=folder / BEST,
+            remedy="Restore the run's config.yaml and best.ckpt, or train anew",
+        ) from error
+    return module.eval()
+
+
+def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
+    import numpy as np
+
+    rows = []
+    for user in users:
+        found = np.flatnonzero(data.user_ids == user)
+        if len(found) == 0:
+            # Of other lengths of history, so that they are worth trying.
+            order = np.linspace(0, data.n_users - 1, min(3, data.n_users)).astype(np.int64)
+            some = ", ".join(str(data.user_ids[row]) for row in order)
+            raise UserError(
+                f"{data.name} has no user {user!r} (after its k-core)",
+                where="--user",
+                remedy=f"There are {data.n_users:,} users, such as {some}",
+            )
+        rows.append(int(found[0]))
+    return rows
+
+
+def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation]:
+    """What a run's best checkpoint recommends after each user's whole history.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    users
+        The source's own user ids.
+    k
+        Length of the lists.
+
+    Raises
+    ------
+    UserError
+        If the folder is no trained run, the checkpoint is broken or of other data, a user is unknown, or k
+        does not fit the catalogue.
+    """
+    if k < 1:
+        raise UserError(f"it is {k}", where="--k", remedy="Give a whole number of at least 1")
+    config = _stored_config(folder)
+    if not (folder / "best.ckpt").is_file():  # asked before data are fetched and prepared
+        raise UserError(
+            "the run has no best.ckpt", where=folder, remedy="Finish it with resume=<run folder>, or train"
+        )
+    parts = _parts(config, folder)
+    data = parts.dataset.load(lambda _line: None)
+    if k > data.n_items:
+        raise UserError(
+            f"{k} is larger than the catalogue of {data.n_items} items",
+            where="--k",
+            remedy=f"Give at most {data.n_items}",
+        )
+    rows = _rows_of(data, list(dict.fromkeys(users)))
+    return _lists(_trained(parts, data, folder), data, rows, k, parts.metrics.groups)
+
+
+def _lists(
+    module: SequentialRecommender, data: Sequences, rows: list[int], k: int, shares: Sequence[float]
+) -> list[Recommendation]:
+    import numpy as np
+    import torch
+
+    from recsys_lt.data.loader import RankBatches
+    from recsys_lt.metrics.groups import GROUPS, popularity_groups
+
+    batch = RankBatches(
+        data,
+        np.array(rows, dtype=np.int64),
+        None,
+        module.backbone.max_length,
+        len(rows),
+        with_seen=module.mask_seen != "none",
+    )[0]
+    with torch.inference_mode():
+        _, top = module.rank(batch, batch.seen, k)
+        table = module.backbone.output_table()
+        listed = top.clamp(min=0)  # -1 where a list ends early; dropped below
+        scores = (module.backbone.user_states(batch).unsqueeze(1) * table.weight[listed]).sum(2)
+        if table.bias is not None:
+            scores += table.bias[listed]
+    groups = popularity_groups(data.popularity, shares)
+    lists = []
+    for row, items, values in zip(rows, top.tolist(), scores.tolist(), strict=True):
+        history = data.items[data.offsets[row] : data.offsets[row + 1]]
+        lists.append(
+            Recommendation(
+                user=str(data.user_ids[row]),
+                events=len(history),
+                recent=tuple((str(data.item_ids[i]), str(data.item_titles[i])) for i in history[-RECENT:]),
+                items=tuple(
+                    Item(
+                        rank,
+                        str(data.item_ids[item]),
+                        str(data.item_titles[item]),
+                        value,
+                        GROUPS[groups[item]],
+                        int(data.popularity[item]),
+                    )
+                    for rank, (item, value) in enumerate(zip(items, values, strict=True), start=1)
+                    if item >= 0
+                ),
+            )
+        )
+    return lists
+
+
+def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> RenderableType:
+    """A table of plain text: titles may hold what rich would take for markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    # A dataset without titles needs no column of nothing.
+    kept = [c for c, (name, _) in enumerate(columns) if name != "title" or any(row[c] for row in rows)]
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for c in kept:
+        name, is_number = columns[c]
+        table.add_column(
+            name, justify="right" if is_number else "left", no_wrap=name != "title", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(row[c]) for c in kept))
+    return table
+
+
+def _show(console: Console, one: Recommendation, k: int) -> None:
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    n = len(one.recent)
+    shown = "all of them" if n == one.events else f"the last {n}"
+    first = one.events - n + 1
+    history = _table(
+        (("event", True), ("item", False), ("title", False)),
+        [(str(place), *event) for place, event in enumerate(one.recent, start=first)],
+    )
+    ranked = _table(
+        (
+            ("rank", True), ("item", False), ("title", False), ("score", True),
+            ("group", False), ("training interactions", True),
+        ),
+        [
+            (str(i.rank), i.item, i.title, f"{i.score:.4g}", i.group, f"{i.interactions:,}")
+            for i in one.items
+        ],
+    )  # fmt: skip
+    console.print(Text(f"user {one.user}: {one.events} events, {shown}", style="bold"), soft_wrap=True)
+    for table in (history, ranked):
+        # A file has no edge to fold at, and a narrow terminal wraps: rich would drop the last columns instead.
+        wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
+        needed = wanted.minimum if console.is_terminal else wanted.maximum
+        console.print(table, width=max(needed, min(console.width, wanted.maximum)), soft_wrap=True)
+        if table is history:
+            console.print(Text("recommended next", style="bold"))
+    if len(one.items) < k:
+        console.print(Text(f"Only {len(one.items)} items: the user has seen all the others.\n"))
+
+
+def _write_csv(path: Path, lists: Sequence[Recommendation]) -> None:
+    import csv
+
+    from recsys_lt.atomic import replacing
+
+    try:
+        with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["user", "rank", "item", "title", "score", "group", "training_interactions"])
+            for one in lists:
+                for i in one.items:
+                    values: list[Any] = [i.rank, i.item, i.title, f"{i.score:.8g}", i.group, i.interactions]
+                    writer.writerow([one.user, *values])
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise UserError(what, where=path, remedy="Name another file") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the lists; 0, or 2 with one line on standard error for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    try:
+        lists = recommend(arguments.folder, arguments.user, arguments.k)
+        if arguments.csv is not None:
+            _write_csv(arguments.csv, lists)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    from rich.console import Console
+
+    console = Console()
+    for one in lists:
+        _show(console, one, arguments.k)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
