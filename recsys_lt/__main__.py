@@ -1,6 +1,8 @@
 """``python -m recsys_lt``: the only place that knows Hydra's command line."""
 
+import contextlib
 import difflib
+import io
 import os
 import re
 import sys
@@ -142,6 +144,16 @@ def _similar_key(key: str) -> str:
     return f"The keys {'of ' + parent + ' ' if prefix else ''}are {', '.join(sorted(names))} (by default; they follow the choices)."
 
 
+def _help() -> None:
+    """Hydra's help without the groups nobody chooses from by hand."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        _task()
+    for line in text.getvalue().splitlines():
+        if not line.startswith("setting: "):
+            print(line.replace(": _base, ", ": "))
+
+
 def main() -> int:
     """Run the command line; the exit code: 0, 1 (a fault of ours), 2 (mendable), 130 (interrupted)."""
     # Hydra would print its own trace and exit with 1; here errors come back to be said in one line.
@@ -150,7 +162,10 @@ def main() -> int:
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
     try:
         _check_resume(sys.argv[1:])
-        _task()
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            _help()
+        else:
+            _task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise

@@ -1,4 +1,4 @@
-"""``python -m recsys_lt.recommend outputs/<run> --user 42``: what a trained run recommends to a user, and why not more."""
+"""``python -m recsys_lt.recommend outputs/<run> --user 42``: what a trained run recommends to a user."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Events of the user's history that are shown.
 RECENT = 5
+#: Columns a title is folded to in a narrow terminal, at the least.
+_TITLE = 16
 _REMEDY_FOLDER = "Name the run folder that was printed, such as outputs/<run>"
 
 
@@ -77,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recsys_lt.recommend",
         description="The first k items a trained run recommends to a user, from the user's whole history "
-        "(validation and test events included). Items seen before are left out if the run's metrics.mask_seen "
-        "says so.",
+        "(validation and test events included). Items seen before are left out if the run's "
+        "metrics.mask_seen says so.",
     )
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
     parser.add_argument(
@@ -107,8 +109,8 @@ def _stored_config(folder: Path) -> DictConfig:
     except Exception as error:  # yaml and omegaconf raise unrelated classes for malformed text
         reason = " ".join(str(error).split())
         raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
-    if not isinstance(config, DictConfig):
-        raise UserError("it holds no configuration", where=path, remedy=_REMEDY_FOLDER)
+    if not isinstance(config, DictConfig) or not {"dataset", "model", "metrics"} <= set(config):
+        raise UserError("it holds no run's configuration", where=path, remedy=_REMEDY_FOLDER)
     config.pop("choices", None)
     return config
 
@@ -138,7 +140,8 @@ def _trained(parts: Parts, data: Sequences, folder: Path) -> SequentialRecommend
             where=folder / BEST,
             remedy="Restore the run's config.yaml and best.ckpt, or train anew",
         ) from error
-    return module.eval()
+    module.eval()
+    return module
 
 
 def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
@@ -250,6 +253,7 @@ def _lists(
 def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> RenderableType:
     """A table of plain text: titles may hold what rich would take for markup."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
@@ -258,15 +262,17 @@ def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for c in kept:
         name, is_number = columns[c]
-        table.add_column(
-            name, justify="right" if is_number else "left", no_wrap=name != "title", overflow="fold"
-        )
+        texts = [*name.split(), *(row[c] for row in rows)]
+        # Titles fold in a narrow terminal; numbers and ids cut short would be others.
+        least = min(_TITLE, max(map(cell_len, texts))) if name == "title" else max(map(cell_len, texts))
+        table.add_column(name, justify="right" if is_number else "left", min_width=least, overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[c]) for c in kept))
     return table
 
 
 def _show(console: Console, one: Recommendation, k: int) -> None:
+    from rich.console import Console
     from rich.measure import Measurement
     from rich.text import Text
 
@@ -287,14 +293,16 @@ def _show(console: Console, one: Recommendation, k: int) -> None:
             for i in one.items
         ],
     )  # fmt: skip
-    console.print(Text(f"user {one.user}: {one.events} events, {shown}", style="bold"), soft_wrap=True)
-    for table in (history, ranked):
-        # A file has no edge to fold at, and a narrow terminal wraps: rich would drop the last columns instead.
+    # A file has no edge to fold at, and a narrow terminal wraps: rich would drop the last columns instead.
+    for title, table in (
+        (f"user {one.user}: {one.events} events, {shown}", history),
+        ("recommended next", ranked),
+    ):
         wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
         needed = wanted.minimum if console.is_terminal else wanted.maximum
-        console.print(table, width=max(needed, min(console.width, wanted.maximum)), soft_wrap=True)
-        if table is history:
-            console.print(Text("recommended next", style="bold"))
+        wide = Console(width=max(console.width, needed), file=console.file)
+        wide.print(Text(title, style="bold"))
+        wide.print(table)
     if len(one.items) < k:
         console.print(Text(f"Only {len(one.items)} items: the user has seen all the others.\n"))
 

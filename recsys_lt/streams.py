@@ -57,7 +57,9 @@ def lanes(keys: Tensor, count: int) -> Tensor:
 
     Four lanes come of one word, so a dropout mask costs a quarter of a hash an element.
     """
-    return words(keys, -(-count // 4)).view(torch.int16)[:, :count]
+    n_words = -(-count // 4)
+    flat = words(keys, n_words).flatten()  # a view of other bytes needs a stride, which no keys may lack
+    return flat.view(torch.int16).view(len(keys), 4 * n_words)[:, :count]
 
 
 def integers(keys: Tensor, count: int, high: int) -> Tensor:

@@ -92,7 +92,7 @@ class WandbLogger(NoLogger):
                     if key not in pictures and not key.startswith("_"):
                         del self._run.summary[key]
                 self._run.summary.update(flat(metrics))
-            self._run.finish(exit_code=0 if metrics is not None else 1, quiet=True)
+            self._run.finish(exit_code=0 if metrics is not None else 1)
 
         self._safely(end)
         self._run = None

@@ -1,0 +1,341 @@
+"""Make docs/results.md: what the finished runs in docs/runs measured, beside what was published.
+
+``python benchmarks/published/page.py`` (or ``make page``). Only what ran is on the page; the cells of cells.yaml that
+have not run are listed by name.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from recsys_lt.atomic import write_text
+from recsys_lt.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = "python benchmarks/published/page.py"
+GROUPS = ("head", "mid", "tail")
+METRIC = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Mean and standard deviation over the published seeds."""
+
+    mean: float
+    std: float
+
+    @property
+    def tolerance(self) -> float:
+        return max(3 * self.std, 0.03 * self.mean)
+
+    def verdict(self, measured: float) -> tuple[bool, str]:
+        """Whether the measured value is within the tolerance, and that in words."""
+        difference = measured - self.mean
+        within = abs(difference) <= self.tolerance
+        return (
+            within,
+            f"{'yes' if within else '**NO**'} ({difference:+.5f}, {difference / self.mean:+.1%})",
+        )
+
+    def __str__(self) -> str:
+        return f"{self.mean:.5f} ± {self.std:.5f}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, metrics.json, and validation NDCG@10 by completed epochs."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    curve: dict[int, float]
+    precision: str | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in the seed alone, and what was published for them.
+
+    Parameters
+    ----------
+    dataset, model, loss
+        What was run.
+    epochs
+        Where the runs were to stop; None for runs in full.
+    test
+        Published test NDCG@10.
+    valid
+        Published validation NDCG@10 by epoch; empty where none was published.
+    runs
+        Those that are there, in the order of cells.yaml.
+    """
+
+    dataset: str
+    model: str
+    loss: str
+    epochs: int | None
+    test: Published
+    valid: dict[int, Published]
+    runs: tuple[Run, ...]
+
+    def test_values(self, name: str) -> list[float]:
+        """A test metric of every run; empty unless each of them measured it."""
+        values = [run.metrics["test"].get(name) for run in self.runs]
+        return [] if any(value is None for value in values) else values
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What cells.yaml asks for: the groups with a run, and the names of the cells without one."""
+
+    groups: tuple[Group, ...]
+    missing: tuple[str, ...]
+
+
+def read_queue(cells_file: Path, runs_folder: Path) -> Queue:
+    """Find each cell's run.
+
+    Raises
+    ------
+    UserError
+        Where a file is broken, or a folder holds another run than its name says.
+    """
+    runs: dict[tuple[Any, ...], list[Run]] = {}
+    published: dict[tuple[Any, ...], tuple[Published, dict[int, Published]]] = {}
+    missing = []
+    for cell in yaml.safe_load(cells_file.read_text(encoding="utf-8")):
+        choices = cell["choose"]
+        key = (choices["dataset"], choices["model"], choices["loss"], cell.get("curve"))
+        numbers = (
+            Published(*cell["test"]),
+            {int(epoch): Published(*pair) for epoch, pair in cell.get("valid", {}).items()},
+        )
+        if published.setdefault(key, numbers) != numbers:
+            raise UserError(
+                f"{cell['cell']} has other published numbers than another seed of it", where=cells_file
+            )
+        folder = runs_folder / cell["cell"]
+        if (folder / "metrics.json").is_file():
+            runs.setdefault(key, []).append(_read_run(folder, choices))
+        else:
+            missing.append(cell["cell"])
+    groups = tuple(Group(*key, *published[key], tuple(found)) for key, found in runs.items())
+    return Queue(groups, tuple(missing))
+
+
+def _read_run(folder: Path, choices: dict[str, Any]) -> Run:
+    remedy = f"Remove it and run benchmarks/published/queue.py --only {folder.name}"
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        with (folder / "learning_curve.csv").open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get(f"valid/{METRIC}")]
+        curve = {int(row["epoch"]): float(row[f"valid/{METRIC}"]) for row in rows}
+        config_file = folder / "config.yaml"
+        config = yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+        other = [f"{key} {metrics[key]}" for key, value in choices.items() if metrics[key] != value]
+        float(metrics["test"][METRIC])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"the run cannot be read ({reason})", where=folder, remedy=remedy) from error
+    if other or not metrics["finished"]:
+        what = f"it is a run of {', '.join(other)}" if other else "the run is not finished"
+        raise UserError(what, where=folder, remedy=remedy)
+    return Run(folder, metrics, curve, config.get("precision"))
+
+
+def page(queue: Queue, place: Path) -> str:
+    """The page, for a file in the folder ``place``."""
+    full = [group for group in queue.groups if group.epochs is None]
+    short = [group for group in queue.groups if group.epochs is not None]
+    lines = ["# Published results, run again", "", *_opening(queue), ""]
+    lines += ["## Not there yet", "", *_not_there(queue), ""]
+    if full:
+        lines += ["## Run in full: test NDCG@10", "", *_test_table(full, place), ""]
+        lines += ["### Their learning curves: validation NDCG@10", "", *_curve_table(full, place), ""]
+    if short:
+        lines += ["## Learning curves only: validation NDCG@10", ""]
+        lines += [
+            "These runs were stopped early on purpose: the epochs say how far. Their test results are not",
+            "compared, as the published ones are of longer runs.",
+            "",
+            *_curve_table(short, place),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _opening(queue: Queue) -> list[str]:
+    tests = [g.test.verdict(_mean(g.test_values(METRIC)))[0] for g in queue.groups if g.epochs is None]
+    points = [
+        published.verdict(measured)[0]
+        for group in queue.groups
+        for epoch, published in group.valid.items()
+        if (measured := _at(group, epoch)) is not None
+    ]
+    lines = [
+        f"Made by `{COMMAND}` from the run folders in docs/runs and from benchmarks/published/cells.yaml;",
+        "not written by hand. `python benchmarks/published/queue.py` makes the runs. The published numbers",
+        "are from the logs of MTandHJ/CE-SCE-LLMRec (arXiv 2402.06216; bsarec: MTandHJ/RecBoard): mean ± standard",
+        "deviation over 5 seeds. Measured is the mean over the seeds listed, with its own standard deviation",
+        "where there is more than one. Within is said of a difference of at most max(3 published standard",
+        "deviations, 3 % of the published mean): our rule, not a published one.",
+    ]
+    if not queue.groups:
+        return lines
+    lines += [
+        "",
+        f"**Within the tolerance: {sum(tests)} of {len(tests)} test results, {sum(points)} of {len(points)}"
+        " points of learning curves.**",
+        "",
+        *_protocols(queue),
+    ]
+    return lines
+
+
+def _protocols(queue: Queue) -> list[str]:
+    said = {}
+    for run in (run for group in queue.groups for run in group.runs):
+        protocol = run.metrics["protocol"]
+        shares = "/".join(f"{share:g}" for share in protocol["groups"].values())
+        said[
+            f"- {run.metrics['dataset']}: {protocol['users']:,} users, {protocol['items']:,} items,"
+            f" {protocol['interactions']:,} interactions; {protocol['split']}; ranking {protocol['ranking']};"
+            f" mask seen {protocol['mask_seen']}; ties {protocol['ties']}; epoch of the"
+            f" {protocol['selection']}; head/mid/tail {shares} of the items by training interactions"
+        ] = None
+    return list(said)
+
+
+def _not_there(queue: Queue) -> list[str]:
+    if not queue.missing:
+        return ["All cells of cells.yaml have run."]
+    return ["Cells of cells.yaml without a run:", "", *(f"- {name}" for name in queue.missing)]
+
+
+def _test_table(groups: Sequence[Group], place: Path) -> list[str]:
+    rows = []
+    for group in groups:
+        measured = group.test_values(METRIC)
+        parts = (group.test_values(f"{name}/{METRIC}") for name in GROUPS)
+        rows.append(
+            [
+                *_names(group, place),
+                _spread(measured),
+                str(group.test),
+                f"{group.test.tolerance:.5f}",
+                group.test.verdict(_mean(measured))[1],
+                *(f"{_mean(values):.4f}" if values else "-" for values in parts),
+                _each(f"{run.metrics['best_epoch']} of {run.metrics['epochs']}" for run in group.runs),
+                _each(_seconds(run) for run in group.runs),
+                _each(_device(run) for run in group.runs),
+            ]
+        )
+    header = [
+        "dataset", "model", "loss", "seed", "measured", "published", "tolerance", "within?",
+        *GROUPS, "best epoch", "s/epoch", "device",
+    ]  # fmt: skip
+    return _markdown(header, rows)
+
+
+def _curve_table(groups: Sequence[Group], place: Path) -> list[str]:
+    rows = []
+    unpublished = []
+    for group in groups:
+        if not group.valid:
+            unpublished.append(f"{group.dataset} {group.model} {group.loss}")
+        for epoch, published in group.valid.items():
+            measured = _at(group, epoch)
+            rows.append(
+                [
+                    *_names(group, place),
+                    str(epoch),
+                    "-" if measured is None else _spread([run.curve[epoch] for run in group.runs]),
+                    str(published),
+                    f"{published.tolerance:.5f}",
+                    "not measured" if measured is None else published.verdict(measured)[1],
+                ]
+            )
+    header = ["dataset", "model", "loss", "seed", "epoch", "measured", "published", "tolerance", "within?"]
+    lines = _markdown(header, rows) if rows else []
+    if unpublished:
+        lines += ["", f"Run, with no published curve to compare with: {', '.join(unpublished)}."]
+    return lines
+
+
+def _at(group: Group, epoch: int) -> float | None:
+    """Mean validation NDCG@10 at an epoch; None unless every run was validated there."""
+    values = [run.curve.get(epoch) for run in group.runs]
+    known = [value for value in values if value is not None]
+    return _mean(known) if len(known) == len(values) else None
+
+
+def _names(group: Group, place: Path) -> list[str]:
+    links = (
+        f"[{run.metrics['seed']}]({Path(os.path.relpath(run.folder, place)).as_posix()})"
+        for run in group.runs
+    )
+    return [group.dataset, group.model, group.loss, ", ".join(links)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{_mean(values):.5f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.5f}"
+
+
+def _each(texts: Any) -> str:
+    """One text a seed, or one for all where they agree."""
+    listed = list(texts)
+    return listed[0] if len(set(listed)) == 1 else ", ".join(listed)
+
+
+def _seconds(run: Run) -> str:
+    seconds = run.metrics["train"]["seconds_per_epoch"]
+    return "-" if seconds is None else f"{seconds:.1f}"
+
+
+def _device(run: Run) -> str:
+    train = run.metrics["train"]
+    device = (
+        f"{train['device']} ({train['threads']} threads)" if train["device"] == "cpu" else train["device"]
+    )
+    return device if run.precision in (None, "float32") else f"{device}, {run.precision}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page; 0, or 2 with one line on standard error for what the user can mend."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    here = Path(__file__).resolve().parent
+    parser.add_argument("--cells", type=Path, default=here / "cells.yaml", help="what is to run")
+    parser.add_argument("--runs", type=Path, default=ROOT / "docs" / "runs", help="the finished runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="the page")
+    arguments = parser.parse_args(argv)
+    try:
+        queue = read_queue(arguments.cells, arguments.runs)
+        write_text(arguments.out, page(queue, arguments.out.resolve().parent))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    n_runs = sum(len(group.runs) for group in queue.groups)
+    print(f"{arguments.out}: {n_runs} runs, {len(queue.missing)} not there yet")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

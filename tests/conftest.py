@@ -1,0 +1,7 @@
+"""One thread a process: the tests' tensors are small, and threads that wait for each other are not."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "offline"
+os.environ.pop("RECSYS_LT_RAW", None)

@@ -1,0 +1,56 @@
+"""The command line, as a person has it: another process, another folder."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Seconds, not minutes; real sequences to learn from.
+TINY = ("dataset=synthetic", "dataset.source.n_users=400", "dataset.source.n_items=120", "trainer.batch_rows=64")
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("cache")
+    return dict(os.environ) | {"PYTHONPATH": str(ROOT), "RECSYS_LT_CACHE": str(cache), "COLUMNS": "120"}
+
+
+@pytest.fixture(scope="session")
+def cli(environment: dict[str, str]) -> Cli:
+    """Run ``python -m <module> <arguments>`` in a folder; output and errors apart, exit code not checked."""
+
+    def run(*arguments: str, cwd: Path, module: str = "recsys_lt") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start(environment: dict[str, str]) -> Callable[..., "subprocess.Popen[str]"]:
+    """Start ``python -m recsys_lt <arguments>`` and return at once."""
+
+    def run(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "recsys_lt", *arguments],
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return run

@@ -1,0 +1,78 @@
+"""Killed, interrupted, diverging: nothing is lost, and a resumed run ends as one left alone."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import TINY, Cli
+
+LONG = (*TINY, "trainer.max_epochs=40", "trainer.eval_every=4", "dataset.source.n_users=1500", "logger=none")
+
+
+def result(folder: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return {key: metrics[key] for key in ("test", "valid", "best_epoch", "epochs", "finished")}
+
+
+@pytest.fixture(scope="module")
+def alone(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    place = tmp_path_factory.mktemp("alone")
+    done = cli(*LONG, "hydra.run.dir=run", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return result(place / "run")
+
+
+def wait_for_epoch(process: "subprocess.Popen[str]", folder: Path, epoch: int) -> None:
+    curve = folder / "learning_curve.csv"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[0]
+        if curve.is_file() and len(curve.read_text().splitlines()) > epoch + 1:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run never got there")
+
+
+def test_kill_and_resume_equals_never_stopped(
+    cli: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
+) -> None:
+    process = start(*LONG, "hydra.run.dir=run", cwd=tmp_path)
+    wait_for_epoch(process, tmp_path / "run", 6)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    done = cli("resume=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path / "run") == alone
+
+
+def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
+    cli: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
+) -> None:
+    process = start(*LONG, "hydra.run.dir=run", cwd=tmp_path)
+    wait_for_epoch(process, tmp_path / "run", 5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "resume=" in output
+    so_far = result(tmp_path / "run")
+    assert so_far["finished"] is False
+    assert so_far["best_epoch"] % 4 == 0
+    done = cli("resume=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path / "run") == alone
+
+
+def test_a_loss_that_is_not_a_number_stops_and_names_the_step(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*TINY, "optimizer.lr=1e30", "trainer.max_epochs=5", "logger=none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "epoch 1, step" in done.stderr
+    assert "optimizer.lr" in done.stderr

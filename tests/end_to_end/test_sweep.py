@@ -1,0 +1,49 @@
+"""Sweeps: one failing cell, the table, several processes."""
+
+import json
+from pathlib import Path
+
+from tests.end_to_end.conftest import TINY, Cli
+
+
+def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, tmp_path: Path) -> None:
+    done = cli(
+        "-m", *TINY, "loss=ce,sce", "loss.k=10", "seed=0,1", "trainer.max_epochs=1", "logger=none",
+        "hydra.sweep.dir=multirun/grid", cwd=tmp_path,
+    )  # fmt: skip
+    # CE has no k: half of the grid cannot be composed, so nothing is run and the line says why.
+    assert done.returncode == 2
+    assert "loss.k" in done.stderr
+    done = cli(
+        "-m", *TINY, "optimizer.lr=0.001,-1", "seed=0,1", "trainer.max_epochs=1", "logger=wandb",
+        "hydra.sweep.dir=multirun/grid", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("optimizer.lr: lr is -1") == 2
+    assert "Traceback" not in done.stderr
+    cells = sorted(path.parent.name for path in (tmp_path / "multirun/grid").glob("*/metrics.json"))
+    assert cells == ["0_synthetic_sasrec_ce_adam_seed0", "1_synthetic_sasrec_ce_adam_seed1"]
+    ids = {path.read_text() for path in (tmp_path / "multirun/grid").glob("*/wandb_id.txt")}
+    assert len(ids) == 2  # one W&B run a cell
+    table = cli("multirun/grid", module="recsys_lt.table", cwd=tmp_path)
+    assert table.returncode == 0, table.stderr
+    for word in ("sasrec", "ce", "±", "2_synthetic_sasrec_ce_adam_seed0"):
+        assert word in table.stdout
+
+
+def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_path: Path) -> None:
+    settings = (*TINY, "trainer.max_epochs=2", "trainer.eval_every=1", "model.dropout=0", "trainer.batch_rows=50")
+    one = cli(*settings, "logger=none", "hydra.run.dir=one", cwd=tmp_path)
+    assert one.returncode == 0, one.stderr
+    two = cli(
+        "-m", *settings, "strategy=ddp", "trainer.devices=2", "seed=0,1", "hydra.sweep.dir=two", cwd=tmp_path
+    )
+    assert two.returncode == 0, two.stderr
+    single = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    double = json.loads((tmp_path / "two" / "0_synthetic_sasrec_ce_adam_seed0" / "metrics.json").read_text())
+    assert double["train"]["processes"] == 2
+    assert double["test"]["users"] == single["test"]["users"]  # each user ranked once
+    for part in ("valid", "test"):
+        for name, value in single[part].items():
+            assert abs(double[part][name] - value) <= 1e-4 * max(1.0, abs(value)), name
+    assert (tmp_path / "two" / "1_synthetic_sasrec_ce_adam_seed1" / "metrics.json").is_file()

@@ -1,0 +1,130 @@
+"""One run from the command line, and all it must leave behind."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from tests.end_to_end.conftest import TINY, Cli
+from tests.end_to_end.wandb_file import read
+
+
+@pytest.fixture(scope="module")
+def trained(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    place = tmp_path_factory.mktemp("train")
+    done = cli(*TINY, "trainer.max_epochs=7", "trainer.eval_every=3", "hydra.run.dir=run", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return place / "run", done.stdout
+
+
+@pytest.fixture(scope="module")
+def metrics(trained: tuple[Path, str]) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((trained[0] / "metrics.json").read_text())
+    return loaded
+
+
+def test_metrics_hold_the_public_contract(metrics: dict[str, Any]) -> None:
+    assert (metrics["dataset"], metrics["model"], metrics["loss"], metrics["optimizer"], metrics["seed"]) == (
+        "synthetic", "sasrec", "ce", "adam", 0,
+    )  # fmt: skip
+    for k in (1, 5, 10, 20):
+        for name in ("ndcg", "hr", "mrr"):
+            for group in ("", "head/", "mid/", "tail/", "nonhead/"):
+                assert 0 <= metrics["test"][f"{group}{name}@{k}"] <= 1
+            assert 0 <= metrics["valid"][f"{name}@{k}"] <= 1
+        for name in ("arp", "aplt", "coverage", "gini"):
+            assert math.isfinite(metrics["test"][f"{name}@{k}"])
+    assert {"seconds_per_epoch", "eval_seconds", "peak_rss_mb", "targets_per_second"} <= set(metrics["train"])
+    assert metrics["epochs"] == 7
+    assert metrics["finished"] is True
+    assert metrics["versions"]["torch"] == torch.__version__
+    assert {"split", "mask_seen", "ties", "ranking", "max_length"} <= set(metrics["protocol"])
+
+
+def test_it_learned_something(metrics: dict[str, Any]) -> None:
+    # Ranking 120 items at random has an HR@10 of 0.083.
+    assert metrics["test"]["hr@10"] > 0.2
+
+
+def test_epochs_0_3_6_and_the_last_are_validated_and_the_best_is_chosen(
+    trained: tuple[Path, str], metrics: dict[str, Any]
+) -> None:
+    curve = pd.read_csv(trained[0] / "learning_curve.csv")
+    assert list(curve["epoch"]) == list(range(8))
+    validated = curve.dropna(subset=["valid/ndcg@10"])
+    assert list(validated["epoch"]) == [0, 3, 6, 7]
+    best = validated.loc[validated["valid/ndcg@10"].idxmax()]
+    assert metrics["best_epoch"] == best["epoch"]
+    assert metrics["valid"]["ndcg@10"] == pytest.approx(best["valid/ndcg@10"], abs=1e-6)
+
+
+def test_the_ranks_give_the_metrics(trained: tuple[Path, str], metrics: dict[str, Any]) -> None:
+    ranks = pd.read_parquet(trained[0] / "ranks.parquet")
+    assert ranks["user"].is_unique
+    assert len(ranks) == metrics["test"]["users"]
+    assert (ranks["rank"] <= 10).mean() == pytest.approx(metrics["test"]["hr@10"])
+    tail = ranks[ranks["group"] == 2]
+    assert (tail["rank"] <= 10).mean() == pytest.approx(metrics["test"]["tail/hr@10"])
+
+
+def test_the_folder_holds_the_evidence(trained: tuple[Path, str]) -> None:
+    folder, printed = trained
+    for picture in ("learning_curve.png", "ndcg_by_popularity.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    for checkpoint in ("best.ckpt", "last.ckpt"):
+        state = torch.load(folder / checkpoint, weights_only=True)
+        assert "backbone.items.weight" in state["state_dict"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["choices"] == {"dataset": "synthetic", "model": "sasrec", "loss": "ce", "optimizer": "adam"}
+    for word in ("NDCG@10", "overall", "head", "mid", "tail", "protocol", "run folder"):
+        assert word in printed
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_the_offline_wandb_run_says_the_same(trained: tuple[Path, str], metrics: dict[str, Any]) -> None:
+    (file,) = trained[0].glob("wandb/offline-run-*/run-*.wandb")
+    logged = read(file)
+    assert logged["group"] == "synthetic_sasrec_ce_adam"
+    assert logged["tags"] == ["synthetic", "sasrec", "ce", "adam"]
+    assert {key: logged["config"][key] for key in ("dataset", "model", "loss", "optimizer", "seed")} == {
+        key: metrics[key] for key in ("dataset", "model", "loss", "optimizer", "seed")
+    }
+    assert logged["config"]["settings"]["trainer"]["max_epochs"] == 7
+    assert logged["history"] >= 8
+    for part in ("valid", "test", "train", "protocol"):
+        for key, value in metrics[part].items():
+            if not isinstance(value, dict):
+                assert logged["summary"][f"{part}/{key}"] == value
+    assert logged["summary"]["best_epoch"] == metrics["best_epoch"]
+    assert "train/loss" not in logged["summary"]  # an epoch's row must not stand as a result
+
+
+def test_the_same_seed_gives_the_same_numbers_with_workers_and_other_rank_batches(
+    cli: Cli, trained: tuple[Path, str], metrics: dict[str, Any], tmp_path: Path
+) -> None:
+    done = cli(
+        *TINY, "trainer.max_epochs=7", "trainer.eval_every=3", "trainer.num_workers=2", "trainer.rank_rows=37",
+        "logger=none", "hydra.run.dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert again["test"] == metrics["test"]
+    assert again["valid"] == metrics["valid"]
+
+
+@pytest.mark.parametrize("model", ["gru4rec", "caser", "fmlp_rec", "bsarec", "pop"])
+def test_every_other_backbone_runs(cli: Cli, tmp_path: Path, model: str) -> None:
+    done = cli(*TINY, f"model={model}", "loss=sce", "loss.k=10", "trainer.max_epochs=1", "logger=none",
+               "dataset.source.n_users=60", "hydra.run.dir=run", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0 <= metrics["test"]["ndcg@10"] <= 1
+    if model == "pop":
+        assert metrics["best_epoch"] == 0
+        assert metrics["train"]["parameters"] == 0

@@ -1,0 +1,169 @@
+"""Random problems for losses, and the ways to evaluate a loss on one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest import mock
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from recsys_lt.losses.ce import CE
+from recsys_lt.losses.gbce import GBCE
+from recsys_lt.losses.loss import Draw
+from recsys_lt.losses.nce import NCE, NEG
+from recsys_lt.losses.pairwise import BCE, BPR
+from recsys_lt.losses.sce import SCE, SSM
+from recsys_lt.losses.truncated import CEN, CEEta
+from recsys_lt.output_table import OutputTable
+from recsys_lt.streams import key_of, keys_of
+
+# k, pool and share -> the loss
+SAMPLED: dict[str, Callable[..., object]] = {
+    "bce": BCE,
+    "bpr": BPR,
+    "neg": NEG,
+    "nce": lambda k, pool="all", share="position": NCE(k, 2.5, pool, share),
+    "ssm": SSM,
+    "sce": lambda k, pool="all", share="position": SCE(k, 30.0, pool, share),
+    "gbce": lambda k, pool="all", share="position": GBCE(k, 0.6, pool, share),
+}
+FULL: dict[str, Callable[[], object]] = {
+    "ce": CE,
+    "ce_eta": lambda: CEEta(0.7),
+    "ce_eta_0": lambda: CEEta(0.0),
+    "ce_n": lambda: CEN(2),
+}
+
+
+@dataclass
+class Case:
+    """States, targets, an output table, weights [W, N] (or None) and a draw."""
+
+    states: Tensor
+    targets: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    weights: Tensor | None
+    draw: Draw
+
+    @property
+    def table(self) -> OutputTable:
+        return OutputTable(self.weight, self.bias)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.weight)
+
+    def scores(self) -> Tensor:
+        scores = self.states @ self.weight.T
+        return scores if self.bias is None else scores + self.bias
+
+
+def random_draw(n: int, n_items: int, seed: int) -> Draw:
+    """Targets in rows of about three; each row has seen some items, at least one not."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.arange(n) // 3
+    sets = []
+    for _ in range(-(-n // 3)):
+        size = int(torch.randint(0, n_items, (), generator=generator))
+        sets.append(torch.randperm(n_items, generator=generator)[:size].sort().values)
+    return Draw(
+        keys=keys_of(key_of(7, seed), torch.arange(n)),
+        step_key=key_of(8, seed),
+        rows=rows,
+        seen_items=torch.cat([torch.zeros(0, dtype=torch.int64), *sets]),
+        seen_offsets=torch.tensor([0, *(len(s) for s in sets)]).cumsum(0),
+    )
+
+
+def random_case(
+    seed: int,
+    *,
+    n: int = 5,
+    n_items: int = 9,
+    d: int = 4,
+    bias: bool = True,
+    n_weights: int | None = None,
+    ties: bool = False,
+) -> Case:
+    generator = torch.Generator().manual_seed(seed)
+
+    def numbers(*shape: int) -> Tensor:
+        if ties:  # whole numbers: products are exact, and many of them equal
+            return torch.randint(-1, 2, shape, generator=generator).double()
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    weights = None
+    if n_weights is not None:
+        weights = torch.rand(n_weights, n, generator=generator, dtype=torch.float64) * 3
+        weights[torch.rand(n_weights, n, generator=generator) < 0.3] = 0.0
+        weights[-1, : n // 2] = 0.0
+    return Case(
+        numbers(n, d),
+        torch.randint(0, n_items, (n,), generator=generator),
+        numbers(n_items, d),
+        numbers(n_items) if bias else None,
+        weights,
+        random_draw(n, n_items, seed),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Up to 40 targets (three blocks of the smallest size), catalogues of one and two items among them."""
+    return random_case(
+        draw(st.integers(0, 2**31)),
+        n=draw(st.sampled_from([1, 2, 16, 17, 40])),
+        n_items=draw(st.sampled_from([1, 2, 3, 7, 30])),
+        d=draw(st.sampled_from([1, 2, 6])),
+        bias=draw(st.booleans()),
+        n_weights=draw(st.sampled_from([None, 1, 3])),
+        ties=draw(st.booleans()),
+    )
+
+
+@contextmanager
+def small_blocks(small: bool = True) -> Iterator[None]:
+    """Sixteen rows a block, the least there is."""
+    if not small:
+        yield
+        return
+    with mock.patch("recsys_lt.losses.blocks._CPU_BLOCK", 1):
+        yield
+
+
+@dataclass
+class Answer:
+    """What a loss says: totals, losses, and the gradients of a mixture of the totals."""
+
+    totals: Tensor
+    losses: Tensor
+    by_states: Tensor
+    by_weight: Tensor
+    by_bias: Tensor | None
+
+
+def answer(evaluate: Callable[..., tuple[Tensor, Tensor]], case: Case, with_draw: bool) -> Answer:
+    leaves = [case.states, case.weight] + ([] if case.bias is None else [case.bias])
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    table = OutputTable(leaves[1], leaves[2] if case.bias is not None else None)
+    extra = (case.draw,) if with_draw else ()
+    totals, losses = evaluate(leaves[0], case.targets, table, case.weights, *extra)
+    mixture = torch.tensor([0.7, -1.3, 2.1], dtype=totals.dtype)[: len(totals)]
+    gradients = torch.autograd.grad(totals @ mixture, leaves)
+    by_bias = gradients[2] if case.bias is not None else None
+    return Answer(totals.detach(), losses, gradients[0], gradients[1], by_bias)
+
+
+def assert_same(one: Answer, other: Answer, **tolerance: float) -> None:
+    for name in ("totals", "losses", "by_states", "by_weight", "by_bias"):
+        a, b = getattr(one, name), getattr(other, name)
+        if b is None:
+            assert a is None
+            continue
+        torch.testing.assert_close(a, b, msg=lambda m, n=name: f"{n}: {m}", **(tolerance or _CLOSE))
+
+
+_CLOSE = {"rtol": 1e-9, "atol": 1e-10}
