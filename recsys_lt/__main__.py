@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from recsys_lt.errors import UserError
 
@@ -65,9 +66,13 @@ def _stored(folder: Path, overrides: list[str]) -> tuple[DictConfig, Any]:
     """The configuration an earlier run was given, with what may change at a resume changed."""
     from recsys_lt.run import Names
 
-    stored = OmegaConf.load(folder / "config.yaml")
+    path = folder / "config.yaml"
+    try:
+        stored = OmegaConf.load(path)
+        names = Names(**stored.pop("choices"))  # type: ignore[union-attr,arg-type]
+    except (OSError, ValueError, TypeError, AttributeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError("it is not the configuration of a run", where=path, remedy="Name a run folder") from error
     assert isinstance(stored, DictConfig)
-    names = Names(**stored.pop("choices"))
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "resume":
@@ -103,9 +108,7 @@ def _check_resume(arguments: list[str]) -> None:
 def _one_line(error: Exception) -> str:
     """Hydra's message without its lists of packages and its advice to add unknown keys."""
     text = str(error)
-    missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(
-        r"Could not override '([^']+)'", text
-    )
+    missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
     if missing:
         asked = re.search(r"Could not override '([^']+)'", text)
         key = asked.group(1) if asked else missing.group(1)
@@ -141,7 +144,8 @@ def _similar_key(key: str) -> str:
     prefix = f"{parent}." if inside is not config else ""
     if near:
         return f"Did you mean {prefix}{near[0]}?"
-    return f"The keys {'of ' + parent + ' ' if prefix else ''}are {', '.join(sorted(names))} (by default; they follow the choices)."
+    of = f"of {parent} " if prefix else ""
+    return f"By default the keys {of}are {', '.join(sorted(names))}; they follow the choices."
 
 
 def _help() -> None:

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.config_types import check_types
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Loss
@@ -80,11 +81,10 @@ def build(config: DictConfig) -> Parts:
             remedy=f"Choose from {', '.join(_PRECISIONS)}",
         )
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
-        raise UserError(
-            f"it is {config.seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295"
-        )
+        raise UserError(f"it is {config.seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
 
     def made(part: str) -> Any:
+        check_types(part, config[part])
         return _made(part, lambda: instantiate(config[part], _convert_="all"))
 
     return Parts(
@@ -108,8 +108,6 @@ def _made(part: str, make: Callable[[], Any]) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        raise UserError(
-            str(cause or error), where=part, remedy=f"Look at conf/{part}/ for its keys"
-        ) from error
+        raise UserError(str(cause or error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error
     except (TypeError, ValueError) as error:
         raise UserError(str(error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error

@@ -24,14 +24,15 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
     KeyboardInterrupt
         If a process was interrupted.
     """
-    import torch.multiprocessing as mp
+    from torch.multiprocessing import get_context
+    from torch.multiprocessing.spawn import ProcessRaisedException, start_processes
 
-    context = mp.get_context("spawn")
+    context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spawned = mp.start_processes(
+    spawned = start_processes(
         _work,
         (function, arguments, n_processes, port, sender),
         nprocs=n_processes,
@@ -41,7 +42,7 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
     try:
         while not spawned.join():
             pass
-    except mp.ProcessRaisedException:
+    except ProcessRaisedException:
         if not receiver.poll():
             raise
     results: dict[int, tuple[str, Any]] = {}

@@ -185,9 +185,7 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
         raise UserError(f"it is {k}", where="--k", remedy="Give a whole number of at least 1")
     config = _stored_config(folder)
     if not (folder / "best.ckpt").is_file():  # asked before data are fetched and prepared
-        raise UserError(
-            "the run has no best.ckpt", where=folder, remedy="Finish it with resume=<run folder>, or train"
-        )
+        raise UserError("the run has no best.ckpt", where=folder, remedy="Finish it with resume=<run folder>, or train")
     parts = _parts(config, folder)
     data = parts.dataset.load(lambda _line: None)
     if k > data.n_items:

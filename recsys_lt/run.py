@@ -23,12 +23,12 @@ from rich.console import Console
 import recsys_lt
 from recsys_lt.analysis.final_table import print_final_table
 from recsys_lt.analysis.plots import learning_curve, ndcg_by_popularity
+from recsys_lt.atomic import replacing, write_json
 from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST, AtomicCheckpointIO, load
-from recsys_lt.atomic import replacing, write_json
 from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.progress import TrainingProgress
 from recsys_lt.launch import launch
@@ -80,9 +80,7 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
     # A run of several processes spreads them here, where the data are ready and the folder is known.
     if parts.strategy.several and parts.trainer.devices > 1:
         plain = OmegaConf.to_container(config, resolve=True)
-        metrics: dict[str, Any] = launch(
-            _one_process, (plain, names, folder, group, resumed), parts.trainer.devices
-        )
+        metrics: dict[str, Any] = launch(_one_process, (plain, names, folder, group, resumed), parts.trainer.devices)
     else:
         metrics = _train_and_test(config, data, names, folder, group, resumed)
     print_final_table(metrics, console=console, ks=parts.metrics.ks)
@@ -144,14 +142,15 @@ def _train_and_test(
         plain: Any = OmegaConf.to_container(config, resolve=True)
         cell = {"dataset": data.name, "model": names.model, "loss": names.loss, "optimizer": names.optimizer}
         parts.logger.start(folder, plain, cell | {"seed": config.seed}, group)
-    finished, metrics, pictures = True, None, {}
+    finished = True
+    metrics: dict[str, Any] | None = None
+    pictures: dict[str, Path] = {}
     try:
         with _stop_on_interrupt(journal):
-            last = folder / LAST
-            if resumed and last.is_file():
+            last = folder / LAST if resumed and (folder / LAST).is_file() else None
+            if last is not None:
                 load(last, data.fingerprint)  # says in one line what is wrong with it
             else:
-                last = None  # type: ignore[assignment]
                 trainer.validate(module, rank("valid"), verbose=False)
                 journal.record(trainer, 0, {})
             if module.backbone.trainable and settings.max_epochs > 0:
@@ -217,9 +216,7 @@ def _leave_evidence(
     trained = [row for row in journal.history if row["epoch"] > 0]
     seconds = statistics.median(row["seconds"] for row in trained) if trained else None
     n_targets = (
-        int((batches.rows.stop - batches.rows.start).sum())
-        if batches.rows.every_position
-        else len(batches.rows)
+        int((batches.rows.stop - batches.rows.start).sum()) if batches.rows.every_position else len(batches.rows)
     )
     groups = popularity_groups(data.popularity, measured.groups)
     assert journal.best is not None
@@ -243,17 +240,13 @@ def _leave_evidence(
             "fingerprint": data.fingerprint,
         },
         "valid": journal.best["valid"],
-        "test": report(
-            test.ranks, test.targets, test.exposure, data.popularity, measured.ks, measured.groups
-        ),
+        "test": report(test.ranks, test.targets, test.exposure, data.popularity, measured.ks, measured.groups),
         "best_epoch": journal.best_epoch(),
         "epochs": journal.history[-1]["epoch"],
         "finished": finished,
         "train": {
             "seconds_per_epoch": seconds,
-            "eval_seconds": statistics.median(
-                r["eval_seconds"] for r in journal.history if "eval_seconds" in r
-            ),
+            "eval_seconds": statistics.median(r["eval_seconds"] for r in journal.history if "eval_seconds" in r),
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             / (1024 if sys.platform != "darwin" else 2**20),
             "targets_per_second": n_targets / seconds if seconds else None,
@@ -318,6 +311,4 @@ def _quiet() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
-    warnings.filterwarnings(
-        "ignore", message=r".*(isinstance\(treespec|LeafSpec|does not have many workers).*"
-    )
+    warnings.filterwarnings("ignore", message=r".*(isinstance\(treespec|LeafSpec|does not have many workers).*")

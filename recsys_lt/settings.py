@@ -57,9 +57,7 @@ class TrainerSettings:
         if self.patience is not None:
             _positive("trainer.patience", self.patience)
         if self.clip is not None and not self.clip > 0:
-            raise UserError(
-                f"it is {self.clip!r}", where="trainer.clip", remedy="Give a positive norm, or null"
-            )
+            raise UserError(f"it is {self.clip!r}", where="trainer.clip", remedy="Give a positive norm, or null")
 
     def evaluates(self, epoch: int) -> bool:
         """Whether epoch ``epoch`` (completed epochs) is followed by a validation."""

@@ -58,7 +58,7 @@ def lanes(keys: Tensor, count: int) -> Tensor:
     Four lanes come of one word, so a dropout mask costs a quarter of a hash an element.
     """
     n_words = -(-count // 4)
-    flat = words(keys, n_words).flatten()  # a view of other bytes needs a stride, which no keys may lack
+    flat = words(keys, n_words).flatten()  # view() refuses the strides of an empty [0, 1]
     return flat.view(torch.int16).view(len(keys), 4 * n_words)[:, :count]
 
 

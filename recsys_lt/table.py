@@ -45,9 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CELL",
         help="test against this cell, not the best one: names that single it out, such as sasrec/ce",
     )
-    parser.add_argument(
-        "--test", choices=("t", "wilcoxon"), default="t", help="paired t-test or Wilcoxon (default: t)"
-    )
+    parser.add_argument("--test", choices=("t", "wilcoxon"), default="t", help="paired t-test or Wilcoxon (default: t)")
     return parser
 
 
@@ -57,9 +55,7 @@ def _goal(metric: str) -> bool | None:
 
 
 def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, root: Path) -> list[str]:
-    known = {
-        key: None for cell in cells for run in cell.finished if run.metrics for key in run.metrics["test"]
-    }
+    known = {key: None for cell in cells for run in cell.finished if run.metrics for key in run.metrics["test"]}
     if asked is None:
         usual = [metric for metric in DEFAULT_METRICS if metric in known]
         return usual or [metric for metric in known if re.fullmatch(r"(ndcg|hr|mrr)@\d+", metric)]
@@ -95,9 +91,7 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
     finished = [cell for cell in cells if cell.finished]
     if against is None:
         best = _best(finished, metric)
-        return next(
-            (cell for cell in finished if best is not None and cell.mean_std(metric)[0] == best), None
-        )
+        return next((cell for cell in finished if best is not None and cell.mean_std(metric)[0] == best), None)
     if exact := [cell for cell in finished if cell.label == against]:
         return exact[0]
     wanted = {part for part in against.split("/") if part}
@@ -111,9 +105,7 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
     return found[0] if found else None
 
 
-def _references(
-    by_dataset: dict[str, list[Cell]], metric: str, against: str | None
-) -> dict[str, Cell | None]:
+def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | None) -> dict[str, Cell | None]:
     references = {name: _reference(cells, metric, against) for name, cells in by_dataset.items()}
     if against is not None and not any(references.values()):
         labels = dict.fromkeys(cell.label for cells in by_dataset.values() for cell in cells if cell.finished)
@@ -220,9 +212,7 @@ def _caption(
 ) -> list[str]:
     cells = [cell for group in by_dataset.values() for cell in group]
     mark = "bold" if console.is_terminal else "*"
-    lines = [
-        f"Test metrics, mean and sample standard deviation over n runs (seeds); {mark}: best of its dataset."
-    ]
+    lines = [f"Test metrics, mean and sample standard deviation over n runs (seeds); {mark}: best of its dataset."]
     name = {"t": "paired t-test", "wilcoxon": "Wilcoxon signed-rank test"}[test]
     against = "; ".join(
         (f"{dataset}: " if len(references) > 1 else "") + (cell.label if cell else "no such cell")
@@ -241,9 +231,7 @@ def _caption(
         if repeated:
             lines.append(f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {cell.label}.")
     for run in (run for cell in cells for run in cell.failed):
-        lines.append(
-            f"Failed or unfinished, no metrics.json: {run.folder.relative_to(root)} (seed {run.seed})"
-        )
+        lines.append(f"Failed or unfinished, no metrics.json: {run.folder.relative_to(root)} (seed {run.seed})")
     return lines
 
 

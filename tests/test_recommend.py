@@ -157,9 +157,7 @@ def test_csv(titled, call, tmp_path):
     assert code == 0
     with (tmp_path / "new" / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["user"], row["rank"]) for row in rows] == [
-        (u, str(r)) for u in ("u3", "u4") for r in range(1, 5)
-    ]
+    assert [(row["user"], row["rank"]) for row in rows] == [(u, str(r)) for u in ("u3", "u4") for r in range(1, 5)]
     (one, _) = recommend.recommend(titled, ["u3", "u4"], k=4)
     assert [row["item"] for row in rows[:4]] == [item.item for item in one.items]
     (tmp_path / "file").touch()
@@ -199,9 +197,7 @@ def test_unknown_user(titled, call):
     assert len(recommend.recommend(titled, named, k=1)) == 3
 
 
-@pytest.mark.parametrize(
-    ("k", "said"), [(0, "at least 1"), (-3, "at least 1"), (61, "catalogue of 60 items")]
-)
+@pytest.mark.parametrize(("k", "said"), [(0, "at least 1"), (-3, "at least 1"), (61, "catalogue of 60 items")])
 def test_k_that_fits_no_catalogue(titled, call, k, said):
     assert said in fails(call, titled, "--user", "u3", f"--k={k}")
 

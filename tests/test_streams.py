@@ -76,9 +76,7 @@ def test_a_key_has_the_same_numbers_in_any_company_and_count(key, ids):
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 64])
 def test_shapes_and_types(count):
     some = keys(7, 1)
-    assert (
-        words(some, count).shape == lanes(some, count).shape == integers(some, count, 5).shape == (7, count)
-    )
+    assert words(some, count).shape == lanes(some, count).shape == integers(some, count, 5).shape == (7, count)
     assert words(some, count).dtype == integers(some, count, 5).dtype == torch.int64
     assert lanes(some, count).dtype == torch.int16
     assert lanes(some[:0], count).shape == (0, count)

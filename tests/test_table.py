@@ -21,9 +21,7 @@ def config_text(model="sasrec", loss="ce", seed=0, lr="5e-4", **more):
     return "\n".join(lines + [f"{key}: {value}" for key, value in more.items()])
 
 
-def make_run(
-    folder, ndcg=0.05, *, dataset="beauty", model="sasrec", loss="ce", seed=0, ranks=None, config=None
-):
+def make_run(folder, ndcg=0.05, *, dataset="beauty", model="sasrec", loss="ce", seed=0, ranks=None, config=None):
     folder.mkdir(parents=True)
     test = {"ndcg@10": ndcg, "hr@10": ndcg and 2 * ndcg, "gini@10": 0.5}
     test |= {"head/ndcg@10": ndcg and 2 * ndcg, "tail/ndcg@10": None, "tail/hr@10": None}

@@ -1,7 +1,7 @@
 """Make docs/results.md: what the finished runs in docs/runs measured, beside what was published.
 
-``python benchmarks/published/page.py`` (or ``make page``). Only what ran is on the page; the cells of cells.yaml that
-have not run are listed by name.
+``python benchmarks/published/page.py`` (or ``make page``). Only what ran is on the page; the cells of
+cells.yaml that have not run are listed by name.
 """
 
 import argparse
@@ -93,6 +93,9 @@ class Group:
         return [] if any(value is None for value in values) else values
 
 
+_Key = tuple[str, str, str, int | None]  # dataset, model, loss, epochs
+
+
 @dataclass(frozen=True)
 class Queue:
     """What cells.yaml asks for: the groups with a run, and the names of the cells without one."""
@@ -109,8 +112,8 @@ def read_queue(cells_file: Path, runs_folder: Path) -> Queue:
     UserError
         Where a file is broken, or a folder holds another run than its name says.
     """
-    runs: dict[tuple[Any, ...], list[Run]] = {}
-    published: dict[tuple[Any, ...], tuple[Published, dict[int, Published]]] = {}
+    runs: dict[_Key, list[Run]] = {}
+    published: dict[_Key, tuple[Published, dict[int, Published]]] = {}
     missing = []
     for cell in yaml.safe_load(cells_file.read_text(encoding="utf-8")):
         choices = cell["choose"]
@@ -120,15 +123,15 @@ def read_queue(cells_file: Path, runs_folder: Path) -> Queue:
             {int(epoch): Published(*pair) for epoch, pair in cell.get("valid", {}).items()},
         )
         if published.setdefault(key, numbers) != numbers:
-            raise UserError(
-                f"{cell['cell']} has other published numbers than another seed of it", where=cells_file
-            )
+            raise UserError(f"{cell['cell']} has other published numbers than another seed of it", where=cells_file)
         folder = runs_folder / cell["cell"]
         if (folder / "metrics.json").is_file():
             runs.setdefault(key, []).append(_read_run(folder, choices))
         else:
             missing.append(cell["cell"])
-    groups = tuple(Group(*key, *published[key], tuple(found)) for key, found in runs.items())
+    groups = tuple(
+        Group(*key, test=published[key][0], valid=published[key][1], runs=tuple(found)) for key, found in runs.items()
+    )
     return Queue(groups, tuple(missing))
 
 
@@ -164,8 +167,8 @@ def page(queue: Queue, place: Path) -> str:
     if short:
         lines += ["## Learning curves only: validation NDCG@10", ""]
         lines += [
-            "These runs were stopped early on purpose: the epochs say how far. Their test results are not",
-            "compared, as the published ones are of longer runs.",
+            "These runs stop early on purpose (cells.yaml says after how many epochs). Their test results",
+            "are not compared, as the published ones are of longer runs.",
             "",
             *_curve_table(short, place),
             "",
@@ -184,9 +187,9 @@ def _opening(queue: Queue) -> list[str]:
     lines = [
         f"Made by `{COMMAND}` from the run folders in docs/runs and from benchmarks/published/cells.yaml;",
         "not written by hand. `python benchmarks/published/queue.py` makes the runs. The published numbers",
-        "are from the logs of MTandHJ/CE-SCE-LLMRec (arXiv 2402.06216; bsarec: MTandHJ/RecBoard): mean ± standard",
-        "deviation over 5 seeds. Measured is the mean over the seeds listed, with its own standard deviation",
-        "where there is more than one. Within is said of a difference of at most max(3 published standard",
+        "are from the logs of MTandHJ/CE-SCE-LLMRec (arXiv 2402.06216; bsarec: MTandHJ/RecBoard): mean ±",
+        "standard deviation over 5 seeds. Measured is the mean over the seeds listed, with its own standard",
+        "deviation where there is more than one. Within is said of a difference of at most max(3 published standard",
         "deviations, 3 % of the published mean): our rule, not a published one.",
     ]
     if not queue.groups:
@@ -202,7 +205,7 @@ def _opening(queue: Queue) -> list[str]:
 
 
 def _protocols(queue: Queue) -> list[str]:
-    said = {}
+    said: dict[str, None] = {}
     for run in (run for group in queue.groups for run in group.runs):
         protocol = run.metrics["protocol"]
         shares = "/".join(f"{share:g}" for share in protocol["groups"].values())
@@ -279,10 +282,7 @@ def _at(group: Group, epoch: int) -> float | None:
 
 
 def _names(group: Group, place: Path) -> list[str]:
-    links = (
-        f"[{run.metrics['seed']}]({Path(os.path.relpath(run.folder, place)).as_posix()})"
-        for run in group.runs
-    )
+    links = (f"[{run.metrics['seed']}]({Path(os.path.relpath(run.folder, place)).as_posix()})" for run in group.runs)
     return [group.dataset, group.model, group.loss, ", ".join(links)]
 
 
@@ -308,9 +308,7 @@ def _seconds(run: Run) -> str:
 
 def _device(run: Run) -> str:
     train = run.metrics["train"]
-    device = (
-        f"{train['device']} ({train['threads']} threads)" if train["device"] == "cpu" else train["device"]
-    )
+    device = f"{train['device']} ({train['threads']} threads)" if train["device"] == "cpu" else train["device"]
     return device if run.precision in (None, "float32") else f"{device}, {run.precision}"
 
 

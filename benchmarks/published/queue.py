@@ -22,9 +22,7 @@ SLIM = ("metrics.json", "learning_curve.csv", "ranks.parquet", "config.yaml")
 def main() -> int:
     """Run the queue; the exit code is 1 if a cell failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--work", type=Path, default=ROOT / "outputs" / "published", help="folder of the full runs"
-    )
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "published", help="folder of the full runs")
     parser.add_argument("--only", nargs="*", help="names of cells; default: all, in order")
     parser.add_argument("overrides", nargs="*", help="further overrides, such as strategy=gpu")
     arguments = parser.parse_args()

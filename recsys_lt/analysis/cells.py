@@ -81,8 +81,7 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
     last = [key.rsplit(".", 1)[-1] for key in keys]
     taken = {*IDENTITY, "n", "p"}
     return {
-        key: name if last.count(name) == 1 and name not in taken else key
-        for key, name in zip(keys, last, strict=True)
+        key: name if last.count(name) == 1 and name not in taken else key for key, name in zip(keys, last, strict=True)
     }
 
 

@@ -135,9 +135,7 @@ def find_runs(root: Path) -> list[Run]:
     failed = [f for f in configured if not any(f in done.parents for done in finished)]
     failed = [f for f in failed if not any(above in f.parents for above in failed)]
     if not finished:
-        what = (
-            f"none of the {len(failed)} runs in it has a metrics.json" if failed else "holds no metrics.json"
-        )
+        what = f"none of the {len(failed)} runs in it has a metrics.json" if failed else "holds no metrics.json"
         raise UserError(what, where=root, remedy="Name a sweep that has finished at least one run")
     runs = []
     for folder in sorted((*finished, *failed), key=_in_order):

@@ -47,8 +47,7 @@ class Caser(Backbone):
         super().__init__()
         if min(width, max_length, vertical, horizontal) < 1:
             raise UserError(
-                f"Caser has width {width}, max_length {max_length}, "
-                f"vertical {vertical}, horizontal {horizontal}",
+                f"Caser has width {width}, max_length {max_length}, vertical {vertical}, horizontal {horizontal}",
                 where="model",
                 remedy="Each must be at least 1",
             )

@@ -57,7 +57,7 @@ class RowDropout(nn.Module):
         return 65536 / (65536 - self._cut)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
-        """x [n, ...] and one key for each of the n (see ``row_streams``) -> the same shape."""
+        """X [n, ...] and one key for each of the n (see ``row_streams``) -> the same shape."""
         if not self.training or self._cut == 0:
             return x
         keep = self.kept(x.shape[1:].numel(), keys).view_as(x)

@@ -117,9 +117,7 @@ class _Layout:
             # A pad points at some event: as a key it lies in every real query's future, as a query it is dropped.
             events = index[real]
             index = index.clamp_(max=len(batch.items) - 1)
-            self.groups.append(
-                _Group(len(members), longest, index.flatten(), real.flatten().nonzero().squeeze(1))
-            )
+            self.groups.append(_Group(len(members), longest, index.flatten(), real.flatten().nonzero().squeeze(1)))
             order.append(events)
         # Attention gives the events group after group; this puts them back in the batch's order.
         self.order = torch.cat(order)

@@ -40,9 +40,7 @@ class PreparedCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(
-        self, name: str, key: str, prepare: Callable[[], Prepared], announce: Callable[[str], None]
-    ) -> Prepared:
+    def get(self, name: str, key: str, prepare: Callable[[], Prepared], announce: Callable[[str], None]) -> Prepared:
         """The sequences of this key, and the notes of their preparation.
 
         Parameters

@@ -63,9 +63,7 @@ class Dataset:
         self._path = None if path is None else Path(path).expanduser()
         self._raw_dir = None if raw_dir is None else Path(raw_dir).expanduser()
         self._cache_dir = Path(cache_dir).expanduser()
-        self._preparation = Preparation(
-            1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates
-        )
+        self._preparation = Preparation(1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates)
         self._expect = None if expect is None else dict(expect)
         self.name = name or ("file" if self._path is None else self._path.stem)
 
@@ -142,14 +140,8 @@ class Dataset:
         }
         unknown = [key for key in self._expect if key not in got]
         if unknown:
-            raise UserError(
-                f"no count is called {unknown[0]}", where="dataset.expect", remedy=f"Use {', '.join(got)}"
-            )
-        wrong = [
-            f"{got[key]:,} {key} instead of {count:,}"
-            for key, count in self._expect.items()
-            if got[key] != count
-        ]
+            raise UserError(f"no count is called {unknown[0]}", where="dataset.expect", remedy=f"Use {', '.join(got)}")
+        wrong = [f"{got[key]:,} {key} instead of {count:,}" for key, count in self._expect.items() if got[key] != count]
         if wrong:
             raise UserError(
                 f"not the published dataset: {', '.join(wrong)}",

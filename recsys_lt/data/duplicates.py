@@ -43,8 +43,7 @@ class RefuseDuplicates:
         user, item = events.user_ids[events.users[first]], events.item_ids[events.items[first]]
         at = "" if events.times is None else f" at {events.times[first]}"
         raise UserError(
-            f"user {user} and item {item}{at} are there a second time"
-            f" ({np.count_nonzero(repeated):,} such rows)",
+            f"user {user} and item {item}{at} are there a second time ({np.count_nonzero(repeated):,} such rows)",
             where=f"{name}, {events.place(first)}",
             remedy="Set dataset.duplicates=drop to leave them out, or dataset.duplicates=keep to keep all",
         )

@@ -48,9 +48,7 @@ class TrainBatches(Dataset[Batch]):
         Whether batches carry each row's training items (losses with unseen negatives).
     """
 
-    def __init__(
-        self, data: Sequences, rows: Rows, batch_rows: int, seed: int, share: Share, with_seen: bool
-    ) -> None:
+    def __init__(self, data: Sequences, rows: Rows, batch_rows: int, seed: int, share: Share, with_seen: bool) -> None:
         self.data, self.rows, self.batch_rows, self.seed = data, rows, batch_rows, seed
         self.share, self.with_seen = share, with_seen
         self._order: tuple[int, Ints] | None = None

@@ -100,8 +100,7 @@ class Preparation:
             if (at < 0).all():
                 longest = int(np.diff(offsets).max())
                 raise UserError(
-                    f"no user has a {stage} target (split {split.words}; the longest sequence has"
-                    f" {longest} events)",
+                    f"no user has a {stage} target (split {split.words}; the longest sequence has {longest} events)",
                     where=name,
                     remedy="Give some user at least three events, or choose another dataset.split",
                 )
@@ -116,9 +115,7 @@ class Preparation:
             n_items=len(raw_items),
             user_ids=_fixed_width(events.user_ids[raw_users]),
             item_ids=_fixed_width(events.item_ids[raw_items]),
-            item_titles=(
-                np.zeros(len(raw_items), dtype=np.str_) if titles is None else _titles(titles[raw_items])
-            ),
+            item_titles=(np.zeros(len(raw_items), dtype=np.str_) if titles is None else _titles(titles[raw_items])),
             split=split.words,
             fingerprint="",
         )
@@ -144,7 +141,7 @@ class Preparation:
             )
         gone_users, gone_items = n_users - _distinct(users[core]), n_items - _distinct(items[core])
         notes.append(
-            f"dropped {gone_users:,} users and {gone_items:,} items"
+            f"dropped {_count(gone_users, 'user')} and {_count(gone_items, 'item')}"
             f" with fewer than {self.k_core} interactions"
         )
         if keep is None:
@@ -155,6 +152,10 @@ class Preparation:
 
 def _taken(column: NDArray[T], keep: NDArray[np.bool_] | None) -> NDArray[T]:
     return column if keep is None else column[keep]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _distinct(codes: Codes) -> int:

@@ -186,7 +186,5 @@ def split_named(word: str, temporal_cuts: Sequence[float]) -> Split:
         No split has that name, or the quantiles are none.
     """
     if word not in _SPLITS:
-        raise UserError(
-            f"no split {word!r}", where="dataset.split", remedy=f"Choose one of {', '.join(_SPLITS)}"
-        )
+        raise UserError(f"no split {word!r}", where="dataset.split", remedy=f"Choose one of {', '.join(_SPLITS)}")
     return _SPLITS[word](temporal_cuts)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from recsys_lt.errors import UserError
 from recsys_lt.atomic import replacing
+from recsys_lt.errors import UserError
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 _OURS = "recsys_lt"
@@ -30,9 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with replacing(Path(path)) as partial:
             torch.save(stamped, partial)
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return load(Path(path), self.fingerprint)
 
 
@@ -45,9 +43,7 @@ def load(path: Path, fingerprint: str) -> dict[str, Any]:
         If the file is absent, broken, not one of ours, or of other data.
     """
     if not path.is_file():
-        raise UserError(
-            "there is no such checkpoint", where=path, remedy="Name a run folder that has trained"
-        )
+        raise UserError("there is no such checkpoint", where=path, remedy="Name a run folder that has trained")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
@@ -57,9 +53,7 @@ def load(path: Path, fingerprint: str) -> dict[str, Any]:
             remedy="Restore it or train again",
         ) from error
     if not isinstance(checkpoint, dict) or _OURS not in checkpoint:
-        raise UserError(
-            "it is not a checkpoint of this program", where=path, remedy="Name a run folder of recsys_lt"
-        )
+        raise UserError("it is not a checkpoint of this program", where=path, remedy="Name a run folder of recsys_lt")
     trained_on = checkpoint[_OURS]["fingerprint"]
     if trained_on != fingerprint:
         raise UserError(

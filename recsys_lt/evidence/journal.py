@@ -7,9 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from recsys_lt.atomic import write_text
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST
-from recsys_lt.atomic import write_text
 from recsys_lt.metrics.ranking import ranking
 from recsys_lt.settings import TrainerSettings
 
@@ -35,9 +35,7 @@ class Journal(pl.Callback):
         Where rows also go: objects with ``log(row)``.
     """
 
-    def __init__(
-        self, folder: Path, settings: TrainerSettings, ks: tuple[int, ...], loggers: list[Any]
-    ) -> None:
+    def __init__(self, folder: Path, settings: TrainerSettings, ks: tuple[int, ...], loggers: list[Any]) -> None:
         self.folder, self.settings, self.ks = folder, settings, ks
         self.loggers = loggers
         self.history: list[dict[str, Any]] = []
@@ -85,9 +83,7 @@ class Journal(pl.Callback):
         total = torch.stack(self._losses).mean()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total, reduce_op="mean")
-        self.record(
-            trainer, trainer.current_epoch + 1, {"train/loss": float(total), "seconds": self._seconds}
-        )
+        self.record(trainer, trainer.current_epoch + 1, {"train/loss": float(total), "seconds": self._seconds})
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
             trainer.should_stop |= bool(trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False))
@@ -114,17 +110,14 @@ class Journal(pl.Callback):
     def _out_of_patience(self) -> bool:
         if self.settings.patience is None or self.best is None:
             return False
-        since = [
-            row for row in self.history if row["epoch"] > self.best["epoch"] and f"valid/{SELECT}" in row
-        ]
+        since = [row for row in self.history if row["epoch"] > self.best["epoch"] and f"valid/{SELECT}" in row]
         return len(since) >= self.settings.patience
 
     def _write_curve(self) -> None:
         names = list(dict.fromkeys(name for row in self.history for name in row))
         lines = [",".join(names)]
         lines += [
-            ",".join("" if row.get(name) is None else f"{row[name]:.6g}" for name in names)
-            for row in self.history
+            ",".join("" if row.get(name) is None else f"{row[name]:.6g}" for name in names) for row in self.history
         ]
         write_text(self.folder / "learning_curve.csv", "\n".join(lines) + "\n")
 
@@ -137,7 +130,5 @@ class Journal(pl.Callback):
             If nothing was validated.
         """
         if self.best is None:
-            raise UserError(
-                "no epoch was validated", where=self.folder, remedy="Train for at least one epoch"
-            )
+            raise UserError("no epoch was validated", where=self.folder, remedy="Train for at least one epoch")
         return int(self.best["epoch"])

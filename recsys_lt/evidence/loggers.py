@@ -5,7 +5,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 class NoLogger:
@@ -35,7 +35,9 @@ class WandbLogger(NoLogger):
         ``online``, ``offline``, ``disabled`` or null: online where a key is configured, else offline.
     """
 
-    def __init__(self, project: str = "recsys_lt", mode: str | None = None) -> None:
+    def __init__(
+        self, project: str = "recsys_lt", mode: Literal["online", "offline", "disabled"] | None = None
+    ) -> None:
         self.project, self.mode = project, mode
         self._run: Any = None
 
@@ -51,8 +53,7 @@ class WandbLogger(NoLogger):
                 project=self.project,
                 id=run_id,
                 name=name,
-                group=group
-                or "_".join(str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")),
+                group=group or "_".join(str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")),
                 tags=[str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")],
                 # The cell's words first: a dashboard groups by config.model, not by config.model._target_.
                 config=cell | {"settings": config},

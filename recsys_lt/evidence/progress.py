@@ -47,15 +47,11 @@ class TrainingProgress(pl.Callback):
         )
         steps = trainer.num_training_batches
         # Counted in epochs, moved by steps: a long epoch moves too.
-        self._task = self._bar.add_task(
-            "", total=trainer.max_epochs, completed=trainer.current_epoch, note=""
-        )
+        self._task = self._bar.add_task("", total=trainer.max_epochs, completed=trainer.current_epoch, note="")
         self._step = 1 / max(int(steps), 1)
         self._bar.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, step: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, step: int) -> None:
         if self._bar is not None:
             done = trainer.current_epoch + (step + 1) * self._step
             self._bar.update(self._task, completed=round(done, 2))
@@ -85,7 +81,5 @@ class TrainingProgress(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._close()

@@ -120,9 +120,7 @@ class Negatives:
         if not isinstance(k, int) or k < 1:
             raise UserError(f"k is {k}", where="loss.k", remedy="Give a positive number of negatives")
         if pool not in _POOLS:
-            raise UserError(
-                f"no pool is named {pool!r}", where="loss.pool", remedy=f"Choose from {', '.join(_POOLS)}"
-            )
+            raise UserError(f"no pool is named {pool!r}", where="loss.pool", remedy=f"Choose from {', '.join(_POOLS)}")
         if share not in _SHARES:
             raise UserError(
                 f"no way to share negatives is named {share!r}",

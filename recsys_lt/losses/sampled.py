@@ -122,9 +122,7 @@ class SampledLoss(Loss):
                 positive, negative = positive + table.bias[target], negative + table.bias[ids]
             if forbidden is not None:
                 negative = negative.masked_fill(forbidden[rows], -torch.inf)
-            losses[rows], by_positive, by_negative = self._differentiate(
-                positive, negative, len(table.weight), wanted
-            )
+            losses[rows], by_positive, by_negative = self._differentiate(positive, negative, len(table.weight), wanted)
             if gradients is None or by_vectors is None:
                 continue
             low = by_negative.to(dtype)
@@ -188,9 +186,7 @@ class SampledLoss(Loss):
             scores = logits.gather(1, chosen).to(states.dtype)
             if table.bias is not None:
                 scores += table.bias[chosen]
-            losses[rows], by_positive, by_negative = self._differentiate(
-                scores[:, 0], scores[:, 1:], n_items, wanted
-            )
+            losses[rows], by_positive, by_negative = self._differentiate(scores[:, 0], scores[:, 1:], n_items, wanted)
             if gradients is None:
                 continue
             by_scores = torch.cat([by_positive.unsqueeze(1), by_negative], 1)
@@ -203,7 +199,5 @@ class SampledLoss(Loss):
                 else:
                     gradients.table[w] += by_logits.T @ weighted
                 if gradients.bias is not None:
-                    gradients.bias[w].index_add_(
-                        0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten()
-                    )
+                    gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
         return losses, gradients

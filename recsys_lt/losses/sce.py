@@ -29,9 +29,7 @@ class SCE(SampledLoss):
     def __init__(self, k: int, alpha: float, pool: str = "all", share: str = "position") -> None:
         super().__init__(k, pool, share)
         if not alpha > 0:
-            raise UserError(
-                f"alpha is {alpha}", where="loss.alpha", remedy="Give a positive weight, such as 100"
-            )
+            raise UserError(f"alpha is {alpha}", where="loss.alpha", remedy="Give a positive weight, such as 100")
         self.alpha = alpha
 
     def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:

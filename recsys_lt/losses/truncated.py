@@ -83,9 +83,7 @@ class CEEta(_Truncated):
 
     def __init__(self, eta: float = 0.7) -> None:
         if not eta >= 0:
-            raise UserError(
-                f"eta is {eta}", where="loss.eta", remedy="Give a number of at least 0, such as 0.7"
-            )
+            raise UserError(f"eta is {eta}", where="loss.eta", remedy="Give a number of at least 0, such as 0.7")
         self.eta = eta
 
     def kept(self, logits: Tensor, targets: Tensor) -> Tensor:

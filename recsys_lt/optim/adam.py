@@ -24,13 +24,9 @@ class Adam(UpdateRule):
 
     def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
         if not lr > 0:
-            raise UserError(
-                f"lr is {lr}", where="optimizer.lr", remedy="Give a positive learning rate, such as 1e-3"
-            )
+            raise UserError(f"lr is {lr}", where="optimizer.lr", remedy="Give a positive learning rate, such as 1e-3")
         if not weight_decay >= 0:
-            raise UserError(
-                f"weight_decay is {weight_decay}", where="optimizer.weight_decay", remedy="Give 0 or more"
-            )
+            raise UserError(f"weight_decay is {weight_decay}", where="optimizer.weight_decay", remedy="Give 0 or more")
         self.lr, self.weight_decay = lr, weight_decay
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -44,7 +44,7 @@ def rank_by_scores(
     ranks = torch.zeros(n_rows if wanted else 0, dtype=torch.int64, device=states.device)
     bar = _bar(states, table, targets) if wanted else None
     row, item = _pairs(masked, states.device)
-    best = (states.new_zeros((n_rows, 0)), targets.new_zeros((n_rows, 0)))
+    best = (states.new_full((n_rows, k), -torch.inf), targets.new_full((n_rows, k), -1))
     width = max(1, min(n_items, _BLOCK // max(n_rows, 1)))
     for start in range(0, n_items, width):
         stop = min(start + width, n_items)

@@ -88,9 +88,7 @@ class SequentialRecommender(pl.LightningModule):
         states = self.backbone.states(batch)
         weights = None if item_weights is None else item_weights[:, batch.targets]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.logits_bf16):
-            totals, losses = self.loss(
-                states, batch.targets, self.backbone.output_table(), weights, _draw_of(batch)
-            )
+            totals, losses = self.loss(states, batch.targets, self.backbone.output_table(), weights, _draw_of(batch))
         return totals, losses, batch.targets
 
     # The second: how would it rank the catalogue for these users?
@@ -98,9 +96,7 @@ class SequentialRecommender(pl.LightningModule):
     def rank(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """Ranks of the targets [B] (1-based) and first k items [B, k], ``seen`` items left out."""
         states = self.backbone.user_states(batch)
-        return rank_by_scores(
-            states, self.backbone.output_table(), batch.targets, self._masked(batch, seen), k
-        )
+        return rank_by_scores(states, self.backbone.output_table(), batch.targets, self._masked(batch, seen), k)
 
     def _masked(self, batch: Batch, seen: SeenSets | None) -> SeenSets | None:
         if seen is None or self.mask_seen == "none":
@@ -126,9 +122,7 @@ class SequentialRecommender(pl.LightningModule):
         share = len(batch.targets) * self.trainer.world_size / (batch.global_targets * parts)
         if step == first:
             optimizer.zero_grad()
-        if (
-            len(batch) == 0
-        ):  # this rank has no part of a last, small batch, but the others wait for its gradients
+        if len(batch) == 0:  # this rank has no part of a last, small batch, but the others wait for its gradients
             total = torch.zeros((), device=self.device)
             self.manual_backward(sum(p.sum() for p in self.parameters() if p.requires_grad) * 0.0)
         else:

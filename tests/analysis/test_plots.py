@@ -36,9 +36,7 @@ def test_ndcg_by_popularity(tmp_path, users, least):
     rng = np.random.default_rng(0)
     popularity = rng.zipf(1.7, 100).clip(max=500) - 1 + least
     targets = rng.integers(0, 100, users)
-    ndcg_by_popularity(
-        rng.integers(0, 30, users), targets, popularity, tmp_path / "p.png", "beauty, sasrec, ce"
-    )
+    ndcg_by_popularity(rng.integers(0, 30, users), targets, popularity, tmp_path / "p.png", "beauty, sasrec, ce")
     assert is_whole_png(tmp_path / "p.png")
 
 

@@ -33,10 +33,7 @@ def plain_caser(model, batch, window):
         ]
         horizontal = [
             torch.stack(
-                [
-                    ((kernel[0] * image[t : t + height]).sum() + bias).relu()
-                    for t in range(length - height + 1)
-                ]
+                [((kernel[0] * image[t : t + height]).sum() + bias).relu() for t in range(length - height + 1)]
             ).max()
             for height, conv in enumerate(model.horizontal, start=1)
             for kernel, bias in zip(conv.weight, conv.bias, strict=True)

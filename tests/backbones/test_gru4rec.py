@@ -24,9 +24,7 @@ def test_no_history(facts, check_no_history, float64):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_packing_equals_a_loop_over_rows(
-    facts, make_batch, histories, assert_same_with_gradients, float64, layers
-):
+def test_packing_equals_a_loop_over_rows(facts, make_batch, histories, assert_same_with_gradients, float64, layers):
     model = GRU4Rec(facts, width=8, layers=layers, dropout=0.0)
     rows = histories(12, 20)
 

@@ -59,9 +59,7 @@ def padded_reference(model: SASRec, history: list[int]) -> Tensor:
         }
         query = F.layer_norm(x, (width,), block.norm_query.weight, block.norm_query.bias, 1e-8)
         mask = torch.ones(L, L, dtype=torch.bool).triu(1)
-        out, _ = torch.func.functional_call(
-            attention, state, (query[None], x[None], x[None]), {"attn_mask": mask}
-        )
+        out, _ = torch.func.functional_call(attention, state, (query[None], x[None], x[None]), {"attn_mask": mask})
         x = out[0] + x
         x = F.layer_norm(x, (width,), block.norm.weight, block.norm.bias, 1e-8)
         x = (x + block.outer(F.relu(block.inner(x)))) * real
@@ -117,9 +115,7 @@ def test_attention_dropout_has_the_law_of_independent_pads() -> None:
     torch.manual_seed(0)
     model = make(blocks=1, heads=1, dropout=0.4)
     block = model.blocks[0]
-    with (
-        torch.no_grad()
-    ):  # all keys alike: each of the L slots has probability 1 / L; pads alone have a value
+    with torch.no_grad():  # all keys alike: each of the L slots has probability 1 / L; pads alone have a value
         block.query.weight.zero_(), block.query.bias.zero_()
         block.key_value.weight.zero_(), block.key_value.bias.fill_(1.0)
     batch = batch_of([[1, 2]] * 4000)

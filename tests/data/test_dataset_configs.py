@@ -24,17 +24,12 @@ def dataset(*overrides: str) -> Dataset:
 
 
 def test_all_are_here():
-    assert (
-        sorted(["beauty", "toys", "sports", "yelp", "ml-100k", "ml-1m", "lastfm", "file", "synthetic"])
-        == NAMES
-    )
+    assert sorted(["beauty", "toys", "sports", "yelp", "ml-100k", "ml-1m", "lastfm", "file", "synthetic"]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_instantiates_and_says_what_it_is(name):
-    assert dataset(f"+dataset={name}", "dataset.path=mine/own.csv").name == (
-        "own" if name == "file" else name
-    )
+    assert dataset(f"+dataset={name}", "dataset.path=mine/own.csv").name == ("own" if name == "file" else name)
     first = (CONF / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
     base = OmegaConf.load(CONF / "_base.yaml")
@@ -63,9 +58,7 @@ def test_published_counts(name, tmp_path):
         titled = {"beauty": 12_094, "yelp": 20_033, "ml-1m": 3_416}[name]
         assert (data.item_titles != "").sum() == titled
         return
-    rows = {
-        part: (RAW / name / f"{part}.jsonl").read_text().splitlines() for part in ("train", "val", "test")
-    }
+    rows = {part: (RAW / name / f"{part}.jsonl").read_text().splitlines() for part in ("train", "val", "test")}
     assert data.train_end.sum() == len(rows["train"])
     assert (data.valid_at >= 0).sum() == len(rows["val"])
     assert (data.test_at >= 0).sum() == len(rows["test"])
@@ -78,11 +71,9 @@ def test_published_counts(name, tmp_path):
 def test_sequences_are_those_of_the_file(tmp_path):
     if not (RAW / "beauty").is_dir():
         pytest.skip("../shared/data/beauty is not here")
-    data = dataset(
-        "+dataset=beauty", f"dataset.raw_dir={RAW / 'beauty'}", f"dataset.cache_dir={tmp_path}"
-    ).load(lambda line: None)
-    for line, user in zip(
-        (RAW / "beauty" / "sequences.txt").read_text().splitlines(), range(99), strict=False
-    ):
+    data = dataset("+dataset=beauty", f"dataset.raw_dir={RAW / 'beauty'}", f"dataset.cache_dir={tmp_path}").load(
+        lambda line: None
+    )
+    for line, user in zip((RAW / "beauty" / "sequences.txt").read_text().splitlines(), range(99), strict=False):
         numbers = np.array(line.split()[1:], dtype=int) - 1  # numbered by first appearance there too
         assert data.items[data.offsets[user] : data.offsets[user + 1]].tolist() == numbers.tolist()

@@ -75,9 +75,7 @@ def test_numbers_in_parquet_become_text(load_file):
 
 def test_whole_numbers_of_nanoseconds_are_not_rounded(load_file):
     base = 1_700_000_000_000_000_000
-    assert order(load_file(f"user,item,timestamp\nu,a,{base + 2}\nu,b,{base + 1}\nu,c,{base}\n")) == list(
-        "cba"
-    )
+    assert order(load_file(f"user,item,timestamp\nu,a,{base + 2}\nu,b,{base + 1}\nu,c,{base}\n")) == list("cba")
 
 
 def test_titles_beside_an_inter(load_file, tmp_path):
@@ -141,9 +139,7 @@ def test_duplicates_say_what_to_do_and_it_works(load_file):
 
 
 def test_k_core_that_leaves_nothing(load_file):
-    with pytest.raises(
-        UserError, match=r"1 users, 3 items and 3 interactions is in a 5-core.*dataset.k_core="
-    ):
+    with pytest.raises(UserError, match=r"1 users, 3 items and 3 interactions is in a 5-core.*dataset.k_core="):
         load_file(GOOD, k_core=5)
 
 

@@ -163,9 +163,7 @@ def test_next_item_lines_are_chained_back(tmp_path):
         for sequence in sequences
         for at in range(len(sequence))
     ]
-    write_next_item(
-        tmp_path, train, [([pad, 1, 2], 3)], [([4, 5], 6)], ["a::b", "c", "d", "e", "f", "g", "h", "Café"]
-    )
+    write_next_item(tmp_path, train, [([pad, 1, 2], 3)], [([4, 5], 6)], ["a::b", "c", "d", "e", "f", "g", "h", "Café"])
     events = NextItemLines().find(tmp_path).read()
     by_user: dict[str, list[str]] = {}
     for user, item in rows(events):

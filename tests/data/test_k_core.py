@@ -12,10 +12,7 @@ def brute_force(pairs: list[tuple[int, int]], k: int) -> list[bool]:
     while True:
         users = Counter(user for (user, _), kept in zip(pairs, keep, strict=True) if kept)
         items = Counter(item for (_, item), kept in zip(pairs, keep, strict=True) if kept)
-        now = [
-            kept and users[user] >= k and items[item] >= k
-            for (user, item), kept in zip(pairs, keep, strict=True)
-        ]
+        now = [kept and users[user] >= k and items[item] >= k for (user, item), kept in zip(pairs, keep, strict=True)]
         if now == keep:
             return keep
         keep = now

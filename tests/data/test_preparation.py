@@ -29,9 +29,7 @@ def events_of(rows, **more) -> Interactions:
 def histories(sequences) -> dict[str, str]:
     return {
         str(user): "".join(sequences.item_ids[sequences.items[start:stop]])
-        for user, start, stop in zip(
-            sequences.user_ids, sequences.offsets[:-1], sequences.offsets[1:], strict=True
-        )
+        for user, start, stop in zip(sequences.user_ids, sequences.offsets[:-1], sequences.offsets[1:], strict=True)
     }
 
 
@@ -69,9 +67,7 @@ def test_ids_are_dense_in_order_of_first_appearance_after_filtering():
 
 
 def test_titles_follow_their_items_and_are_cut():
-    events = events_of(
-        [("u", "b"), ("u", "a"), ("u", "b")], item_titles=texts(["Ännchen", "x" * (LONGEST_TITLE + 9)])
-    )
+    events = events_of([("u", "b"), ("u", "a"), ("u", "b")], item_titles=texts(["Ännchen", "x" * (LONGEST_TITLE + 9)]))
     sequences, _ = Preparation(k_core=1)(events, "x")
     assert sequences.item_ids.tolist() == ["b", "a"]
     assert sequences.item_titles.tolist() == ["x" * LONGEST_TITLE, "Ännchen"]

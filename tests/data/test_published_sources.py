@@ -19,9 +19,7 @@ from recsys_lt.errors import UserError
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\ta\t3\t3\n1\tb\t3\t1\n1\tc\t3\t2\n"
 ITEM = "item_id:token\tmovie_title:token_seq\na\tFirst\n"
 FOLDER = "recbole/dataset_example/ml-100k"
-NO_PIP = subprocess.run(
-    [sys.executable, "-m", "pip", "--version"], capture_output=True, check=False
-).returncode
+NO_PIP = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode
 
 
 @pytest.fixture
@@ -84,9 +82,7 @@ def test_what_cannot_be_reached_is_one_line_with_every_reason(tmp_path, no_netwo
     with pytest.raises(UserError) as caught:
         dataset(MovieLens100K(), tmp_path, name="ml-100k").load(lambda line: None)
     line = str(caught.value)
-    assert line.startswith(
-        "ml-100k: it could not be fetched (pip download recbole==1.2.1: ERROR: No matching"
-    )
+    assert line.startswith("ml-100k: it could not be fetched (pip download recbole==1.2.1: ERROR: No matching")
     assert "ml-100k.zip: not reachable" in line
     assert line.endswith("and unpack it, and name the folder with it in dataset.raw_dir.")
     assert not (tmp_path / "cache" / "downloads" / "ml-100k").exists()
@@ -160,17 +156,13 @@ def test_raw_dir_takes_every_layout(tmp_path):
         for name, content in files.items():
             (tmp_path / folder / name).write_text(content)
         raw_dir = str(tmp_path / folder.split("/")[0])
-        sequences = dataset(MovieLens100K(), tmp_path, name="ml-100k", raw_dir=raw_dir).load(
-            lambda line: None
-        )
+        sequences = dataset(MovieLens100K(), tmp_path, name="ml-100k", raw_dir=raw_dir).load(lambda line: None)
         assert sequences.item_ids[sequences.items].tolist() == ["b", "c", "a"]
 
 
 def test_raw_dir_without_any_says_what_was_looked_for(tmp_path):
     (tmp_path / "reviews.csv").touch()
-    with pytest.raises(
-        UserError, match=r"no files of beauty.*reviews_Beauty_5.json.gz.*beauty.inter.*sequences.txt"
-    ):
+    with pytest.raises(UserError, match=r"no files of beauty.*reviews_Beauty_5.json.gz.*beauty.inter.*sequences.txt"):
         dataset(Amazon("Beauty"), tmp_path, name="beauty", raw_dir=str(tmp_path)).load(print)
     with pytest.raises(UserError, match=r"no such folder"):
         dataset(Amazon("Beauty"), tmp_path, name="beauty", raw_dir=str(tmp_path / "no")).load(print)

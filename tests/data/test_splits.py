@@ -20,9 +20,7 @@ def ordered(lengths, times=None, marks=None) -> Ordered:
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30))
 def test_leave_one_out(lengths):
     cuts = LeaveOneOut().cut(ordered(lengths))
-    for n, train_end, valid_at, test_at in zip(
-        lengths, cuts.train_end, cuts.valid_at, cuts.test_at, strict=True
-    ):
+    for n, train_end, valid_at, test_at in zip(lengths, cuts.train_end, cuts.valid_at, cuts.test_at, strict=True):
         assert (train_end, valid_at, test_at) == ((n - 2, n - 2, n - 1) if n >= 3 else (n, -1, -1))
 
 

@@ -11,7 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # Seconds, not minutes; real sequences to learn from.
-TINY = ("dataset=synthetic", "dataset.source.n_users=400", "dataset.source.n_items=120", "trainer.batch_rows=64")
+TINY = (
+    "dataset=synthetic",
+    "dataset.source.n_users=400",
+    "dataset.source.n_items=120",
+    "trainer.batch_rows=64",
+)
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

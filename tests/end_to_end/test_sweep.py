@@ -32,12 +32,16 @@ def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, t
 
 
 def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_path: Path) -> None:
-    settings = (*TINY, "trainer.max_epochs=2", "trainer.eval_every=1", "model.dropout=0", "trainer.batch_rows=50")
+    settings = (
+        *TINY,
+        "trainer.max_epochs=2",
+        "trainer.eval_every=1",
+        "model.dropout=0",
+        "trainer.batch_rows=50",
+    )
     one = cli(*settings, "logger=none", "hydra.run.dir=one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
-    two = cli(
-        "-m", *settings, "strategy=ddp", "trainer.devices=2", "seed=0,1", "hydra.sweep.dir=two", cwd=tmp_path
-    )
+    two = cli("-m", *settings, "strategy=ddp", "trainer.devices=2", "seed=0,1", "hydra.sweep.dir=two", cwd=tmp_path)
     assert two.returncode == 0, two.stderr
     single = json.loads((tmp_path / "one" / "metrics.json").read_text())
     double = json.loads((tmp_path / "two" / "0_synthetic_sasrec_ce_adam_seed0" / "metrics.json").read_text())

@@ -202,9 +202,7 @@ def test_bfloat16_products(name, bias, outside, n_weights):
         own_bias = None if case.bias is None else case.bias.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
             extra = (case.draw,) if way else ()
-            totals, losses = loss(
-                leaves[0], case.targets, OutputTable(leaves[1], own_bias), case.weights, *extra
-            )
+            totals, losses = loss(leaves[0], case.targets, OutputTable(leaves[1], own_bias), case.weights, *extra)
             mixture = totals.new_tensor([0.7, -1.3, 2.1])[: len(totals)]
             mixed = (totals * mixture).sum()
             if not outside:

@@ -68,9 +68,7 @@ def problems(draw):
     sets = st.sets(st.integers(0, n_items - 1), max_size=n_items - 1)
     seen = draw(st.lists(sets, min_size=1, max_size=6))
     rows = draw(st.lists(st.integers(0, len(seen) - 1), min_size=1, max_size=12))
-    targets = draw(
-        st.lists(st.integers(0, n_items - 1), min_size=len(rows), max_size=len(rows)).map(torch.tensor)
-    )
+    targets = draw(st.lists(st.integers(0, n_items - 1), min_size=len(rows), max_size=len(rows)).map(torch.tensor))
     return n_items, seen, rows, targets, draw(st.integers(0, 1000))
 
 
@@ -98,9 +96,7 @@ def test_a_target_draws_the_same_in_any_order_and_company(problem, data):
     n_items, seen, rows, targets, key = problem
     draw = draw_of(rows, seen, key)
     chosen = data.draw(st.lists(st.sampled_from(range(len(rows))), min_size=1, unique=True))
-    some_of = Draw(
-        draw.keys[chosen], draw.step_key + 1, draw.rows[chosen], draw.seen_items, draw.seen_offsets
-    )
+    some_of = Draw(draw.keys[chosen], draw.step_key + 1, draw.rows[chosen], draw.seen_items, draw.seen_offsets)
     for pool in ("all", "unseen", "non_target"):
         negatives = Negatives(5, pool, "position")
         together, _ = negatives(draw, targets, n_items)

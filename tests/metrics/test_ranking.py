@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 from recsys_lt.metrics.ranking import gains, ranking
 
 SCORES = st.integers(1, 6).flatmap(
-    lambda users: st.lists(
-        st.lists(st.integers(0, 9), min_size=8, max_size=8), min_size=users, max_size=users
-    )
+    lambda users: st.lists(st.lists(st.integers(0, 9), min_size=8, max_size=8), min_size=users, max_size=users)
 )
 
 

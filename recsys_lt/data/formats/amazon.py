@@ -82,8 +82,6 @@ def _titles(meta: Path, wanted: Container[str]) -> Iterator[tuple[str, str]]:
                     product = ast.literal_eval(line)
                     yield product["asin"], " ".join(product.get("title", "").split())
                 except (ValueError, SyntaxError, KeyError, AttributeError, TypeError) as error:
-                    raise UserError(
-                        "the line is not a product's record", where=f"{meta}, line {number}"
-                    ) from error
+                    raise UserError("the line is not a product's record", where=f"{meta}, line {number}") from error
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"it cannot be read ({error})", where=meta, remedy="Fetch the file again") from error

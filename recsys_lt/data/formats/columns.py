@@ -62,9 +62,7 @@ def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
         encoded = column.dictionary_encode()
     else:
-        raise UserError(
-            f"the {role} column is of type {kind}", where=path, remedy="Write ids as text or whole numbers"
-        )
+        raise UserError(f"the {role} column is of type {kind}", where=path, remedy="Write ids as text or whole numbers")
     encoded = encoded.unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.chunk(0)
@@ -161,6 +159,4 @@ def _missing(column: Any, role: str, path: Path, place: Place) -> None:
 
 
 def _raise_missing(role: str, path: Path, place: str) -> None:
-    raise UserError(
-        f"the {role} is missing", where=f"{path}, {place}", remedy="Fill it in or leave the row out"
-    )
+    raise UserError(f"the {role} is missing", where=f"{path}, {place}", remedy="Fill it in or leave the row out")

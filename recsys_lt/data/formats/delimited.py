@@ -101,9 +101,7 @@ class Delimited:
 
     def _columns(self, header: Sequence[str], path: Path) -> tuple[str, str, str | None]:
         plain = [name.partition(":")[0] if self.typed else name for name in header]
-        found = {
-            name: header[plain.index(name)] for name in (self.user, self.item, self.time) if name in plain
-        }
+        found = {name: header[plain.index(name)] for name in (self.user, self.item, self.time) if name in plain}
         needed = [self.user, self.item, *([self.time] if self.time_required else [])]
         missing = [name for name in needed if name not in found]
         listed = ", ".join(repr(name) if name != name.strip() else name for name in plain)

@@ -33,9 +33,7 @@ def read_parquet(path: Path) -> Interactions:
             wanted = ["user", "item", *(["timestamp"] if "timestamp" in found else [])]
             table = file.read(columns=wanted)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"it cannot be read as Parquet ({error})", where=path, remedy="Write it again"
-        ) from error
+        raise UserError(f"it cannot be read as Parquet ({error})", where=path, remedy="Write it again") from error
     return interactions_of(
         table.column("user"),
         table.column("item"),

@@ -25,8 +25,6 @@ def read_tab_table(path: Path) -> list[dict[str, str]]:
     for number, line in enumerate(lines[1:], 2):
         values = line.rstrip("\r").split("\t")
         if len(values) != len(header):
-            raise UserError(
-                f"{len(values)} columns where the header has {len(header)}", where=f"{path}, line {number}"
-            )
+            raise UserError(f"{len(values)} columns where the header has {len(header)}", where=f"{path}, line {number}")
         rows.append(dict(zip(header, values, strict=True)))
     return rows

@@ -122,9 +122,7 @@ def _fetch(file: Remote, folder: Path) -> None:
         with shown(f"fetching {file.name}") as advance:
             fetcher.fetch(
                 file.name,
-                downloader=pooch.HTTPDownloader(
-                    progressbar=_Bar(advance), timeout=TIMEOUTS, chunk_size=1 << 16
-                ),
+                downloader=pooch.HTTPDownloader(progressbar=_Bar(advance), timeout=TIMEOUTS, chunk_size=1 << 16),
             )
     except (OSError, ValueError) as error:  # no connection or a refusal; another hash
         raise FetchError(f"{file.url}: {_reason(error)}") from error

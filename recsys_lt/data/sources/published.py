@@ -17,9 +17,7 @@ from recsys_lt.errors import UserError
 RAW_FOLDERS = "RECSYS_LT_RAW"  # environment variable: a folder with one folder of raw files per dataset
 
 
-def find_or_fetch(
-    request: Request, official: Sequence[Layout], routes: Sequence[Route], by_hand: str
-) -> Material:
+def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence[Route], by_hand: str) -> Material:
     """The dataset's files.
 
     Parameters
@@ -46,8 +44,7 @@ def find_or_fetch(
         material = _find(own, request.name, layouts)
         if material is None:
             raise UserError(
-                f"no files of {request.name} are there; looked for"
-                f" {'; or '.join(layout.wanted for layout in layouts)}",
+                f"no files of {request.name} are there; looked for {'; or '.join(layout.wanted for layout in layouts)}",
                 where=own if own.is_dir() else f"{own} (no such folder)",
                 remedy="Name the folder that holds them in dataset.raw_dir",
             )

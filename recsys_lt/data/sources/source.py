@@ -45,9 +45,7 @@ class Request:
     def refuse_raw_dir(self, remedy: str) -> None:
         """Raise ``UserError`` where the user named a folder that this source would not read."""
         if self.raw_dir is not None:
-            raise UserError(
-                f"dataset={self.name} reads no folder of raw files", where="dataset.raw_dir", remedy=remedy
-            )
+            raise UserError(f"dataset={self.name} reads no folder of raw files", where="dataset.raw_dir", remedy=remedy)
 
 
 class Source(Protocol):

@@ -1,0 +1,433 @@
+"""Seconds an epoch on data of Amazon Beauty's shape, against the floor of the machine, one line a measurement.
+
+``python benchmarks/bench.py`` (or ``make bench``). The floor is the time of nothing but the matrix products (and
+exponentials) that a measurement cannot do without, of the same shapes and in the same run, so that a ratio
+says how much is lost to everything else, on any machine. Lightning's loop is not in it: batches are made, losses formed
+and the optimizer stepped by the same objects as in a run, but in a plain loop.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys_lt.errors import UserError
+
+# Everything else is imported where it is used: --help answers at once, and a measurement's peak memory is its own
+# (a process starts with its parent's as its peak).
+if TYPE_CHECKING:
+    import torch
+    from omegaconf import DictConfig
+
+    from recsys_lt.data.sequences import Sequences
+    from recsys_lt.recommenders.sequential import SequentialRecommender
+
+RESULTS = Path(__file__).resolve().parent / "results"
+#: Beauty's sizes, for machines that do not have it.
+MADE_UP = (
+    "dataset=synthetic",
+    "dataset.source.n_users=22363",
+    "dataset.source.n_items=12101",
+    "dataset.source.mean_length=8.876",
+)
+#: The published setting of SASRec on Beauty: alike for every loss, so that their times compare.
+SETTING = (
+    "model=sasrec", "model.dropout=0.6", "trainer.batch_rows=512", "trainer.rank_rows=256",
+    "optimizer=adam", "optimizer.lr=5e-4", "strategy=cpu", "logger=none",
+)  # fmt: skip
+#: Logits in a block, as in the losses.
+BLOCK = 1 << 21
+#: A load above this before the first measurement means that somebody else is at work.
+QUIET = 0.5
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is timed.
+
+    Parameters
+    ----------
+    choices
+        Overrides of the configuration.
+    products
+        Columns of the products of the loss: ``items`` for the catalogue, ``k`` for the negatives, ``pair`` for
+        a target and one negative; ``ranking`` is the evaluation.
+    exponentials
+        Columns of its exponentials, in the same words; "" for none.
+    lists
+        Length of the lists an evaluation makes.
+    """
+
+    choices: tuple[str, ...]
+    products: str
+    exponentials: str
+    lists: int = 0
+
+
+_SCE = ("loss=sce", "loss.k=500", "loss.alpha=100")
+MEASUREMENTS = {
+    "ce-float32": Measurement(("loss=ce",), "items", "items"),
+    "ce-bf16": Measurement(("loss=ce", "precision=bf16"), "items", "items"),
+    "sce-500-position": Measurement((*_SCE, "loss.share=position"), "items", "k"),
+    "sce-500-batch": Measurement((*_SCE, "loss.share=batch"), "k", "k"),
+    "bce": Measurement(("loss=bce",), "pair", "pair"),
+    "evaluate": Measurement(("loss=ce",), "ranking", ""),
+    "evaluate-lists-20": Measurement(("loss=ce",), "ranking", "", lists=20),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asked of every measurement."""
+
+    repeats: int
+    steps: int | None
+    raw_dir: str | None
+    overrides: tuple[str, ...]
+
+
+def measure(name: str, asked: Asked) -> dict[str, Any]:
+    """Time one measurement and its floor in turn; what a result file holds."""
+    import torch
+
+    measurement = MEASUREMENTS[name]
+    load = os.getloadavg()[0]
+    config, data, note = _load(measurement.choices, asked)
+    module, work, floor = _set_up(config, data, measurement, asked.steps)
+    for warm in (work, floor):  # first calls allocate and choose kernels
+        warm(min(2, asked.steps or 2))
+    seconds: dict[str, list[float]] = {"measured": [], "floor": []}
+    for _ in range(asked.repeats):
+        seconds["measured"].append(work(asked.steps))
+        seconds["floor"].append(floor(asked.steps))
+    measured, least = (statistics.median(seconds[part]) for part in ("measured", "floor"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+    return {
+        "name": name,
+        "precision": str(config.precision),
+        "seconds": measured,
+        "floor_seconds": least,
+        "ratio": measured / least,
+        "repeats": seconds,
+        "peak_rss_mb": peak,
+        "steps": asked.steps,
+        "choices": [*SETTING, *measurement.choices],
+        "data": {
+            "source": note,
+            "users": data.n_users,
+            "items": data.n_items,
+            "interactions": len(data.items),
+        },
+        "loop": "plain (Lightning's loop not included)",
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "load_before": load,
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "parameters": sum(p.numel() for p in module.parameters()),
+    }
+
+
+def _load(choices: Sequence[str], asked: Asked) -> tuple["DictConfig", "Sequences", str]:
+    """The configuration and data: real Beauty where it is on this machine, else made up of its sizes."""
+    from hydra import compose, initialize_config_dir
+
+    from recsys_lt.__main__ import CONF
+    from recsys_lt.build import build
+
+    def composed(dataset: Sequence[str]) -> Any:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", [*dataset, *SETTING, *choices, *asked.overrides])
+
+    chosen = any(override.startswith("dataset=") for override in asked.overrides)
+    config = composed(() if chosen else ("dataset=beauty",))
+    note = str(config.dataset.name)
+    if asked.raw_dir is not None:
+        config.dataset.raw_dir = asked.raw_dir
+    elif not chosen and not _is_here(config):
+        config, note = composed(MADE_UP), "made up, with Beauty's sizes"
+    return config, build(config).dataset.load(lambda _line: None), note
+
+
+def _is_here(config: "DictConfig") -> bool:
+    """Whether Beauty can be had without fetching it, which a benchmark should not begin with."""
+    folders = os.environ.get("RECSYS_LT_RAW")
+    given = folders is not None and (Path(folders).expanduser() / "beauty").is_dir()
+    return given or (Path(config.dataset.cache_dir).expanduser() / "downloads" / "beauty").is_dir()
+
+
+#: Does so many steps (None: all), and says the seconds an epoch takes at that rate.
+Timed = Callable[[int | None], float]
+
+
+def _set_up(
+    config: "DictConfig", data: "Sequences", measurement: Measurement, steps: int | None
+) -> tuple["SequentialRecommender", Timed, Timed]:
+    import torch
+
+    from recsys_lt.build import build
+
+    torch.manual_seed(0)
+    parts = build(config)
+    module = parts.recommender(data)
+    if measurement.products == "ranking":
+        return module, *_evaluation(module, data, config.trainer.rank_rows, measurement.lists)
+    return module, *_training(module, data, config, measurement)
+
+
+def _training(
+    module: "SequentialRecommender", data: "Sequences", config: "DictConfig", measurement: Measurement
+) -> tuple[Timed, Timed]:
+    import torch
+
+    from recsys_lt.data.loader import Share, TrainBatches
+
+    rows = module.backbone.row_plan.plan(data)
+    batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
+    targets = int((rows.stop - rows.start).sum())
+    optimizer: Any = module.configure_optimizers()
+    module.train()
+    epochs = iter(range(10**9))
+
+    def work(steps: int | None) -> float:
+        epoch, done = next(epochs), 0
+        start = time.perf_counter()
+        for step in range(min(steps or len(batches), len(batches))):
+            batch = batches[epoch, step]
+            optimizer.zero_grad()
+            module.rule.accumulate(lambda weights, b=batch: module.batch_losses(b, weights)[0], _backward)  # type: ignore[misc]
+            optimizer.step()
+            done += len(batch.targets)
+        return (time.perf_counter() - start) * targets / done
+
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    columns = {"items": data.n_items, "k": config.loss.get("k", 0), "pair": 2, "": 0}
+    width, blocks = config.model.width, config.model.blocks
+    average = max(1, targets // len(batches))
+    encode = _encoder_products(average, width, blocks)
+    score = _loss_products(average, width, columns[measurement.products], columns[measurement.exponentials], dtype)
+
+    def floor(steps: int | None) -> float:
+        n = min(steps or len(batches), len(batches))
+        start = time.perf_counter()
+        for _ in range(n):
+            encode()
+            score()
+        return (time.perf_counter() - start) * targets / (n * average)
+
+    return work, floor
+
+
+def _backward(total: "torch.Tensor") -> None:
+    total.backward()  # type: ignore[no-untyped-call]
+
+
+def _encoder_products(rows: int, width: int, blocks: int) -> Callable[[], None]:
+    """A batch's products of SASRec's Linear layers: forward, and the gradients of input and weight."""
+    import torch
+
+    # query, key and value, out, inner, outer
+    outs = [width, 2 * width, width, width, width] * blocks
+    x = torch.randn(rows, width)
+    layers = [(torch.randn(out, width), torch.empty(rows, out), torch.empty(out, width)) for out in outs]
+    by_input = torch.empty(rows, width)
+
+    def once() -> None:
+        for weight, y, by_weight in layers:
+            torch.matmul(x, weight.T, out=y)
+            torch.matmul(y, weight, out=by_input)
+            torch.matmul(y.T, x, out=by_weight)
+
+    return once
+
+
+def _loss_products(rows: int, width: int, columns: int, exponentials: int, dtype: "torch.dtype") -> Callable[[], None]:
+    """A batch's products with the table (scores, gradients of states and of table) and exponentials, in blocks."""
+    import torch
+
+    sizes = list(_blocks(rows, columns))
+    states = torch.randn(sizes[0], width).to(dtype)
+    table = torch.randn(columns, width).mul_(0.01).to(dtype)
+    scores = torch.empty(sizes[0], columns, dtype=dtype)
+    powers = torch.zeros(sizes[0], exponentials, dtype=dtype)
+    by_states = torch.empty(sizes[0], width, dtype=dtype)
+    by_table = torch.empty(columns, width, dtype=dtype)
+
+    def once() -> None:
+        for n in sizes:
+            torch.matmul(states[:n], table.T, out=scores[:n])
+            if exponentials == columns:
+                scores[:n].exp_()
+            elif exponentials:
+                torch.exp(powers[:n], out=powers[:n]).zero_()
+            torch.matmul(scores[:n], table, out=by_states[:n])
+            torch.matmul(scores[:n].T, states[:n], out=by_table)
+
+    return once
+
+
+def _blocks(rows: int, columns: int) -> Iterator[int]:
+    """Heights of the blocks a batch's rows are scored in."""
+    height = max(16, BLOCK // max(columns, 1))
+    for start in range(0, rows, height):
+        yield min(height, rows - start)
+
+
+def _evaluation(module: "SequentialRecommender", data: "Sequences", rank_rows: int, lists: int) -> tuple[Timed, Timed]:
+    import numpy as np
+    import torch
+
+    from recsys_lt.data.loader import RankBatches
+
+    users = np.flatnonzero(data.test_at >= 1)
+    batches = RankBatches(data, users, "test", module.backbone.max_length, rank_rows, with_seen=True)
+    module.eval()
+
+    def work(steps: int | None) -> float:
+        done = 0
+        start = time.perf_counter()
+        with torch.inference_mode():
+            for step in range(min(steps or len(batches), len(batches))):
+                batch = batches[step]
+                module.rank(batch, batch.seen, lists)
+                done += len(batch)
+        return (time.perf_counter() - start) * len(users) / done
+
+    weight = module.backbone.output_table().weight.detach()
+    states = torch.randn(rank_rows, weight.shape[1])
+    scores = torch.empty(rank_rows, len(weight))
+
+    def floor(steps: int | None) -> float:
+        n = min(steps or len(batches), len(batches))
+        start = time.perf_counter()
+        for _ in range(n):
+            torch.matmul(states, weight.T, out=scores)
+        return (time.perf_counter() - start) * len(users) / (n * rank_rows)
+
+    return work, floor
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _line(result: dict[str, Any]) -> str:
+    precision = "bf16 logits" if result["precision"] == "bf16" else result["precision"]
+    return (
+        f"{result['name']:<18} {precision:<11} {result['seconds']:>8.2f} s"
+        f"  floor {result['floor_seconds']:>7.2f} s  {result['ratio']:>6.2f}x"
+        f"  peak {result['peak_rss_mb']:>6.0f} MB"
+    )
+
+
+def _heading(result: dict[str, Any]) -> str:
+    data, machine = result["data"], result["machine"]
+    lines = [
+        f"data: {data['source']} ({data['users']:,} users, {data['items']:,} items,"
+        f" {data['interactions']:,} interactions); SASRec, batches of 512 users",
+        f"machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads,"
+        f" torch {result['versions']['torch']}; Lightning's loop not included",
+    ]
+    if result["steps"]:
+        lines.append(f"timed on {result['steps']} steps and scaled to an epoch")
+    if machine["load_before"] > QUIET:
+        lines.append(f"the machine was not quiet (load {machine['load_before']:.1f}): do not keep these results")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help=f"measurements to make; there are {', '.join(MEASUREMENTS)}"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="epochs of each (default: 3); medians are said")
+    parser.add_argument("--steps", type=int, help="time so many steps and scale: quick, rough, not saved")
+    parser.add_argument("--raw-dir", help="folder with Beauty's raw files (default: where a run looks for them)")
+    parser.add_argument(
+        "--results", type=Path, help="folder of the result files (default: benchmarks/results; with --steps, none)"
+    )
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of the configuration, such as other data"
+    )
+    return parser
+
+
+def _checked(arguments: argparse.Namespace) -> list[str]:
+    for key in ("repeats", "steps"):
+        value = getattr(arguments, key)
+        if value is not None and value < 1:
+            raise UserError(f"it is {value}", where=f"--{key}", remedy="Give a whole number of at least 1")
+    names = arguments.only or list(MEASUREMENTS)
+    unknown = [name for name in names if name not in MEASUREMENTS]
+    if unknown:
+        raise UserError(
+            f"no measurement is named {unknown[0]!r}",
+            where="--only",
+            remedy=f"Choose from {', '.join(MEASUREMENTS)}",
+        )
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; 0, or 2 with one line on standard error for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    folder = arguments.results or (None if arguments.steps else RESULTS)
+    try:
+        names = _checked(arguments)
+        asked = Asked(arguments.repeats, arguments.steps, arguments.raw_dir, tuple(arguments.set))
+        # A process a measurement: what one leaves in memory must not count for the next.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+            for name in names:
+                result = pool.submit(_measure, name, asked).result()
+                if name == names[0]:
+                    print(_heading(result), flush=True)
+                print(_line(result), flush=True)
+                if folder is not None:
+                    _save(folder / f"{name}.json", result)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _measure(name: str, asked: Asked) -> dict[str, Any]:
+    """``measure``, with Hydra's complaints in one line."""
+    from hydra.errors import HydraException
+
+    try:
+        return measure(name, asked)
+    except HydraException as error:
+        raise UserError(str(error).splitlines()[0], where="--set") from None
+
+
+def _save(path: Path, result: dict[str, Any]) -> None:
+    from recsys_lt.atomic import write_json
+
+    try:
+        write_json(path, result)
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", where=path, remedy="Set --results") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def script(path):
+    """A script of benchmarks/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+page = script(ROOT / "benchmarks" / "published" / "page.py")
+
+VALID = {5: [0.010, 0.001], 10: [0.020, 0.001], 20: [0.040, 0.001]}
+
+
+def cell(name, loss="ce", seed=0, **more):
+    choose = {"dataset": "beauty", "model": "sasrec", "loss": loss, "seed": seed}
+    return {"cell": name, "choose": choose, "test": [0.06, 0.0004], "valid": VALID} | more
+
+
+def make_run(folder, ndcg=0.06, *, loss="ce", seed=0, curve=(0.010, 0.020, 0.040), **more):
+    folder.mkdir(parents=True)
+    metrics = {
+        "dataset": "beauty", "model": "sasrec", "loss": loss, "seed": seed,
+        "protocol": {
+            "split": "leave-one-out", "users": 22363, "items": 12101, "interactions": 198502,
+            "ranking": "full, over all 12101 items", "mask_seen": "published", "ties": "against the model",
+            "groups": {"head": 0.2, "mid": 0.6, "tail": 0.2}, "selection": "highest validation NDCG@10",
+        },
+        "test": {"ndcg@10": ndcg, "head/ndcg@10": 0.09, "mid/ndcg@10": 0.03, "tail/ndcg@10": None},
+        "best_epoch": 15, "epochs": 20, "finished": True,
+        "train": {"seconds_per_epoch": 7.44, "device": "cpu", "threads": 2},
+    } | more  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    # Columns as a run writes them: empty where an epoch was not validated.
+    lines = ["epoch,valid/ndcg@10,train/loss", "0,0.001,", "1,,9.1"]
+    lines += [f"{epoch},{value},5.0" for epoch, value in zip((5, 10, 20), curve, strict=False)]
+    (folder / "learning_curve.csv").write_text("\n".join(lines) + "\n")
+    (folder / "config.yaml").write_text("precision: float32\n")
+
+
+@pytest.fixture
+def made(tmp_path, capsys):
+    def run(*cells):
+        (tmp_path / "cells.yaml").write_text(yaml.safe_dump(list(cells)))
+        out = tmp_path / "docs" / "results.md"
+        arguments = ["--cells", tmp_path / "cells.yaml", "--runs", tmp_path / "docs" / "runs", "--out", out]
+        code = page.main([str(argument) for argument in arguments])
+        return code, out.read_text() if out.is_file() else "", capsys.readouterr().err
+
+    return run
+
+
+def rows(text, heading):
+    """Rows below a heading, as dictionaries."""
+    below = text[text.index(heading) :].splitlines()[1:]
+    below = below[: next((n for n, line in enumerate(below) if line.startswith("#")), len(below))]
+    table = [[part.strip() for part in line.strip("|").split("|")] for line in below if line.startswith("|")]
+    assert len({len(line) for line in table}) == 1
+    return [dict(zip(table[0], line, strict=True)) for line in table[2:]]
+
+
+FULL, CURVES, SHORT = "## Run in full", "### Their learning curves", "## Learning curves only"
+
+
+def test_one_seed(made, tmp_path):
+    make_run(tmp_path / "docs/runs/one", 0.0605)
+    code, text, _ = made(cell("one"), cell("two", seed=1))
+    assert code == 0
+    (row,) = rows(text, FULL)
+    assert row == {
+        "dataset": "beauty", "model": "sasrec", "loss": "ce", "seed": "[0](runs/one)", "measured": "0.06050",
+        "published": "0.06000 ± 0.00040", "tolerance": "0.00180", "within?": "yes (+0.00050, +0.8%)",
+        "head": "0.0900", "mid": "0.0300", "tail": "-", "best epoch": "15 of 20", "s/epoch": "7.4",
+        "device": "cpu (2 threads)",
+    }  # fmt: skip
+    assert "python benchmarks/published/page.py" in text
+    assert "22,363 users" in text
+    assert "1 of 1 test results, 3 of 3 points" in text
+    assert "- two" in text
+    assert "- one" not in text
+    assert SHORT not in text
+
+
+def test_mean_over_the_seeds_present(made, tmp_path):
+    make_run(tmp_path / "docs/runs/a", 0.058, curve=(0.010, 0.021, 0.040))
+    make_run(tmp_path / "docs/runs/c", 0.060, seed=2, curve=(0.012, 0.022, 0.044), best_epoch=20)
+    _, text, _ = made(cell("a"), cell("b", seed=1), cell("c", seed=2))
+    (row,) = rows(text, FULL)
+    assert row["seed"] == "[0](runs/a), [2](runs/c)"
+    assert row["measured"] == "0.05900 ± 0.00141"
+    assert row["best epoch"] == "15 of 20, 20 of 20"
+    assert row["s/epoch"] == "7.4"
+    assert [point["measured"].split()[0] for point in rows(text, CURVES)] == ["0.01100", "0.02150", "0.04200"]
+
+
+@pytest.mark.parametrize(
+    ("ndcg", "std", "said"),
+    [
+        (0.0618, 0.0004, "yes"),  # 3 % of 0.06 is the larger
+        (0.06181, 0.0004, "**NO** (+0.00181, +3.0%)"),
+        (0.0629, 0.001, "yes"),  # three standard deviations are
+        (0.0569, 0.001, "**NO** (-0.00310, -5.2%)"),
+    ],
+)
+def test_tolerance(made, tmp_path, ndcg, std, said):
+    make_run(tmp_path / "docs/runs/one", ndcg - 1e-9)
+    _, text, _ = made(cell("one", test=[0.06, std]))
+    (row,) = rows(text, FULL)
+    assert row["within?"].startswith(said)
+    assert f"{int(said == 'yes')} of 1 test results" in text
+
+
+def test_curve_cells_are_compared_by_their_curves_alone(made, tmp_path):
+    make_run(tmp_path / "docs/runs/short", 0.01, loss="nce", curve=(0.010, 0.030))
+    _, text, _ = made(cell("short", loss="nce", curve=10))
+    assert FULL not in text
+    assert "0 of 0 test results, 1 of 2 points" in text
+    verdicts = [(row["epoch"], row["measured"], row["within?"]) for row in rows(text, SHORT)]
+    assert verdicts == [
+        ("5", "0.01000", "yes (+0.00000, +0.0%)"),
+        ("10", "0.03000", "**NO** (+0.01000, +50.0%)"),
+        ("20", "-", "not measured"),
+    ]
+
+
+def test_no_published_curve(made, tmp_path):
+    make_run(tmp_path / "docs/runs/short")
+    without = cell("short", curve=10)
+    del without["valid"]
+    _, text, _ = made(without)
+    assert "no published curve to compare with: beauty sasrec ce" in text
+
+
+def test_nothing_ran(made):
+    code, text, _ = made(cell("one"))
+    assert code == 0
+    assert "- one" in text
+    assert "|" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 3}, "a run of seed 3"),
+        ({"finished": False}, "not finished"),
+        ({"test": {}}, "cannot be read"),
+    ],
+)
+def test_a_run_that_is_not_what_its_folder_says(made, tmp_path, change, said):
+    make_run(tmp_path / "docs/runs/one", **({"seed": 0} | change))
+    code, text, error = made(cell("one"))
+    assert (code, text) == (2, "")
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_broken_json(made, tmp_path):
+    make_run(tmp_path / "docs/runs/one")
+    (tmp_path / "docs/runs/one/metrics.json").write_text("{")
+    code, _, error = made(cell("one"))
+    assert code == 2
+    assert len(error.splitlines()) == 1
+
+
+def test_the_cells_that_are_shipped_can_be_read(tmp_path):
+    queue = page.read_queue(ROOT / "benchmarks" / "published" / "cells.yaml", tmp_path)
+    assert queue.missing
+    assert len(set(queue.missing)) == len(queue.missing)

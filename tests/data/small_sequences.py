@@ -1,0 +1,62 @@
+"""Sequences made of lists, and random ones."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from recsys_lt.data.ragged import offsets_of
+from recsys_lt.data.sequences import Sequences
+
+
+def sequences_of(histories, train_end, valid_at=None, test_at=None, n_items=None) -> Sequences:
+    """Users' events as lists of items, and where the split cuts each."""
+    n_users = len(histories)
+    flat = [item for history in histories for item in history]
+    n_items = max(flat, default=0) + 1 if n_items is None else n_items
+    return Sequences(
+        name="small",
+        items=np.array(flat, dtype=np.int32),
+        offsets=offsets_of(np.array([len(history) for history in histories], dtype=np.int64)),
+        train_end=np.array(train_end, dtype=np.int64),
+        valid_at=np.array(valid_at if valid_at is not None else [-1] * n_users, dtype=np.int64),
+        test_at=np.array(test_at if test_at is not None else [-1] * n_users, dtype=np.int64),
+        n_items=n_items,
+        user_ids=np.array([f"u{u}" for u in range(n_users)]),
+        item_ids=np.array([f"i{i}" for i in range(n_items)]),
+        item_titles=np.array([""] * n_items),
+        split="by hand",
+        fingerprint="",
+    )
+
+
+@st.composite
+def split_sequences(draw, max_length=12, distinct=False) -> Sequences:
+    """Users of 0.. events (0, 1 and 2 of training among them), with or without targets.
+
+    With ``distinct`` every event is an item of its own, so that an item tells which event it was.
+    """
+    lengths = draw(st.lists(st.integers(0, max_length), min_size=1, max_size=8))
+    if distinct:
+        flat = iter(range(sum(lengths)))
+        histories = [[next(flat) for _ in range(n)] for n in lengths]
+        n_items = max(sum(lengths), 1)
+    else:
+        n_items = draw(st.integers(1, 9))
+        histories = [draw(st.lists(st.integers(0, n_items - 1), min_size=n, max_size=n)) for n in lengths]
+    train_end, valid_at, test_at = [], [], []
+    for n in lengths:
+        end = draw(st.integers(0, n))
+        after = draw(st.sets(st.integers(end, n - 1), max_size=2)) if end < n else set()
+        train_end.append(end)
+        valid_at.append(min(after) if len(after) == 2 else -1)
+        test_at.append(max(after) if after else -1)
+    return sequences_of(histories, train_end, valid_at, test_at, n_items)
+
+
+def history(data: Sequences, user: int) -> list[int]:
+    """All events of a user."""
+    return data.items[data.offsets[user] : data.offsets[user + 1]].tolist()
+
+
+def training(data: Sequences, user: int) -> list[int]:
+    """A user's training events."""
+    return history(data, user)[: data.train_end[user]]

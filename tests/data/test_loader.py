@@ -1,0 +1,213 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_sequences import history, sequences_of, split_sequences, training
+
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader
+from recsys_lt.data.rows import EveryPosition, Prefixes
+
+some = settings(deadline=None, max_examples=60)
+plans = st.sampled_from([EveryPosition(3), EveryPosition(50), Prefixes(4), Prefixes(3, recent=True)])
+
+
+def large(n_users=40, n_items=30, seed=0):
+    random = np.random.default_rng(seed)
+    lengths = random.integers(0, 12, n_users)
+    histories = [random.integers(0, n_items, n).tolist() for n in lengths]
+    return sequences_of(histories, np.maximum(lengths - 1, 0), n_items=n_items)
+
+
+def batches_of(data, plan, batch_rows=5, seed=0, rank=0, world=1, with_seen=True):
+    return TrainBatches(data, plan.plan(data), batch_rows, seed, Share(rank, world), with_seen)
+
+
+def rows_of(batch):
+    """Each row as (key, user, inputs, targets, seen)."""
+    every = len(batch.targets) == len(batch.items)
+    targets = batch.targets.split(batch.lengths) if every else batch.targets.split(1)
+    seen = [None] * len(batch)
+    if batch.seen is not None:
+        seen = [part.tolist() for part in batch.seen.items.split(batch.seen.offsets.diff().tolist())]
+    return [
+        (int(key), int(user), items.tolist(), target.tolist(), own)
+        for key, user, items, target, own in zip(
+            batch.row_keys, batch.users, batch.items.split(batch.lengths), targets, seen, strict=True
+        )
+    ]
+
+
+def assert_equal(one, other):
+    for name in ("users", "items", "offsets", "targets", "row_keys"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert a.dtype == torch.int64
+        assert torch.equal(a, b)
+    for name in ("lengths", "key", "step_key", "global_targets"):
+        assert getattr(one, name) == getattr(other, name)
+    assert (one.seen is None) == (other.seen is None)
+    if one.seen is not None:
+        assert torch.equal(one.seen.items, other.seen.items)
+        assert torch.equal(one.seen.offsets, other.seen.offsets)
+
+
+@given(data=split_sequences(), plan=plans, batch_rows=st.integers(1, 7))
+@some
+def test_an_epoch_holds_every_row_once_with_what_belongs_to_it(data, plan, batch_rows):
+    rows = plan.plan(data)
+    batches = batches_of(data, plan, batch_rows)
+    assert len(batches) == -(-len(rows) // batch_rows)
+    found = []
+    for step in range(len(batches)):
+        batch = batches[3, step]
+        assert len(batch) == min(batch_rows, len(rows) - step * batch_rows)
+        assert batch.offsets.tolist() == [0, *itertools.accumulate(batch.lengths)]
+        assert batch.global_targets == len(batch.targets)
+        found += rows_of(batch)
+    assert sorted(row[0] for row in found) == list(range(len(rows)))
+    for key, user, inputs, targets, seen in found:
+        start, stop = rows.start[key], rows.stop[key]
+        assert user == rows.user[key]
+        assert inputs == data.items[start:stop].tolist()
+        assert targets == data.items[start + 1 if rows.every_position else stop : stop + 1].tolist()
+        assert seen == sorted(set(training(data, user)))
+
+
+@given(data=split_sequences(), plan=plans, batch_rows=st.integers(1, 9), world=st.integers(1, 4))
+@some
+def test_the_ranks_parts_are_the_single_process_s_batch(data, plan, batch_rows, world):
+    whole = batches_of(data, plan, batch_rows)
+    parts = [batches_of(data, plan, batch_rows, rank=rank, world=world) for rank in range(world)]
+    for step in range(len(whole)):
+        batch = whole[1, step]
+        shares = [part[1, step] for part in parts]
+        joined = [rows_of(share) for share in shares]
+        assert max(map(len, joined)) - min(map(len, joined)) <= 1
+        dealt = [row for row in itertools.chain(*itertools.zip_longest(*joined)) if row is not None]
+        assert dealt == rows_of(batch)
+        for share in shares:
+            assert (share.key, share.step_key) == (batch.key, batch.step_key)
+            assert share.global_targets == batch.global_targets == len(batch.targets)
+    assert {len(part) for part in parts} == {len(whole)}
+
+
+def test_a_rank_without_a_part_of_the_last_batch():
+    data = sequences_of([[0, 1, 2]] * 5, [3] * 5)
+    batch = batches_of(data, EveryPosition(3), batch_rows=4, rank=3, world=4)[0, 1]
+    assert len(batch) == len(batch.items) == len(batch.targets) == 0
+    assert batch.offsets.tolist() == batch.seen.offsets.tolist() == [0]
+    assert batch.global_targets == 2
+
+
+def test_a_batch_is_a_function_of_epoch_and_step_alone():
+    data = large()
+    for plan in (EveryPosition(5), Prefixes(4)):
+        one = batches_of(data, plan)
+        asked = [(epoch, step) for epoch in (0, 1, 5) for step in range(len(one))]
+        first = {index: one[index] for index in asked}
+        torch.manual_seed(0)
+        np.random.seed(0)
+        for index in np.random.default_rng(0).permutation(asked).tolist():
+            assert_equal(one[tuple(index)], first[tuple(index)])
+            assert_equal(batches_of(data, plan)[tuple(index)], first[tuple(index)])
+
+
+def test_orders_and_keys_of_epochs_steps_and_seeds_differ():
+    data = large()
+    orders, keys, step_keys = set(), set(), set()
+    for seed in (0, 1):
+        batches = batches_of(data, Prefixes(4), seed=seed)
+        for epoch in range(4):
+            orders.add(tuple(batches.order(epoch).tolist()))
+            epoch_keys = {batches[epoch, step].key for step in range(len(batches))}
+            assert len(epoch_keys) == 1
+            keys |= epoch_keys
+            step_keys |= {batches[epoch, step].step_key for step in range(len(batches))}
+    assert len(orders) == len(keys) == 8
+    assert len(step_keys) == 8 * len(batches)
+    assert not keys & step_keys
+
+
+def test_every_place_of_the_order_is_as_likely_for_a_row():
+    data = sequences_of([[0, 1]] * 4, [2] * 4)
+    batches = batches_of(data, EveryPosition(1))
+    counts = np.zeros((4, 4))
+    for epoch in range(2000):
+        counts[np.arange(4), batches.order(epoch)] += 1
+    assert np.abs(counts / 2000 - 0.25).max() < 4 * (0.25 * 0.75 / 2000) ** 0.5
+
+
+def test_seen_sets_come_only_where_asked():
+    assert batches_of(large(), EveryPosition(5), with_seen=False)[0, 0].seen is None
+
+
+def test_workers_change_nothing():
+    batches = batches_of(large(), EveryPosition(5), batch_rows=8)
+    alone, shared = train_loader(batches, 0), train_loader(batches, 2)
+    for loader in (alone, shared):
+        loader.sampler.set_epoch(2)
+    assert len(alone) == len(shared) == len(batches)
+    steps = 0
+    for step, (one, other) in enumerate(zip(alone, shared, strict=True)):
+        assert_equal(one, other)
+        assert_equal(one, batches[2, step])
+        steps += 1
+    assert steps == len(batches)
+    alone.sampler.set_epoch(3)
+    assert_equal(next(iter(alone)), batches[3, 0])
+
+
+# Ranking
+
+
+def ranked(data, users, stage, max_length, batch_rows, with_seen=True):
+    batches = RankBatches(data, np.array(users, dtype=np.int64), stage, max_length, batch_rows, with_seen)
+    loader = rank_loader(batches)
+    assert len(batches) == len(loader) == -(-len(users) // batch_rows)
+    return list(loader)
+
+
+@pytest.mark.parametrize("stage", ["valid", "test", None])
+@given(data=split_sequences(), max_length=st.integers(1, 14), batch_rows=st.integers(1, 5), order=st.randoms())
+@some
+def test_ranking_reads_what_came_before_the_target(stage, data, max_length, batch_rows, order):
+    at = {"valid": data.valid_at, "test": data.test_at, None: np.diff(data.offsets)}[stage]
+    users = [user for user in range(data.n_users) if at[user] >= 0]
+    order.shuffle(users)
+    asked = iter(users)
+    for batch in ranked(data, users, stage, max_length, batch_rows):
+        assert 0 < len(batch) <= batch_rows
+        assert batch.offsets.tolist() == [0, *itertools.accumulate(batch.lengths)]
+        assert batch.global_targets == len(batch)
+        assert torch.equal(batch.row_keys, batch.users)
+        seen = batch.seen.items.split(batch.seen.offsets.diff().tolist())
+        assert len(seen) == len(batch)
+        for place, items in enumerate(batch.items.split(batch.lengths)):
+            user = next(asked)
+            earlier = history(data, user)[: at[user]]
+            assert batch.users[place] == user
+            assert items.tolist() == earlier[-max_length:]
+            assert seen[place].tolist() == sorted(set(earlier))
+            if stage is not None:
+                assert batch.targets[place] == history(data, user)[at[user]]
+        assert len(batch.targets) == (0 if stage is None else len(batch))
+    assert next(asked, None) is None
+
+
+def test_ranking_by_hand():
+    """Validation reads the training events, the test reads the validation item too."""
+    data = sequences_of([[0, 1, 2, 1, 3, 4], [5, 5, 6, 0]], [4, 2], [4, 2], [5, 3])
+    (batch,) = ranked(data, [1, 0], "valid", 3, 8)
+    assert batch.items.tolist() == [5, 5, 1, 2, 1]
+    assert batch.targets.tolist() == [6, 3]
+    assert batch.seen.items.tolist() == [5, 0, 1, 2]
+    (batch,) = ranked(data, [1, 0], "test", 3, 8, with_seen=False)
+    assert batch.items.tolist() == [5, 5, 6, 2, 1, 3]
+    assert batch.targets.tolist() == [0, 4]
+    assert batch.seen is None
+    (batch,) = ranked(data, [0], None, 3, 8)
+    assert batch.items.tolist() == [1, 3, 4]
+    assert len(batch.targets) == 0
+    assert ranked(data, [], "test", 3, 8) == []

@@ -1,0 +1,161 @@
+"""Everything a person may get wrong: one line that names the thing and the remedy, exit code 2, no traceback."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from recsys_lt import __main__ as command_line
+
+Say = Callable[..., str]
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run the command line in this process; the one line it complains with."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments: str, code: int = 2) -> str:
+        monkeypatch.setattr(sys, "argv", ["recsys_lt", *arguments])
+        monkeypatch.setattr(command_line, "_failures", [])
+        GlobalHydra.instance().clear()
+        assert command_line.main() == code
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        lines = [line for line in error.splitlines() if line]
+        assert len(lines) == 1, error
+        return lines[0]
+
+    return run
+
+
+def csv(path: Path, text: str) -> str:
+    path.write_text(text)
+    return f"dataset.path={path}"
+
+
+EVENTS = "".join(f"u{u},i{(u + j) % 12},{100 * u + j}\n" for u in range(30) for j in range(8))
+FILE = ("dataset=file", "logger=none", "trainer.max_epochs=1", "metrics.ks=[1,10]")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("user,timestamp\nu1,3\n", ["item", "column"]),
+        ("user,item,timestamp\nu1,i1,3\nu1,i2,soon\n", ["timestamp", "soon", "line 3"]),
+        ("", ["empty"]),
+        ("user,item,timestamp\n", ["no", "rows"]),
+        ("user,item,timestamp\nu1,,3\nu1,i2,4\n", ["item", "line 2"]),
+        ("user,item,timestamp\n" + EVENTS + "u0,i0,0\n", ["u0", "dataset.duplicates=drop"]),
+        ("user,item,timestamp\nu1,i1,3\nu2,i2,4\n", ["dataset.k_core"]),
+        ("user,item,timestamp\nu1,1,3\nu1,1.0,4\n" + EVENTS, ["1.0"]),
+    ],
+    ids=["column", "time", "empty", "header", "missing", "duplicate", "once", "mixed"],
+)
+def test_a_bad_file(say: Say, tmp_path: Path, text: str, words: list[str]) -> None:
+    line = say(*FILE, csv(tmp_path / "mine.csv", text))
+    for word in (*words, "mine"):
+        assert word in line
+
+
+def test_users_and_items_too_rare_are_dropped_with_a_word_not_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path / "cache"))
+    path = csv(tmp_path / "mine.csv", "user,item,timestamp\n" + EVENTS + "lonely,i0,1\nu0,rare,999\n")
+    monkeypatch.setattr(sys, "argv", ["recsys_lt", *FILE, path, "model=pop"])
+    GlobalHydra.instance().clear()
+    assert command_line.main() == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "dropped 1 user and 1 item" in printed
+
+
+def test_an_absent_file(say: Say) -> None:
+    line = say(*FILE, "dataset.path=nowhere.csv")
+    assert "nowhere.csv" in line
+
+
+def test_no_path(say: Say) -> None:
+    assert "dataset.path" in say(*FILE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trainer.max_epoch=3"], ["trainer.max_epoch", "Did you mean trainer.max_epochs?"]),
+        (["sede=3"], ["sede", "Did you mean seed?"]),
+        (["+trainer.gradient_clip_val=1"], ["gradient_clip_val", "conf/trainer"]),
+        (["+colour=blue"], ["colour"]),
+        (["loss=sc"], ["loss", "'sc'", "sce"]),
+        (["modle=gru4rec"], ["modle", "model"]),
+        (["+experiment=nothing"], ["experiment", "nothing", "beauty_sce"]),
+        (["dataset=beuaty"], ["beuaty", "beauty"]),
+        (["loss.k=5"], ["loss.k"]),
+        (["model.dropout=1.7"], ["dropout is 1.7", "[0, 1)"]),
+        (["loss=sce", "loss.k=501"], ["501 negatives", "500 items"]),
+        (["loss=sce", "loss.k=0"], ["loss.k"]),
+        (["loss=sce", "loss.pool=none"], ["loss.pool", "unseen"]),
+        (["loss=sce", "loss.share=user"], ["loss.share", "batch"]),
+        (["metrics.ks=[10,1000]"], ["1000", "500 items"]),
+        (["metrics.mask_seen=maybe"], ["metrics.mask_seen", "keep_target"]),
+        (["metrics.groups=[0.5,0.6,0.2]"], ["metrics.groups", "sum to 1"]),
+        (["optimizer.lr=0"], ["optimizer.lr"]),
+        (["optimizer.lr=fast"], ["optimizer.lr", "fast", "a number"]),
+        (["trainer.batch_rows=0"], ["trainer.batch_rows"]),
+        (["seed=-1"], ["seed"]),
+        (["precision=fp8"], ["precision", "bf16"]),
+        (["dataset.split=random"], ["random", "leave_one_out"]),
+        (["trainer.devices=2"], ["trainer.devices", "strategy=ddp"]),
+        (["strategy=fsdp"], ["fsdp", "strategy=ddp"]),
+        (["strategy=deepspeed"], ["deepspeed", "strategy=ddp"]),
+        (["resume=nowhere"], ["nowhere", "resume"]),
+        (["model.heads=3"], ["heads 3", "divide width"]),
+        (["seed=0,1"], ["seed=0,1"]),
+        (["seed"], ["seed"]),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) and value and "=" in value[-1] else None,
+)
+def test_a_bad_choice(say: Say, arguments: list[str], words: list[str]) -> None:
+    line = say("dataset=synthetic", "logger=none", "trainer.max_epochs=1", *arguments)
+    for word in words:
+        assert word in line
+    assert "To append to your config" not in line
+
+
+def test_a_checkpoint_of_another_dataset(say: Say, tmp_path: Path) -> None:
+    def run(*arguments: str, code: int) -> None:
+        GlobalHydra.instance().clear()
+        sys.argv[1:] = list(arguments)
+        assert command_line.main() == code
+
+    source = csv(tmp_path / "mine.csv", "user,item,timestamp\n" + EVENTS)
+    sys_argv = sys.argv[:]
+    try:
+        run(*FILE, source, "hydra.run.dir=run", code=0)
+    finally:
+        sys.argv[:] = sys_argv
+    csv(tmp_path / "mine.csv", "user,item,timestamp\n" + EVENTS.replace("i3", "i4"))
+    line = say("resume=run", "trainer.max_epochs=2")
+    assert "last.ckpt" in line
+    assert "another dataset" in line
+
+
+def test_a_broken_checkpoint(say: Say, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("choices: [not, a, run]\n")
+    assert "config.yaml" in say("resume=run")
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from recsys_lt.errors import UserError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recsys_lt", "dataset=synthetic", "debug=true", "seed=-1"])
+    GlobalHydra.instance().clear()
+    with pytest.raises(UserError):
+        command_line.main()
