@@ -7,7 +7,6 @@ and the optimizer stepped by the same objects as in a run, but in a plain loop.
 """
 
 import argparse
-import json
 import os
 import platform
 import resource
@@ -121,7 +120,7 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
         "repeats": seconds,
         "peak_rss_mb": peak,
         "steps": asked.steps,
-        "choices": [*SETTING, *measurement.choices],
+        "choices": [*SETTING, *measurement.choices, *asked.overrides],
         "data": {
             "source": note,
             "users": data.n_users,
@@ -263,7 +262,8 @@ def _loss_products(rows: int, width: int, columns: int, exponentials: int, dtype
     states = torch.randn(sizes[0], width).to(dtype)
     table = torch.randn(columns, width).mul_(0.01).to(dtype)
     scores = torch.empty(sizes[0], columns, dtype=dtype)
-    powers = torch.zeros(sizes[0], exponentials, dtype=dtype)
+    logits = torch.zeros(sizes[0], exponentials, dtype=dtype)
+    powers = torch.empty_like(logits)
     by_states = torch.empty(sizes[0], width, dtype=dtype)
     by_table = torch.empty(columns, width, dtype=dtype)
 
@@ -273,7 +273,7 @@ def _loss_products(rows: int, width: int, columns: int, exponentials: int, dtype
             if exponentials == columns:
                 scores[:n].exp_()
             elif exponentials:
-                torch.exp(powers[:n], out=powers[:n]).zero_()
+                torch.exp(logits[:n], out=powers[:n])
             torch.matmul(scores[:n], table, out=by_states[:n])
             torch.matmul(scores[:n].T, states[:n], out=by_table)
 
@@ -344,7 +344,7 @@ def _heading(result: dict[str, Any]) -> str:
     data, machine = result["data"], result["machine"]
     lines = [
         f"data: {data['source']} ({data['users']:,} users, {data['items']:,} items,"
-        f" {data['interactions']:,} interactions); SASRec, batches of 512 users",
+        f" {data['interactions']:,} interactions)",
         f"machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads,"
         f" torch {result['versions']['torch']}; Lightning's loop not included",
     ]
@@ -399,6 +399,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
             for name in names:
                 result = pool.submit(_measure, name, asked).result()
+                if isinstance(result, str):
+                    raise UserError(result)
                 if name == names[0]:
                     print(_heading(result), flush=True)
                 print(_line(result), flush=True)
@@ -410,14 +412,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(name: str, asked: Asked) -> dict[str, Any]:
-    """``measure``, with Hydra's complaints in one line."""
+def _measure(name: str, asked: Asked) -> dict[str, Any] | str:
+    """``measure``; what the user can mend comes back as a line, as a ``UserError`` would not survive the way."""
     from hydra.errors import HydraException
 
     try:
         return measure(name, asked)
+    except UserError as error:
+        return str(error).rstrip(".")
     except HydraException as error:
-        raise UserError(str(error).splitlines()[0], where="--set") from None
+        return f"--set: {' '.join(str(error).split())}"
 
 
 def _save(path: Path, result: dict[str, Any]) -> None:

@@ -151,7 +151,7 @@ def _similar_key(key: str) -> str:
 def _help() -> None:
     """Hydra's help without the groups nobody chooses from by hand."""
     text = io.StringIO()
-    with contextlib.redirect_stdout(text):
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         _task()
     for line in text.getvalue().splitlines():
         if not line.startswith("setting: "):

@@ -1,0 +1,105 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "benchmarks" / "bench.py"
+# More items than the losses' 500 negatives.
+SMALL = ("dataset=synthetic", "dataset.source.n_users=60", "dataset.source.n_items=600", "trainer.batch_rows=16")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The script, imported: benchmarks/ is no package."""
+    spec = importlib.util.spec_from_file_location("script_bench", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def command(*arguments, cache):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        env=dict(os.environ) | {"PYTHONPATH": str(ROOT), "RECSYS_LT_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ce-float32", "ce-bf16", "sce-500-position", "sce-500-batch", "bce", "evaluate", "evaluate-lists-20"],
+)
+def test_every_measurement_runs(bench, cache, name):
+    result = bench.measure(name, bench.Asked(repeats=2, steps=2, raw_dir=None, overrides=SMALL))
+    assert result["precision"] == ("bf16" if "bf16" in name else "float32")
+    assert result["seconds"] > 0
+    assert result["ratio"] == result["seconds"] / result["floor_seconds"]
+    assert len(result["repeats"]["measured"]) == len(result["repeats"]["floor"]) == 2
+    assert result["data"]["source"] == "synthetic"
+    assert result["data"]["items"] == 600
+    assert {"processor", "cores", "threads"} <= set(result["machine"])
+    assert "torch" in result["versions"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_all_are_tested(bench):
+    (mark,) = test_every_measurement_runs.pytestmark
+    assert set(mark.args[1]) == set(bench.MEASUREMENTS)
+
+
+def test_the_command_prints_a_line_and_saves_where_asked(cache, tmp_path):
+    options = ("--only", "bce", "--steps", 2, "--repeats", 1, "--results", tmp_path / "results")
+    done = command(*options, "--set", *SMALL, cache=cache)
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.splitlines()[-1].split()
+    assert line[:2] == ["bce", "float32"]
+    assert any(word.endswith("x") for word in line)
+    saved = json.loads((tmp_path / "results" / "bce.json").read_text())
+    assert f"{saved['ratio']:.2f}x" in line
+    assert "timed on 2 steps" in done.stdout
+
+
+def test_what_the_user_can_mend(bench, cache, capsys, tmp_path):
+    for arguments, said in (
+        (["--only", "ce"], "no measurement is named 'ce'"),
+        (["--repeats", "0"], "--repeats"),
+        (["--steps", "0"], "--steps"),
+    ):
+        assert bench.main(arguments) == 2
+        assert said in capsys.readouterr().err
+    for setting in ("no.such=1", "dataset.source.n_users=0"):
+        done = command("--only", "bce", "--steps", 1, "--set", *SMALL, setting, cache=cache)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert not (ROOT / "benchmarks" / "results" / "bce.json.tmp").exists()
+
+
+def test_a_benchmark_does_not_begin_by_fetching(bench, cache, monkeypatch):
+    from recsys_lt.data.dataset import Dataset
+
+    loaded = []
+    monkeypatch.setattr(Dataset, "load", lambda self, announce: loaded.append(self.name))
+    _, _, note = bench._load((), bench.Asked(1, 1, None, ()))
+    assert (loaded, note) == (["synthetic"], "made up, with Beauty's sizes")
+    (cache / "downloads" / "beauty").mkdir(parents=True)
+    _, _, note = bench._load((), bench.Asked(1, 1, None, ()))
+    assert (loaded, note) == (["synthetic", "beauty"], "beauty")
+
+
+def test_blocks_cover_a_batch(bench):
+    assert sum(bench._blocks(3008, 12101)) == 3008
+    assert max(bench._blocks(3008, 12101)) == 173
+    assert list(bench._blocks(3008, 500)) == [3008]
