@@ -55,6 +55,7 @@ def test_the_order_and_number_of_parts_matter(a, b):
 def test_no_keys_collide():
     small = range(-3, 20)
     assert len({key_of(a, b, c) for a in small for b in small for c in small}) == 23**3
+    assert len({key_of(1, 1 << bit) for bit in range(64)}) == 64
     every = torch.cat([keys(10_000, seed, epoch) for seed in range(5) for epoch in range(5)])
     assert len(every.unique()) == len(every)
 

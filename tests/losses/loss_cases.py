@@ -152,7 +152,7 @@ def answer(evaluate: Callable[..., tuple[Tensor, Tensor]], case: Case, with_draw
     extra = (case.draw,) if with_draw else ()
     totals, losses = evaluate(leaves[0], case.targets, table, case.weights, *extra)
     mixture = torch.tensor([0.7, -1.3, 2.1], dtype=totals.dtype)[: len(totals)]
-    gradients = torch.autograd.grad(totals @ mixture, leaves)
+    gradients = torch.autograd.grad((totals * mixture).sum(), leaves)
     by_bias = gradients[2] if case.bias is not None else None
     return Answer(totals.detach(), losses, gradients[0], gradients[1], by_bias)
 

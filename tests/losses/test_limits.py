@@ -184,3 +184,9 @@ def test_sce_bounds_ndcg_as_often_as_theorem_2_says(alpha, k, rank):
     _, losses = SCE(k, float(alpha))(torch.ones(trials, 1), targets, OutputTable(scores), None, draw)
     held = (losses >= math.log(math.log2(1 + rank)) - 1e-6).double().mean()
     assert held >= bound - 3 * math.sqrt(bound * (1 - bound) / trials)
+
+
+def test_ce_eta_zero_keeps_what_is_below_the_target_by_the_published_slack():
+    weight = torch.tensor([[1.0], [1.0 - 5e-9], [1.0 - 5e-8], [1.0 + 5e-9]], dtype=torch.float64)
+    _, losses = CEEta(0.0)(torch.ones(1, 1, dtype=torch.float64), torch.tensor([0]), OutputTable(weight))
+    assert losses.item() == pytest.approx(math.log(3), abs=1e-7)
