@@ -122,7 +122,7 @@ def _parts(config: DictConfig, folder: Path) -> Parts:
 
     try:
         return build(config)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, ImportError) as error:  # a class this version does not have
         reason = str(error).splitlines()[0]
         raise UserError(reason, where=folder / "config.yaml", remedy="Mend it, or train anew") from error
 
