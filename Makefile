@@ -30,7 +30,7 @@ check: $(READY)  ## ruff (lint and format) and mypy
 	$(BIN)/mypy
 
 results: $(READY)  ## Work through the published runs; stop and start again at will
-	$(BIN)/python benchmarks/published/queue.py
+	$(BIN)/python benchmarks/published/run_cells.py
 	$(BIN)/python benchmarks/published/page.py
 
 page: $(READY)  ## Make docs/results.md from docs/runs

@@ -84,7 +84,7 @@ def build(config: DictConfig) -> Parts:
         raise UserError(f"it is {config.seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
 
     def made(part: str) -> Any:
-        check_types(part, config[part])
+        _made(part, lambda: check_types(part, config[part]))
         return _made(part, lambda: instantiate(config[part], _convert_="all"))
 
     return Parts(
@@ -109,5 +109,5 @@ def _made(part: str, make: Callable[[], Any]) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         raise UserError(str(cause or error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError) as error:
         raise UserError(str(error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error

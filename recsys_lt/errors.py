@@ -22,8 +22,16 @@ class UserError(Exception):
         self.where = where
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception with keyword arguments has to say how it travels from one process to another.
+        return _again, (self.what, None if self.where is None else str(self.where), self.remedy)
+
     def __str__(self) -> str:
         line = self.what if self.where is None else f"{self.where}: {self.what}"
         if self.remedy is not None:
             line = f"{line}. {self.remedy}."
         return " ".join(line.split())
+
+
+def _again(what: str, where: str | None, remedy: str | None) -> UserError:
+    return UserError(what, where=where, remedy=remedy)

@@ -51,7 +51,7 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
         results[rank] = (kind, value)
     for kind, value in results.values():
         if kind == "user_error":
-            raise UserError(value)
+            raise value
         if kind == "interrupted":
             raise KeyboardInterrupt
     return results[0][1]
@@ -79,7 +79,7 @@ def _work(
     try:
         value = function(*arguments)
     except UserError as error:
-        sender.send((rank, "user_error", str(error).rstrip(".")))
+        sender.send((rank, "user_error", error))
         raise
     except KeyboardInterrupt:
         sender.send((rank, "interrupted", None))

@@ -287,7 +287,7 @@ def _show(console: Console, one: Recommendation, k: int) -> None:
             ("group", False), ("training interactions", True),
         ),
         [
-            (str(i.rank), i.item, i.title, f"{i.score:.4g}", i.group, f"{i.interactions:,}")
+            (str(i.rank), i.item, i.title, f"{i.score:#.4g}", i.group, f"{i.interactions:,}")
             for i in one.items
         ],
     )  # fmt: skip

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from recsys_lt.__main__ import CONF
 from recsys_lt.backbones.backbone import DataFacts
-from recsys_lt.build import build
+from recsys_lt.build import Parts, build
 from recsys_lt.errors import UserError
 
 
@@ -37,11 +37,17 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
     model = parts.model(facts)
     assert model.output_table().weight.shape[0] == 40
     parts.loss.check(10_000)
-    try:
-        parts.strategy.check(1)
-    except UserError as refusal:
+    if choice.startswith("strategy=") and (refusal := _refusal(parts)) is not None:
         assert "\n" not in str(refusal)
         assert refusal.remedy
+
+
+def _refusal(parts: Parts) -> UserError | None:
+    try:
+        parts.strategy.check(1)
+    except UserError as error:
+        return error
+    return None
 
 
 @pytest.mark.parametrize("setting", names("setting"))

@@ -136,7 +136,7 @@ def read_queue(cells_file: Path, runs_folder: Path) -> Queue:
 
 
 def _read_run(folder: Path, choices: dict[str, Any]) -> Run:
-    remedy = f"Remove it and run benchmarks/published/queue.py --only {folder.name}"
+    remedy = f"Remove it and run benchmarks/published/run_cells.py --only {folder.name}"
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         with (folder / "learning_curve.csv").open(newline="", encoding="utf-8") as file:
@@ -186,7 +186,7 @@ def _opening(queue: Queue) -> list[str]:
     ]
     lines = [
         f"Made by `{COMMAND}` from the run folders in docs/runs and from benchmarks/published/cells.yaml;",
-        "not written by hand. `python benchmarks/published/queue.py` makes the runs. The published numbers",
+        "not written by hand. `python benchmarks/published/run_cells.py` makes the runs. The published numbers",
         "are from the logs of MTandHJ/CE-SCE-LLMRec (arXiv 2402.06216; bsarec: MTandHJ/RecBoard): mean ±",
         "standard deviation over 5 seeds. Measured is the mean over the seeds listed, with its own standard",
         "deviation where there is more than one. Within is said of a difference of at most max(3 published standard",

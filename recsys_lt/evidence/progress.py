@@ -73,6 +73,38 @@ class TrainingProgress(pl.Callback):
                 highlight=False,
             )
 
+    # Ranking before and after training has a bar of its own; within training the one bar stays.
+
+    def _start_ranking(self, trainer: pl.Trainer, what: str, batches: int) -> None:
+        if trainer.is_global_zero and self.console.is_terminal and self._bar is None:
+            self._bar = Progress(
+                TextColumn(what), BarColumn(), TimeElapsedColumn(), console=self.console, transient=True
+            )
+            self._task = self._bar.add_task("", total=batches)
+            self._bar.start()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._start_ranking(trainer, "ranking for validation", sum(trainer.num_val_batches))
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._bar is not None and trainer.state.fn == "validate":
+            self._bar.advance(self._task)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._close()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_ranking(trainer, "ranking for test", sum(trainer.num_test_batches))
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.stop()

@@ -33,8 +33,6 @@ def test_help_imports_nothing_heavy_and_shows_what_can_be_chosen(cli: Cli, tmp_p
     assert done.returncode == 0
     assert "loss: bce, bpr, ce" in done.stdout
     assert "_base" not in done.stdout
-    imports = subprocess.run(
-        [sys.executable, "-c", "import sys, recsys_lt.__main__; print('torch' in sys.modules, 'pandas' in sys.modules)"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    heavy = "import sys, recsys_lt.__main__; print('torch' in sys.modules, 'pandas' in sys.modules)"
+    imports = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True)
     assert imports.stdout.split() == ["False", "False"]

@@ -1,6 +1,6 @@
 """Work through cells.yaml: skip what is done, resume what was stopped, keep each finished run in slim form.
 
-``python benchmarks/published/queue.py`` (or ``make results``) may be stopped at any time and started again, here or
+``python benchmarks/published/run_cells.py`` (or ``make results``) may be stopped at any time and started again, here or
 on another machine; a finished cell is a folder in docs/runs/.
 """
 
