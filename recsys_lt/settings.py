@@ -45,7 +45,7 @@ class TrainerSettings:
     eval_every: int = 5
     patience: int | None = None
     num_workers: int = 0
-    rank_rows: int = 256
+    rank_rows: int = 512
 
     def __post_init__(self) -> None:
         for name in ("devices", "batch_rows", "accumulate", "eval_every", "rank_rows"):

@@ -121,18 +121,20 @@ def test_attention_dropout_has_the_law_of_independent_pads() -> None:
     batch = batch_of([[1, 2]] * 4000)
     from recsys_lt.backbones.sasrec import _Layout
 
-    layout = _Layout(batch, L)
+    queries = _Layout(batch, L).every
     width = model.items.embedding_dim
     x = torch.zeros(len(batch.items), width).double()
-    out = block._attend(block.query(x), block.key_value(x), layout)[:, 0].view(-1, 2)
+    key_value = torch.cat([block.key_value(x), block.key_value.bias.unsqueeze(0)])
+    out = block._attend(block.query(x), key_value, queries)[:, 0].view(-1, 2)
     # The second query sees 10 pads and 2 events, all of value 1: the mean of 12 slots kept with probability 0.6.
     kept = out[:, 1]
     assert abs(kept.mean().item() - 1) < 0.01
     assert abs(kept.var().item() - 0.4 / 0.6 / L) < 0.004
 
 
-def test_user_states_are_the_last_positions() -> None:
-    model = make()
+@pytest.mark.parametrize(("blocks", "dropout"), [(0, 0.5), (1, 0.0), (2, 0.5)])
+def test_user_states_are_the_last_positions(blocks: int, dropout: float) -> None:
+    model = make(blocks=blocks, dropout=dropout)
     batch = batch_of(HISTORIES)
     torch.testing.assert_close(model.user_states(batch), model.states(batch)[batch.offsets[1:] - 1])
 
