@@ -55,24 +55,28 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path, group: str | None
     names = Names(*(str(choices[part]) for part in ("dataset", "model", "loss", "optimizer")))
     resumed = config.resume is not None
     if resumed:
-        config, names = _stored(folder, list(hydra_config.overrides.task))
+        config, names, group = _stored(folder, list(hydra_config.overrides.task))
+    for key in ("path", "raw_dir"):  # what is typed here must be found again from another folder
+        if config.dataset.get(key) is not None:
+            config.dataset[key] = str(Path(str(config.dataset[key])).expanduser().absolute())
     plain = OmegaConf.to_container(config, resolve=False)
-    stored = OmegaConf.create({"choices": vars(names)} | plain)  # type: ignore[operator]
+    stored = OmegaConf.create({"choices": vars(names), "group": group} | plain)  # type: ignore[operator]
     write_text(folder / "config.yaml", OmegaConf.to_yaml(stored))
     run(config, names, folder, group, resumed)
 
 
-def _stored(folder: Path, overrides: list[str]) -> tuple[DictConfig, Any]:
+def _stored(folder: Path, overrides: list[str]) -> tuple[DictConfig, Any, str | None]:
     """The configuration an earlier run was given, with what may change at a resume changed."""
     from recsys_lt.run import Names
 
     path = folder / "config.yaml"
     try:
         stored = OmegaConf.load(path)
-        names = Names(**stored.pop("choices"))  # type: ignore[union-attr,arg-type]
-    except (OSError, ValueError, TypeError, AttributeError, YAMLError, OmegaConfBaseException) as error:
+        assert isinstance(stored, DictConfig)
+        names = Names(**stored.pop("choices"))
+        group = stored.pop("group", None)
+    except (OSError, ValueError, TypeError, AssertionError, YAMLError, OmegaConfBaseException) as error:
         raise UserError("it is not the configuration of a run", where=path, remedy="Name a run folder") from error
-    assert isinstance(stored, DictConfig)
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "resume":
@@ -86,7 +90,7 @@ def _stored(folder: Path, overrides: list[str]) -> tuple[DictConfig, Any]:
         if OmegaConf.select(stored, key, default=stored) is stored:
             raise UserError(f"the run has no key {key!r}", where="resume")
         OmegaConf.update(stored, key, OmegaConf.create(f"v: {value}").v)
-    return stored, names
+    return stored, names, group
 
 
 def _complain(line: str) -> None:

@@ -6,8 +6,10 @@ variables of a launcher in their environment and starts nothing.
 """
 
 import os
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -39,12 +41,21 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
         join=False,
         start_method="spawn",
     )
-    try:
-        while not spawned.join():
-            pass
-    except ProcessRaisedException:
-        if not receiver.poll():
-            raise
+    interrupted = False
+    while True:
+        try:
+            if spawned.join():
+                break
+        except KeyboardInterrupt:
+            # The processes are in groups of their own, so that they are told once, whoever was told first.
+            interrupted = True
+            for pid in spawned.pids():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+        except ProcessRaisedException:
+            if not receiver.poll():
+                raise
+            break
     results: dict[int, tuple[str, Any]] = {}
     while receiver.poll():
         rank, kind, value = receiver.recv()
@@ -54,6 +65,8 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
             raise value
         if kind == "interrupted":
             raise KeyboardInterrupt
+    if 0 not in results:
+        raise KeyboardInterrupt if interrupted else RuntimeError("the processes ended without a result")
     return results[0][1]
 
 
@@ -73,6 +86,7 @@ def _work(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    os.setpgrp()
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // world))
@@ -83,6 +97,6 @@ def _work(
         raise
     except KeyboardInterrupt:
         sender.send((rank, "interrupted", None))
-        return
+        raise
     if rank == 0:
         sender.send((rank, "value", value))

@@ -112,6 +112,7 @@ def _stored_config(folder: Path) -> DictConfig:
     if not isinstance(config, DictConfig) or not {"dataset", "model", "metrics"} <= set(config):
         raise UserError("it holds no run's configuration", where=path, remedy=_REMEDY_FOLDER)
     config.pop("choices", None)
+    config.pop("group", None)
     return config
 
 

@@ -1,17 +1,17 @@
 """One run, as a recipe: build, train, test, leave evidence."""
 
+import os
 import platform
-import resource
 import signal
 import statistics
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST, AtomicCheckpointIO, load
 from recsys_lt.evidence.journal import Journal, StopRun
+from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
 from recsys_lt.evidence.progress import TrainingProgress
 from recsys_lt.launch import launch
 from recsys_lt.metrics.groups import popularity_groups
@@ -73,7 +74,7 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
         After a Ctrl-C, once what was reached is evaluated and written.
     """
     parts = build(config)
-    parts.strategy.check(parts.trainer.devices)
+    parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
     console = Console()
     # Prepared (fetched, checked, cached) once, here: the processes of a run then only map it.
     data = parts.dataset.load(partial(console.print, highlight=False))
@@ -105,9 +106,10 @@ def _train_and_test(
     measured.check(data.n_items)
     parts.loss.check(data.n_items)
     _quiet()
+    forget_peak_rss()
     pl.seed_everything(config.seed, verbose=False)
     module = parts.recommender(data)
-    journal = Journal(folder, settings, tuple(measured.ks), [parts.logger])
+    journal = Journal(folder, settings, tuple(measured.ks), data.fingerprint, [parts.logger])
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
         devices=settings.devices,
@@ -122,6 +124,10 @@ def _train_and_test(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    if trainer.strategy.root_device.type == "cuda":
+        # Sums by atomics end in another last bit every time; where torch has a form that does not, it is taken.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     share = Share(trainer.global_rank, trainer.world_size)
     batches = TrainBatches(
         data,
@@ -130,6 +136,7 @@ def _train_and_test(
         config.seed,
         share,
         parts.loss.needs_seen,
+        settings.accumulate,
     )
     if module.backbone.trainable and len(batches.rows) == 0:
         raise UserError(
@@ -142,40 +149,61 @@ def _train_and_test(
         plain: Any = OmegaConf.to_container(config, resolve=True)
         cell = {"dataset": data.name, "model": names.model, "loss": names.loss, "optimizer": names.optimizer}
         parts.logger.start(folder, plain, cell | {"seed": config.seed}, group)
-    finished = True
     metrics: dict[str, Any] | None = None
     pictures: dict[str, Path] = {}
     try:
         with _stop_on_interrupt(journal):
-            last = folder / LAST if resumed and (folder / LAST).is_file() else None
-            if last is not None:
-                load(last, data.fingerprint)  # says in one line what is wrong with it
-            else:
+            last = _go_on_from(folder / LAST, data.fingerprint, settings) if resumed else None
+            if trainer.is_global_zero:
+                (folder / "metrics.json").unlink(missing_ok=True)  # where it is, all the rest is of the same run
+            if last is None:
                 trainer.validate(module, rank("valid"), verbose=False)
                 journal.record(trainer, 0, {})
             if module.backbone.trainable and settings.max_epochs > 0:
-                try:
-                    trainer.fit(
-                        module,
-                        train_loader(batches, settings.num_workers),
-                        rank("valid"),
-                        ckpt_path=last,
-                        weights_only=True,
-                    )
-                except StopRun:
-                    trainer.should_stop = False
-                finished = not journal.stop_asked
-        module.load_state_dict(load(folder / BEST, data.fingerprint)["state_dict"])
-        trainer.test(module, rank("test"), verbose=False)
-        assert module.evaluation is not None
-        if trainer.is_global_zero:
-            metrics, pictures = _leave_evidence(
-                config, data, names, folder, module.evaluation, journal, measured, finished, trainer, batches
-            )
+                loader = train_loader(batches, settings.num_workers, 0 if last is None else last.epoch)
+                with suppress(StopRun):
+                    path = None if last is None else last.path
+                    trainer.fit(module, loader, rank("valid"), ckpt_path=path, weights_only=True)
+                trainer.should_stop = False
+            finished = not journal.stop_asked
+            best = load(folder / BEST, data.fingerprint)
+            module.load_state_dict(best["state_dict"])
+            journal.best = best["notes"]["best"]
+            trainer.test(module, rank("test"), verbose=False)
+            assert module.evaluation is not None
+            if trainer.is_global_zero:
+                metrics, pictures = _leave_evidence(
+                    config, data, names, folder, module.evaluation, journal, measured, finished, trainer, batches
+                )
+    except SystemExit as stop:  # Lightning's answer to a second Ctrl-C
+        raise KeyboardInterrupt from stop
     finally:
         if trainer.is_global_zero:
             parts.logger.finish(metrics, pictures)
     return metrics or {}
+
+
+class _Last(NamedTuple):
+    """Where an earlier run stopped: its checkpoint, and the epochs it had completed."""
+
+    path: Path
+    epoch: int
+
+
+def _go_on_from(path: Path, fingerprint: str, settings: TrainerSettings) -> _Last | None:
+    """The checkpoint to go on from; None if the run was stopped before its first epoch ended."""
+    if not path.exists():
+        return None
+    if path.is_dir():  # DeepSpeed's own format, which only DeepSpeed reads
+        return _Last(path, 0)
+    done = int(load(path, fingerprint)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    if settings.max_epochs < done:
+        raise UserError(
+            f"the run has trained {done} epochs already",
+            where="trainer.max_epochs",
+            remedy=f"Give at least {done}",
+        )
+    return _Last(path, done)
 
 
 def _ranking(
@@ -247,8 +275,7 @@ def _leave_evidence(
         "train": {
             "seconds_per_epoch": seconds,
             "eval_seconds": statistics.median(r["eval_seconds"] for r in journal.history if "eval_seconds" in r),
-            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            / (1024 if sys.platform != "darwin" else 2**20),
+            "peak_rss_mb": peak_rss_mb(),
             "targets_per_second": n_targets / seconds if seconds else None,
             "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
             "device": str(trainer.strategy.root_device),
@@ -292,6 +319,7 @@ def _stop_on_interrupt(journal: Journal) -> Iterator[None]:
         if journal.stop_asked:
             raise KeyboardInterrupt
         journal.stop_asked = True
+        print("stopping: what was reached is evaluated and written; Ctrl-C again to stop at once", file=sys.stderr)
 
     try:
         before = signal.signal(signal.SIGINT, ask)

@@ -14,8 +14,8 @@ class Strategy(ABC):
     several: bool = False
 
     @abstractmethod
-    def check(self, devices: int) -> None:
-        """Raise UserError if this machine cannot run it on so many devices."""
+    def check(self, devices: int, clip: float | None = None) -> None:
+        """Raise UserError if this machine cannot run it on so many devices, or it cannot clip gradients."""
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def _one_device(name: str, devices: int) -> None:
 class Cpu(Strategy):
     """One process on the processor's cores."""
 
-    def check(self, devices: int) -> None:
+    def check(self, devices: int, clip: float | None = None) -> None:
         _one_device("cpu", devices)
 
     def arguments(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Cpu(Strategy):
 class Gpu(Strategy):
     """One process on one GPU."""
 
-    def check(self, devices: int) -> None:
+    def check(self, devices: int, clip: float | None = None) -> None:
         _one_device("gpu", devices)
         if _gpus() == 0:
             raise UserError(
@@ -64,7 +64,7 @@ class Gpu(Strategy):
 class Auto(Strategy):
     """The GPU where there is one, else the processor."""
 
-    def check(self, devices: int) -> None:
+    def check(self, devices: int, clip: float | None = None) -> None:
         _one_device("auto", devices)
 
     def arguments(self) -> dict[str, Any]:
@@ -72,27 +72,42 @@ class Auto(Strategy):
 
 
 class Ddp(Strategy):
-    """Data parallel: one process a device, every one with all parameters (gloo on CPU, NCCL on GPUs)."""
+    """Data parallel: one process a device, every one with all parameters (gloo on CPU, NCCL on GPUs).
+
+    Parameters
+    ----------
+    accelerator
+        ``cpu``, ``gpu``, or ``auto``: GPUs where there are any.
+    """
 
     several = True
 
-    def check(self, devices: int) -> None:
-        if 0 < _gpus() < devices:
+    def __init__(self, accelerator: str = "auto") -> None:
+        if accelerator not in ("auto", "cpu", "gpu"):
+            raise UserError(f"it is {accelerator!r}", where="strategy.accelerator", remedy="Choose from auto, cpu, gpu")
+        self.accelerator = accelerator
+
+    def _on_gpus(self) -> bool:
+        return self.accelerator == "gpu" or (self.accelerator == "auto" and _gpus() > 0)
+
+    def check(self, devices: int, clip: float | None = None) -> None:
+        if self._on_gpus() and _gpus() < devices:
             raise UserError(
                 f"{devices} devices are asked of a machine with {_gpus()} GPUs",
                 where="trainer.devices",
-                remedy=f"Use at most trainer.devices={_gpus()}",
+                remedy="Use fewer, or strategy.accelerator=cpu",
             )
 
     def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.plugins.environments import LightningEnvironment
         from pytorch_lightning.strategies import DDPStrategy
 
-        gpu = _gpus() > 0
-        backend = "nccl" if gpu else "gloo"
-        return {
-            "accelerator": "gpu" if gpu else "cpu",
-            "strategy": DDPStrategy(process_group_backend=backend),
-        }
+        strategy = DDPStrategy(
+            process_group_backend="nccl" if self._on_gpus() else "gloo",
+            # The processes are ours (launch.py): a cluster's variables must not be taken for their ranks.
+            cluster_environment=LightningEnvironment(),
+        )
+        return {"accelerator": "gpu" if self._on_gpus() else "cpu", "strategy": strategy}
 
 
 class _Sharded(Strategy):
@@ -101,7 +116,13 @@ class _Sharded(Strategy):
     several = True
     name: str
 
-    def check(self, devices: int) -> None:
+    def check(self, devices: int, clip: float | None = None) -> None:
+        if clip is not None:
+            raise UserError(
+                f"strategy={self.name} does not clip gradients here",
+                where="trainer.clip",
+                remedy="Set trainer.clip=null",
+            )
         if _gpus() < devices or _gpus() == 0:
             raise UserError(
                 f"strategy={self.name} needs {devices} GPU{'s' * (devices > 1)}; torch sees {_gpus()}",
@@ -126,8 +147,8 @@ class Deepspeed(_Sharded):
 
     name = "deepspeed"
 
-    def check(self, devices: int) -> None:
-        super().check(devices)
+    def check(self, devices: int, clip: float | None = None) -> None:
+        super().check(devices, clip)
         if importlib.util.find_spec("deepspeed") is None:
             raise UserError(
                 "DeepSpeed is not installed",

@@ -231,7 +231,7 @@ def _caption(
         if repeated:
             lines.append(f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {cell.label}.")
     for run in (run for cell in cells for run in cell.failed):
-        lines.append(f"Failed or unfinished, no metrics.json: {run.folder.relative_to(root)} (seed {run.seed})")
+        lines.append(f"Failed or unfinished: {run.folder.relative_to(root)} (seed {run.seed})")
     return lines
 
 

@@ -5,3 +5,4 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("RECSYS_LT_RAW", None)
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, with the same numbers, on a machine with a GPU

@@ -59,8 +59,8 @@ def test_mean_std_best_and_failed(tmp_path, capsys):
         make_run(tmp_path / f"{seed}", value, seed=seed, config=config_text(seed=seed))
     make_run(tmp_path / "3", 0.06, loss="sce", config=config_text(loss="sce"))
     lost = tmp_path / "4"
-    (lost / ".hydra").mkdir(parents=True)  # failed before it wrote anything of its own
-    (lost / ".hydra" / "config.yaml").write_text(config_text(loss="bpr"))
+    lost.mkdir()
+    (lost / "config.yaml").write_text(config_text(loss="bpr"))
     again = tmp_path / "5"
     again.mkdir()
     (again / "config.yaml").write_text(config_text(loss="sce", seed=1))
@@ -85,17 +85,27 @@ def test_mean_std_best_and_failed(tmp_path, capsys):
     assert rows[2]["failed"] == "1"
 
 
-def test_a_failed_run_goes_by_what_hydra_says_was_chosen(tmp_path, capsys):
+def test_a_failed_run_goes_by_what_was_chosen(tmp_path, capsys):
     make_run(tmp_path / "0")
-    (tmp_path / "1" / ".hydra").mkdir(parents=True)
-    (tmp_path / "1" / ".hydra" / "config.yaml").write_text("loss: {_target_: losses.BPR}\nseed: 4")
-    (tmp_path / "1" / ".hydra" / "hydra.yaml").write_text(
-        "hydra: {runtime: {choices: {dataset: beauty, model: sasrec, loss: bpr, optimizer: adam}}}"
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "config.yaml").write_text(
+        "choices: {dataset: beauty, model: sasrec, loss: bpr, optimizer: adam}\nloss: {_target_: losses.BPR}\nseed: 4"
     )
     out = run(capsys, tmp_path)[1]
     assert "failed" in row_of(out, "sasrec", "bpr", "adam")
     assert "1 (seed 4)" in out
     assert "dataset" not in out.splitlines()[1]  # one dataset, not two
+
+
+def test_an_interrupted_run_is_no_result(tmp_path, capsys):
+    make_run(tmp_path / "0", 0.06, config=config_text())
+    make_run(tmp_path / "1", 0.01, seed=1, config=config_text(seed=1))
+    path = tmp_path / "1" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": False}))
+    out = run(capsys, tmp_path)[1]
+    assert "0.0600" in out
+    assert "0.0350" not in out
+    assert "1 (seed 1)" in out
 
 
 def test_settings_that_tell_cells_apart_become_columns(tmp_path, capsys):

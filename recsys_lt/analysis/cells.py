@@ -8,7 +8,11 @@ from typing import Any
 from recsys_lt.analysis.runs import IDENTITY, Run
 
 # What cannot change a result, or is there to differ from run to run.
-_NO_DIFFERENCE = ("seed", "hydra", "logger", "run_dir", "output_dir", "name", "run_name", "setting")
+_NO_DIFFERENCE = (
+    "seed", "logger", "choices", "strategy", "debug", "resume",
+    "dataset.raw_dir", "dataset.cache_dir",
+    "trainer.devices", "trainer.num_workers", "trainer.rank_rows",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def _compared(run: Run) -> dict[str, str]:
     return {
         key: "null" if value is None else str(value)
         for key, value in run.config.items()
-        if key.split(".")[0] not in _NO_DIFFERENCE
+        if not any(key == ignored or key.startswith(f"{ignored}.") for ignored in _NO_DIFFERENCE)
         and not key.endswith(".seed")
         and not (isinstance(value, str) and own in value)
     }

@@ -89,16 +89,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     return _flat(tree) if isinstance(tree, dict) else {}
 
 
-def _choices_in(folder: Path) -> dict[str, str]:
-    noted = folder / ".hydra/hydra.yaml"
-    prefix = "hydra.runtime.choices."
-    config = _read_config(noted) if noted.is_file() else {}
-    return {key.removeprefix(prefix): str(value) for key, value in config.items() if key.startswith(prefix)}
-
-
 def _config_in(folder: Path) -> Path | None:
-    # Hydra's own copy is there even when a run failed before it could write anything.
-    return next((p for p in (folder / "config.yaml", folder / ".hydra/config.yaml") if p.is_file()), None)
+    path = folder / "config.yaml"
+    return path if path.is_file() else None
 
 
 def _in_order(folder: Path) -> list[tuple[int, int, str]]:
@@ -141,6 +134,11 @@ def find_runs(root: Path) -> list[Run]:
     for folder in sorted((*finished, *failed), key=_in_order):
         config = _config_in(folder)
         metrics = _read_metrics(folder / "metrics.json") if folder in finished else None
-        choices = _choices_in(folder) if metrics is None else {}
-        runs.append(Run(folder, metrics, _read_config(config) if config else {}, choices))
+        if metrics is not None and metrics.get("finished") is False:
+            metrics = None  # interrupted: what it measured is of a shorter training
+        keys = _read_config(config) if config else {}
+        choices = {
+            key.removeprefix("choices."): str(value) for key, value in keys.items() if key.startswith("choices.")
+        }
+        runs.append(Run(folder, metrics, keys, choices))
     return runs

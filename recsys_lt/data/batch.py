@@ -47,6 +47,8 @@ class Batch:
         Targets in the whole batch over all ranks: what a mean is over.
     seen
         Each row's items that may not be drawn as negatives or (ranking) recommended; None where nobody asks.
+    step_targets
+        Targets of all batches whose gradients make one step; None where every batch is a step of its own.
     """
 
     users: Tensor
@@ -59,6 +61,7 @@ class Batch:
     step_key: int
     global_targets: int
     seen: SeenSets | None = None
+    step_targets: int | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -46,11 +46,22 @@ class TrainBatches(Dataset[Batch]):
         This process's part; the ranks' parts of a step together are the single process's batch.
     with_seen
         Whether batches carry each row's training items (losses with unseen negatives).
+    accumulate
+        Batches whose gradients make one step.
     """
 
-    def __init__(self, data: Sequences, rows: Rows, batch_rows: int, seed: int, share: Share, with_seen: bool) -> None:
+    def __init__(
+        self,
+        data: Sequences,
+        rows: Rows,
+        batch_rows: int,
+        seed: int,
+        share: Share,
+        with_seen: bool,
+        accumulate: int = 1,
+    ) -> None:
         self.data, self.rows, self.batch_rows, self.seed = data, rows, batch_rows, seed
-        self.share, self.with_seen = share, with_seen
+        self.share, self.with_seen, self.accumulate = share, with_seen, accumulate
         self._order: tuple[int, Ints] | None = None
 
     def __len__(self) -> int:
@@ -73,7 +84,6 @@ class TrainBatches(Dataset[Batch]):
         index_of = ragged_index(start, lengths)
         every = self.rows.every_position
         targets = self.data.items[index_of + 1 if every else stop]
-        global_targets = int((self.rows.stop[whole] - self.rows.start[whole]).sum()) if every else len(whole)
         return Batch(
             users=_tensor(user),
             items=_tensor(self.data.items[index_of]),
@@ -83,17 +93,34 @@ class TrainBatches(Dataset[Batch]):
             row_keys=_tensor(rows),
             key=key_of(_ROWS, self.seed, epoch),
             step_key=key_of(_STEP, self.seed, epoch, step),
-            global_targets=global_targets,
+            global_targets=self._targets_in(whole),
             seen=_gather_sets(*self.data.train_sets, user) if self.with_seen else None,
+            step_targets=self._targets_in(self._of_step(epoch, step)) if self.accumulate > 1 else None,
         )
+
+    def _of_step(self, epoch: int, step: int) -> Ints:
+        """All rows whose gradients make one step together with this batch's."""
+        first = step - step % self.accumulate
+        return self.order(epoch)[first * self.batch_rows : (first + self.accumulate) * self.batch_rows]
+
+    def _targets_in(self, rows: Ints) -> int:
+        return int((self.rows.stop[rows] - self.rows.start[rows]).sum()) if self.rows.every_position else len(rows)
 
 
 class EpochSteps(Sampler[tuple[int, int]]):
-    """The (epoch, step) pairs of the epoch set last; Lightning calls ``set_epoch``."""
+    """The (epoch, step) pairs of the epoch set last; Lightning calls ``set_epoch``.
 
-    def __init__(self, n_steps: int) -> None:
+    Parameters
+    ----------
+    n_steps
+        Batches an epoch.
+    epoch
+        The first epoch asked for: workers fetch ahead before Lightning says which epoch a resumed run is at.
+    """
+
+    def __init__(self, n_steps: int, epoch: int = 0) -> None:
         self.n_steps = n_steps
-        self.epoch = 0
+        self.epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -176,15 +203,16 @@ def _gather_sets(items: Ints, offsets: Ints, users: Ints) -> SeenSets:
     return SeenSets(_tensor(items[ragged_index(offsets[users], lengths)]), _tensor(offsets_of(lengths)))
 
 
-def train_loader(batches: TrainBatches, num_workers: int) -> DataLoader[Batch]:
-    """Batches of one epoch in order; the same with any number of workers."""
+def train_loader(batches: TrainBatches, num_workers: int, epoch: int = 0) -> DataLoader[Batch]:
+    """Batches of one epoch in order, from ``epoch`` on; the same with any number of workers."""
     return DataLoader(
         batches,
         batch_size=None,
-        sampler=EpochSteps(len(batches)),
+        sampler=EpochSteps(len(batches), epoch),
         num_workers=num_workers,
         # Spawned, not forked: torch's threads do not survive a fork.
         multiprocessing_context="spawn" if num_workers else None,
+        persistent_workers=num_workers > 0,
     )
 
 

@@ -26,12 +26,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.fingerprint = fingerprint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        stamped = checkpoint | {_OURS: {"format": 1, "fingerprint": self.fingerprint}}
-        with replacing(Path(path)) as partial:
-            torch.save(stamped, partial)
+        save(Path(path), checkpoint, self.fingerprint)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return load(Path(path), self.fingerprint)
+
+
+def save(path: Path, checkpoint: dict[str, Any], fingerprint: str) -> None:
+    """Write a checkpoint of the data with this fingerprint.
+
+    Raises
+    ------
+    UserError
+        If the disk does not take it; an earlier checkpoint of that name is as it was.
+    """
+    try:
+        with replacing(path) as partial:
+            torch.save(checkpoint | {_OURS: {"format": 1, "fingerprint": fingerprint}}, partial)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the checkpoint cannot be written ({reason})", where=path, remedy="Free some space") from error
 
 
 def load(path: Path, fingerprint: str) -> dict[str, Any]:

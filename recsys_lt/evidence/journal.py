@@ -9,7 +9,7 @@ import torch
 
 from recsys_lt.atomic import write_text
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.checkpoints import BEST, LAST
+from recsys_lt.evidence.checkpoints import BEST, LAST, save
 from recsys_lt.metrics.ranking import ranking
 from recsys_lt.settings import TrainerSettings
 
@@ -31,13 +31,17 @@ class Journal(pl.Callback):
         When to evaluate and when to stop.
     ks
         List lengths of the validation metrics.
+    fingerprint
+        Of the data, noted in checkpoints.
     loggers
         Where rows also go: objects with ``log(row)``.
     """
 
-    def __init__(self, folder: Path, settings: TrainerSettings, ks: tuple[int, ...], loggers: list[Any]) -> None:
+    def __init__(
+        self, folder: Path, settings: TrainerSettings, ks: tuple[int, ...], fingerprint: str, loggers: list[Any]
+    ) -> None:
         self.folder, self.settings, self.ks = folder, settings, ks
-        self.loggers = loggers
+        self.fingerprint, self.loggers = fingerprint, loggers
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.stop_asked = False
@@ -54,6 +58,10 @@ class Journal(pl.Callback):
         self.history, self.best = state_dict["history"], state_dict["best"]
 
     # An epoch.
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A resumed run may have been killed after its patience had ended.
+        trainer.should_stop |= self._out_of_patience()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning validates after epochs divisible by this number; the schedule is ours.
@@ -86,7 +94,8 @@ class Journal(pl.Callback):
         self.record(trainer, trainer.current_epoch + 1, {"train/loss": float(total), "seconds": self._seconds})
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
-            trainer.should_stop |= bool(trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False))
+            self.stop_asked = bool(trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False))
+            trainer.should_stop |= self.stop_asked
         if self._out_of_patience():
             trainer.should_stop = True
 
@@ -101,7 +110,10 @@ class Journal(pl.Callback):
                 SELECT: score,
                 "valid": {k[6:]: v for k, v in row.items() if k[:6] == "valid/"},
             }
-            trainer.save_checkpoint(self.folder / BEST, weights_only=True)
+            # Every strategy can gather the whole state; not every one writes it as one file.
+            state = trainer.strategy.lightning_module_state_dict()
+            if trainer.is_global_zero:
+                save(self.folder / BEST, {"state_dict": state, "notes": {"best": self.best}}, self.fingerprint)
         if trainer.is_global_zero:
             self._write_curve()
             for logger in self.loggers:

@@ -58,12 +58,13 @@ class WandbLogger(NoLogger):
                 # The cell's words first: a dashboard groups by config.model, not by config.model._target_.
                 config=cell | {"settings": config},
                 dir=str(folder),
-                mode=self.mode or ("online" if _has_key() else "offline"),
+                mode=self._mode(),
                 resume="allow",
                 settings=wandb.Settings(
                     silent=True,
                     console="off",
                     init_timeout=60,
+                    finish_timeout=120,  # a lost network must not hold up a sweep
                     x_disable_stats=True,
                     disable_git=True,
                     save_code=False,
@@ -73,6 +74,10 @@ class WandbLogger(NoLogger):
             self._run.define_metric("*", step_metric="epoch")
 
         self._safely(begin)
+
+    def _mode(self) -> Any:
+        """What was configured, else what the environment says, else online where there is a key."""
+        return self.mode or os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
 
     def log(self, row: dict[str, Any]) -> None:
         if self._run is not None:

@@ -117,9 +117,10 @@ class SequentialRecommender(pl.LightningModule):
         optimizer: Any = self.optimizers()
         n_steps = int(self.trainer.num_training_batches)
         first = step - step % self.accumulate
-        parts = min(self.accumulate, n_steps - first)  # an epoch's last group may be smaller
-        # Ranks average their gradients; weighed so, that is the mean over the whole batch's targets.
-        share = len(batch.targets) * self.trainer.world_size / (batch.global_targets * parts)
+        last = min(first + self.accumulate, n_steps) - 1  # an epoch's last group may be smaller
+        # Ranks average and batches add their gradients; weighed so, that is the mean over the step's targets.
+        step_targets = batch.step_targets or batch.global_targets
+        share = len(batch.targets) * self.trainer.world_size / step_targets
         if step == first:
             optimizer.zero_grad()
         if len(batch) == 0:  # this rank has no part of a last, small batch, but the others wait for its gradients
@@ -130,18 +131,19 @@ class SequentialRecommender(pl.LightningModule):
                 lambda weights: self.batch_losses(batch, weights)[0] * share, self.manual_backward
             )
         self._check_finite(total, step)
-        if step + 1 == first + parts:
+        if step == last:
             if self.clip is not None:
                 self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
             optimizer.step()
-        self.last_total = total * parts
+        # The batch's own mean, whatever its part in the step.
+        self.last_total = total * (step_targets / batch.global_targets)
 
     def _check_finite(self, total: Tensor, step: int) -> None:
         if not bool(torch.isfinite(total)):
             raise UserError(
                 f"the loss is {float(total)} at epoch {self.current_epoch + 1}, step {step + 1}",
                 where="training",
-                remedy="Lower optimizer.lr or set trainer.clip=1; the last good epoch is in last.ckpt",
+                remedy="Lower optimizer.lr or set trainer.clip=1; what was reached before is in the run folder",
             )
 
     # Evaluation: ranks once, metrics from ranks.

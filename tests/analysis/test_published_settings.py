@@ -4,7 +4,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-SETTINGS = sorted((Path(__file__).parents[2] / "conf" / "setting").glob("*.yaml"))
+# Our own settings, which say so, are not among the published ones.
+SETTINGS = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "conf" / "setting").glob("*.yaml")
+    if "not published" not in path.read_text()
+)
 KNOWN = {
     "optimizer": {"lr": float, "weight_decay": float},
     "model": {"dropout": float, "max_length": int},

@@ -61,7 +61,7 @@ def test_ids_are_dense_in_order_of_first_appearance_after_filtering():
     assert sequences.user_ids.tolist() == ["b", "d"]
     assert sequences.item_ids.tolist() == ["y", "x"]
     assert histories(sequences) == {"d": "xyx", "b": "yxx"}
-    assert notes == ["dropped 1 users and 2 items with fewer than 2 interactions"]
+    assert notes == ["dropped 1 user and 2 items with fewer than 2 interactions"]
     assert sequences.items.dtype == np.int32
     assert sequences.n_items == 2
 

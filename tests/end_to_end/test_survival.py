@@ -42,7 +42,8 @@ def wait_for_epoch(process: "subprocess.Popen[str]", folder: Path, epoch: int) -
 def test_kill_and_resume_equals_never_stopped(
     cli: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
 ) -> None:
-    process = start(*LONG, "hydra.run.dir=run", cwd=tmp_path)
+    # With a worker, which fetches ahead before a resumed run has said which epoch it is at.
+    process = start(*LONG, "trainer.num_workers=1", "hydra.run.dir=run", cwd=tmp_path)
     wait_for_epoch(process, tmp_path / "run", 6)
     process.kill()
     process.wait()
@@ -68,6 +69,17 @@ def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
     done = cli("resume=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == alone
+
+
+def test_a_finished_run_can_be_made_longer_but_not_shorter(cli: Cli, tmp_path: Path) -> None:
+    short = (*TINY, "logger=none", "trainer.eval_every=1")
+    assert cli(*short, "trainer.max_epochs=2", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    assert cli(*short, "trainer.max_epochs=3", "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
+    refused = cli("resume=run", "trainer.max_epochs=1", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "trained 2 epochs already" in refused.stderr
+    assert cli("resume=run", "trainer.max_epochs=3", cwd=tmp_path).returncode == 0
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 
 def test_a_loss_that_is_not_a_number_stops_and_names_the_step(cli: Cli, tmp_path: Path) -> None:

@@ -118,6 +118,19 @@ def test_the_same_seed_gives_the_same_numbers_with_workers_and_other_rank_batche
     assert again["valid"] == metrics["valid"]
 
 
+def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path) -> None:
+    """Also where the last batch is smaller, and rows differ in their number of targets."""
+    curves = []
+    for name, settings in {
+        "whole": ["trainer.batch_rows=90"],
+        "halves": ["trainer.batch_rows=45", "trainer.accumulate=2"],
+    }.items():
+        done = cli(*TINY, *settings, "trainer.max_epochs=2", "logger=none", f"hydra.run.dir={name}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        curves.append(json.loads((tmp_path / name / "metrics.json").read_text())["test"]["ndcg@20"])
+    assert curves[0] == pytest.approx(curves[1], abs=1e-4)
+
+
 @pytest.mark.parametrize("model", ["gru4rec", "caser", "fmlp_rec", "bsarec", "pop"])
 def test_every_other_backbone_runs(cli: Cli, tmp_path: Path, model: str) -> None:
     done = cli(*TINY, f"model={model}", "loss=sce", "loss.k=10", "trainer.max_epochs=1", "logger=none",
