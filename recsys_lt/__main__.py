@@ -8,16 +8,18 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from recsys_lt.errors import UserError
+
+if TYPE_CHECKING:
+    from recsys_lt.evidence.stored import Stored
 
 _PACKAGE = Path(__file__).resolve().parent
 # In the wheel conf/ lies inside the package; in a checkout, beside it.
@@ -48,35 +50,26 @@ def _task(config: DictConfig) -> None:
 
 
 def _cell(config: DictConfig, hydra_config: Any, folder: Path, group: str | None) -> None:
-    from recsys_lt.atomic import write_text  # heavy imports wait until there is something to do
-    from recsys_lt.run import Names, run
+    from recsys_lt.evidence.stored import Names, Stored, store  # heavy imports wait until there is something to do
+    from recsys_lt.run import run
 
     choices = hydra_config.runtime.choices
-    names = Names(*(str(choices[part]) for part in ("dataset", "model", "loss", "optimizer")))
+    names = Names(*(str(choices[part]) for part in Names._fields))
     resumed = config.resume is not None
     if resumed:
-        config, names, group = _stored(folder, list(hydra_config.overrides.task))
+        config, names, group = _resumed(folder, list(hydra_config.overrides.task))
     for key in ("path", "raw_dir"):  # what is typed here must be found again from another folder
         if config.dataset.get(key) is not None:
             config.dataset[key] = str(Path(str(config.dataset[key])).expanduser().absolute())
-    plain = OmegaConf.to_container(config, resolve=False)
-    stored = OmegaConf.create({"choices": vars(names), "group": group} | plain)  # type: ignore[operator]
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(stored))
+    store(folder, Stored(config, names, group))
     run(config, names, folder, group, resumed)
 
 
-def _stored(folder: Path, overrides: list[str]) -> tuple[DictConfig, Any, str | None]:
+def _resumed(folder: Path, overrides: list[str]) -> "Stored":
     """The configuration an earlier run was given, with what may change at a resume changed."""
-    from recsys_lt.run import Names
+    from recsys_lt.evidence.stored import stored
 
-    path = folder / "config.yaml"
-    try:
-        stored = OmegaConf.load(path)
-        assert isinstance(stored, DictConfig)
-        names = Names(**stored.pop("choices"))
-        group = stored.pop("group", None)
-    except (OSError, ValueError, TypeError, AssertionError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError("it is not the configuration of a run", where=path, remedy="Name a run folder") from error
+    run = stored(folder)
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "resume":
@@ -87,10 +80,10 @@ def _stored(folder: Path, overrides: list[str]) -> tuple[DictConfig, Any, str | 
                 where="resume",
                 remedy="Only trainer.* and debug may; start a new run for anything else",
             )
-        if OmegaConf.select(stored, key, default=stored) is stored:
+        if OmegaConf.select(run.config, key, default=run) is run:
             raise UserError(f"the run has no key {key!r}", where="resume")
-        OmegaConf.update(stored, key, OmegaConf.create(f"v: {value}").v)
-    return stored, names, group
+        OmegaConf.update(run.config, key, OmegaConf.create(f"v: {value}").v)
+    return run
 
 
 def _complain(line: str) -> None:

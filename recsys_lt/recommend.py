@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 RECENT = 5
 #: Columns a title is folded to in a narrow terminal, at the least.
 _TITLE = 16
-_REMEDY_FOLDER = "Name the run folder that was printed, such as outputs/<run>"
 
 
 @dataclass(frozen=True)
@@ -96,26 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stored_config(folder: Path) -> DictConfig:
-    from omegaconf import DictConfig, OmegaConf
-
-    if not folder.is_dir():
-        raise UserError("there is no such folder", where=folder, remedy=_REMEDY_FOLDER)
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UserError("it is no run folder (no config.yaml in it)", where=folder, remedy=_REMEDY_FOLDER)
-    try:
-        config = OmegaConf.load(path)
-    except Exception as error:  # yaml and omegaconf raise unrelated classes for malformed text
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
-    if not isinstance(config, DictConfig) or not {"dataset", "model", "metrics"} <= set(config):
-        raise UserError("it holds no run's configuration", where=path, remedy=_REMEDY_FOLDER)
-    config.pop("choices", None)
-    config.pop("group", None)
-    return config
-
-
 def _parts(config: DictConfig, folder: Path) -> Parts:
     from omegaconf.errors import OmegaConfBaseException
 
@@ -184,7 +163,9 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
     """
     if k < 1:
         raise UserError(f"it is {k}", where="--k", remedy="Give a whole number of at least 1")
-    config = _stored_config(folder)
+    from recsys_lt.evidence.stored import stored
+
+    config = stored(folder).config
     if not (folder / "best.ckpt").is_file():  # asked before data are fetched and prepared
         raise UserError("the run has no best.ckpt", where=folder, remedy="Finish it with resume=<run folder>, or train")
     parts = _parts(config, folder)

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,22 +31,13 @@ from recsys_lt.evidence.checkpoints import BEST, LAST, AtomicCheckpointIO, load
 from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
 from recsys_lt.evidence.progress import TrainingProgress
+from recsys_lt.evidence.stored import Names
 from recsys_lt.launch import launch
 from recsys_lt.metrics.groups import popularity_groups
 from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.settings import MetricsSettings, TrainerSettings
-
-
-@dataclass(frozen=True)
-class Names:
-    """What a cell is called in tables and dashboards."""
-
-    dataset: str
-    model: str
-    loss: str
-    optimizer: str
 
 
 def run(config: DictConfig, names: Names, folder: Path, group: str | None, resumed: bool) -> dict[str, Any]:

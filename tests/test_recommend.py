@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from recsys_lt import recommend
 from recsys_lt.build import build
 from recsys_lt.evidence.checkpoints import load
+from recsys_lt.evidence.stored import stored
 from recsys_lt.metrics.groups import GROUPS, popularity_groups
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,9 +74,7 @@ def fails(call, *arguments):
 
 
 def trained(folder):
-    config = OmegaConf.load(folder / "config.yaml")
-    config.pop("choices")
-    parts = build(config)
+    parts = build(stored(folder).config)
     data = parts.dataset.load(lambda line: None)
     module = parts.recommender(data)
     module.load_state_dict(load(folder / "best.ckpt", data.fingerprint)["state_dict"])
@@ -230,10 +229,12 @@ def test_checkpoint_of_other_data(tmp_path, untitled, call):
     folder = tmp_path / "run"
     shutil.copytree(untitled, folder)
     events(tmp_path / "other.csv", seed=1)
-    text = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(text.replace("path: mine.csv", f"path: {tmp_path / 'other.csv'}"))
+    config = OmegaConf.load(folder / "config.yaml")
+    config.dataset.path = str(tmp_path / "other.csv")
+    OmegaConf.save(config, folder / "config.yaml")
     assert "another dataset" in fails(call, folder, "--user", "100")
-    (folder / "config.yaml").write_text(text.replace("path: mine.csv", f"path: {tmp_path / 'gone.csv'}"))
+    config.dataset.path = str(tmp_path / "gone.csv")
+    OmegaConf.save(config, folder / "config.yaml")
     assert "gone.csv" in fails(call, folder, "--user", "100")
 
 

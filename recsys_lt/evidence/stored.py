@@ -1,0 +1,64 @@
+"""``config.yaml`` of a run folder: the whole configuration, and what its choices are called."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from recsys_lt.atomic import write_text
+from recsys_lt.errors import UserError
+
+_FILE = "config.yaml"
+
+
+class Names(NamedTuple):
+    """What a cell is called in tables and dashboards."""
+
+    dataset: str
+    model: str
+    loss: str
+    optimizer: str
+
+
+class Stored(NamedTuple):
+    """A run's configuration, its choices' names, and the sweep it belongs to (None for a run on its own)."""
+
+    config: DictConfig
+    names: Names
+    group: str | None
+
+
+def store(folder: Path, run: Stored) -> None:
+    """Write a run's configuration into its folder."""
+    plain = OmegaConf.to_container(run.config, resolve=False)
+    whole = {"choices": run.names._asdict(), "group": run.group} | plain  # type: ignore[operator]
+    write_text(folder / _FILE, OmegaConf.to_yaml(OmegaConf.create(whole)))
+
+
+def stored(folder: Path) -> Stored:
+    """Read the configuration of the run in a folder.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, no configuration in it, or something else of that name.
+    """
+    remedy = "Name the run folder that was printed, such as outputs/<run>"
+    if not folder.is_dir():
+        raise UserError("there is no such folder", where=folder, remedy=remedy)
+    path = folder / _FILE
+    if not path.is_file():
+        raise UserError(f"it is no run folder (no {_FILE} in it)", where=folder, remedy=remedy)
+    try:
+        config = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
+    if not isinstance(config, DictConfig) or not {"choices", "dataset", "model", "metrics"} <= set(config):
+        raise UserError("it holds no run's configuration", where=path, remedy=remedy)
+    try:
+        return Stored(config, Names(**config.pop("choices")), config.pop("group", None))
+    except TypeError as error:
+        raise UserError(f"its choices are not those of a run ({error})", where=path, remedy="Mend it") from error
