@@ -88,7 +88,10 @@ class SampledLoss(Loss):
     def _differentiate(
         self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses [n] and their gradients by the scores, [n] and [n, K] (empty where not wanted)."""
+        """Losses [n] and their gradients by the scores, [n] and [n, K] (anything where not wanted).
+
+        ``negative`` may be overwritten. A subclass may give its gradients in closed form.
+        """
         if not wanted:
             return self.rows(positive, negative, n_items), positive, negative
         with torch.enable_grad():
