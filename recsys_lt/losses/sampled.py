@@ -197,7 +197,10 @@ class SampledLoss(Loss):
         if not wanted:
             return losses, None
         gradients = Gradients.zeros(states, table, len(weights))
-        by_scores = torch.cat([by_positive.unsqueeze(1), by_negative], 1)
+        by_scores = scores
+        by_scores[:, 0] = by_positive
+        if by_negative.data_ptr() != scores[:, 1:].data_ptr():  # else it was formed in place
+            by_scores[:, 1:] = by_negative
         native.add_by_states(compiled, gradients.states, table.weight, chosen, by_scores)
         for w, weight in enumerate(weights):
             native.add_by_table(compiled, gradients.table[w], states, chosen, by_scores, weight)
