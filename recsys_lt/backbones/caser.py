@@ -103,12 +103,13 @@ class Caser(Backbone):
         long window that matrix would be large and mostly zero; convolutions serve there.
         """
         length, width = image.shape[1:]
-        filters = self.horizontal[0].out_channels
+        convs = [conv for conv in self.horizontal if isinstance(conv, nn.Conv2d)]
+        filters = convs[0].out_channels
         if length * width * filters * length * (length + 1) // 2 > _LARGEST_MATRIX:
-            return torch.cat([conv(image.unsqueeze(1)).squeeze(3).relu().amax(2) for conv in self.horizontal], 1)
+            return torch.cat([conv(image.unsqueeze(1)).squeeze(3).relu().amax(2) for conv in convs], 1)
         placed = [
             nn.functional.pad(conv.weight.flatten(1), (place * width, (length - height - place) * width))
-            for height, conv in enumerate(self.horizontal, start=1)
+            for height, conv in enumerate(convs, start=1)
             for place in range(length - height + 1)
         ]
         responses = (image.flatten(1) @ torch.cat(placed).T).split(
@@ -116,7 +117,8 @@ class Caser(Backbone):
         )
         # The bias, like relu, does not depend on the place: both can wait until the largest is found.
         tops = [response.view(len(image), -1, filters).amax(1) for response in responses]
-        return (torch.cat(tops, 1) + torch.cat([conv.bias for conv in self.horizontal])).relu()
+        biases = torch.cat([conv.bias for conv in convs if conv.bias is not None])
+        return (torch.cat(tops, 1) + biases).relu()
 
     def output_table(self) -> OutputTable:
         """[I, 2d] and its bias [I]."""

@@ -88,8 +88,8 @@ class GRU4Rec(Backbone):
             return x.new_zeros(len(at), self.dense.in_features)
         if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             for layer in range(self.gru.num_layers):
-                weights = (self.gru.get_parameter(f"weight_{kind}_l{layer}") for kind in ("ih", "hh"))
-                x = gru(x, *weights, running=running)
+                of_input, of_state = (self.gru.get_parameter(f"weight_{kind}_l{layer}") for kind in ("ih", "hh"))
+                x = gru(x, of_input, of_state, running)
         else:
             # The packed form lets a row leave the recurrence at its end: one cuDNN call, no work on padding.
             x = self.gru(PackedSequence(x, torch.tensor(running)))[0].data

@@ -1,5 +1,6 @@
 """A GRU layer over packed rows, its gradient written out."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ def _before(hidden: Tensor, running: tuple[int, ...]) -> Tensor:
     """Each event's state before it, [T, h]: zero at the first step."""
     last = torch.zeros_like(hidden)
     start = 0
-    for rows, following in zip(running, running[1:], strict=False):
+    for rows, following in pairwise(running):
         last[start + rows : start + rows + following] = hidden[start : start + following]
         start += rows
     return last

@@ -92,8 +92,8 @@ class OnePass:
     """The targets and inputs of ``Prefixes(max_length)`` in as few rows as a causal backbone needs.
 
     The first ``max_length`` inputs of a user are one row, each position supervised: the state after a prefix is
-    that of the prefix alone. From there on a prefix is cut to its last ``max_length`` inputs, so that a pass over the whole
-    history would remember more than it may; each is a row of its own, supervised at its end.
+    that of the prefix alone. From there on a prefix is cut to its last ``max_length`` inputs, so that a pass over the
+    whole history would remember more than it may; each is a row of its own, supervised at its end.
     """
 
     max_length: int
