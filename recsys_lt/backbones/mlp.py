@@ -6,9 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from recsys_lt.native import gelu as native
-from recsys_lt.native.library import usable
-
 # Positions in a chunk: their hidden values, four times as wide as their states, stay in cache.
 _CHUNK = 1024
 
@@ -56,7 +53,7 @@ class _InChunks(torch.autograd.Function):
         for part in _chunks(len(x)):
             h = hidden[: len(x[part])]
             torch.addmm(b1, x[part], w1.T, out=h)
-            _gelu_(h)
+            torch.ops.aten.gelu.out(h, out=h)
             torch.addmm(b2, h, w2.T, out=y[part])
         return y
 
@@ -72,29 +69,13 @@ class _InChunks(torch.autograd.Function):
             h, by_h = hidden[:n], by_hidden[:n]
             torch.addmm(b1, x[part], w1.T, out=h)
             torch.mm(by_y[part], w2, out=by_h)
-            _gelu_backward_(h, by_h)
+            torch.ops.aten.gelu_backward.grad_input(by_h, h, grad_input=by_h)
+            torch.ops.aten.gelu.out(h, out=h)
             by_w2.addmm_(by_y[part].T, h)
             by_w1.addmm_(by_h.T, x[part])
             by_b1 += by_h.sum(0)
             torch.mm(by_h, w1, out=by_x[part])
         return by_x, by_w1, by_b1, by_w2, by_y.sum(0)
-
-
-def _gelu_(z: Tensor) -> None:
-    """Put gelu(z) in place of z."""
-    if kernels := usable(z):
-        native.gelu_(kernels, z)
-    else:
-        torch.ops.aten.gelu.out(z, out=z)
-
-
-def _gelu_backward_(z: Tensor, by: Tensor) -> None:
-    """Put gelu(z) in place of z, and of its gradient ``by`` that by z."""
-    if kernels := usable(z):
-        native.gelu_backward_(kernels, z, by)
-    else:
-        torch.ops.aten.gelu_backward.grad_input(by, z, grad_input=by)
-        torch.ops.aten.gelu.out(z, out=z)
 
 
 def _chunks(n: int) -> list[slice]:

@@ -24,15 +24,3 @@ def test_strided_positions_and_gradients(float64):
     x = torch.randn(3, 5, 4).transpose(0, 1).requires_grad_()
     fast, plain = (torch.autograd.grad(form(x).transpose(0, 1).sum(), x)[0] for form in (model, model.plain))
     torch.testing.assert_close(fast, plain)
-
-
-def test_float32_by_kernel_or_not(monkeypatch):
-    model, x = MLP(8), torch.randn(40, 8)
-    leaves = list(model.parameters())
-    fast = torch.autograd.grad(model(x).square().sum(), leaves)
-    monkeypatch.setattr(mlp, "usable", lambda *_: None)
-    slow = torch.autograd.grad(model(x).square().sum(), leaves)
-    plain = torch.autograd.grad(model.plain(x).square().sum(), leaves)
-    for one, two, three in zip(fast, slow, plain, strict=True):
-        torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(two, three, rtol=1e-4, atol=1e-5)
