@@ -233,9 +233,7 @@ def _leave_evidence(
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     trained = [row for row in journal.history if row["epoch"] > 0]
     seconds = statistics.median(row["seconds"] for row in trained) if trained else None
-    n_targets = (
-        int((batches.rows.stop - batches.rows.start).sum()) if batches.rows.every_position else len(batches.rows)
-    )
+    n_targets = batches.rows.n_targets()
     groups = popularity_groups(data.popularity, measured.groups)
     assert journal.best is not None
     metrics = {

@@ -82,20 +82,21 @@ class TrainBatches(Dataset[Batch]):
         start, stop, user = self.rows.start[rows], self.rows.stop[rows], self.rows.user[rows]
         lengths = stop - start
         index_of = ragged_index(start, lengths)
-        every = self.rows.every_position
-        targets = self.data.items[index_of + 1 if every else stop]
+        places = self._supervised(rows, lengths)
+        targets = self.data.items[stop if not self.rows.every_position else index_of + 1]
         return Batch(
             users=_tensor(user),
             items=_tensor(self.data.items[index_of]),
             offsets=_tensor(offsets_of(lengths)),
             lengths=tuple(lengths.tolist()),
-            targets=_tensor(targets),
+            targets=_tensor(targets if places is None else targets[places]),
             row_keys=_tensor(rows),
             key=key_of(_ROWS, self.seed, epoch),
             step_key=key_of(_STEP, self.seed, epoch, step),
-            global_targets=self._targets_in(whole),
+            global_targets=self.rows.n_targets(whole),
             seen=_gather_sets(*self.data.train_sets, user) if self.with_seen else None,
-            step_targets=self._targets_in(self._of_step(epoch, step)) if self.accumulate > 1 else None,
+            step_targets=self.rows.n_targets(self._of_step(epoch, step)) if self.accumulate > 1 else None,
+            target_events=None if places is None else _tensor(places),
         )
 
     def _of_step(self, epoch: int, step: int) -> Ints:
@@ -103,8 +104,13 @@ class TrainBatches(Dataset[Batch]):
         first = step - step % self.accumulate
         return self.order(epoch)[first * self.batch_rows : (first + self.accumulate) * self.batch_rows]
 
-    def _targets_in(self, rows: Ints) -> int:
-        return int((self.rows.stop[rows] - self.rows.start[rows]).sum()) if self.rows.every_position else len(rows)
+    def _supervised(self, rows: Ints, lengths: Ints) -> Ints | None:
+        """Which of the batch's events are followed by a target; None where one is for each event or each row."""
+        if self.rows.ends is None:
+            return None
+        at_end = np.zeros(int(lengths.sum()), dtype=np.bool_)
+        at_end[lengths.cumsum() - 1] = True
+        return np.flatnonzero(at_end | ~np.repeat(self.rows.ends[rows], lengths))
 
 
 class EpochSteps(Sampler[tuple[int, int]]):

@@ -7,9 +7,12 @@ filter, a convolution to one vector) may only be read at its end, so each prefix
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_lt.data.ragged import Ints, ragged_index
 from recsys_lt.data.sequences import Sequences
+
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -17,16 +20,25 @@ class Rows:
     """Training rows: row r feeds events ``[start[r], stop[r])`` of the flat ``Sequences.items``.
 
     With ``every_position`` the targets are events ``[start + 1, stop + 1)``, one for each input;
-    otherwise the one target is event ``stop``. All arrays are [R] int64.
+    otherwise the one target is event ``stop``. All arrays are [R] int64, but for ``ends`` [R] bool: rows which,
+    though ``every_position``, are supervised at their end alone; None where there are none.
     """
 
     user: Ints
     start: Ints
     stop: Ints
     every_position: bool
+    ends: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def n_targets(self, rows: Ints | slice = ALL) -> int:
+        """Targets of the given rows together."""
+        lengths = self.stop[rows] - self.start[rows]
+        if not self.every_position:
+            return len(lengths)
+        return int(lengths.sum() if self.ends is None else np.where(self.ends[rows], 1, lengths).sum())
 
 
 @dataclass(frozen=True)
@@ -75,4 +87,30 @@ class Prefixes:
         return Rows(np.repeat(user, count), start, stop, every_position=False)
 
 
-RowPlan = EveryPosition | Prefixes
+@dataclass(frozen=True)
+class OnePass:
+    """The targets and inputs of ``Prefixes(max_length)`` in as few rows as a causal backbone needs.
+
+    The first ``max_length`` inputs of a user are one row, each position supervised: the state after a prefix is
+    that of the prefix alone. From there on a prefix is cut to its last ``max_length`` inputs, so that a pass over the
+    whole history would remember more than it may; each is a row of its own, supervised at its end.
+    """
+
+    max_length: int
+
+    def plan(self, data: Sequences) -> Rows:
+        user = np.flatnonzero(data.train_end >= 2)
+        first = data.offsets[user]
+        inputs = data.train_end[user] - 1
+        later = np.maximum(inputs - self.max_length, 0)
+        stop = ragged_index(first + self.max_length + 1, later)
+        return Rows(
+            np.concatenate([user, np.repeat(user, later)]),
+            np.concatenate([first, stop - self.max_length]),
+            np.concatenate([first + np.minimum(inputs, self.max_length), stop]),
+            every_position=True,
+            ends=np.repeat([False, True], [len(user), len(stop)]),
+        )
+
+
+RowPlan = EveryPosition | Prefixes | OnePass
