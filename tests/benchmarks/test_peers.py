@@ -172,8 +172,8 @@ def test_the_clock_leaves_the_warm_up_out(driver, monkeypatch):
     clock = driver.Clock(warm=2, steps=2)
     assert [clock.step() for _ in range(4)] == [False, False, False, True]
     assert clock.seconds_a_step() == 1.5
+    clock.steps = 3
     with pytest.raises(SystemExit, match="4 steps were made"):
-        clock.steps = 3
         clock.seconds_a_step()
 
 
