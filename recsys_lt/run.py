@@ -65,6 +65,7 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
     """
     parts = build(config)
     parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
+    parts.check()
     console = Console()
     # Prepared (fetched, checked, cached) once, here: the processes of a run then only map it.
     data = parts.dataset.load(partial(console.print, highlight=False))

@@ -10,6 +10,9 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import RowPlan
 from recsys_lt.output_table import OutputTable
 
+#: Tables of fewer rows (positions; small catalogues) are cheaper to update whole.
+LARGE_TABLE = 1000
+
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -36,6 +39,13 @@ class Backbone(nn.Module, ABC):
     row_plan: RowPlan
     max_length: int
     trainable: ClassVar[bool] = True
+
+    def read_by_rows(self) -> None:
+        """Have look-ups in large tables give the gradients of the rows they read, as sparse tensors."""
+        for module in self.modules():
+            weight = getattr(module, "weight", None)
+            if isinstance(getattr(module, "sparse", None), bool) and weight is not None:
+                module.sparse = len(weight) >= LARGE_TABLE
 
     @abstractmethod
     def states(self, batch: Batch) -> Tensor:
