@@ -156,6 +156,7 @@ def _train_and_test(
                     path = None if last is None else last.path
                     trainer.fit(module, loader, rank("valid"), ckpt_path=path, weights_only=True)
                 trainer.should_stop = False
+                trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
             finished = not journal.stop_asked
             best = load(folder / BEST, data.fingerprint)
             module.load_state_dict(best["state_dict"])

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import RowPlan
 from recsys_lt.output_table import OutputTable
@@ -43,9 +44,8 @@ class Backbone(nn.Module, ABC):
     def read_by_rows(self) -> None:
         """Have look-ups in large tables give the gradients of the rows they read, as sparse tensors."""
         for module in self.modules():
-            weight = getattr(module, "weight", None)
-            if isinstance(getattr(module, "sparse", None), bool) and weight is not None:
-                module.sparse = len(weight) >= LARGE_TABLE
+            if isinstance(module, nn.Embedding | PaddedItems):
+                module.sparse = len(module.weight) >= LARGE_TABLE
 
     @abstractmethod
     def states(self, batch: Batch) -> Tensor:

@@ -13,14 +13,16 @@ from recsys_lt.optim.adam import Adam
 class RowAdam(torch.optim.Adam):
     """``torch.optim.Adam`` that also takes sparse gradients, and steps on their rows alone.
 
-    The moments are dense and serve both kinds of steps, so that a checkpoint is Adam's. But for the two moments, no tensor
-    of a table's size is ever made.
+    The moments are dense and serve both kinds of steps, so that a checkpoint is Adam's. But for the two moments, no
+    tensor of a table's size is ever made.
     """
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """See ``torch.optim.Optimizer.step``."""
+        loss = None
         if closure is not None:
-            raise ValueError("the rule has formed the gradients already: no closure is called")
+            with torch.enable_grad():
+                loss = closure()
         hidden = []
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -31,6 +33,7 @@ class RowAdam(torch.optim.Adam):
         super().step()
         for parameter, gradient in hidden:
             parameter.grad = gradient
+        return loss
 
     @torch.no_grad()
     def _step_on_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
@@ -66,10 +69,10 @@ class RowAdam(torch.optim.Adam):
 class LazyAdam(Adam):
     """Adam whose step on a large table updates the rows that have a gradient, and leaves all others as they are.
 
-    A row is touched by a step if its item stands in the batch's histories, targets or negatives. Touched rows get Adam's
-    own update, with the table's count of steps in the bias correction: a step that touches every row is
-    Adam's to the last bit. The two differ in the rows a step does not touch. Adam lets their moments decay and goes on
-    moving them by what is left of the first; here weights and moments stand still until the row is touched
+    A row is touched by a step if its item stands in the batch's histories, targets or negatives. Touched rows get
+    Adam's own update, with the table's count of steps in the bias correction: a step that touches every row is
+    Adam's to the last bit. The two differ in the rows a step does not touch. Adam lets their moments decay and goes
+    on moving them by what is left of the first; here weights and moments stand still until the row is touched
     again, as in ``torch.optim.SparseAdam``. Weight decay is coupled L2, as in Adam, but only touched rows decay.
 
     A gradient of the whole table (CE; more ids in a step than the table has rows; own negatives scored densely;

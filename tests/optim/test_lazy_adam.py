@@ -10,7 +10,7 @@ from recsys_lt.optim.adam import Adam
 from recsys_lt.optim.clipping import clip_norm
 from recsys_lt.optim.lazy_adam import LazyAdam
 
-I, D = 30, 4
+ITEMS, D = 30, 4
 
 
 def numbers(*shape: int, seed: int) -> Tensor:
@@ -18,11 +18,11 @@ def numbers(*shape: int, seed: int) -> Tensor:
 
 
 def sparse(ids: Tensor, rows: Tensor) -> Tensor:
-    return torch.sparse_coo_tensor(ids.unsqueeze(0), rows, (I, *rows.shape[1:]), check_invariants=True)
+    return torch.sparse_coo_tensor(ids.unsqueeze(0), rows, (ITEMS, *rows.shape[1:]), check_invariants=True)
 
 
 def pair() -> tuple[nn.Parameter, nn.Parameter]:
-    start = numbers(I, D, seed=0)
+    start = numbers(ITEMS, D, seed=0)
     return nn.Parameter(start.clone()), nn.Parameter(start.clone())
 
 
@@ -31,8 +31,8 @@ def test_where_every_row_is_touched_it_is_adam_to_the_last_bit(weight_decay: flo
     dense, lazy = pair()
     optimizers = [Adam(0.01, weight_decay).build([dense]), LazyAdam(0.01, weight_decay).build([lazy])]
     for step in range(30):
-        gradient = numbers(I, D, seed=step + 1) * (1 + step % 3)
-        order = torch.randperm(I, generator=torch.Generator().manual_seed(step))
+        gradient = numbers(ITEMS, D, seed=step + 1) * (1 + step % 3)
+        order = torch.randperm(ITEMS, generator=torch.Generator().manual_seed(step))
         dense.grad, lazy.grad = gradient, sparse(order, gradient[order])
         for optimizer in optimizers:
             optimizer.step()
@@ -47,7 +47,7 @@ def test_untouched_rows_stand_still_and_touched_ones_get_adams_update() -> None:
     first, second = torch.zeros_like(expected), torch.zeros_like(expected)
     optimizer = LazyAdam(lr, decay).build([lazy])
     for step in range(1, 21):
-        ids = torch.randint(0, I, (6,), generator=torch.Generator().manual_seed(step))  # repeats add up
+        ids = torch.randint(0, ITEMS, (6,), generator=torch.Generator().manual_seed(step))  # repeats add up
         rows = numbers(6, D, seed=step)
         before = lazy.detach().clone()
         lazy.grad = sparse(ids, rows)
@@ -58,7 +58,7 @@ def test_untouched_rows_stand_still_and_touched_ones_get_adams_update() -> None:
             second[row] = b2 * second[row] + (1 - b2) * gradient**2
             size = (second[row] / (1 - b2**step)).sqrt() + eps
             expected[row] -= lr * first[row] / (1 - b1**step) / size
-        still = torch.ones(I, dtype=torch.bool)
+        still = torch.ones(ITEMS, dtype=torch.bool)
         still[ids] = False
         assert still.any()
         assert torch.equal(lazy[still], before[still])
@@ -71,9 +71,9 @@ def test_dense_and_sparse_steps_and_parameters_mix() -> None:
     others = [nn.Parameter(numbers(D, seed=3)) for _ in range(2)]
     adam, rows = Adam(0.01).build([dense, others[0]]), LazyAdam(0.01).build([lazy, others[1]])
     for step in range(8):
-        gradient = numbers(I, D, seed=step)
+        gradient = numbers(ITEMS, D, seed=step)
         dense.grad = gradient
-        lazy.grad = gradient.clone() if step % 2 else sparse(torch.arange(I), gradient)
+        lazy.grad = gradient.clone() if step % 2 else sparse(torch.arange(ITEMS), gradient)
         for other in others:
             other.grad = numbers(D, seed=step)
         adam.step()
