@@ -70,9 +70,9 @@ def _load(n_items: int, variant: tuple[str, ...], asked: Asked) -> tuple["DictCo
     return config, build(config).dataset.load(lambda _line: None)
 
 
-def prepare(n_items: int, asked: Asked) -> int:
-    """Make the data where they are not made yet; the number of interactions."""
-    return len(_load(n_items, VARIANTS[LAZY][0], asked)[1].items)
+def prepare(sizes: Sequence[int], asked: Asked) -> dict[str, int]:
+    """Make the data where they are not made yet; the number of interactions at each size."""
+    return {str(size): len(_load(size, VARIANTS[LAZY][0], asked)[1].items) for size in sizes}
 
 
 def steps_of(n_items: int, asked: Asked, names: Sequence[str]) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def measure(sizes: Sequence[int], rounds: int, rank_items: int | None, asked: As
     import torch
 
     load = os.getloadavg()[0]
-    interactions = {size: _alone(prepare, size, asked) for size in {*sizes, *([rank_items] if rank_items else [])}}
+    interactions = _alone(prepare, sorted({*sizes, *([rank_items] if rank_items else [])}), asked)
     times: dict[str, dict[int, list[float]]] = {name: {} for name in VARIANTS}
     by_round: dict[int, list[float]] = {size: [] for size in sizes}
     memory: dict[int, dict[str, float]] = {}
@@ -226,7 +226,7 @@ def measure(sizes: Sequence[int], rounds: int, rank_items: int | None, asked: As
         "left_out": left_out,
         "memory": {str(size): values for size, values in memory.items()},
         "ranking": None if rank_items is None else _alone(ranking_of, rank_items, asked),
-        "data": {"users": asked.users, "interactions": {str(size): n for size, n in sorted(interactions.items())}},
+        "data": {"users": asked.users, "interactions": interactions},
         "choices": [*SETTING, *asked.overrides],
         "loop": "plain (Lightning's loop not included)",
         "machine": {
