@@ -65,6 +65,7 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
     """
     parts = build(config)
     parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
+    parts.check()
     console = Console()
     # Prepared (fetched, checked, cached) once, here: the processes of a run then only map it.
     data = parts.dataset.load(partial(console.print, highlight=False))
@@ -155,6 +156,7 @@ def _train_and_test(
                     path = None if last is None else last.path
                     trainer.fit(module, loader, rank("valid"), ckpt_path=path, weights_only=True)
                 trainer.should_stop = False
+                trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
             finished = not journal.stop_asked
             best = load(folder / BEST, data.fingerprint)
             module.load_state_dict(best["state_dict"])
