@@ -201,16 +201,16 @@ class SampledLoss(Loss):
         losses, by_positive, by_negative = self._differentiate(scores[:, 0], scores[:, 1:], len(table.weight), wanted)
         if not wanted:
             return losses, None
-        gradients = Gradients.zeros(states, table, len(weights))
+        gradients, (at,) = Gradients.touching(states, table, len(weights), chosen)
         by_scores = scores
         by_scores[:, 0] = by_positive
         if by_negative.data_ptr() != scores[:, 1:].data_ptr():  # else it was formed in place
             by_scores[:, 1:] = by_negative
         native.add_by_states(compiled, gradients.states, table.weight, chosen, by_scores)
         for w, weight in enumerate(weights):
-            native.add_by_table(compiled, gradients.table[w], states, chosen, by_scores, weight)
+            native.add_by_table(compiled, gradients.table[w], states, at, by_scores, weight)
             if gradients.bias is not None:
-                gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
+                gradients.bias[w].index_add_(0, at.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
         return losses, gradients
 
     def _dense(
