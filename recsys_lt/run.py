@@ -146,6 +146,7 @@ def _train_and_test(
         with _stop_on_interrupt(journal):
             last = _go_on_from(folder / LAST, data.fingerprint, settings) if resumed else None
             if trainer.is_global_zero:
+                remove_unfinished(folder)
                 (folder / "metrics.json").unlink(missing_ok=True)  # where it is, all the rest is of the same run
             if last is None:
                 trainer.validate(module, rank("valid"), verbose=False)
