@@ -22,7 +22,7 @@ from rich.console import Console
 import recsys_lt
 from recsys_lt.analysis.final_table import print_final_table
 from recsys_lt.analysis.plots import learning_curve, ndcg_by_popularity
-from recsys_lt.atomic import replacing, write_json
+from recsys_lt.atomic import remove_unfinished, replacing, write_json
 from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader
 from recsys_lt.data.sequences import Sequences
