@@ -1,13 +1,13 @@
 """Products that several floors are made of."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
+from recsys_lt.losses.blocks import row_blocks
+
 #: Makes the products of one step.
 Step = Callable[[], None]
-#: Logits in a block, as in the losses.
-BLOCK = 1 << 21
 
 
 def together(*steps: Step) -> Step:
@@ -35,7 +35,7 @@ def linear(rows: int, width_in: int, width_out: int) -> Step:
 
 def loss(rows: int, width: int, columns: int, exponentials: int, dtype: torch.dtype) -> Step:
     """Products with the table (scores, gradients of states and of table) and exponentials, in blocks."""
-    sizes = list(blocks(rows, columns))
+    sizes = heights(rows, columns)
     states = torch.randn(sizes[0], width).to(dtype)
     table = torch.randn(columns, width).mul_(0.01).to(dtype)
     scores = torch.empty(sizes[0], columns, dtype=dtype)
@@ -57,8 +57,6 @@ def loss(rows: int, width: int, columns: int, exponentials: int, dtype: torch.dt
     return once
 
 
-def blocks(rows: int, columns: int) -> Iterator[int]:
-    """Heights of the blocks a batch's rows are scored in."""
-    height = max(16, BLOCK // max(columns, 1))
-    for start in range(0, rows, height):
-        yield min(height, rows - start)
+def heights(rows: int, columns: int) -> list[int]:
+    """Heights of the blocks the losses score a batch's rows in."""
+    return [block.stop - block.start for block in row_blocks(rows, columns, torch.device("cpu"))]

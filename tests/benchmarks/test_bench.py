@@ -118,8 +118,8 @@ def test_a_benchmark_does_not_begin_by_fetching(bench, cache, monkeypatch):
 
 
 def test_blocks_cover_a_batch(bench):
-    from floors.parts import blocks
+    from floors.parts import heights
 
-    assert sum(blocks(3008, 12101)) == 3008
-    assert max(blocks(3008, 12101)) == 173
-    assert list(blocks(3008, 500)) == [3008]
+    assert sum(heights(3008, 12101)) == 3008
+    assert max(heights(3008, 12101)) == 173
+    assert heights(3008, 500) == [3008]
