@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def remove_unfinished(folder: Path) -> None:
     """Remove what a writer left in the folder when it was killed. For a folder nobody else writes to."""
     for path in folder.glob(".*"):
-        if _UNFINISHED.fullmatch(path.name):
+        if _UNFINISHED.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 

@@ -43,6 +43,8 @@ class Layout:
     """
 
     def __init__(self, batch: Batch, max_length: int) -> None:
+        if batch.lengths and max(batch.lengths) > max_length:
+            raise ValueError(f"a history of {max(batch.lengths)} events, where {max_length} are read")
         self.batch, self.max_length = batch, max_length
         self.device = batch.items.device
         self.lengths = batch.offsets.diff()

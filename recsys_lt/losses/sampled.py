@@ -194,23 +194,29 @@ class SampledLoss(Loss):
         compiled: ctypes.CDLL,
     ) -> tuple[Tensor, Gradients | None]:
         """Gather by compiled kernels: no copy of the vectors, and each item's gradient is summed in registers."""
+        losses = torch.empty_like(states[:, 0])
+        gradients = None
         chosen = torch.cat([targets.unsqueeze(1), ids], 1)
-        scores = native.scores(compiled, states, table.weight, chosen)
-        if table.bias is not None:
-            scores += table.bias[chosen]
-        losses, by_positive, by_negative = self._differentiate(scores[:, 0], scores[:, 1:], len(table.weight), wanted)
-        if not wanted:
-            return losses, None
-        gradients, (at,) = Gradients.touching(states, table, len(weights), chosen)
-        by_scores = scores
-        by_scores[:, 0] = by_positive
-        if by_negative.data_ptr() != scores[:, 1:].data_ptr():  # else it was formed in place
-            by_scores[:, 1:] = by_negative
-        native.add_by_states(compiled, gradients.states, table.weight, chosen, by_scores)
-        for w, weight in enumerate(weights):
-            native.add_by_table(compiled, gradients.table[w], states, at, by_scores, weight)
-            if gradients.bias is not None:
-                gradients.bias[w].index_add_(0, at.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
+        if wanted:
+            gradients, (at,) = Gradients.touching(states, table, len(weights), chosen)
+        for rows in row_blocks(len(states), chosen.shape[1], states.device):
+            own, items = states[rows], chosen[rows]
+            scores = native.scores(compiled, own, table.weight, items)
+            if table.bias is not None:
+                scores += table.bias[items]
+            losses[rows], by_positive, by_negative = self._differentiate(
+                scores[:, 0], scores[:, 1:], len(table.weight), wanted
+            )
+            if gradients is None:
+                continue
+            scores[:, 0] = by_positive
+            if by_negative.data_ptr() != scores[:, 1:].data_ptr():  # else it was formed in place
+                scores[:, 1:] = by_negative
+            native.add_by_states(compiled, gradients.states[rows], table.weight, items, scores)
+            for w, weight in enumerate(weights[:, rows]):
+                native.add_by_table(compiled, gradients.table[w], own, at[rows], scores, weight)
+                if gradients.bias is not None:
+                    gradients.bias[w].index_add_(0, at[rows].flatten(), (scores * weight.unsqueeze(1)).flatten())
         return losses, gradients
 
     def _dense(

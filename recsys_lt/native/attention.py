@@ -1,4 +1,4 @@
-"""Attention of packed rows by compiled kernel: see ``recsys_lt.backbones.sasrec`` for the plain form."""
+"""Attention of packed rows by compiled kernel: see ``recsys_lt.backbones.attention`` for the plain form."""
 
 import ctypes
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recsys_lt.native.library import address
 
@@ -73,23 +74,25 @@ class NativeAttention(torch.autograd.Function):
         ctx.save_for_backward(query, key_value, pad)
         ctx.rows, ctx.kernels = rows, kernels
         out = torch.empty_like(query)
-        kernels.attention(ctypes.byref(_arguments(query, key_value, pad, rows)), address(out))
+        _check(kernels.attention(ctypes.byref(_arguments(query, key_value, pad, rows)), address(out)))
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, by_out: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key_value, pad = ctx.saved_tensors
         by_out = by_out.contiguous()
         by_query, by_key_value = torch.empty_like(query), torch.empty_like(key_value)
         by_pad = query.new_empty(len(ctx.rows.offsets) - 1, len(pad))
-        ctx.kernels.attention_backward(
-            ctypes.byref(_arguments(query, key_value, pad, ctx.rows)),
-            address(by_out),
-            address(by_query),
-            address(by_key_value),
-            address(by_pad),
-        )
+        arguments = ctypes.byref(_arguments(query, key_value, pad, ctx.rows))
+        gradients = address(by_query), address(by_key_value), address(by_pad)
+        _check(ctx.kernels.attention_backward(arguments, address(by_out), *gradients))
         return by_query, by_key_value, by_pad.sum(0), None, None
+
+
+def _check(failed: int) -> None:
+    if failed:
+        raise MemoryError("no memory for attention's weights")
 
 
 def _arguments(query: Tensor, key_value: Tensor, pad: Tensor, rows: Rows) -> _Arguments:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recsys_lt.native.library import address
 
@@ -24,12 +25,15 @@ class NativeDropout(torch.autograd.Function):
         relu: bool,
         kernels: ctypes.CDLL,
     ) -> Tensor:
+        if len(keys) != len(x):
+            raise ValueError(f"{len(keys)} keys for {len(x)} rows")
         x, keys = x.contiguous(), keys.contiguous()
         ctx.save_for_backward(keys, x if relu else None)
         ctx.mask = _Mask(salt, cut, scale, kernels)
         return ctx.mask(x, x if relu else None, keys)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         keys, gate = ctx.saved_tensors
         return ctx.mask(grad.contiguous(), gate, keys), None, None, None, None, None, None

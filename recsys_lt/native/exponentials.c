@@ -3,8 +3,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "random.h"
+
 /* exp to about one unit in the last place; 0 below -87, near the end of a float's
-   normal range, infinity from 88.03 on; a NaN stays one. Cody and
+   normal range, infinity from 88.38 on (a float's from 88.73); a NaN stays one. Cody and
    Waite's reduction and a polynomial on [-ln 2 / 2, ln 2 / 2] (the coefficients of Cephes' expf): without branches or
    calls, so that the compiler makes vectors of it. */
 static inline float exponential(float x) {
@@ -45,14 +47,14 @@ static inline double exponentials(float *x, int64_t width, float shift) {
 
 /* Rows of x [n, width], `stride` apart, become exp(x); sums [n]. */
 void exp_rows(float *x, int64_t n, int64_t width, int64_t stride, float *sums) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * width > GRAIN)
     for (int64_t i = 0; i < n; i++) sums[i] = (float)exponentials(x + i * stride, width, 0.0f);
 }
 
 /* SCE and its gradient by the scores: positive [n] and negative [n, k], rows `stride` apart, are replaced by it. */
 void sce_rows(float *positive, int64_t positive_stride, float *negative, int64_t n, int64_t k, int64_t stride,
               float alpha, float *losses) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * k > GRAIN)
     for (int64_t i = 0; i < n; i++) {
         float *row = negative + i * stride, own = positive[i * positive_stride], top = own;
         float shift = logf(alpha), highest = -INFINITY;

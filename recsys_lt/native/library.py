@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import warnings
@@ -16,7 +17,7 @@ from torch import Tensor
 from recsys_lt.atomic import replacing
 
 _SOURCES = Path(__file__).parent
-# Sums may not be reordered except where the source says so: results are the same whatever the compiler makes of it.
+# Sums are reordered only where the source says so (``omp simd``): to the width of the processor's vectors.
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 
 
@@ -30,17 +31,31 @@ def kernels() -> ctypes.CDLL | None:
     if os.environ.get("RECSYS_LT_NATIVE", "1") == "0":
         return None
     try:
+        library = _built()
         # torch has loaded its OpenMP runtime for everybody: the kernels use that one, and so its threads.
-        return ctypes.CDLL(str(_built()))
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or str(error)
-        line = next((line for line in detail.splitlines() if "error" in line.lower()), detail.strip().split("\n")[0])
-        warnings.warn(
-            f"no compiled kernels ({line.strip()}): plain PyTorch is used, which gives the same results more slowly."
-            " A C compiler with OpenMP (Debian: gcc and libc6-dev) makes them; RECSYS_LT_NATIVE=0 silences this",
-            stacklevel=2,
-        )
+        return ctypes.CDLL(str(library))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            warnings.warn(
+                f"no compiled kernels ({_reason(error)}): plain PyTorch is used, with the same results, more slowly."
+                " A C compiler with OpenMP makes them; RECSYS_LT_NATIVE=0 silences this",
+                stacklevel=2,
+            )
         return None
+
+
+def _reason(error: Exception) -> str:
+    """One line of what the compiler or the system said."""
+    said = getattr(error, "stderr", None) or b""
+    text = said if isinstance(said, str) else said.decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if "error" in line.lower()]
+    if lines:
+        return lines[0]
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"{error.cmd[0]} failed with exit code {error.returncode}"
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"{error.cmd[0]} took more than {error.timeout:.0f} s"
+    return str(error).splitlines()[0]
 
 
 def usable(*tensors: Tensor) -> ctypes.CDLL | None:
@@ -52,32 +67,41 @@ def usable(*tensors: Tensor) -> ctypes.CDLL | None:
 
 def address(tensor: Tensor) -> ctypes.c_void_p:
     """Where a contiguous tensor's numbers are."""
-    assert tensor.is_contiguous()
+    if not tensor.is_contiguous():
+        raise ValueError("a kernel was given a tensor that is not contiguous")
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _built() -> Path:
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
+def _compiler() -> list[str]:
+    named = os.environ.get("CC")
+    if named:
+        return shlex.split(named)
+    found = next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
+    if found is None:
         raise OSError("no C compiler is on the PATH")
+    return [found]
+
+
+def _built() -> Path:
+    command = [*_compiler(), *_FLAGS]
     sources = sorted(_SOURCES.glob("*.[ch]"))
-    key = hashlib.sha256("\0".join([compiler, *_FLAGS, _processor()]).encode())
+    key = hashlib.sha256("\0".join([*command, *platform.libc_ver(), _processor()]).encode())
     for source in sources:
         key.update(source.read_bytes())
-    cache = Path(os.environ.get("RECSYS_LT_CACHE", "~/.cache/recsys_lt")).expanduser()
-    library = cache / "native" / f"kernels-{key.hexdigest()[:16]}.so"
+    library = _folder() / f"kernels-{key.hexdigest()[:16]}.so"
     if not library.is_file():
         # Two processes may build at once: each writes a file of its own, and either may be the one kept.
         with replacing(library) as unfinished:
             files = [str(source) for source in sources if source.suffix == ".c"]
             subprocess.run(
-                [compiler, *_FLAGS, *files, "-lm", "-o", str(unfinished)],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=120,
+                [*command, *files, "-lm", "-o", str(unfinished)], check=True, capture_output=True, timeout=120
             )
     return library
+
+
+def _folder() -> Path:
+    cache = os.environ.get("RECSYS_LT_CACHE", "~/.cache/recsys_lt")
+    return Path(cache).expanduser() / "native"
 
 
 def _processor() -> str:

@@ -1,6 +1,5 @@
 /* Scores of sampled items and their gradients, without a copy of the items' vectors. */
 #include <stdlib.h>
-#include <string.h>
 
 #include <omp.h>
 
@@ -14,10 +13,10 @@ void integers(const int64_t *keys, int64_t n, int64_t k, int64_t high, int64_t *
     while ((1ULL << l) < (uint64_t)high) l++;
     unsigned __int128 power = (unsigned __int128)1 << (63 + l);
     uint64_t m = high > 1 ? (uint64_t)((power + (uint64_t)high - 1) / (uint64_t)high) : 0;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * k > GRAIN)
     for (int64_t i = 0; i < n; i++) {
         uint64_t *to = (uint64_t *)(out + i * k);
-        words_of((uint64_t)keys[i], k, to);
+        words_of((uint64_t)keys[i], 0, k, to);
         for (int64_t j = 0; j < k; j++) {
             uint64_t x = to[j] & 0x7FFFFFFFFFFFFFFFULL;
             uint64_t quotient = high > 1 ? (uint64_t)(((unsigned __int128)m * x) >> 64) >> (l - 1) : x;
@@ -29,8 +28,8 @@ void integers(const int64_t *keys, int64_t n, int64_t k, int64_t high, int64_t *
 /* Sixteen floats at any address; the compiler makes of them what the processor has. */
 typedef float __attribute__((vector_size(64), aligned(4), may_alias)) sixteen;
 
-static inline void scores_row(const float *state, const float *table,
-                                                             const int64_t *ids, int64_t k, int64_t d, float *out) {
+static inline void scores_row(const float *state, const float *table, const int64_t *ids, int64_t k, int64_t d,
+                              float *out) {
     for (int64_t j = 0; j < k; j++) {
         const float *item = table + ids[j] * d;
         float sum = 0;
@@ -43,7 +42,7 @@ static inline void scores_row(const float *state, const float *table,
 /* out[n, k] = states[n, d] . table[ids[n, k], d] */
 void sampled_scores(const float *states, const float *table, const int64_t *ids, int64_t n, int64_t k, int64_t d,
                     float *out) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * k * d > GRAIN)
     for (int64_t i = 0; i < n; i++) {
         scores_row(states + i * d, table, ids + i * k, k, d, out + i * k);
     }
@@ -77,7 +76,7 @@ static inline void sum_row(const float *vectors, const int64_t *ids, const float
 /* by_states[n, d] += sum over k of by_scores[n, k] * table[ids[n, k], d] */
 void sampled_by_states(const float *table, const int64_t *ids, const float *by_scores, int64_t n, int64_t k, int64_t d,
                        float *by_states) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * k * d > GRAIN)
     for (int64_t i = 0; i < n; i++) {
         sum_row(table, ids + i * k, by_scores + i * k, k, d, by_states + i * d);
     }
@@ -92,6 +91,7 @@ int sampled_by_table(const float *states, const int64_t *ids, const float *by_sc
                      int64_t k, int64_t d, int64_t items, float *by_table) {
     /* Each thread counts every item: no more threads than make that a small part of the work. */
     int64_t threads = omp_get_max_threads(), useful = 1 + 4 * n * k / (items > 0 ? items : 1);
+    if (n * k * d <= GRAIN) threads = 1;
     if (threads > useful) threads = useful;
     int64_t *starts = calloc((size_t)(threads * items + 1), sizeof *starts);
     int64_t *ends = malloc((size_t)items * sizeof *ends + 1);

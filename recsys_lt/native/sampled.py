@@ -20,6 +20,8 @@ def integers(kernels: ctypes.CDLL, keys: Tensor, count: int, high: int) -> Tenso
 
 def scores(kernels: ctypes.CDLL, states: Tensor, table: Tensor, ids: Tensor) -> Tensor:
     """Scores of each state's items: states [N, d], table [I, d], ids [N, K] -> [N, K]."""
+    if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < len(table)):
+        raise IndexError(f"an item is not in the table of {len(table)}")
     states, table, ids = states.contiguous(), table.contiguous(), ids.contiguous()
     out = states.new_empty(ids.shape)
     kernels.sampled_scores(address(states), address(table), address(ids), *_sizes(states, ids), address(out))

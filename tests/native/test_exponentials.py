@@ -21,7 +21,7 @@ def test_sums_of_rows(compiled: ctypes.CDLL, width: int) -> None:
     torch.manual_seed(0)
     scores = torch.randn(7, width) * 5
     x = scores.clone()
-    torch.testing.assert_close(exp_rows(compiled, x), scores.double().exp().sum(1).float(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(exp_rows(compiled, x), scores.double().exp().sum(1).float(), rtol=3e-6, atol=0)
     strided = torch.randn(7, width + 3)
     before = strided.clone()
     exp_rows(compiled, strided[:, 1 : 1 + width])
