@@ -197,7 +197,7 @@ def _training(
 
     rows = module.backbone.row_plan.plan(data)
     batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
-    targets = int((rows.stop - rows.start).sum())
+    targets = rows.n_targets
     optimizer: Any = module.configure_optimizers()
     module.train()
     epochs = iter(range(10**9))

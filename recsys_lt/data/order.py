@@ -1,6 +1,7 @@
 """Events in order of user and time, and what is found among one user's events, without a sort of the whole table."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from recsys_lt.data.interactions import Codes, Times
 from recsys_lt.data.pieces import PIECE, counts_of, pieces, place_type
 from recsys_lt.data.ragged import Ints, offsets_of
 
-Places = NDArray[np.int32] | NDArray[np.int64]
+Places = NDArray[np.int32 | np.int64]
 _MOST_GROUPS = 1 << 12
 
 
@@ -102,7 +103,7 @@ def _by_groups_of_users(users: Codes, n_users: int) -> tuple[Places, list[slice]
         for group, start, count in zip(*_nonempty(counts), strict=True):
             order[free[group] : free[group] + count] = inner[start : start + count]
         free += counts
-    return order, [slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return order, [slice(int(a), int(b)) for a, b in pairwise(bounds)]
 
 
 def _nonempty(counts: Ints) -> Iterator[list[int]]:

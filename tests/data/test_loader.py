@@ -67,9 +67,10 @@ def test_an_epoch_holds_every_row_once_with_what_belongs_to_it(data, plan, batch
         assert batch.global_targets == len(batch.targets)
         found += rows_of(batch)
     assert sorted(row[0] for row in found) == list(range(len(rows)))
+    spans = rows.at(np.arange(len(rows)))
     for key, user, inputs, targets, seen in found:
-        start, stop = rows.start[key], rows.stop[key]
-        assert user == rows.user[key]
+        start, stop = spans.start[key], spans.stop[key]
+        assert user == spans.user[key]
         assert inputs == data.items[start:stop].tolist()
         assert targets == data.items[start + 1 if rows.every_position else stop : stop + 1].tolist()
         assert seen == sorted(set(training(data, user)))
@@ -120,7 +121,7 @@ def test_orders_and_keys_of_epochs_steps_and_seeds_differ():
     for seed in (0, 1):
         batches = batches_of(data, Prefixes(4), seed=seed)
         for epoch in range(4):
-            orders.add(tuple(batches.order(epoch).tolist()))
+            orders.add(tuple(batches.order(epoch)[:].tolist()))
             epoch_keys = {batches[epoch, step].key for step in range(len(batches))}
             assert len(epoch_keys) == 1
             keys |= epoch_keys
@@ -135,7 +136,7 @@ def test_every_place_of_the_order_is_as_likely_for_a_row():
     batches = batches_of(data, EveryPosition(1))
     counts = np.zeros((4, 4))
     for epoch in range(2000):
-        counts[np.arange(4), batches.order(epoch)] += 1
+        counts[np.arange(4), batches.order(epoch)[:]] += 1
     assert np.abs(counts / 2000 - 0.25).max() < 4 * (0.25 * 0.75 / 2000) ** 0.5
 
 

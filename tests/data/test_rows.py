@@ -14,10 +14,11 @@ some = settings(deadline=None, max_examples=80)
 def inputs_and_targets(data, plan):
     """Every row as (user, its inputs, its targets)."""
     rows = plan.plan(data)
-    assert len(rows) == len(rows.user) == len(rows.start) == len(rows.stop)
-    assert rows.user.dtype == rows.start.dtype == rows.stop.dtype == np.int64
+    spans = rows.at(np.arange(len(rows)))
+    assert len(rows) == len(spans.user) == len(spans.start) == len(spans.stop)
+    assert spans.user.dtype == spans.start.dtype == spans.stop.dtype == np.int64
     found = []
-    for user, start, stop in zip(rows.user.tolist(), rows.start.tolist(), rows.stop.tolist(), strict=True):
+    for user, start, stop in zip(*(column.tolist() for column in spans), strict=True):
         targets = slice(start + 1, stop + 1) if rows.every_position else slice(stop, stop + 1)
         found.append((user, data.items[start:stop].tolist(), data.items[targets].tolist()))
     return found
