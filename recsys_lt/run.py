@@ -146,7 +146,7 @@ def _train_and_test(
             last = _go_on_from(folder / LAST, data.fingerprint, settings) if resumed else None
             if trainer.is_global_zero:
                 (folder / "metrics.json").unlink(missing_ok=True)  # where it is, all the rest is of the same run
-            if last is None:
+            if last is None and settings.eval_untrained:
                 trainer.validate(module, rank("valid"), verbose=False)
                 journal.record(trainer, 0, {})
             if module.backbone.trainable and settings.max_epochs > 0:
@@ -156,6 +156,10 @@ def _train_and_test(
                     trainer.fit(module, loader, rank("valid"), ckpt_path=path, weights_only=True)
                 trainer.should_stop = False
             finished = not journal.stop_asked
+            if journal.best is None:  # stopped before the first validation, or nothing trained
+                trainer.validate(module, rank("valid"), verbose=False)
+                reached = journal.history.pop() if journal.history else {"epoch": 0}
+                journal.record(trainer, reached.pop("epoch"), reached)
             best = load(folder / BEST, data.fingerprint)
             module.load_state_dict(best["state_dict"])
             journal.best = best["notes"]["best"]
