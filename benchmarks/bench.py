@@ -13,9 +13,10 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,13 +40,9 @@ MADE_UP = (
     "dataset.source.n_items=12101",
     "dataset.source.mean_length=8.876",
 )
+SETTING = ("trainer.batch_rows=512", "trainer.rank_rows=256", "optimizer=adam", "strategy=cpu", "logger=none")
 #: The published setting of SASRec on Beauty: alike for every loss, so that their times compare.
-SETTING = (
-    "model=sasrec", "model.dropout=0.6", "trainer.batch_rows=512", "trainer.rank_rows=256",
-    "optimizer=adam", "optimizer.lr=5e-4", "strategy=cpu", "logger=none",
-)  # fmt: skip
-#: Logits in a block, as in the losses.
-BLOCK = 1 << 21
+SASREC = ("model=sasrec", "model.dropout=0.6", "optimizer.lr=5e-4")
 #: A load above this before the first measurement means that somebody else is at work.
 QUIET = 0.5
 
@@ -73,15 +70,51 @@ class Measurement:
     lists: int = 0
 
 
-_SCE = ("loss=sce", "loss.k=500", "loss.alpha=100")
+_SCE = (*SASREC, "loss=sce", "loss.k=500", "loss.alpha=100")
 MEASUREMENTS = {
-    "ce-float32": Measurement(("loss=ce",), "items", "items"),
-    "ce-bf16": Measurement(("loss=ce", "precision=bf16"), "items", "items"),
+    "ce-float32": Measurement(
+        (
+            *SASREC,
+            "loss=ce",
+        ),
+        "items",
+        "items",
+    ),
+    "ce-bf16": Measurement((*SASREC, "loss=ce", "precision=bf16"), "items", "items"),
     "sce-500-position": Measurement((*_SCE, "loss.share=position"), "items", "k"),
     "sce-500-batch": Measurement((*_SCE, "loss.share=batch"), "k", "k"),
-    "bce": Measurement(("loss=bce",), "pair", "pair"),
-    "evaluate": Measurement(("loss=ce",), "ranking", ""),
-    "evaluate-lists-20": Measurement(("loss=ce",), "ranking", "", lists=20),
+    "bce": Measurement(
+        (
+            *SASREC,
+            "loss=bce",
+        ),
+        "pair",
+        "pair",
+    ),
+    "gru4rec-ce": Measurement(("model=gru4rec", "loss=ce"), "items", "items"),
+    # A row is a user: 87 of Beauty's have 512 targets.
+    "gru4rec-ce-one-pass": Measurement(
+        ("model=gru4rec", "model.one_pass=true", "loss=ce", "trainer.batch_rows=87"), "items", "items"
+    ),
+    "caser-ce": Measurement(("model=caser", "loss=ce"), "items", "items"),
+    "fmlp_rec-ce": Measurement(("model=fmlp_rec", "loss=ce"), "items", "items"),
+    "evaluate": Measurement(
+        (
+            *SASREC,
+            "loss=ce",
+        ),
+        "ranking",
+        "",
+    ),
+    "evaluate-lists-20": Measurement(
+        (
+            *SASREC,
+            "loss=ce",
+        ),
+        "ranking",
+        "",
+        lists=20,
+    ),
 }
 
 
@@ -192,6 +225,7 @@ def _training(
     module: "SequentialRecommender", data: "Sequences", config: "DictConfig", measurement: Measurement
 ) -> tuple[Timed, Timed]:
     import torch
+    from floors.parts import loss
 
     from recsys_lt.data.loader import Share, TrainBatches
 
@@ -215,10 +249,10 @@ def _training(
 
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     columns = {"items": data.n_items, "k": config.loss.get("k", 0), "pair": 2, "": 0}
-    width, blocks = config.model.width, config.model.blocks
-    average = max(1, targets // len(batches))
-    encode = _encoder_products(average, width, blocks)
-    score = _loss_products(average, width, columns[measurement.products], columns[measurement.exponentials], dtype)
+    first = batches[0, 0]
+    width = module.backbone.output_table().weight.shape[1]
+    encode = import_module(f"floors.{type(module.backbone).__module__.split('.')[-1]}").products(config.model, first)
+    score = loss(len(first.targets), width, columns[measurement.products], columns[measurement.exponentials], dtype)
 
     def floor(steps: int | None) -> float:
         n = min(steps or len(batches), len(batches))
@@ -226,65 +260,13 @@ def _training(
         for _ in range(n):
             encode()
             score()
-        return (time.perf_counter() - start) * targets / (n * average)
+        return (time.perf_counter() - start) * targets / (n * len(first.targets))
 
     return work, floor
 
 
 def _backward(total: "torch.Tensor") -> None:
     total.backward()  # type: ignore[no-untyped-call]
-
-
-def _encoder_products(rows: int, width: int, blocks: int) -> Callable[[], None]:
-    """A batch's products of SASRec's Linear layers: forward, and the gradients of input and weight."""
-    import torch
-
-    # query, key and value, out, inner, outer
-    outs = [width, 2 * width, width, width, width] * blocks
-    x = torch.randn(rows, width)
-    layers = [(torch.randn(out, width), torch.empty(rows, out), torch.empty(out, width)) for out in outs]
-    by_input = torch.empty(rows, width)
-
-    def once() -> None:
-        for weight, y, by_weight in layers:
-            torch.matmul(x, weight.T, out=y)
-            torch.matmul(y, weight, out=by_input)
-            torch.matmul(y.T, x, out=by_weight)
-
-    return once
-
-
-def _loss_products(rows: int, width: int, columns: int, exponentials: int, dtype: "torch.dtype") -> Callable[[], None]:
-    """A batch's products with the table (scores, gradients of states and of table) and exponentials, in blocks."""
-    import torch
-
-    sizes = list(_blocks(rows, columns))
-    states = torch.randn(sizes[0], width).to(dtype)
-    table = torch.randn(columns, width).mul_(0.01).to(dtype)
-    scores = torch.empty(sizes[0], columns, dtype=dtype)
-    logits = torch.zeros(sizes[0], exponentials, dtype=dtype)
-    powers = torch.empty_like(logits)
-    by_states = torch.empty(sizes[0], width, dtype=dtype)
-    by_table = torch.empty(columns, width, dtype=dtype)
-
-    def once() -> None:
-        for n in sizes:
-            torch.matmul(states[:n], table.T, out=scores[:n])
-            if exponentials == columns:
-                scores[:n].exp_()
-            elif exponentials:
-                torch.exp(logits[:n], out=powers[:n])
-            torch.matmul(scores[:n], table, out=by_states[:n])
-            torch.matmul(scores[:n].T, states[:n], out=by_table)
-
-    return once
-
-
-def _blocks(rows: int, columns: int) -> Iterator[int]:
-    """Heights of the blocks a batch's rows are scored in."""
-    height = max(16, BLOCK // max(columns, 1))
-    for start in range(0, rows, height):
-        yield min(height, rows - start)
 
 
 def _evaluation(module: "SequentialRecommender", data: "Sequences", rank_rows: int, lists: int) -> tuple[Timed, Timed]:
@@ -334,7 +316,7 @@ def _processor() -> str:
 def _line(result: dict[str, Any]) -> str:
     precision = "bf16 logits" if result["precision"] == "bf16" else result["precision"]
     return (
-        f"{result['name']:<18} {precision:<11} {result['seconds']:>8.2f} s"
+        f"{result['name']:<20} {precision:<11} {result['seconds']:>8.2f} s"
         f"  floor {result['floor_seconds']:>7.2f} s  {result['ratio']:>6.2f}x"
         f"  peak {result['peak_rss_mb']:>6.0f} MB"
     )

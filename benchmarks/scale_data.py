@@ -109,7 +109,7 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
         if len(ends) == steps:
             raise _Enough
 
-    Journal.on_train_batch_end = counted  # type: ignore[method-assign]
+    Journal.on_train_batch_end = counted  # type: ignore[method-assign, assignment]
     config = _composed(size, items, cache)
     with _watched() as peaks, tempfile.TemporaryDirectory() as folder:
         try:
@@ -201,7 +201,9 @@ def _alone(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0, or 2 with one line on standard error for what the user can mend."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="interactions (default: 1, 10, 100 million)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, help="interactions (default: 1, 10, 100 million)"
+    )
     parser.add_argument("--items", type=int, default=500_000, help="size of the catalogue (default: 500,000)")
     parser.add_argument("--steps", type=int, default=100, help="training steps (default: 100)")
     parser.add_argument("--cache", help="folder for the prepared data (default: a temporary one, removed after)")
@@ -210,7 +212,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     try:
         if sys.platform != "linux":
-            raise UserError("anonymous and mapped memory are read from /proc", where="scale_data.py", remedy="Use Linux")
+            raise UserError(
+                "anonymous and mapped memory are read from /proc", where="scale_data.py", remedy="Use Linux"
+            )
         if min(asked.steps, asked.items, *asked.sizes) < 1:
             raise UserError("sizes, items and steps count from 1", where="scale_data.py", remedy="Give larger ones")
         _measure_all(asked)
@@ -258,7 +262,8 @@ def _measure_all(asked: argparse.Namespace) -> None:
 def _prepared(result: dict[str, Any]) -> str:
     return (
         f"{result['interactions']:>12,} interactions, {result['users']:,} users, {result['items']:,} items\n"
-        f"  prepared: {result['seconds']:.1f} s, peak {result['peak_rss_mb']:,.0f} MB, {result['files_mb']:,.0f} MB of files"
+        f"  prepared: {result['seconds']:.1f} s, peak {result['peak_rss_mb']:,.0f} MB,"
+        f" {result['files_mb']:,.0f} MB of files"
     )
 
 

@@ -8,6 +8,9 @@ the same step is evaluated again (as sharpness-aware rules do).
 import torch
 from torch import Tensor
 
+from recsys_lt.native.library import kernels
+from recsys_lt.native.sampled import integers as native_integers
+
 _MASK = (1 << 64) - 1
 # Odd multipliers of the splitmix64 finaliser (Steele, Lea & Flood, OOPSLA 2014), as signed 64-bit.
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -67,4 +70,11 @@ def integers(keys: Tensor, count: int, high: int) -> Tensor:
 
     The remainder of a 63-bit word: its bias, at most high / 2**63, is beyond measure.
     """
+    if keys.device.type == "cpu" and (compiled := kernels()):
+        return native_integers(compiled, keys, count, high)
+    return plain_integers(keys, count, high)
+
+
+def plain_integers(keys: Tensor, count: int, high: int) -> Tensor:
+    """``integers`` in PyTorch's operations."""
     return words(keys, count).bitwise_and_((1 << 63) - 1).remainder_(high)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.backbones.dropout import RowDropout, row_streams
+from recsys_lt.backbones.mlp import MLP
 from recsys_lt.backbones.padding import PaddedItems, is_event
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import Prefixes
@@ -212,7 +213,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, dropout: float, salt: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = MLP(width)
         self.dropout = RowDropout(dropout, salt)
         self.norm = nn.LayerNorm(width, eps=1e-12)
 

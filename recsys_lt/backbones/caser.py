@@ -11,6 +11,9 @@ from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.output_table import OutputTable
 
+# Values in the matrix all horizontal filters make together: up to 4 MB, a window of 13 events as published.
+_LARGEST_MATRIX = 1 << 20
+
 
 class Caser(Backbone):
     """The last L items as an image [L, d], convolved along and across time, beside a user embedding.
@@ -75,11 +78,47 @@ class Caser(Backbone):
 
     def user_states(self, batch: Batch) -> Tensor:
         """[B, 2d]."""
-        image = self.items(batch, self.max_length).unsqueeze(1)  # [B, 1, L, d]
+        image = self.items(batch, self.max_length)  # [B, L, d]
+        features = torch.cat([self._along_time(image), self._across_coordinates(image)], 1)
+        history = self.dense(self.dropout(features, row_streams(batch))).relu()
+        return torch.cat([history, self.users(batch.users)], 1)
+
+    def plain_features(self, image: Tensor) -> Tensor:
+        """Evaluate the textbook form: the features of image [B, L, d], a convolution each."""
+        image = image.unsqueeze(1)
         features = [self.vertical(image).flatten(1)]
         features += [conv(image).squeeze(3).relu().amax(2) for conv in self.horizontal]
-        history = self.dense(self.dropout(torch.cat(features, 1), row_streams(batch))).relu()
-        return torch.cat([history, self.users(batch.users)], 1)
+        return torch.cat(features, 1)
+
+    def _along_time(self, image: Tensor) -> Tensor:
+        """[B, L, d] -> [B, vertical * d]: weighted sums over time."""
+        weight = self.vertical.weight.flatten(1)
+        assert self.vertical.bias is not None
+        return (weight @ image + self.vertical.bias.unsqueeze(1)).flatten(1)
+
+    def _across_coordinates(self, image: Tensor) -> Tensor:
+        """[B, L, d] -> [B, horizontal * L]: for each height, the largest of its responses over time.
+
+        All heights at all their places are one product, with a matrix that is zero where a filter does not reach. In a
+        long window that matrix would be large and mostly zero; convolutions serve there.
+        """
+        length, width = image.shape[1:]
+        convs = [conv for conv in self.horizontal if isinstance(conv, nn.Conv2d)]
+        filters = convs[0].out_channels
+        if length * width * filters * length * (length + 1) // 2 > _LARGEST_MATRIX:
+            return torch.cat([conv(image.unsqueeze(1)).squeeze(3).relu().amax(2) for conv in convs], 1)
+        placed = [
+            nn.functional.pad(conv.weight.flatten(1), (place * width, (length - height - place) * width))
+            for height, conv in enumerate(convs, start=1)
+            for place in range(length - height + 1)
+        ]
+        responses = (image.flatten(1) @ torch.cat(placed).T).split(
+            [filters * (length - height) for height in range(length)], 1
+        )
+        # The bias, like relu, does not depend on the place: both can wait until the largest is found.
+        tops = [response.view(len(image), -1, filters).amax(1) for response in responses]
+        biases = torch.cat([conv.bias for conv in convs if conv.bias is not None])
+        return (torch.cat(tops, 1) + biases).relu()
 
     def output_table(self) -> OutputTable:
         """[I, 2d] and its bias [I]."""

@@ -1,10 +1,13 @@
 """Dropout whose mask belongs to the row, not to the batch it happens to be in."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lt.data.batch import Batch
 from recsys_lt.errors import UserError
+from recsys_lt.native.dropout import NativeDropout
+from recsys_lt.native.library import usable
 from recsys_lt.streams import key_of, keys_of, lanes
 
 
@@ -48,25 +51,36 @@ class RowDropout(nn.Module):
         if not 0 <= p < 1:
             raise UserError(f"dropout is {p}", where="model", remedy="A dropout is a probability in [0, 1)")
         self.p = p
-        self._cut = min(round(p * 65536), 65535)
-        self._salt = key_of(salt)
+        self.cut = min(round(p * 65536), 65535)
+        self.salt = key_of(salt)
 
     @property
     def scale(self) -> float:
         """What survivors are multiplied by: one over the probability of keeping."""
-        return 65536 / (65536 - self._cut)
+        return 65536 / (65536 - self.cut)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """X [n, ...] and one key for each of the n (see ``row_streams``) -> the same shape."""
-        if not self.training or self._cut == 0:
+        if not self.training or self.cut == 0:
             return x
+        if kernels := usable(x):
+            fast: Tensor = NativeDropout.apply(x, keys, self.salt, self.cut, self.scale, False, kernels)
+            return fast
         keep = self.kept(x.shape[1:].numel(), keys).view_as(x)
         masked: Tensor = _Mask.apply(x, keep, self.scale)  # type: ignore[no-untyped-call]
         return masked
 
+    def relu(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Dropout of max(x, 0), in one pass where there are kernels."""
+        if self.training and self.cut and (kernels := usable(x)):
+            fast: Tensor = NativeDropout.apply(x, keys, self.salt, self.cut, self.scale, True, kernels)
+            return fast
+        answer: Tensor = self(F.relu(x), keys)
+        return answer
+
     def kept(self, count: int, keys: Tensor) -> Tensor:
         """Which of ``count`` elements survive for every key: keys [n] -> [n, count] bool."""
-        return lanes(keys ^ self._salt, count) >= self._cut - 32768
+        return lanes(keys ^ self.salt, count) >= self.cut - 32768
 
 
 def row_streams(batch: Batch) -> Tensor:

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.circular import SpectralFilter
 from recsys_lt.backbones.dropout import RowDropout, row_streams
+from recsys_lt.backbones.mlp import MLP
 from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import Prefixes
@@ -96,38 +98,17 @@ class FilterBlock(nn.Module):
 
     def __init__(self, width: int, length: int, dropout: float, salt: int) -> None:
         super().__init__()
-        self.length = length
         self.filter = nn.Parameter(torch.randn(1, length // 2 + 1, width, 2) * 0.02)
+        self.convolve = SpectralFilter(length)
         self.filter_dropout = RowDropout(dropout, salt)
         self.filter_norm = nn.LayerNorm(width, eps=1e-12)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = MLP(width)
         self.mlp_dropout = RowDropout(dropout, salt + 1)
         self.mlp_norm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: Tensor, keys: Tensor, only_last: bool = False) -> Tensor:
         """From x [B, L, d] and keys [B] to [B, L, d], or the last position of it, [B, 1, d]."""
-        y = self.last_filtered(x) if only_last else self.filtered(x)
+        y = self.convolve.last(x, self.filter) if only_last else self.convolve(x, self.filter)
         x = self.filter_norm((x[:, -1:] if only_last else x) + self.filter_dropout(y, keys))
         out: Tensor = self.mlp_norm(x + self.mlp_dropout(self.mlp(x), keys))
         return out
-
-    def filtered(self, x: Tensor) -> Tensor:
-        """[B, L, d] -> [B, L, d]."""
-        with torch.autocast(x.device.type, enabled=False):  # no half-precision transform of length 50
-            spectrum = torch.fft.rfft(_at_least_float32(x), dim=1, norm="ortho")
-            y: Tensor = torch.fft.irfft(spectrum * self._weights(), n=self.length, dim=1, norm="ortho")
-        return y
-
-    def last_filtered(self, x: Tensor) -> Tensor:
-        """``filtered(x)[:, -1:]`` without transforming x: one weighted sum over time, [B, 1, d]."""
-        with torch.autocast(x.device.type, enabled=False):
-            kernel: Tensor = torch.fft.irfft(self._weights(), n=self.length, dim=1)
-            # Position L - 1 of a circular convolution: x[t] meets kernel[L - 1 - t].
-            return (_at_least_float32(x) * kernel.flip(1)).sum(1, keepdim=True)
-
-    def _weights(self) -> Tensor:
-        return torch.view_as_complex(_at_least_float32(self.filter))
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

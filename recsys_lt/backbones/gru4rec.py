@@ -6,8 +6,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.backbones.dropout import RowDropout, event_streams
+from recsys_lt.backbones.recurrence import gru
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.rows import OnePass, Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.output_table import OutputTable
 
@@ -30,6 +31,11 @@ class GRU4Rec(Backbone):
         Latest events read.
     dropout
         Dropout of the embeddings, event by event.
+    one_pass
+        Train on all positions of a user in one pass, rather than on each prefix as a row of its own. Inputs,
+        targets and gradients are those of the prefixes, in expectation over dropout. Not the same are the
+        noise (a user's prefixes share their dropout masks) and the company (they share a batch). Rows
+        hold several targets then: set ``trainer.batch_rows`` for about 512 of them (87 on Beauty).
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class GRU4Rec(Backbone):
         layers: int = 1,
         max_length: int = 50,
         dropout: float = 0.5,
+        one_pass: bool = False,
     ) -> None:
         super().__init__()
         if min(width, layers, max_length) < 1:
@@ -49,7 +56,7 @@ class GRU4Rec(Backbone):
                 remedy="Each must be at least 1",
             )
         self.max_length = max_length
-        self.row_plan = Prefixes(max_length)
+        self.row_plan = OnePass(max_length) if one_pass else Prefixes(max_length)
         self.items = nn.Embedding(facts.n_items, width)
         self.dropout = RowDropout(dropout, salt=0)
         self.gru = nn.GRU(width, width, layers, bias=False)
@@ -59,41 +66,58 @@ class GRU4Rec(Backbone):
             nn.init.xavier_uniform_(weight)
 
     def states(self, batch: Batch) -> Tensor:
-        """[B, d]."""
-        return self.user_states(batch)
+        """[N, d]: after each row, or in one pass after each event with a target."""
+        if batch.target_events is None:
+            return self.user_states(batch)
+        states: Tensor = self.dense(self._hidden(batch, batch.target_events))
+        return states
 
     def user_states(self, batch: Batch) -> Tensor:
         """[B, d]."""
-        order, row_rank, running = _time_major(batch)
-        x = self.dropout(self.items(batch.items[order]), event_streams(batch)[order])
-        # The packed form lets a row leave the recurrence at its end: no work on padding, and one cuDNN call.
-        hidden = x.new_zeros(len(batch), x.shape[1])  # that of a row without history
-        if len(x):
-            _, last = self.gru(PackedSequence(x, running))
-            hidden = torch.cat([last[-1], hidden[last.shape[1] :]])
-        states: Tensor = self.dense(hidden[row_rank])
+        states: Tensor = self.dense(self._hidden(batch, batch.offsets[1:] - 1))
         return states
+
+    def _hidden(self, batch: Batch, at: Tensor) -> Tensor:
+        """Hidden states after the events ``at`` [n] -> [n, d]; a row without history has a state of zeros.
+
+        Such a row's "last event" is the one before its first: of another row, or -1.
+        """
+        order, running = time_major(batch)
+        x = self.dropout(self.items(batch.items[order]), event_streams(batch)[order])
+        if len(x) == 0:
+            return x.new_zeros(len(at), self.dense.in_features)
+        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            for layer in range(self.gru.num_layers):
+                of_input, of_state = (self.gru.get_parameter(f"weight_{kind}_l{layer}") for kind in ("ih", "hh"))
+                x = gru(x, of_input, of_state, running)
+        else:
+            # The packed form lets a row leave the recurrence at its end: one cuDNN call, no work on padding.
+            x = self.gru(PackedSequence(x, torch.tensor(running)))[0].data
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        hidden = x[place[at]]
+        if min(batch.lengths) == 0 and len(at) == len(batch):
+            hidden = hidden.masked_fill(batch.offsets.diff().eq(0).unsqueeze(1), 0)
+        return hidden
 
     def output_table(self) -> OutputTable:
         """[I, d], the input embeddings."""
         return OutputTable(self.items.weight)
 
 
-def _time_major(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def time_major(batch: Batch) -> tuple[Tensor, tuple[int, ...]]:
     """How to lay a batch out step by step, longest row first.
 
     Returns
     -------
     order
         The events, first those of step 0, then of step 1, ..., [T] int64.
-    row_rank
-        Each row's place among the rows by falling length, [B] int64.
     running
-        How many rows reach each step, [longest] int64; on the host, where the GRU wants it.
+        How many rows reach each step; on the host, where the GRU wants it.
     """
     row_rank = batch.offsets.diff().argsort(descending=True, stable=True).argsort()
     rows = batch.rows_of_events()
     step = torch.arange(len(rows), device=rows.device) - batch.offsets[rows]
     order = (step * len(batch) + row_rank[rows]).argsort()
     ended = torch.bincount(torch.tensor(batch.lengths)).cumsum(0)[:-1]
-    return order, row_rank, len(batch) - ended
+    return order, tuple((len(batch) - ended).tolist())

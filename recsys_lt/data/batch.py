@@ -49,6 +49,8 @@ class Batch:
         Each row's items that may not be drawn as negatives or (ranking) recommended; None where nobody asks.
     step_targets
         Targets of all batches whose gradients make one step; None where every batch is a step of its own.
+    target_events
+        The event each target comes after, [N] int64, ascending, where neither every event nor every row has one target.
     """
 
     users: Tensor
@@ -62,6 +64,7 @@ class Batch:
     global_targets: int
     seen: SeenSets | None = None
     step_targets: int | None = None
+    target_events: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -74,6 +77,8 @@ class Batch:
 
     def rows_of_targets(self) -> Tensor:
         """The row of each target, [N] int64."""
+        if self.target_events is not None:
+            return self.rows_of_events()[self.target_events]
         if len(self.targets) == len(self.items):
             return self.rows_of_events()
         return torch.arange(len(self), device=self.items.device)
@@ -84,4 +89,7 @@ class Batch:
             for name in ("users", "items", "offsets", "targets", "row_keys")
         }
         seen = None if self.seen is None else self.seen.to(device, non_blocking)
-        return replace(self, **moved, seen=seen)
+        places = self.target_events
+        if places is not None:
+            places = places.to(device, non_blocking=non_blocking)
+        return replace(self, **moved, seen=seen, target_events=places)

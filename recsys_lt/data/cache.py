@@ -18,7 +18,7 @@ from recsys_lt.data.sequences import Sequences
 
 FORMAT = 1  # of the folder and of the preparation; raise it when either changes what comes out
 _ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "item_titles")
-# Worked out of the arrays above when they are written; a folder of an earlier version lacks it and is whole all the same.
+# Worked out of the arrays above when they are written; a folder of an earlier version is whole without it.
 _POPULARITY = "popularity"
 _ABOUT = "about.json"
 _BLOCK = 1 << 22

@@ -15,7 +15,7 @@ from recsys_lt.data.mapped import Residency
 from recsys_lt.data.owners import Owners
 from recsys_lt.data.permutation import Order, order_of
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
-from recsys_lt.data.rows import Rows, Spans
+from recsys_lt.data.rows import Rows
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.streams import key_of
 
@@ -98,24 +98,25 @@ class TrainBatches(Dataset[Batch]):
         whole = self.order(epoch)[step * self.batch_rows : (step + 1) * self.batch_rows]
         rows = whole[self.share.rank :: self.share.world]
         spans = self.rows.at(whole)
-        in_batch = self._targets_in(spans)
-        user, start, stop = (column[self.share.rank :: self.share.world] for column in spans)
+        user, start, stop, n_targets = (column[self.share.rank :: self.share.world] for column in spans)
         lengths = stop - start
         index_of = ragged_index(start, lengths)
-        every = self.rows.every_position
-        targets = self.data.items[index_of + 1 if every else stop]
+        # Of mixed rows, which of the batch's events are followed by a target.
+        places = ragged_index(lengths.cumsum() - n_targets, n_targets) if self.rows.mixed else None
+        targets = self.data.items[index_of + 1 if self.rows.every_position else stop]
         batch = Batch(
             users=_tensor(user),
             items=_tensor(self.data.items[index_of]),
             offsets=_tensor(offsets_of(lengths)),
             lengths=tuple(lengths.tolist()),
-            targets=_tensor(targets),
+            targets=_tensor(targets if places is None else targets[places]),
             row_keys=_tensor(rows),
             key=key_of(_ROWS, self.seed, epoch),
             step_key=key_of(_STEP, self.seed, epoch, step),
-            global_targets=in_batch,
+            global_targets=int(spans.n_targets.sum()),
             seen=self._seen(user) if self.with_seen else None,
             step_targets=self._targets_of_step(epoch, step) if self.accumulate > 1 else None,
+            target_events=None if places is None else _tensor(places),
         )
         self._residency.touched(len(whole))
         return batch
@@ -133,10 +134,7 @@ class TrainBatches(Dataset[Batch]):
         """Targets of all batches whose gradients make one step together with this one's."""
         first = step - step % self.accumulate
         rows = self.order(epoch)[first * self.batch_rows : (first + self.accumulate) * self.batch_rows]
-        return self._targets_in(self.rows.at(rows))
-
-    def _targets_in(self, spans: Spans) -> int:
-        return int((spans.stop - spans.start).sum()) if self.rows.every_position else len(spans.user)
+        return int(self.rows.at(rows).n_targets.sum())
 
 
 class EpochSteps(Sampler[tuple[int, int]]):

@@ -15,24 +15,26 @@ from recsys_lt.data.pieces import PIECE, pieces
 from recsys_lt.data.ragged import Ints
 from recsys_lt.data.sequences import Sequences
 
-
 #: Up to so many rows are worked out once and listed, in 24 MB.
 TABULATED = 1 << 20
 
 
 class Spans(NamedTuple):
-    """Rows, each feeding events ``[start, stop)`` of the flat ``Sequences.items``: all [n] int64."""
+    """Rows: each feeds events ``[start, stop)`` of the flat ``Sequences.items``; all columns are [n] int64.
+
+    The targets are the last ``n_targets`` of events ``[start + 1, stop + 1)``.
+    """
 
     user: Ints
     start: Ints
     stop: Ints
+    n_targets: Ints
 
 
 class Rows:
     """Training rows 0..R-1, user after user; of many rows, where one lies is worked out when it is asked for.
 
-    With ``every_position`` the targets of a row are events ``[start + 1, stop + 1)``, one for each input; otherwise
-    its one target is event ``stop``. Memory grows neither with the rows nor with the users.
+    Memory grows neither with the rows nor with the users.
 
     Parameters
     ----------
@@ -53,7 +55,13 @@ class Rows:
 
     @property
     def every_position(self) -> bool:
+        """Whether every input of a row is followed by a target, but in the rows that ``mixed`` speaks of."""
         return self._plan.every_position
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some rows, though ``every_position``, have fewer targets than inputs."""
+        return self._plan.mixed
 
     def at(self, numbers: Ints) -> Spans:
         """These rows: [n] of 0..R-1 -> [n]."""
@@ -76,7 +84,7 @@ class Rows:
         if not self.every_position:
             return len(self)
         spans = (self.at(np.arange(piece.start, piece.stop)) for piece in pieces(len(self), PIECE // 16))
-        return sum(int((part.stop - part.start).sum()) for part in spans)
+        return sum(int(part.n_targets.sum()) for part in spans)
 
     def __reduce__(self) -> tuple[type["Rows"], tuple["RowPlan", Sequences]]:
         return Rows, (self._plan, self._data)  # what can be worked out again is not sent to another process
@@ -88,6 +96,7 @@ class EveryPosition:
 
     max_length: int
     every_position: ClassVar[bool] = True
+    mixed: ClassVar[bool] = False
 
     def plan(self, data: Sequences) -> Rows:
         return Rows(self, data)
@@ -99,7 +108,8 @@ class EveryPosition:
     def spans(self, user: Ints, place: Ints, first: Ints, train_end: Ints) -> Spans:
         """Row ``place`` of each user, whose events begin at ``first``: all [n]."""
         stop = first + train_end - 1
-        return Spans(user, np.maximum(first, stop - self.max_length), stop)
+        start = np.maximum(first, stop - self.max_length)
+        return Spans(user, start, stop, stop - start)
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,7 @@ class Prefixes:
     min_length: int = 2
     recent: bool = False
     every_position: ClassVar[bool] = False
+    mixed: ClassVar[bool] = False
 
     def plan(self, data: Sequences) -> Rows:
         return Rows(self, data)
@@ -136,7 +147,7 @@ class Prefixes:
         """Row ``place`` of each user, whose events begin at ``first``: all [n]."""
         stop = first + self._first_target(train_end) + place
         start = np.maximum(first + self._oldest(train_end), stop - self.max_length)
-        return Spans(user, start, stop)
+        return Spans(user, start, stop, np.ones_like(stop))
 
     def _oldest(self, train_end: Ints) -> Ints:
         """Place within the user of the first event read."""
@@ -147,4 +158,31 @@ class Prefixes:
         return np.minimum(self._oldest(train_end) + self.min_length, train_end) - 1
 
 
-RowPlan = EveryPosition | Prefixes
+@dataclass(frozen=True)
+class OnePass:
+    """The targets and inputs of ``Prefixes(max_length)`` in as few rows as a causal backbone needs.
+
+    The first ``max_length`` inputs of a user are one row, each position supervised: the state after a prefix is
+    that of the prefix alone. From there on a prefix is cut to its last ``max_length`` inputs, so that a pass over the
+    whole history would remember more than it may; each is a row of its own, supervised at its end.
+    """
+
+    max_length: int
+    every_position: ClassVar[bool] = True
+    mixed: ClassVar[bool] = True
+
+    def plan(self, data: Sequences) -> Rows:
+        return Rows(self, data)
+
+    def count(self, train_end: Ints) -> Ints:
+        """Rows of users with so many training events: [n] -> [n]."""
+        return np.where(train_end < 2, 0, 1 + np.maximum(train_end - 1 - self.max_length, 0))
+
+    def spans(self, user: Ints, place: Ints, first: Ints, train_end: Ints) -> Spans:
+        """Row ``place`` of each user, whose events begin at ``first``: all [n]."""
+        stop = first + np.minimum(train_end - 1, self.max_length + place)
+        start = np.maximum(first, stop - self.max_length)
+        return Spans(user, start, stop, np.where(place == 0, stop - start, 1))
+
+
+RowPlan = EveryPosition | Prefixes | OnePass

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
 from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.native.exponentials import exp_rows
+from recsys_lt.native.library import usable
 from recsys_lt.output_table import OutputTable
 
 # exp overflows float32 at 88; a sum of 10**10 terms of exp(60) does not.
@@ -65,8 +67,11 @@ def _one_pass(
         top = logits.amax(1, keepdim=True) if shift else None
         if top is not None:
             logits -= top
-        logits.exp_()
-        partition = logits.sum(1, dtype=states.dtype)
+        if compiled := usable(logits):
+            partition = exp_rows(compiled, logits)
+        else:
+            logits.exp_()
+            partition = logits.sum(1, dtype=states.dtype)
         # The large numbers first: their difference is exact where each alone would swallow log Z.
         gap = at_target if top is None else at_target - top.squeeze(1).to(states.dtype)
         losses[rows] = partition.log() - gap

@@ -1,5 +1,6 @@
 """What every loss on one target score and K negative scores shares: drawing, scoring, gradients."""
 
+import ctypes
 from abc import abstractmethod
 
 import torch
@@ -8,11 +9,15 @@ from torch import Tensor
 from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.negatives import Negatives
+from recsys_lt.native import sampled as native
+from recsys_lt.native.library import usable
 from recsys_lt.output_table import OutputTable
 
 # Gathering K vectors of the table for a row costs about this many times as much an item as a dense
 # product does, so own negatives are scored densely once K exceeds this share of the catalogue.
 _DENSE_SHARE = 40
+# The same where compiled kernels gather without copying.
+_COMPILED_DENSE_SHARE = 4
 
 
 class SampledLoss(Loss):
@@ -60,6 +65,9 @@ class SampledLoss(Loss):
         ) -> tuple[Tensor, Gradients | None]:
             if ids.dim() == 1:
                 return self._shared(states, targets, table, weights, wanted, ids, forbidden)
+            compiled = usable(states, table.weight) if product_dtype(states) == torch.float32 else None
+            if compiled and ids.shape[1] * _COMPILED_DENSE_SHARE < len(table.weight):
+                return self._compiled(states, targets, table, weights, wanted, ids, compiled)
             score = self._dense if ids.shape[1] * _DENSE_SHARE > len(table.weight) else self._gathered
             return score(states, targets, table, weights, wanted, ids)
 
@@ -168,6 +176,36 @@ class SampledLoss(Loss):
                 gradients.table[w].index_add_(0, chosen.flatten(), outer)
                 if gradients.bias is not None:
                     gradients.bias[w].index_add_(0, chosen.flatten(), share.flatten())
+        return losses, gradients
+
+    def _compiled(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor,
+        wanted: bool,
+        ids: Tensor,
+        compiled: ctypes.CDLL,
+    ) -> tuple[Tensor, Gradients | None]:
+        """Gather by compiled kernels: no copy of the vectors, and each item's gradient is summed in registers."""
+        chosen = torch.cat([targets.unsqueeze(1), ids], 1)
+        scores = native.scores(compiled, states, table.weight, chosen)
+        if table.bias is not None:
+            scores += table.bias[chosen]
+        losses, by_positive, by_negative = self._differentiate(scores[:, 0], scores[:, 1:], len(table.weight), wanted)
+        if not wanted:
+            return losses, None
+        gradients = Gradients.zeros(states, table, len(weights))
+        by_scores = scores
+        by_scores[:, 0] = by_positive
+        if by_negative.data_ptr() != scores[:, 1:].data_ptr():  # else it was formed in place
+            by_scores[:, 1:] = by_negative
+        native.add_by_states(compiled, gradients.states, table.weight, chosen, by_scores)
+        for w, weight in enumerate(weights):
+            native.add_by_table(compiled, gradients.table[w], states, chosen, by_scores, weight)
+            if gradients.bias is not None:
+                gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
         return losses, gradients
 
     def _dense(

@@ -176,8 +176,10 @@ class SequentialRecommender(pl.LightningModule):
 def _draw_of(batch: Batch) -> Draw:
     rows = batch.rows_of_targets()
     # A target is its row and, where every position has one, its place in it.
-    every = len(rows) == len(batch.items)
-    place = torch.arange(len(rows), device=rows.device) - batch.offsets[rows] if every else 0
+    event = batch.target_events
+    if event is None and len(rows) == len(batch.items):
+        event = torch.arange(len(rows), device=rows.device)
+    place = 0 if event is None else event - batch.offsets[rows]
     seen = batch.seen
     return Draw(
         keys=keys_of(_NEGATIVES, row_streams(batch)[rows] + place),

@@ -42,7 +42,7 @@ def textbook_block(block, x, additive_mask, cutoff):
         outputs.append(scores.softmax(2) @ v)
     attention = block.attention.norm(x + block.attention.out(torch.cat(outputs, 2)))
     z = block.alpha * frequency + (1 - block.alpha) * attention
-    return block.feed_forward.norm(z + block.feed_forward.mlp(z))
+    return block.feed_forward.norm(z + block.feed_forward.mlp.plain(z))
 
 
 @pytest.mark.parametrize(("length", "cutoff", "heads"), [(1, 5, 1), (7, 3, 2), (50, 5, 1)])

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from recsys_lt.backbones import caser
 from recsys_lt.backbones.caser import Caser
+from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
 
@@ -53,6 +55,25 @@ def test_equals_a_plain_loop(facts, make_batch, histories, left_padded, assert_s
         lambda: model.states(batch),
         lambda: plain_caser(model, batch, left_padded(model.items.weight, model.items.pad, rows, 5)),
     )
+
+
+@pytest.mark.parametrize("largest", [0, 1 << 20])
+def test_one_product_equals_the_convolutions(monkeypatch, facts, make_batch, histories, float64, largest):
+    """Dropout included: its masks lie on the same features."""
+    monkeypatch.setattr(caser, "_LARGEST_MATRIX", largest)
+    model = Caser(facts, width=6, vertical=2, horizontal=3, dropout=0.5)
+    batch = make_batch(histories(9, 5))
+    features = model.plain_features(model.items(batch, 5))
+    history = model.dense(model.dropout(features, row_streams(batch))).relu()
+    plain = torch.cat([history, model.users(batch.users)], 1)
+    torch.testing.assert_close(model.states(batch), plain)
+    weights = torch.randn_like(plain)
+    fast, slow = (
+        torch.autograd.grad((states * weights).sum(), list(model.parameters()), allow_unused=True)
+        for states in (model.states(batch), plain)
+    )
+    for one, other in zip(fast, slow, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_initial_weights(beauty):

@@ -27,14 +27,14 @@ def test_a_filter_of_ones_is_the_identity(length, float64):
     with torch.no_grad():
         block.filter[..., 0], block.filter[..., 1] = 1, 0
     x = torch.randn(3, length, 4)
-    torch.testing.assert_close(block.filtered(x), x)
-    torch.testing.assert_close(block.last_filtered(x), x[:, -1:])
+    torch.testing.assert_close(block.convolve(x, block.filter), x)
+    torch.testing.assert_close(block.convolve.last(x, block.filter), x[:, -1:])
 
 
 def textbook_block(block, x):
     spectrum = torch.fft.rfft(x, dim=1, norm="ortho") * torch.view_as_complex(block.filter)
     x = block.filter_norm(x + torch.fft.irfft(spectrum, n=x.shape[1], dim=1, norm="ortho"))
-    return block.mlp_norm(x + block.mlp(x))
+    return block.mlp_norm(x + block.mlp.plain(x))
 
 
 @pytest.mark.parametrize("length", [1, 7, 50])

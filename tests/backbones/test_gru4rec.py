@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from recsys_lt.backbones.dropout import event_streams
 from recsys_lt.backbones.gru4rec import GRU4Rec
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.rows import OnePass, Prefixes
 from recsys_lt.errors import UserError
 
 
@@ -42,6 +44,38 @@ def test_dropout_falls_on_embeddings_event_by_event(facts, make_batch, histories
     assert 0.3 < (torch.cat(dropped) == 0).double().mean() < 0.7
     expected = torch.stack([model.dense(model.gru(x)[0][-1]) for x in dropped])
     torch.testing.assert_close(model.states(batch), expected)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_one_pass_equals_the_roll_out(facts, make_batch, histories, assert_same_with_gradients, float64, layers):
+    """States and gradients after every event, and after a row's end alone, are those of the prefixes as rows."""
+    model = GRU4Rec(facts, width=8, layers=layers, dropout=0.0, max_length=9, one_pass=True)
+    assert model.row_plan == OnePass(9)
+    rows = histories(6, 9)
+    whole = make_batch(rows)
+    ends = {2, 4}  # rows supervised at their end alone
+    at = [n for r, row in enumerate(rows) for n in range(len(row)) if r not in ends or n == len(row) - 1]
+    events = torch.tensor(at) + torch.repeat_interleave(
+        whole.offsets[:-1], torch.tensor([1 if r in ends else len(row) for r, row in enumerate(rows)])
+    )
+    prefixes = [row[:n] for r, row in enumerate(rows) for n in range(len(row) if r in ends else 1, len(row) + 1)]
+    one_pass = replace(whole, targets=torch.zeros(len(at), dtype=torch.int64), target_events=events)
+    assert one_pass.rows_of_targets().bincount().tolist() == [1 if r in ends else len(rows[r]) for r in range(6)]
+    assert_same_with_gradients(
+        model, lambda: model.states(one_pass), lambda: GRU4Rec.states(model, make_batch(prefixes))
+    )
+
+
+def test_float32_and_dropout_as_torch_s_gru(facts, make_batch, histories, assert_same_with_gradients):
+    """In float32, dropout included: the written-out recurrence against torch's on the same packed rows."""
+    model = GRU4Rec(facts, width=8, dropout=0.4)
+    batch = make_batch(histories(8, 20))
+
+    def plain():
+        x = model.dropout(model.items(batch.items), event_streams(batch)).split(batch.lengths)
+        return torch.stack([model.dense(model.gru(row)[0][-1]) for row in x])
+
+    assert_same_with_gradients(model, lambda: model.states(batch), plain)
 
 
 def test_initial_weights(facts):

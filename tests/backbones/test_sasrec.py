@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys_lt.backbones.attention import Layout
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import Batch
@@ -50,7 +51,7 @@ def padded_reference(model: SASRec, history: list[int]) -> Tensor:
     ids = torch.tensor([0] * n_pads + history)
     x = (model.items.weight[ids] * math.sqrt(width) + model.positions.weight) * real
     for block in model.blocks:
-        attention = nn.MultiheadAttention(width, block.heads, batch_first=True).double()
+        attention = nn.MultiheadAttention(width, block.attend.heads, batch_first=True).double()
         state = {
             "in_proj_weight": torch.cat([block.query.weight, block.key_value.weight]),
             "in_proj_bias": torch.cat([block.query.bias, block.key_value.bias]),
@@ -119,13 +120,10 @@ def test_attention_dropout_has_the_law_of_independent_pads() -> None:
         block.query.weight.zero_(), block.query.bias.zero_()
         block.key_value.weight.zero_(), block.key_value.bias.fill_(1.0)
     batch = batch_of([[1, 2]] * 4000)
-    from recsys_lt.backbones.sasrec import _Layout
-
-    queries = _Layout(batch, L).every
+    queries = Layout(batch, L).every()
     width = model.items.embedding_dim
     x = torch.zeros(len(batch.items), width).double()
-    key_value = torch.cat([block.key_value(x), block.key_value.bias.unsqueeze(0)])
-    out = block._attend(block.query(x), key_value, queries)[:, 0].view(-1, 2)
+    out = block.attend(block.query(x), block.key_value(x), block.key_value.bias, queries)[:, 0].view(-1, 2)
     # The second query sees 10 pads and 2 events, all of value 1: the mean of 12 slots kept with probability 0.6.
     kept = out[:, 1]
     assert abs(kept.mean().item() - 1) < 0.01

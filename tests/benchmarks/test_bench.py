@@ -20,7 +20,9 @@ def bench():
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(SCRIPT.parent))  # as for a script
+    yield module
+    sys.path.remove(str(SCRIPT.parent))
 
 
 @pytest.fixture
@@ -40,7 +42,19 @@ def command(*arguments, cache):
 
 @pytest.mark.parametrize(
     "name",
-    ["ce-float32", "ce-bf16", "sce-500-position", "sce-500-batch", "bce", "evaluate", "evaluate-lists-20"],
+    [
+        "ce-float32",
+        "ce-bf16",
+        "sce-500-position",
+        "sce-500-batch",
+        "bce",
+        "gru4rec-ce",
+        "gru4rec-ce-one-pass",
+        "caser-ce",
+        "fmlp_rec-ce",
+        "evaluate",
+        "evaluate-lists-20",
+    ],
 )
 def test_every_measurement_runs(bench, cache, name):
     result = bench.measure(name, bench.Asked(repeats=2, steps=2, raw_dir=None, overrides=SMALL))
@@ -104,6 +118,8 @@ def test_a_benchmark_does_not_begin_by_fetching(bench, cache, monkeypatch):
 
 
 def test_blocks_cover_a_batch(bench):
-    assert sum(bench._blocks(3008, 12101)) == 3008
-    assert max(bench._blocks(3008, 12101)) == 173
-    assert list(bench._blocks(3008, 500)) == [3008]
+    from floors.parts import blocks
+
+    assert sum(blocks(3008, 12101)) == 3008
+    assert max(blocks(3008, 12101)) == 173
+    assert list(blocks(3008, 500)) == [3008]

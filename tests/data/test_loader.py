@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from small_sequences import history, sequences_of, split_sequences, training
 
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader
-from recsys_lt.data.rows import EveryPosition, Prefixes
+from recsys_lt.data.rows import EveryPosition, OnePass, Prefixes
 
 some = settings(deadline=None, max_examples=60)
-plans = st.sampled_from([EveryPosition(3), EveryPosition(50), Prefixes(4), Prefixes(3, recent=True)])
+plans = st.sampled_from([EveryPosition(3), EveryPosition(50), Prefixes(4), Prefixes(3, recent=True), OnePass(3)])
 
 
 def large(n_users=40, n_items=30, seed=0):
@@ -27,8 +27,7 @@ def batches_of(data, plan, batch_rows=5, seed=0, rank=0, world=1, with_seen=True
 
 def rows_of(batch):
     """Each row as (key, user, inputs, targets, seen)."""
-    every = len(batch.targets) == len(batch.items)
-    targets = batch.targets.split(batch.lengths) if every else batch.targets.split(1)
+    targets = batch.targets.split(batch.rows_of_targets().bincount(minlength=len(batch)).tolist())
     seen = [None] * len(batch)
     if batch.seen is not None:
         seen = [part.tolist() for part in batch.seen.items.split(batch.seen.offsets.diff().tolist())]
@@ -45,6 +44,9 @@ def assert_equal(one, other):
         a, b = getattr(one, name), getattr(other, name)
         assert a.dtype == torch.int64
         assert torch.equal(a, b)
+    assert (one.target_events is None) == (other.target_events is None)
+    if one.target_events is not None:
+        assert torch.equal(one.target_events, other.target_events)
     for name in ("lengths", "key", "step_key", "global_targets"):
         assert getattr(one, name) == getattr(other, name)
     assert (one.seen is None) == (other.seen is None)
@@ -72,7 +74,7 @@ def test_an_epoch_holds_every_row_once_with_what_belongs_to_it(data, plan, batch
         start, stop = spans.start[key], spans.stop[key]
         assert user == spans.user[key]
         assert inputs == data.items[start:stop].tolist()
-        assert targets == data.items[start + 1 if rows.every_position else stop : stop + 1].tolist()
+        assert targets == data.items[stop + 1 - spans.n_targets[key] : stop + 1].tolist()
         assert seen == sorted(set(training(data, user)))
 
 

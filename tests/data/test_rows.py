@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_sequences import sequences_of, split_sequences, training
 
-from recsys_lt.data.rows import EveryPosition, Prefixes
+from recsys_lt.data.rows import EveryPosition, OnePass, Prefixes
 
 some = settings(deadline=None, max_examples=80)
 
@@ -15,11 +15,10 @@ def inputs_and_targets(data, plan):
     """Every row as (user, its inputs, its targets)."""
     rows = plan.plan(data)
     spans = rows.at(np.arange(len(rows)))
-    assert len(rows) == len(spans.user) == len(spans.start) == len(spans.stop)
-    assert spans.user.dtype == spans.start.dtype == spans.stop.dtype == np.int64
+    assert all((len(column), column.dtype) == (len(rows), np.int64) for column in spans)
     found = []
-    for user, start, stop in zip(*(column.tolist() for column in spans), strict=True):
-        targets = slice(start + 1, stop + 1) if rows.every_position else slice(stop, stop + 1)
+    for user, start, stop, n in zip(*(column.tolist() for column in spans), strict=True):
+        targets = slice(stop + 1 - n, stop + 1)
         found.append((user, data.items[start:stop].tolist(), data.items[targets].tolist()))
     return found
 
@@ -73,6 +72,20 @@ def by_table(data, rows_of, length):
 def test_rows_are_the_table_s(name, data, length):
     rows_of, plan = PLANS[name]
     assert inputs_and_targets(data, plan(length)) == by_table(data, rows_of, length)
+
+
+@given(data=split_sequences(), length=st.integers(1, 14))
+@some
+def test_one_pass_holds_each_prefix_once(data, length):
+    """Every (inputs, target) of the prefixes, and no other, is read off some row's first so many events."""
+    plan = OnePass(length)
+    read = [
+        (user, inputs[: len(inputs) - len(targets) + 1 + n], [target])
+        for user, inputs, targets in inputs_and_targets(data, plan)
+        for n, target in enumerate(targets)
+    ]
+    assert sorted(read) == sorted(inputs_and_targets(data, Prefixes(length)))
+    assert plan.plan(data).n_targets == len(read)
 
 
 @given(data=split_sequences())
@@ -161,7 +174,7 @@ def test_fifty_is_fifty():
     assert recent[-1] == (0, list(range(10, 59)), [59])
 
 
-@pytest.mark.parametrize("plan", [EveryPosition(5), Prefixes(5), Prefixes(5, recent=True)])
+@pytest.mark.parametrize("plan", [EveryPosition(5), OnePass(5), Prefixes(5), Prefixes(5, recent=True)])
 def test_no_one_to_learn_from(plan):
     rows = plan.plan(sequences_of([[1], [], [2, 3]], [1, 0, 1]))
     assert len(rows) == 0

@@ -1,0 +1,214 @@
+"""Causal attention on packed histories: nothing is computed for pads, and they count all the same."""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recsys_lt.backbones.dropout import RowDropout, event_streams
+from recsys_lt.data.batch import Batch
+from recsys_lt.native.attention import NativeAttention, Rows
+from recsys_lt.native.library import kernels, usable
+
+
+class _Group(NamedTuple):
+    """Rows of like length, g of them, padded to the longest of them, l, with one more key for all their pads.
+
+    ``queries`` [g * q] are places among those that ask, ``keys`` [g * (l + 1)] events of the batch (the pads'
+    key is event T); ``bias`` [g, q, l + 1] is added to the scores; ``real`` are the places in ``queries`` whose
+    answers are wanted.
+    """
+
+    rows: int
+    queries: Tensor
+    keys: Tensor
+    bias: Tensor
+    real: Tensor
+
+
+class Layout:
+    """Where each event of a packed batch stands, counted from the end of a window of ``max_length``.
+
+    Attributes
+    ----------
+    pads
+        How many pads stand before each event's row, [T].
+    position
+        Place in the padded window: a row's last event always has the last one, [T].
+    streams
+        Random stream of each event, [T].
+    """
+
+    def __init__(self, batch: Batch, max_length: int) -> None:
+        self.batch, self.max_length = batch, max_length
+        self.device = batch.items.device
+        self.lengths = batch.offsets.diff()
+        rows = batch.rows_of_events()
+        place = torch.arange(len(batch.items), device=self.device) - batch.offsets[rows]
+        self.pads = max_length - self.lengths[rows]
+        self.position = self.pads + place
+        self.streams = event_streams(batch)
+
+    def every(self) -> "Queries":
+        """All events ask."""
+        return Queries(self, None)
+
+    def last(self) -> "Queries":
+        """The last event of each row asks."""
+        return Queries(self, self.batch.offsets[1:] - 1)
+
+
+class Queries:
+    """Events of a packed batch that ask, each about its own row up to itself.
+
+    Parameters
+    ----------
+    layout
+        The batch's.
+    events
+        Their places in the batch, one a row, [B]; None if every event asks.
+    """
+
+    def __init__(self, layout: Layout, events: Tensor | None) -> None:
+        self.layout, self.events = layout, events
+        self.streams = layout.streams if events is None else layout.streams[events]
+        self.pads = layout.pads if events is None else layout.pads[events]
+
+    @cached_property
+    def groups(self) -> tuple[list[_Group], Tensor]:
+        """Rectangles for plain attention, and the order of their answers, put end to end.
+
+        Rows are grouped by length (each group padded to its own longest row, at most twice its shortest), so
+        that long histories do not make short ones pay.
+        """
+        grouped = list(self._every() if self.events is None else self._last())
+        return [group for group, _ in grouped], torch.cat([order for _, order in grouped])
+
+    def _every(self) -> Iterator[tuple[_Group, Tensor]]:
+        batch, device = self.layout.batch, self.layout.device
+        for members, longest in self._members():
+            columns = torch.arange(longest, device=device)
+            index = batch.offsets[members].unsqueeze(1) + columns
+            real = columns < self.layout.lengths[members].unsqueeze(1)
+            order = index[real]
+            # Beyond a row's end stands some event: as a key it lies in every real query's future, as a
+            # query its answer is dropped.
+            index = index.clamp_(max=len(batch.items) - 1)
+            future = torch.full((longest, longest), -torch.inf, device=device).triu_(1)
+            bias = self._bias(members, future.expand(len(members), -1, -1))
+            yield _Group(len(members), index.flatten(), self._keys(index), bias, _places(real.flatten())), order
+
+    def _last(self) -> Iterator[tuple[_Group, Tensor]]:
+        batch, device = self.layout.batch, self.layout.device
+        for members, longest in self._members():
+            columns = torch.arange(longest, device=device)
+            index = batch.offsets[members].unsqueeze(1) + columns
+            beyond = columns >= self.layout.lengths[members].unsqueeze(1)
+            bias = torch.zeros(index.shape, device=device).masked_fill_(beyond, -torch.inf)
+            index = index.clamp_(max=len(batch.items) - 1)
+            every = torch.arange(len(members), device=device)
+            group = _Group(len(members), members, self._keys(index), self._bias(members, bias.unsqueeze(1)), every)
+            yield group, members
+
+    def _members(self) -> Iterator[tuple[Tensor, int]]:
+        """Rows of each group, and the length of its longest."""
+        host = torch.tensor(self.layout.batch.lengths)
+        low = 0
+        while low < self.layout.max_length:
+            high = min(max(2 * low, 8), self.layout.max_length)
+            members = ((host > low) & (host <= high)).nonzero().squeeze(1)
+            low = high
+            if len(members):
+                yield members.to(self.layout.device, non_blocking=True), int(host[members].max())
+
+    def _keys(self, index: Tensor) -> Tensor:
+        pads = index.new_full((len(index), 1), len(self.layout.batch.items))
+        return torch.cat([index, pads], 1).flatten()
+
+    def _bias(self, members: Tensor, of_events: Tensor) -> Tensor:
+        """Join a last column: one key of all pads has their number as its multiplicity, so log of it in its score."""
+        number = (self.layout.max_length - self.layout.lengths[members]).log().view(-1, 1, 1)
+        return torch.cat([of_events, number.expand(-1, of_events.shape[1], 1)], 2)
+
+
+def _places(mask: Tensor) -> Tensor:
+    return mask.nonzero().squeeze(1)
+
+
+class PackedAttention(nn.Module):
+    """Attention of events to their row's earlier events, themselves and the row's pads.
+
+    Parameters
+    ----------
+    heads
+        Attention heads.
+    max_length
+        L, the padded length.
+    dropout
+        Of the attention weights.
+    """
+
+    def __init__(self, heads: int, max_length: int, dropout: RowDropout) -> None:
+        super().__init__()
+        self.heads, self.max_length, self.dropout = heads, max_length, dropout
+
+    def forward(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
+        """Queries [Q, d], keys and values [T, 2d], and those of a pad [2d] -> [Q, d]."""
+        attend = self._by_kernel if usable(query, key_value, pad) else self.plain
+        return attend(query, key_value, pad, queries)
+
+    def _by_kernel(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
+        drop = self.dropout
+        rows = Rows(
+            offsets=queries.layout.batch.offsets,
+            streams=queries.streams if drop.training and drop.cut else None,
+            heads=self.heads,
+            slots=self.max_length,
+            last=queries.events is not None,
+            salt=drop.salt,
+            cut=drop.cut,
+            scale=drop.scale,
+        )
+        fast: Tensor = NativeAttention.apply(query, key_value, pad, rows, kernels())
+        return fast
+
+    def plain(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
+        """Attention of those that ask to their rows' events and pads: [Q, d], [T, 2d] and [2d] -> [Q, d]."""
+        key_value = torch.cat([key_value, pad.unsqueeze(0)])  # a pad is event T
+        width, heads = query.shape[1], self.heads
+        depth = width // heads
+        kept, share = self._kept(queries)
+        groups, order = queries.groups
+        outputs = []
+        for g, index, keys, bias, real in groups:
+            n_keys = bias.shape[2]
+            q = query.index_select(0, index).view(g, -1, heads, depth).transpose(1, 2).flatten(0, 1)
+            kv = key_value.index_select(0, keys).view(g, n_keys, 2, heads, depth)
+            k, v = kv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)
+            if heads > 1:
+                bias = bias.repeat_interleave(heads, 0)
+            scores = torch.baddbmm(bias.to(q.dtype), q, k.transpose(1, 2), alpha=1 / math.sqrt(depth))
+            attention = scores.softmax(2)
+            if kept is not None and share is not None:
+                # Real keys take a query's first slots, pads its last ones; a pad's weight is their mean.
+                bits = kept[:, :, : n_keys - 1].index_select(0, index).to(q.dtype)
+                factor = torch.cat([bits, share.index_select(0, index).to(q.dtype)], 2)
+                factor = factor.view(g, -1, heads, n_keys).transpose(1, 2).flatten(0, 1)
+                attention = attention * factor.mul_(self.dropout.scale)
+            out = torch.bmm(attention, v).view(g, heads, -1, depth).transpose(1, 2).reshape(-1, width)
+            outputs.append(out.index_select(0, real))
+        joined = torch.cat(outputs)
+        return torch.empty_like(joined).index_copy(0, order, joined)
+
+    def _kept(self, queries: Queries) -> tuple[Tensor | None, Tensor | None]:
+        """Which of the L slots of each query survive, [Q, h, L], and the share of its pads that do, [Q, h, 1]."""
+        if not self.dropout.training or self.dropout.cut == 0:
+            return None, None
+        kept = self.dropout.kept(self.heads * self.max_length, queries.streams)
+        kept = kept.view(-1, self.heads, self.max_length)
+        slots = torch.arange(self.max_length, device=kept.device)
+        of_pads = (slots >= self.max_length - queries.pads.unsqueeze(1)).unsqueeze(1)
+        return kept, (kept & of_pads).sum(2, keepdim=True) / queries.pads.clamp(min=1).view(-1, 1, 1)

@@ -1,0 +1,56 @@
+"""Drawing and scoring sampled items by compiled kernel: plain forms in ``recsys_lt.streams`` and ``losses.sampled``."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from recsys_lt.native.library import address
+
+_INTEGER = ctypes.c_int64
+
+
+def integers(kernels: ctypes.CDLL, keys: Tensor, count: int, high: int) -> Tensor:
+    """``recsys_lt.streams.integers``: keys [N] -> [N, count] int64 in [0, high)."""
+    keys = keys.contiguous()
+    out = torch.empty((len(keys), count), dtype=torch.int64)
+    kernels.integers(address(keys), _INTEGER(len(keys)), _INTEGER(count), _INTEGER(high), address(out))
+    return out
+
+
+def scores(kernels: ctypes.CDLL, states: Tensor, table: Tensor, ids: Tensor) -> Tensor:
+    """Scores of each state's items: states [N, d], table [I, d], ids [N, K] -> [N, K]."""
+    states, table, ids = states.contiguous(), table.contiguous(), ids.contiguous()
+    out = states.new_empty(ids.shape)
+    kernels.sampled_scores(address(states), address(table), address(ids), *_sizes(states, ids), address(out))
+    return out
+
+
+def add_by_states(kernels: ctypes.CDLL, by_states: Tensor, table: Tensor, ids: Tensor, by_scores: Tensor) -> None:
+    """Add the gradient by the states, [N, d], of scores whose gradient is ``by_scores`` [N, K]."""
+    table, ids, by_scores = table.contiguous(), ids.contiguous(), by_scores.contiguous()
+    kernels.sampled_by_states(
+        address(table), address(ids), address(by_scores), *_sizes(by_states, ids), address(by_states)
+    )
+
+
+def add_by_table(
+    kernels: ctypes.CDLL, by_table: Tensor, states: Tensor, ids: Tensor, by_scores: Tensor, weights: Tensor
+) -> None:
+    """Add the gradient by the table, [I, d], each target's part times its weight [N]."""
+    states, ids, by_scores, weights = (x.contiguous() for x in (states, ids, by_scores, weights))
+    failed = kernels.sampled_by_table(
+        address(states),
+        address(ids),
+        address(by_scores),
+        address(weights),
+        *_sizes(states, ids),
+        _INTEGER(len(by_table)),
+        address(by_table),
+    )
+    if failed:
+        raise MemoryError("no memory to sort the sampled items")
+
+
+def _sizes(states: Tensor, ids: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int64]:
+    return _INTEGER(len(ids)), _INTEGER(ids.shape[1]), _INTEGER(states.shape[1])

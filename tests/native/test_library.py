@@ -1,0 +1,47 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys_lt.native import library
+
+ASK = """
+import warnings, torch
+from recsys_lt.native.library import kernels
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    print(kernels() is not None, len(said), said[0].message if said else "")
+"""
+
+
+def ask(tmp_path: Path, **environment: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    settings = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root), "RECSYS_LT_CACHE": str(tmp_path)} | environment
+    return subprocess.run([sys.executable, "-c", ASK], env=settings, capture_output=True, text=True, check=True).stdout
+
+
+def test_they_can_be_turned_off(tmp_path: Path) -> None:
+    assert ask(tmp_path, RECSYS_LT_NATIVE="0").split() == ["False", "0"]
+    assert not (tmp_path / "native").exists()
+
+
+def test_without_a_compiler_one_line_says_so(tmp_path: Path) -> None:
+    said = ask(tmp_path, CC=str(tmp_path / "no-such-compiler"))
+    assert said.startswith("False 1 no compiled kernels (")
+    assert "plain PyTorch is used" in said
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho 'kernels.c:1: error: this compiler is broken' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    assert "error: this compiler is broken" in ask(tmp_path, CC=str(broken))
+
+
+def test_they_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if library.kernels() is None:
+        pytest.skip("no C compiler with OpenMP here, or RECSYS_LT_NATIVE=0")
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path))
+    first = library._built()
+    written = first.stat().st_mtime_ns
+    assert library._built() == first
+    assert first.stat().st_mtime_ns == written
+    assert [path.name for path in (tmp_path / "native").iterdir()] == [first.name]  # nothing unfinished is left
