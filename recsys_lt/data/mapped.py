@@ -45,15 +45,15 @@ class Residency:
     arrays
         What is read; those that are no maps do not count.
     budget
-        Bytes of them that may be resident, roughly.
+        Bytes of them that may be resident, roughly; None for ``BUDGET``.
     """
 
-    def __init__(self, arrays: Sequence[NDArray[Any]], budget: int = BUDGET) -> None:
+    def __init__(self, arrays: Sequence[NDArray[Any]], budget: int | None = None) -> None:
         bases: list[object] = [array.base for array in arrays]
         self._maps = [base for base in bases if isinstance(base, mmap.mmap)]
-        self._budget = budget
+        self._budget = BUDGET if budget is None else budget
         size = sum(len(map_) for map_ in self._maps)
-        self._watched = size > budget and hasattr(mmap, "MADV_DONTNEED")
+        self._watched = size > self._budget and hasattr(mmap, "MADV_DONTNEED")
         self._touched = 0
 
     def touched(self, places: int) -> None:

@@ -23,12 +23,12 @@ class Owners:
     n_users
         How many users there are.
     entries
-        About how many totals to keep.
+        About how many totals to keep; None for ``ENTRIES``.
     """
 
-    def __init__(self, counts: Callable[[Ints], Ints], n_users: int, entries: int = ENTRIES) -> None:
+    def __init__(self, counts: Callable[[Ints], Ints], n_users: int, entries: int | None = None) -> None:
         self._counts, self._n_users = counts, n_users
-        self._stride = max(1, n_users // entries)
+        self._stride = max(1, n_users // (entries or ENTRIES))
         totals = [np.zeros(0, dtype=np.int64)]
         for piece in pieces(n_users, max(1, PIECE // 16 // self._stride) * self._stride):
             each = counts(np.arange(piece.start, piece.stop))

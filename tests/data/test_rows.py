@@ -6,6 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_sequences import sequences_of, split_sequences, training
 
+from recsys_lt.data import owners
+from recsys_lt.data import rows as rows_module
 from recsys_lt.data.rows import EveryPosition, OnePass, Prefixes
 
 some = settings(deadline=None, max_examples=80)
@@ -86,6 +88,25 @@ def test_one_pass_holds_each_prefix_once(data, length):
     ]
     assert sorted(read) == sorted(inputs_and_targets(data, Prefixes(length)))
     assert plan.plan(data).n_targets == len(read)
+
+
+@pytest.mark.parametrize("plan", [EveryPosition, OnePass, Prefixes, PLANS["Caser"][1], PLANS["FMLP-Rec"][1]])
+@given(data=split_sequences(), length=st.integers(1, 14), entries=st.integers(1, 9), order=st.randoms())
+@some
+def test_rows_worked_out_are_those_of_the_table(plan, data, length, entries, order):
+    listed = plan(length).plan(data)
+    numbers = list(range(len(listed)))
+    order.shuffle(numbers)
+    asked = np.array(numbers, dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "TABULATED", -1)
+        patch.setattr(rows_module, "PIECE", 48)  # three rows a piece
+        patch.setattr(owners, "ENTRIES", entries)
+        many = plan(length).plan(data)
+        found = many.at(asked)
+        assert many.n_targets == listed.n_targets
+        assert "_table" not in vars(many)
+    assert [column.tolist() for column in found] == [column.tolist() for column in listed.at(asked)]
 
 
 @given(data=split_sequences())
