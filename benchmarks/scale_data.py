@@ -1,11 +1,12 @@
 """Preparing and training on 1 to 100 million interactions: seconds, memory, and the time to the first step.
 
 ``python benchmarks/scale_data.py``. The catalogue, and with it the model, has one size; the users grow. Preparation and
-training each have a process of their own. Memory is told apart: anonymous pages are what a process needs, mapped pages
-are copies of the prepared files that the system takes back when it wants them.
+training each have a process of their own; training is a few steps only. Memory is told apart: anonymous pages are what
+a process needs, mapped pages are copies of the prepared files that the system takes back when it wants them.
 """
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).resolve().parent / "results" / "scale-data.json"
 SIZES = (1_000_000, 10_000_000, 100_000_000)
 MEAN_LENGTH = 20
+ITEMS = 50_000  # with dense gradients and moments, the tables of a larger catalogue would be most of a step
 SETTING = (
     "dataset=synthetic", f"dataset.source.mean_length={MEAN_LENGTH}", "model=sasrec", "loss=sce", "loss.k=500",
     "loss.share=batch", "optimizer=adam", "strategy=cpu", "logger=none", "trainer.eval_untrained=false",
@@ -111,7 +113,7 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
 
     Journal.on_train_batch_end = counted  # type: ignore[method-assign, assignment]
     config = _composed(size, items, cache)
-    with _watched() as peaks, tempfile.TemporaryDirectory() as folder:
+    with _watched() as peaks, tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         try:
             run(config, Names("synthetic", "sasrec", "sce", "adam"), Path(folder), None, resumed=False)
             raise UserError("an epoch has fewer steps", where="--steps", remedy="Ask for fewer")
@@ -204,8 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=SIZES, help="interactions (default: 1, 10, 100 million)"
     )
-    parser.add_argument("--items", type=int, default=500_000, help="size of the catalogue (default: 500,000)")
-    parser.add_argument("--steps", type=int, default=100, help="training steps (default: 100)")
+    parser.add_argument("--items", type=int, default=ITEMS, help=f"size of the catalogue (default: {ITEMS:,})")
+    parser.add_argument("--steps", type=int, default=12, help="training steps; 0: only prepare (default: 12)")
     parser.add_argument("--cache", help="folder for the prepared data (default: a temporary one, removed after)")
     parser.add_argument("--shuffled", action="store_true", help="also prepare the events in random order")
     parser.add_argument("--results", type=Path, default=RESULTS, help="result file (default: results/scale-data.json)")
@@ -215,8 +217,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 "anonymous and mapped memory are read from /proc", where="scale_data.py", remedy="Use Linux"
             )
-        if min(asked.steps, asked.items, *asked.sizes) < 1:
-            raise UserError("sizes, items and steps count from 1", where="scale_data.py", remedy="Give larger ones")
+        if asked.steps < 0:
+            raise UserError(f"it is {asked.steps}", where="--steps", remedy="Give at least 0")
+        if min(asked.items, *asked.sizes) < MEAN_LENGTH:
+            raise UserError(
+                f"a size or --items is below {MEAN_LENGTH}", where="scale_data.py", remedy="Give larger ones"
+            )
         _measure_all(asked)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -235,10 +241,12 @@ def _measure_all(asked: argparse.Namespace) -> None:
     for size in asked.sizes:
         cache = asked.cache or tempfile.mkdtemp(prefix="scale_data_")
         try:
-            measured = {"asked": size, "prepare": _alone(prepare, size, asked.items, cache)}
+            print(f"about {size:,} interactions, {_users(size):,} users, {asked.items:,} items", flush=True)
+            measured: dict[str, Any] = {"asked": size, "prepare": _alone(prepare, size, asked.items, cache)}
             print(_prepared(measured["prepare"]), flush=True)
-            measured["train"] = _alone(train, size, asked.items, cache, asked.steps)
-            print(_trained(measured["train"]), flush=True)
+            if asked.steps:
+                measured["train"] = _alone(train, size, asked.items, cache, asked.steps)
+                print(_trained(measured["train"]), flush=True)
         finally:
             if asked.cache is None:
                 shutil.rmtree(cache, ignore_errors=True)
@@ -261,8 +269,7 @@ def _measure_all(asked: argparse.Namespace) -> None:
 
 def _prepared(result: dict[str, Any]) -> str:
     return (
-        f"{result['interactions']:>12,} interactions, {result['users']:,} users, {result['items']:,} items\n"
-        f"  prepared: {result['seconds']:.1f} s, peak {result['peak_rss_mb']:,.0f} MB,"
+        f"  prepared {result['interactions']:,}: {result['seconds']:.1f} s, peak {result['peak_rss_mb']:,.0f} MB,"
         f" {result['files_mb']:,.0f} MB of files"
     )
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_sequences import history, same_batch, sequences_of, split_sequences, training
 
@@ -130,6 +130,9 @@ def test_every_place_of_the_order_is_as_likely_for_a_row():
 
 
 @given(data=split_sequences(), plan=plans, accumulate=st.integers(1, 3))
+@example(data=large(), plan=EveryPosition(3), accumulate=2)
+@example(data=large(), plan=OnePass(3), accumulate=3)
+@example(data=large(), plan=Prefixes(4), accumulate=3)
 @some
 def test_nothing_listed_changes_only_the_order(data, plan, accumulate):
     """Large data: rows, distinct items and order by formula. A row is what it is where all is listed."""
