@@ -62,35 +62,25 @@ class Measurement:
         Columns of its exponentials, in the same words; "" for none.
     lists
         Length of the lists an evaluation makes.
+    against
+        Name of a measurement timed in turn with this one, in the same process; "" for none.
     """
 
     choices: tuple[str, ...]
     products: str
     exponentials: str
     lists: int = 0
+    against: str = ""
 
 
+_CE = (*SASREC, "loss=ce")
 _SCE = (*SASREC, "loss=sce", "loss.k=500", "loss.alpha=100")
 MEASUREMENTS = {
-    "ce-float32": Measurement(
-        (
-            *SASREC,
-            "loss=ce",
-        ),
-        "items",
-        "items",
-    ),
-    "ce-bf16": Measurement((*SASREC, "loss=ce", "precision=bf16"), "items", "items"),
-    "sce-500-position": Measurement((*_SCE, "loss.share=position"), "items", "k"),
-    "sce-500-batch": Measurement((*_SCE, "loss.share=batch"), "k", "k"),
-    "bce": Measurement(
-        (
-            *SASREC,
-            "loss=bce",
-        ),
-        "pair",
-        "pair",
-    ),
+    "ce-float32": Measurement(_CE, "items", "items"),
+    "ce-bf16": Measurement((*_CE, "precision=bf16"), "items", "items", against="ce-float32"),
+    "sce-500-position": Measurement((*_SCE, "loss.share=position"), "k", "k", against="ce-float32"),
+    "sce-500-batch": Measurement((*_SCE, "loss.share=batch"), "k", "k", against="ce-float32"),
+    "bce": Measurement((*SASREC, "loss=bce"), "pair", "pair", against="ce-float32"),
     "gru4rec-ce": Measurement(("model=gru4rec", "loss=ce"), "items", "items"),
     # A row is a user: 87 of Beauty's have 512 targets.
     "gru4rec-ce-one-pass": Measurement(
@@ -98,23 +88,8 @@ MEASUREMENTS = {
     ),
     "caser-ce": Measurement(("model=caser", "loss=ce"), "items", "items"),
     "fmlp_rec-ce": Measurement(("model=fmlp_rec", "loss=ce"), "items", "items"),
-    "evaluate": Measurement(
-        (
-            *SASREC,
-            "loss=ce",
-        ),
-        "ranking",
-        "",
-    ),
-    "evaluate-lists-20": Measurement(
-        (
-            *SASREC,
-            "loss=ce",
-        ),
-        "ranking",
-        "",
-        lists=20,
-    ),
+    "evaluate": Measurement(_CE, "ranking", ""),
+    "evaluate-lists-20": Measurement(_CE, "ranking", "", lists=20),
 }
 
 
@@ -135,21 +110,29 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
     measurement = MEASUREMENTS[name]
     load = os.getloadavg()[0]
     config, data, note = _load(measurement.choices, asked)
-    module, work, floor = _set_up(config, data, measurement, asked.steps)
-    for warm in (work, floor):  # first calls allocate and choose kernels
-        warm(min(2, asked.steps or 2))
-    seconds: dict[str, list[float]] = {"measured": [], "floor": []}
+    module, work, floor = _set_up(config, data, measurement)
+    parts = {"measured": work, "floor": floor}
+    if measurement.against:
+        other = MEASUREMENTS[measurement.against]
+        parts["against"] = _set_up(_load(other.choices, asked)[0], data, other)[1]
+    seconds: dict[str, list[float]] = {part: [] for part in parts}
+    peak = 0.0
     for _ in range(asked.repeats):
-        seconds["measured"].append(work(asked.steps))
-        seconds["floor"].append(floor(asked.steps))
-    measured, least = (statistics.median(seconds[part]) for part in ("measured", "floor"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+        for part, timed in parts.items():
+            if not seconds[part]:
+                timed(min(2, asked.steps or 2))  # first calls allocate and choose kernels
+            seconds[part].append(timed(asked.steps))
+            peak = peak or _peak_mb()  # of this measurement alone: the others have not run yet
+    middle = {part: statistics.median(of) for part, of in seconds.items()}
+    measured, least = middle["measured"], middle["floor"]
     return {
         "name": name,
         "precision": str(config.precision),
         "seconds": measured,
         "floor_seconds": least,
         "ratio": measured / least,
+        "against": measurement.against or None,
+        "against_ratio": measured / middle["against"] if measurement.against else None,
         "repeats": seconds,
         "peak_rss_mb": peak,
         "steps": asked.steps,
@@ -172,6 +155,10 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "parameters": sum(p.numel() for p in module.parameters()),
     }
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def _load(choices: Sequence[str], asked: Asked) -> tuple["DictConfig", "Sequences", str]:
@@ -207,7 +194,7 @@ Timed = Callable[[int | None], float]
 
 
 def _set_up(
-    config: "DictConfig", data: "Sequences", measurement: Measurement, steps: int | None
+    config: "DictConfig", data: "Sequences", measurement: Measurement
 ) -> tuple["SequentialRecommender", Timed, Timed]:
     import torch
 
@@ -319,6 +306,7 @@ def _line(result: dict[str, Any]) -> str:
         f"{result['name']:<20} {precision:<11} {result['seconds']:>8.2f} s"
         f"  floor {result['floor_seconds']:>7.2f} s  {result['ratio']:>6.2f}x"
         f"  peak {result['peak_rss_mb']:>6.0f} MB"
+        + (f"  {result['against_ratio']:.2f}x of {result['against']}" if result["against"] else "")
     )
 
 

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{8}(\.\w+)?")  # the names of ``temporary_beside``
 
 
 def temporary_beside(path: Path) -> Path:
@@ -29,6 +32,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a writer left in the folder when it was killed. For a folder nobody else writes to."""
+    for path in folder.glob(".*"):
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -44,6 +44,15 @@ class Parts:
     logger: "NoLogger"
     logits_bf16: bool
 
+    def check(self) -> None:
+        """Raise UserError for parts that do not go together."""
+        if self.rule.rows and self.strategy.several:
+            raise UserError(
+                "the gradients of rows that optimizer=lazy_adam steps on are not exchanged between processes",
+                where="strategy",
+                remedy="Use a strategy of one process (auto, cpu, gpu), or optimizer=adam",
+            )
+
     def recommender(self, data: Sequences) -> SequentialRecommender:
         """Build the model for these data; its weights come of torch's current seed."""
         facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))

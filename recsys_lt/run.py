@@ -22,7 +22,7 @@ from rich.console import Console
 import recsys_lt
 from recsys_lt.analysis.final_table import print_final_table
 from recsys_lt.analysis.plots import learning_curve, ndcg_by_popularity
-from recsys_lt.atomic import replacing, write_json
+from recsys_lt.atomic import remove_unfinished, replacing, write_json
 from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
 from recsys_lt.data.sequences import Sequences
@@ -65,6 +65,7 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
     """
     parts = build(config)
     parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
+    parts.check()
     console = Console()
     # Prepared (fetched, checked, cached) once, here: the processes of a run then only map it.
     data = parts.dataset.load(partial(console.print, highlight=False))
@@ -145,6 +146,7 @@ def _train_and_test(
         with _stop_on_interrupt(journal):
             last = _go_on_from(folder / LAST, data.fingerprint, settings) if resumed else None
             if trainer.is_global_zero:
+                remove_unfinished(folder)
                 (folder / "metrics.json").unlink(missing_ok=True)  # where it is, all the rest is of the same run
             if last is None and settings.eval_untrained:
                 trainer.validate(module, rank("valid"), verbose=False)
@@ -155,6 +157,7 @@ def _train_and_test(
                     path = None if last is None else last.path
                     trainer.fit(module, loader, rank("valid"), ckpt_path=path, weights_only=True)
                 trainer.should_stop = False
+                trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
             finished = not journal.stop_asked
             if journal.best is None:  # stopped before the first validation, or nothing trained
                 trainer.validate(module, rank("valid"), verbose=False)

@@ -6,9 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import RowPlan
 from recsys_lt.output_table import OutputTable
+
+#: Tables of fewer rows (positions; small catalogues) are cheaper to update whole.
+LARGE_TABLE = 1000
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,12 @@ class Backbone(nn.Module, ABC):
     row_plan: RowPlan
     max_length: int
     trainable: ClassVar[bool] = True
+
+    def read_by_rows(self) -> None:
+        """Have look-ups in large tables give the gradients of the rows they read, as sparse tensors."""
+        for module in self.modules():
+            if isinstance(module, nn.Embedding | PaddedItems):
+                module.sparse = len(module.weight) >= LARGE_TABLE
 
     @abstractmethod
     def states(self, batch: Batch) -> Tensor:

@@ -45,6 +45,7 @@ class PaddedItems(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_items, width).normal_(0, std))
         self.pad = nn.Parameter(torch.empty(width).normal_(0, std))
+        self.sparse = False  # as in nn.Embedding
 
     def forward(self, batch: Batch, length: int) -> Tensor:
         """The last ``length`` places of each row, [B, length, d]; no history may be longer."""
@@ -54,7 +55,7 @@ class PaddedItems(nn.Module):
         ends = torch.arange(1, len(batch) + 1, device=batch.items.device) * length
         shift = (ends - batch.offsets[1:])[batch.rows_of_events()]
         slots = shift + torch.arange(len(batch.items), device=batch.items.device)
-        events = nn.functional.embedding(batch.items, self.weight)
+        events = nn.functional.embedding(batch.items, self.weight, sparse=self.sparse)
         window: Tensor = _PlaceOnPads.apply(  # type: ignore[no-untyped-call]
             events, self.pad, slots, len(batch) * length
         )

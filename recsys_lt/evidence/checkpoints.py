@@ -49,7 +49,9 @@ def save(path: Path, checkpoint: dict[str, Any], fingerprint: str) -> None:
 
 
 def load(path: Path, fingerprint: str) -> dict[str, Any]:
-    """Read a checkpoint of the data with this fingerprint.
+    """Map a checkpoint of the data with this fingerprint: its tensors are read from the file where they are used.
+
+    A file that is replaced meanwhile stays as it was for who has mapped it; writing to a tensor does not write to it.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def load(path: Path, fingerprint: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError("there is no such checkpoint", where=path, remedy="Name a run folder that has trained")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
         raise UserError(
             f"it cannot be read as a checkpoint ({type(error).__name__})",

@@ -46,11 +46,14 @@ class Gradients:
         Gradient of ``weights @ losses`` by the output weight, [W, I, d].
     bias
         The same by the bias, [W, I], or None where the table has none.
+    ids
+        The rows [U] of the table, ascending, that ``table`` [W, U, d] and ``bias`` [W, U] are of; None for all I.
     """
 
     states: Tensor
     table: Tensor
     bias: Tensor | None
+    ids: Tensor | None = None
 
     @classmethod
     def zeros(cls, states: Tensor, table: OutputTable, n_weights: int) -> "Gradients":
@@ -59,6 +62,31 @@ class Gradients:
             table.weight.new_zeros((n_weights, *table.weight.shape)),
             None if table.bias is None else table.bias.new_zeros((n_weights, len(table.bias))),
         )
+
+    @classmethod
+    def touching(
+        cls, states: Tensor, table: OutputTable, n_weights: int, *ids: Tensor
+    ) -> "tuple[Gradients, tuple[Tensor, ...]]":
+        """Zeros for the rows ``ids`` alone, where the table asks for that and they are fewer than its rows.
+
+        Returns
+        -------
+        gradients
+            Of those rows, each once; of all rows otherwise.
+        places
+            Where in ``gradients`` each id's row is, shaped like ``ids``.
+        """
+        if not table.rows or sum(part.numel() for part in ids) >= len(table.weight):
+            return cls.zeros(states, table, n_weights), ids
+        touched, inverse = torch.cat([part.flatten() for part in ids]).unique(return_inverse=True)
+        places = inverse.split([part.numel() for part in ids])
+        gradients = cls(
+            torch.zeros_like(states),
+            table.weight.new_zeros((n_weights, len(touched), table.weight.shape[1])),
+            None if table.bias is None else table.bias.new_zeros((n_weights, len(touched))),
+            touched,
+        )
+        return gradients, tuple(place.view_as(part) for place, part in zip(places, ids, strict=True))
 
 
 # (states, targets, table, weights [W, N], whether gradients are wanted) -> losses [N], gradients or None
@@ -74,26 +102,37 @@ class _WeightedMeans(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         weights: Tensor,
+        rows: bool,
         one_pass: Pass,
     ) -> tuple[Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[:3])
-        losses, gradients = one_pass(states, targets, OutputTable(weight, bias), weights, wanted)
+        losses, gradients = one_pass(states, targets, OutputTable(weight, bias, rows), weights, wanted)
         if gradients is not None:
-            ctx.save_for_backward(weights, gradients.states, gradients.table, gradients.bias)
+            ctx.save_for_backward(weights, gradients.states, gradients.table, gradients.bias, gradients.ids)
+            ctx.n_items = len(weight)
         ctx.mark_non_differentiable(losses)
         return _means(weights, losses), losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx, by_totals: Tensor, _by_losses: Tensor):  # type: ignore[no-untyped-def, override]
-        weights, of_states, of_table, of_bias = ctx.saved_tensors
+        weights, of_states, of_table, of_bias, ids = ctx.saved_tensors
         by_totals = by_totals / max(weights.shape[1], 1)
         with torch.autocast(by_totals.device.type, enabled=False):
             per_row = by_totals @ weights
             one = len(by_totals) == 1
             by_table = of_table[0] * by_totals if one else torch.tensordot(by_totals, of_table, 1)
             by_bias = None if of_bias is None else by_totals @ of_bias
-        return of_states * per_row.unsqueeze(1), by_table, by_bias, None, None, None
+        if ids is not None:
+            by_table = _sparse(ids, by_table, ctx.n_items)
+            by_bias = None if by_bias is None else _sparse(ids, by_bias, ctx.n_items)
+        return of_states * per_row.unsqueeze(1), by_table, by_bias, None, None, None, None
+
+
+def _sparse(ids: Tensor, rows: Tensor, n_rows: int) -> Tensor:
+    """Rows ``ids`` of a tensor that is zero elsewhere; ``ids`` ascend and are distinct."""
+    size = (n_rows, *rows.shape[1:])
+    return torch.sparse_coo_tensor(ids.unsqueeze(0), rows, size, is_coalesced=True, check_invariants=False)
 
 
 def weighted_means(
@@ -102,7 +141,7 @@ def weighted_means(
     """Totals [W] and losses [N] of a pass that forms its gradients as it goes (see ``Loss.__call__``)."""
     if weights is None:
         weights = states.new_ones((1, len(targets)))
-    totals, losses = _WeightedMeans.apply(states, table.weight, table.bias, targets, weights, one_pass)
+    totals, losses = _WeightedMeans.apply(states, table.weight, table.bias, targets, weights, table.rows, one_pass)
     return totals, losses.detach()
 
 

@@ -122,7 +122,9 @@ class SampledLoss(Loss):
         dtype = product_dtype(states)
         vectors = table.weight[ids].to(dtype)
         losses = torch.empty_like(states[:, 0])
-        gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
+        gradients = None
+        if wanted:
+            gradients, (target_at, ids_at) = Gradients.touching(states, table, len(weights), targets, ids)
         # Folded into the big table once, after all blocks.
         by_vectors = states.new_zeros((len(weights), *vectors.shape)) if wanted else None
         for rows in row_blocks(len(states), len(ids), states.device):
@@ -141,13 +143,13 @@ class SampledLoss(Loss):
             for w, weight in enumerate(weights[:, rows]):
                 weighted = own * weight.unsqueeze(1)
                 by_vectors[w] += low.T @ weighted.to(dtype)
-                gradients.table[w].index_add_(0, target, weighted * by_positive.unsqueeze(1))
+                gradients.table[w].index_add_(0, target_at[rows], weighted * by_positive.unsqueeze(1))
                 if gradients.bias is not None:
-                    gradients.bias[w].index_add_(0, target, weight * by_positive)
-                    gradients.bias[w].index_add_(0, ids, (weight @ by_negative).to(states.dtype))
+                    gradients.bias[w].index_add_(0, target_at[rows], weight * by_positive)
+                    gradients.bias[w].index_add_(0, ids_at, (weight @ by_negative).to(states.dtype))
         if gradients is not None and by_vectors is not None:
             for w in range(len(weights)):
-                gradients.table[w].index_add_(0, ids, by_vectors[w])
+                gradients.table[w].index_add_(0, ids_at, by_vectors[w])
         return losses, gradients
 
     def _gathered(
@@ -155,7 +157,9 @@ class SampledLoss(Loss):
     ) -> tuple[Tensor, Gradients | None]:
         """Gather the K vectors of each target: cheap when K is a small part of the catalogue."""
         losses = torch.empty_like(states[:, 0])
-        gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
+        gradients = None
+        if wanted:
+            gradients, (target_at, ids_at) = Gradients.touching(states, table, len(weights), targets, ids)
         width = ids.shape[1] * states.shape[1]
         for rows in row_blocks(len(states), width, states.device):
             own, chosen = states[rows], torch.cat([targets[rows].unsqueeze(1), ids[rows]], 1)
@@ -170,12 +174,13 @@ class SampledLoss(Loss):
                 continue
             by_scores = torch.cat([by_positive.unsqueeze(1), by_negative], 1)
             gradients.states[rows] = torch.bmm(by_scores.unsqueeze(1), vectors).squeeze(1)
+            at = torch.cat([target_at[rows].unsqueeze(1), ids_at[rows]], 1).flatten()
             for w, weight in enumerate(weights[:, rows]):
                 share = by_scores * weight.unsqueeze(1)
                 outer = (share.unsqueeze(2) * own.unsqueeze(1)).flatten(0, 1)
-                gradients.table[w].index_add_(0, chosen.flatten(), outer)
+                gradients.table[w].index_add_(0, at, outer)
                 if gradients.bias is not None:
-                    gradients.bias[w].index_add_(0, chosen.flatten(), share.flatten())
+                    gradients.bias[w].index_add_(0, at, share.flatten())
         return losses, gradients
 
     def _compiled(
@@ -196,16 +201,16 @@ class SampledLoss(Loss):
         losses, by_positive, by_negative = self._differentiate(scores[:, 0], scores[:, 1:], len(table.weight), wanted)
         if not wanted:
             return losses, None
-        gradients = Gradients.zeros(states, table, len(weights))
+        gradients, (at,) = Gradients.touching(states, table, len(weights), chosen)
         by_scores = scores
         by_scores[:, 0] = by_positive
         if by_negative.data_ptr() != scores[:, 1:].data_ptr():  # else it was formed in place
             by_scores[:, 1:] = by_negative
         native.add_by_states(compiled, gradients.states, table.weight, chosen, by_scores)
         for w, weight in enumerate(weights):
-            native.add_by_table(compiled, gradients.table[w], states, chosen, by_scores, weight)
+            native.add_by_table(compiled, gradients.table[w], states, at, by_scores, weight)
             if gradients.bias is not None:
-                gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
+                gradients.bias[w].index_add_(0, at.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
         return losses, gradients
 
     def _dense(

@@ -13,7 +13,15 @@ Backward = Callable[[Tensor], None]
 
 
 class UpdateRule(ABC):
-    """Turns evaluations of a batch's totals into gradients for a torch optimizer to step on."""
+    """Turns evaluations of a batch's totals into gradients for a torch optimizer to step on.
+
+    Attributes
+    ----------
+    rows
+        Whether its optimizer takes a large table's gradient as the rows a step touches (a sparse tensor).
+    """
+
+    rows: bool = False
 
     @abstractmethod
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -6,12 +6,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.backbone import LARGE_TABLE, Backbone
 from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.optim.clipping import clip_norm
 from recsys_lt.optim.rule import UpdateRule
+from recsys_lt.output_table import OutputTable
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.evaluation import Collector, Evaluation
 from recsys_lt.streams import key_of, keys_of
@@ -61,6 +63,8 @@ class SequentialRecommender(pl.LightningModule):
         self.mask_seen, self.ks, self.logits_bf16 = mask_seen, ks, logits_bf16
         self.accumulate, self.clip = accumulate, clip
         self.n_items = len(backbone.output_table().weight)
+        if rule.rows:
+            backbone.read_by_rows()
         self.evaluation: Evaluation | None = None
         self._collector: Collector | None = None
 
@@ -88,8 +92,12 @@ class SequentialRecommender(pl.LightningModule):
         states = self.backbone.states(batch)
         weights = None if item_weights is None else item_weights[:, batch.targets]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.logits_bf16):
-            totals, losses = self.loss(states, batch.targets, self.backbone.output_table(), weights, _draw_of(batch))
+            totals, losses = self.loss(states, batch.targets, self._output_table(), weights, _draw_of(batch))
         return totals, losses, batch.targets
+
+    def _output_table(self) -> OutputTable:
+        """What is scored against; its gradients by rows where the rule takes them so."""
+        return self.backbone.output_table()._replace(rows=self.rule.rows and self.n_items >= LARGE_TABLE)
 
     # The second: how would it rank the catalogue for these users?
 
@@ -133,7 +141,10 @@ class SequentialRecommender(pl.LightningModule):
         self._check_finite(total, step)
         if step == last:
             if self.clip is not None:
-                self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
+                if self.rule.rows:
+                    clip_norm(self.parameters(), self.clip)
+                else:
+                    self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
             optimizer.step()
         # The batch's own mean, whatever its part in the step.
         self.last_total = total * (step_targets / batch.global_targets)

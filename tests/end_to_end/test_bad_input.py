@@ -110,6 +110,7 @@ def test_no_path(say: Say) -> None:
         (["precision=fp8"], ["precision", "bf16"]),
         (["dataset.split=random"], ["random", "leave_one_out"]),
         (["trainer.devices=2"], ["trainer.devices", "strategy=ddp"]),
+        (["optimizer=lazy_adam", "strategy=ddp", "trainer.devices=2"], ["lazy_adam", "optimizer=adam"]),
         (["strategy=fsdp"], ["fsdp", "strategy=ddp"]),
         (["strategy=deepspeed"], ["deepspeed", "strategy=ddp"]),
         (["resume=nowhere"], ["nowhere", "resume"]),

@@ -155,6 +155,23 @@ def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path) -> None
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
 
 
+def test_lazy_adam_accumulates_clips_and_resumes(cli: Cli, tmp_path: Path) -> None:
+    settings = (
+        *TINY, "dataset.source.n_items=1500", "loss=sce", "loss.k=20", "loss.share=batch", "optimizer=lazy_adam",
+        "trainer.accumulate=2", "trainer.clip=0.1", "trainer.eval_every=1", "logger=none",
+    )  # fmt: skip
+    for name, epochs in (("whole", 3), ("parts", 1)):
+        done = cli(*settings, f"trainer.max_epochs={epochs}", f"hydra.run.dir={name}", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    done = cli("resume=parts", "trainer.max_epochs=3", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    whole, parts = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "parts"))
+    assert whole["best_epoch"] > 0
+    assert (whole["valid"], whole["test"]) == (parts["valid"], parts["test"])
+    curves = [pd.read_csv(tmp_path / name / "learning_curve.csv")["train/loss"] for name in ("whole", "parts")]
+    assert curves[0].equals(curves[1])
+
+
 @pytest.mark.parametrize("model", ["gru4rec", "caser", "fmlp_rec", "bsarec", "pop"])
 def test_every_other_backbone_runs(cli: Cli, tmp_path: Path, model: str) -> None:
     done = cli(*TINY, f"model={model}", "loss=sce", "loss.k=10", "trainer.max_epochs=1", "logger=none",

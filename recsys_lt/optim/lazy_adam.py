@@ -1,0 +1,90 @@
+"""Adam that steps on the rows of a table that a batch has touched: a step's time does not grow with the catalogue."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+from recsys_lt.optim.adam import Adam
+
+
+class RowAdam(torch.optim.Adam):
+    """``torch.optim.Adam`` that also takes sparse gradients, and steps on their rows alone.
+
+    The moments are dense and serve both kinds of steps, so that a checkpoint is Adam's. But for the two moments, no
+    tensor of a table's size is ever made.
+    """
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """See ``torch.optim.Optimizer.step``."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        hidden = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._step_on_rows(group, parameter, parameter.grad.coalesce())
+                    hidden.append((parameter, parameter.grad))
+                    parameter.grad = None
+        super().step()
+        for parameter, gradient in hidden:
+            parameter.grad = gradient
+        return loss
+
+    @torch.no_grad()
+    def _step_on_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        ids = gradient.indices()[0]  # ascending, so memory is walked in one direction
+        tables = (parameter, state["exp_avg"], state["exp_avg_sq"])
+        rows = [table.index_select(0, ids) for table in tables]
+        # Torch's own kernel on the rows laid end to end: the same arithmetic as for a whole table, to the last bit.
+        adam(
+            [rows[0]],
+            [gradient.values()],
+            [rows[1]],
+            [rows[2]],
+            [],
+            [state["step"]],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+        for table, row in zip(tables, rows, strict=True):
+            table.index_copy_(0, ids, row)
+
+
+class LazyAdam(Adam):
+    """Adam whose step on a large table updates the rows that have a gradient, and leaves all others as they are.
+
+    A row is touched by a step if its item stands in the batch's histories, targets or negatives. Touched rows get
+    Adam's own update, with the table's count of steps in the bias correction: a step that touches every row is
+    Adam's to the last bit. The two differ in the rows a step does not touch. Adam lets their moments decay and goes
+    on moving them by what is left of the first; here weights and moments stand still until the row is touched
+    again, as in ``torch.optim.SparseAdam``. Weight decay is coupled L2, as in Adam, but only touched rows decay.
+
+    A gradient of the whole table (CE; more ids in a step than the table has rows; own negatives scored densely;
+    tables of fewer than 1,000 rows) touches every row: that step is Adam's.
+
+    Parameters
+    ----------
+    lr
+        Learning rate.
+    weight_decay
+        L2 coefficient.
+    """
+
+    rows = True
+    _optimizer = RowAdam

@@ -1,0 +1,81 @@
+"""Gradients by rows through whole recommenders: the same numbers as whole gradients, and no whole ones on the way."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from recsys_lt.__main__ import CONF
+from recsys_lt.build import build
+from recsys_lt.data.loader import Share, TrainBatches
+from recsys_lt.data.preparation import Preparation
+from recsys_lt.data.sources.synthetic import Synthetic
+from recsys_lt.errors import UserError
+
+N_ITEMS = 1500
+LOSSES = {
+    "shared": ("loss=sce", "loss.k=20", "loss.share=batch"),
+    "own": ("loss=bce",),
+    "ce": ("loss=ce",),
+}
+# The parameters as large as the catalogue.
+TABLES = {
+    "sasrec": {"items.weight"},
+    "gru4rec": {"items.weight"},
+    "fmlp_rec": {"items.weight"},
+    "bsarec": {"items.weight"},
+    "caser": {"items.weight", "out_weight", "out_bias"},
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return Preparation(k_core=1)(Synthetic(n_users=50, n_items=N_ITEMS, mean_length=7).draw(), "made")[0]
+
+
+def parts_of(*choices):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return build(compose("config", ["dataset=synthetic", "strategy=cpu", "logger=none", *choices]))
+
+
+def gradients(data, choices, optimizer):
+    """Of two batches added up."""
+    torch.manual_seed(0)
+    module = parts_of(*choices, f"optimizer={optimizer}").recommender(data).train()
+    batches = TrainBatches(data, module.backbone.row_plan.plan(data), 16, 0, Share(), module.loss.needs_seen)
+    for step in range(2):
+        batch = batches[0, step]
+        module.rule.accumulate(lambda weights, b=batch: module.batch_losses(b, weights)[0], lambda x: x.backward())
+    return {name: p.grad for name, p in module.backbone.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("model", TABLES)
+def test_the_gradients_are_adams(data, model, loss):
+    choices = (f"model={model}", *LOSSES[loss])
+    whole, rows = gradients(data, choices, "adam"), gradients(data, choices, "lazy_adam")
+    assert set(whole) == set(rows)
+    by_rows = {name for name, gradient in rows.items() if gradient.is_sparse}
+    if loss == "ce":
+        # Caser looks its items up in a table of their own: that one CE does not touch as a whole.
+        assert by_rows == ({"items.weight"} if model == "caser" else set())
+    else:
+        assert by_rows == TABLES[model]
+    for name, gradient in whole.items():
+        assert not gradient.is_sparse
+        found = rows[name].to_dense() if rows[name].is_sparse else rows[name]
+        torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_small_catalogue_is_updated_whole(data):
+    few = Preparation(k_core=1)(Synthetic(n_users=50, n_items=900, mean_length=7).draw(), "made")[0]
+    choices = ("model=sasrec", *LOSSES["shared"])
+    assert not any(gradient.is_sparse for gradient in gradients(few, choices, "lazy_adam").values())
+
+
+def test_two_processes_are_refused_in_one_line():
+    parts = parts_of("strategy=ddp", "strategy.accelerator=cpu", "optimizer=lazy_adam")
+    with pytest.raises(UserError, match="lazy_adam") as caught:
+        parts.check()
+    assert "\n" not in str(caught.value)
+    parts_of("strategy=ddp", "strategy.accelerator=cpu").check()
+    parts_of("optimizer=lazy_adam").check()
