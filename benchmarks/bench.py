@@ -218,7 +218,7 @@ def _training(
 
     rows = module.backbone.row_plan.plan(data)
     batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
-    targets = rows.n_targets()
+    targets = rows.n_targets
     optimizer: Any = module.configure_optimizers()
     module.train()
     epochs = iter(range(10**9))

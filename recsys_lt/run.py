@@ -24,7 +24,7 @@ from recsys_lt.analysis.final_table import print_final_table
 from recsys_lt.analysis.plots import learning_curve, ndcg_by_popularity
 from recsys_lt.atomic import remove_unfinished, replacing, write_json
 from recsys_lt.build import build
-from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST, AtomicCheckpointIO, load
@@ -148,7 +148,7 @@ def _train_and_test(
             if trainer.is_global_zero:
                 remove_unfinished(folder)
                 (folder / "metrics.json").unlink(missing_ok=True)  # where it is, all the rest is of the same run
-            if last is None:
+            if last is None and settings.eval_untrained:
                 trainer.validate(module, rank("valid"), verbose=False)
                 journal.record(trainer, 0, {})
             if module.backbone.trainable and settings.max_epochs > 0:
@@ -159,6 +159,10 @@ def _train_and_test(
                 trainer.should_stop = False
                 trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
             finished = not journal.stop_asked
+            if journal.best is None:  # stopped before the first validation, or nothing trained
+                trainer.validate(module, rank("valid"), verbose=False)
+                reached = journal.history.pop() if journal.history else {"epoch": 0}
+                journal.record(trainer, reached.pop("epoch"), reached)
             best = load(folder / BEST, data.fingerprint)
             module.load_state_dict(best["state_dict"])
             journal.best = best["notes"]["best"]
@@ -203,7 +207,7 @@ def _ranking(
     data: Sequences, module: SequentialRecommender, settings: TrainerSettings, share: Share, stage: str
 ) -> Any:
     """Ranking batches of this process's part of the users who have a target at this stage."""
-    users = np.flatnonzero(data.targets_at(stage) >= 1)
+    users = UsersWithTarget(data, stage)
     if len(users) == 0:
         raise UserError(
             f"no user has a {stage} target with an event before it",
@@ -213,11 +217,12 @@ def _ranking(
     return rank_loader(
         RankBatches(
             data,
-            users[share.rank :: share.world],
+            users,
             stage,
             module.backbone.max_length,
             settings.rank_rows,
             with_seen=module.mask_seen != "none",
+            share=share,
         )
     )
 
@@ -236,7 +241,6 @@ def _leave_evidence(
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     trained = [row for row in journal.history if row["epoch"] > 0]
     seconds = statistics.median(row["seconds"] for row in trained) if trained else None
-    n_targets = batches.rows.n_targets()
     groups = popularity_groups(data.popularity, measured.groups)
     assert journal.best is not None
     metrics = {
@@ -267,7 +271,7 @@ def _leave_evidence(
             "seconds_per_epoch": seconds,
             "eval_seconds": statistics.median(r["eval_seconds"] for r in journal.history if "eval_seconds" in r),
             "peak_rss_mb": peak_rss_mb(),
-            "targets_per_second": n_targets / seconds if seconds else None,
+            "targets_per_second": batches.rows.n_targets / seconds if seconds else None,
             "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
             "device": str(trainer.strategy.root_device),
             "processes": trainer.world_size,

@@ -28,7 +28,10 @@ class TrainerSettings:
     clip
         Largest gradient norm; None for no clipping.
     eval_every
-        Epochs between validations; epoch 0 and the last are always evaluated.
+        Epochs between validations; the last epoch is always evaluated.
+    eval_untrained
+        Whether to evaluate epoch 0 too, before the first step, as published. On large data that takes as long as
+        any validation.
     patience
         Stop after so many validations without a better NDCG@10; None to train all epochs, as published.
     num_workers
@@ -43,6 +46,7 @@ class TrainerSettings:
     accumulate: int = 1
     clip: float | None = None
     eval_every: int = 5
+    eval_untrained: bool = True
     patience: int | None = None
     num_workers: int = 0
     rank_rows: int = 512
@@ -60,7 +64,7 @@ class TrainerSettings:
             raise UserError(f"it is {self.clip!r}", where="trainer.clip", remedy="Give a positive norm, or null")
 
     def evaluates(self, epoch: int) -> bool:
-        """Whether epoch ``epoch`` (completed epochs) is followed by a validation."""
+        """Whether epoch ``epoch`` (completed epochs, at least one) is followed by a validation."""
         return epoch % self.eval_every == 0 or epoch == self.max_epochs
 
 

@@ -18,6 +18,8 @@ from recsys_lt.data.sequences import Sequences
 
 FORMAT = 1  # of the folder and of the preparation; raise it when either changes what comes out
 _ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "item_titles")
+# Worked out of the arrays above when they are written; a folder of an earlier version is whole without it.
+_POPULARITY = "popularity"
 _ABOUT = "about.json"
 _BLOCK = 1 << 22
 _STALE = 86_400  # seconds
@@ -87,7 +89,7 @@ def _write(place: Path, sequences: Sequences, notes: list[str]) -> None:
     temporary.mkdir()
     try:
         sums = {}
-        for array in _ARRAYS:
+        for array in (*_ARRAYS, _POPULARITY):
             file = temporary / f"{array}.npy"
             np.save(file, getattr(sequences, array), allow_pickle=False)
             sums[array] = _sum(file)
@@ -119,16 +121,18 @@ def _load(place: Path, name: str) -> Prepared | None:
     try:
         about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
         arrays: dict[str, Any] = {}
-        for array in _ARRAYS:
+        for array in {*_ARRAYS, *about["sums"]}:
             file = place / f"{array}.npy"
             if _sum(file) != about["sums"][array]:
                 return None
-            arrays[array] = np.load(file, mmap_mode="r", allow_pickle=False)
+            # The counts become a tensor, which must be free to be written to.
+            arrays[array] = np.load(file, mmap_mode=None if array == _POPULARITY else "r", allow_pickle=False)
         sequences = Sequences(
             name=name,
             n_items=about["n_items"],
             split=about["split"],
             fingerprint=about["fingerprint"],
+            counted=arrays.pop(_POPULARITY, None),
             **arrays,
         )
         return sequences, list(about["notes"])

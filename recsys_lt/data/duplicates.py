@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.data.interactions import Interactions
+from recsys_lt.data.order import repeated
 from recsys_lt.errors import UserError
 
 
@@ -50,12 +51,7 @@ class RefuseDuplicates:
 
 
 def _repeated(events: Interactions) -> NDArray[np.bool_]:
-    import pandas as pd
-
-    columns = {"user": events.users, "item": events.items}
-    if events.times is not None:
-        columns["time"] = events.times  # type: ignore[assignment]
-    return pd.DataFrame(columns, copy=False).duplicated().to_numpy()
+    return repeated(events.users, events.items, events.times, len(events.user_ids))
 
 
 _POLICIES: dict[str, DuplicatePolicy] = {

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.data.interactions import Codes
+from recsys_lt.data.pieces import counts_of, place_type
 
 
 def k_core(users: Codes, items: Codes, k: int) -> NDArray[np.bool_]:
@@ -24,8 +25,8 @@ def k_core(users: Codes, items: Codes, k: int) -> NDArray[np.bool_]:
     keep = np.ones(len(users), dtype=np.bool_)
     if k <= 1 or not len(users):
         return keep
-    left = np.arange(len(users))
-    user_counts, item_counts = np.bincount(users), np.bincount(items)
+    left = np.arange(len(users), dtype=place_type(len(users)))
+    user_counts, item_counts = (counts_of(codes, int(codes.max()) + 1) for codes in (users, items))
     while True:
         stays = (user_counts >= k)[users]
         stays &= (item_counts >= k)[items]
@@ -34,6 +35,6 @@ def k_core(users: Codes, items: Codes, k: int) -> NDArray[np.bool_]:
             return keep
         keep[left[gone]] = False
         # Only what went is counted again: late rounds remove little.
-        user_counts -= np.bincount(users[gone], minlength=len(user_counts))
-        item_counts -= np.bincount(items[gone], minlength=len(item_counts))
+        user_counts -= counts_of(users[gone], len(user_counts))
+        item_counts -= counts_of(items[gone], len(item_counts))
         left, users, items = left[stays], users[stays], items[stays]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.mapped import Residency
+from recsys_lt.data.owners import Owners
+from recsys_lt.data.permutation import Order, order_of
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
 from recsys_lt.data.rows import Rows
 from recsys_lt.data.sequences import Sequences
@@ -17,6 +21,10 @@ from recsys_lt.streams import key_of
 
 # First parts of the keys of streams, so that order, rows and steps never share one.
 _ORDER, _ROWS, _STEP = 1, 2, 3
+
+
+#: Users' distinct items are listed once for data of so many events at most, 34 MB; else found batch by batch.
+TABULATED = 1 << 22
 
 
 def _tensor(array: NDArray[np.integer]) -> Tensor:
@@ -29,6 +37,9 @@ class Share:
 
     rank: int = 0
     world: int = 1
+
+
+_ALONE = Share()
 
 
 class TrainBatches(Dataset[Batch]):
@@ -62,29 +73,38 @@ class TrainBatches(Dataset[Batch]):
     ) -> None:
         self.data, self.rows, self.batch_rows, self.seed = data, rows, batch_rows, seed
         self.share, self.with_seen, self.accumulate = share, with_seen, accumulate
-        self._order: tuple[int, Ints] | None = None
+        self._order: tuple[int, Order] | None = None
+        self._tabulated = len(data.items) <= TABULATED
+        self._residency = _residency(data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_order": None, "_residency": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._residency = _residency(self.data)
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_rows)
 
-    def order(self, epoch: int) -> Ints:
-        """The rows in this epoch's order, [R] int64."""
+    def order(self, epoch: int) -> Order:
+        """The rows in this epoch's order: a slice of it is [n] int64."""
         if self._order is None or self._order[0] != epoch:
-            key = key_of(_ORDER, self.seed, epoch) & ((1 << 64) - 1)
-            generator = np.random.Generator(np.random.Philox(key=key))
-            self._order = (epoch, generator.permutation(len(self.rows)))
+            self._order = (epoch, order_of(key_of(_ORDER, self.seed, epoch), len(self.rows)))
         return self._order[1]
 
     def __getitem__(self, index: tuple[int, int]) -> Batch:
         epoch, step = index
         whole = self.order(epoch)[step * self.batch_rows : (step + 1) * self.batch_rows]
         rows = whole[self.share.rank :: self.share.world]
-        start, stop, user = self.rows.start[rows], self.rows.stop[rows], self.rows.user[rows]
+        spans = self.rows.at(whole)
+        user, start, stop, n_targets = (column[self.share.rank :: self.share.world] for column in spans)
         lengths = stop - start
         index_of = ragged_index(start, lengths)
-        places = self._supervised(rows, lengths)
-        targets = self.data.items[stop if not self.rows.every_position else index_of + 1]
-        return Batch(
+        # Of mixed rows, which of the batch's events are followed by a target.
+        places = ragged_index(lengths.cumsum() - n_targets, n_targets) if self.rows.mixed else None
+        targets = self.data.items[index_of + 1 if self.rows.every_position else stop]
+        batch = Batch(
             users=_tensor(user),
             items=_tensor(self.data.items[index_of]),
             offsets=_tensor(offsets_of(lengths)),
@@ -93,24 +113,28 @@ class TrainBatches(Dataset[Batch]):
             row_keys=_tensor(rows),
             key=key_of(_ROWS, self.seed, epoch),
             step_key=key_of(_STEP, self.seed, epoch, step),
-            global_targets=self.rows.n_targets(whole),
-            seen=_gather_sets(*self.data.train_sets, user) if self.with_seen else None,
-            step_targets=self.rows.n_targets(self._of_step(epoch, step)) if self.accumulate > 1 else None,
+            global_targets=int(spans.n_targets.sum()),
+            seen=self._seen(user) if self.with_seen else None,
+            step_targets=self._targets_of_step(epoch, step) if self.accumulate > 1 else None,
             target_events=None if places is None else _tensor(places),
         )
+        self._residency.touched(len(whole))
+        return batch
 
-    def _of_step(self, epoch: int, step: int) -> Ints:
-        """All rows whose gradients make one step together with this batch's."""
+    def _seen(self, user: Ints) -> SeenSets:
+        """Distinct training items of each row's user."""
+        if self._tabulated:
+            items, offsets = self.data.train_sets
+            lengths = offsets[user + 1] - offsets[user]
+            return SeenSets(_tensor(items[ragged_index(offsets[user], lengths)]), _tensor(offsets_of(lengths)))
+        first = self.data.offsets[user]
+        return _sets(self.data, first, first + self.data.train_end[user])
+
+    def _targets_of_step(self, epoch: int, step: int) -> int:
+        """Targets of all batches whose gradients make one step together with this one's."""
         first = step - step % self.accumulate
-        return self.order(epoch)[first * self.batch_rows : (first + self.accumulate) * self.batch_rows]
-
-    def _supervised(self, rows: Ints, lengths: Ints) -> Ints | None:
-        """Which of the batch's events are followed by a target; None where one is for each event or each row."""
-        if self.rows.ends is None:
-            return None
-        at_end = np.zeros(int(lengths.sum()), dtype=np.bool_)
-        at_end[lengths.cumsum() - 1] = True
-        return np.flatnonzero(at_end | ~np.repeat(self.rows.ends[rows], lengths))
+        rows = self.order(epoch)[first * self.batch_rows : (first + self.accumulate) * self.batch_rows]
+        return int(self.rows.at(rows).n_targets.sum())
 
 
 class EpochSteps(Sampler[tuple[int, int]]):
@@ -146,7 +170,7 @@ class RankBatches(Dataset[Batch]):
     data
         The sequences.
     users
-        Whose targets to rank, [n] int64.
+        Whose targets to rank: [n] int64, or what gives them by their places, [m] -> [m].
     stage
         ``valid`` or ``test``: which target; or None to read whole histories without a target (to recommend).
     max_length
@@ -155,34 +179,43 @@ class RankBatches(Dataset[Batch]):
         Users a batch.
     with_seen
         Whether batches carry each user's distinct earlier items, to be masked.
+    share
+        This process's part of the users.
     """
 
     def __init__(
         self,
         data: Sequences,
-        users: Ints,
+        users: "Ints | UsersWithTarget",
         stage: str | None,
         max_length: int,
         batch_rows: int,
         with_seen: bool,
+        share: Share = _ALONE,
     ) -> None:
         self.data, self.users, self.max_length = data, users, max_length
-        self.batch_rows, self.with_seen, self.stage = batch_rows, with_seen, stage
-        self._end = data.offsets[users] + data.targets_at(stage)[users] if stage else data.offsets[users + 1]
+        self.batch_rows, self.with_seen, self.stage, self.share = batch_rows, with_seen, stage, share
+        self._residency = _residency(data)
 
     def __len__(self) -> int:
-        return -(-len(self.users) // self.batch_rows)
+        return -(-len(self._places) // self.batch_rows)
+
+    @property
+    def _places(self) -> range:
+        """Places in ``users`` of this process's part."""
+        return range(self.share.rank, len(self.users), self.share.world)
 
     def __getitem__(self, step: int) -> Batch:
         if step >= len(self):
             raise IndexError(step)
-        part = slice(step * self.batch_rows, (step + 1) * self.batch_rows)
-        user, end = self.users[part], self._end[part]
+        part = self._places[step * self.batch_rows : (step + 1) * self.batch_rows]
+        user = self.users[np.arange(part.start, part.stop, part.step)]
         first = self.data.offsets[user]
+        end = first + self.data.targets_at(self.stage)[user] if self.stage else self.data.offsets[user + 1]
         start = np.maximum(first, end - self.max_length)
         lengths = end - start
         targets = self.data.items[end] if self.stage else np.zeros(0, dtype=np.int64)
-        return Batch(
+        batch = Batch(
             users=_tensor(user),
             items=_tensor(self.data.items[ragged_index(start, lengths)]),
             offsets=_tensor(offsets_of(lengths)),
@@ -192,21 +225,42 @@ class RankBatches(Dataset[Batch]):
             key=0,
             step_key=0,
             global_targets=len(user),
-            seen=self._earlier(first, end) if self.with_seen else None,
+            seen=_sets(self.data, first, end) if self.with_seen else None,
         )
-
-    def _earlier(self, first: Ints, end: Ints) -> SeenSets:
-        """Distinct items before each target."""
-        lengths = end - first
-        row = np.repeat(np.arange(len(first)), lengths)
-        pairs = np.unique(row * self.data.n_items + self.data.items[ragged_index(first, lengths)])
-        sizes = np.bincount(pairs // self.data.n_items, minlength=len(first))
-        return SeenSets(_tensor(pairs % self.data.n_items), _tensor(offsets_of(sizes)))
+        self._residency.touched(len(user))
+        return batch
 
 
-def _gather_sets(items: Ints, offsets: Ints, users: Ints) -> SeenSets:
-    lengths = offsets[users + 1] - offsets[users]
-    return SeenSets(_tensor(items[ragged_index(offsets[users], lengths)]), _tensor(offsets_of(lengths)))
+class UsersWithTarget:
+    """All users with a target at a stage and an event before it, in order; found when they are asked for.
+
+    Parameters
+    ----------
+    data
+        The sequences.
+    stage
+        ``valid`` or ``test``.
+    """
+
+    def __init__(self, data: Sequences, stage: str) -> None:
+        at = data.targets_at(stage)
+        self._owners = Owners(lambda users: (at[users] >= 1).astype(np.int64), data.n_users)
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def __getitem__(self, places: Ints) -> Ints:
+        """The users at these places, [n] -> [n]."""
+        return self._owners.of(places)[0]
+
+
+def _residency(data: Sequences) -> Residency:
+    return Residency([data.items, data.offsets, data.train_end, data.valid_at, data.test_at])
+
+
+def _sets(data: Sequences, first: Ints, end: Ints) -> SeenSets:
+    items, offsets = data.distinct_items(first, end)
+    return SeenSets(_tensor(items), _tensor(offsets))
 
 
 def train_loader(batches: TrainBatches, num_workers: int, epoch: int = 0) -> DataLoader[Batch]:

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.data.duplicates import duplicate_policy
-from recsys_lt.data.interactions import Codes, Interactions, Texts, Times
+from recsys_lt.data.interactions import Codes, Interactions, Texts
 from recsys_lt.data.k_core import k_core
-from recsys_lt.data.ragged import Ints, offsets_of
+from recsys_lt.data.order import Places, in_time_order, renumbered
+from recsys_lt.data.pieces import counts_of
+from recsys_lt.data.ragged import offsets_of
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.splits import Ordered, split_named
 from recsys_lt.errors import UserError
@@ -73,8 +75,8 @@ class Preparation:
         split = split_named(self.split, self.temporal_cuts)
         notes: list[str] = []
         keep = self._kept(events, name, notes)
-        users, raw_users = _renumbered(_taken(events.users, keep))
-        items, raw_items = _renumbered(_taken(events.items, keep))
+        users, raw_users = renumbered(_taken(events.users, keep), len(events.user_ids))
+        items, raw_items = renumbered(_taken(events.items, keep), len(events.item_ids))
         if self.k_core <= 1 and len(raw_items) < len(events.item_ids):
             unseen = np.setdiff1d(np.arange(len(events.item_ids)), raw_items)
             raw_items = np.concatenate([raw_items, unseen])
@@ -86,16 +88,18 @@ class Preparation:
             )
         times = None if events.times is None else _taken(events.times, keep)
         marks = None if events.marks is None else _taken(events.marks, keep)
-        order = _in_time_order(users, times)
-        offsets = offsets_of(np.bincount(users, minlength=len(raw_users)))
+        del keep
+        order = in_time_order(users, times, len(raw_users))
+        offsets = offsets_of(counts_of(users, len(raw_users)))
         del users
         cuts = split.cut(
             Ordered(
                 offsets,
-                None if times is None else times[order],
-                None if marks is None else marks[order],
+                None if times is None or not split.reads_times else _ordered(times, order),
+                None if marks is None else _ordered(marks, order),
             )
         )
+        del times, marks
         for stage, at in (("validation", cuts.valid_at), ("test", cuts.test_at)):
             if (at < 0).all():
                 longest = int(np.diff(offsets).max())
@@ -107,7 +111,7 @@ class Preparation:
         titles = events.item_titles
         sequences = Sequences(
             name=name,
-            items=items[order],
+            items=_ordered(items, order),
             offsets=offsets,
             train_end=cuts.train_end,
             valid_at=cuts.valid_at,
@@ -159,22 +163,11 @@ def _count(number: int, noun: str) -> str:
 
 
 def _distinct(codes: Codes) -> int:
-    return int(np.count_nonzero(np.bincount(codes)))
+    return int(np.count_nonzero(counts_of(codes, int(codes.max(initial=-1)) + 1)))
 
 
-def _renumbered(codes: Codes) -> tuple[Codes, Ints]:
-    """Codes 0, 1, ... in order of first appearance, and the old code of each new one."""
-    import pandas as pd
-
-    new, old = pd.factorize(codes)
-    return new.astype(np.int32), np.asarray(old, dtype=np.int64)
-
-
-def _in_time_order(users: Codes, times: Times | None) -> Ints:
-    """The order that sorts by user, then time, then place in the source."""
-    if times is None:
-        return np.argsort(users, kind="stable")
-    return np.lexsort((times, users))
+def _ordered(column: NDArray[T], order: Places | None) -> NDArray[T]:
+    return column if order is None else column[order]
 
 
 def _fixed_width(texts: Texts) -> NDArray[np.str_]:

@@ -5,40 +5,89 @@ filter, a convolution to one vector) may only be read at its end, so each prefix
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys_lt.data.ragged import Ints, ragged_index
+from recsys_lt.data.owners import Owners
+from recsys_lt.data.pieces import PIECE, pieces
+from recsys_lt.data.ragged import Ints
 from recsys_lt.data.sequences import Sequences
 
-ALL = slice(None)
+#: Up to so many rows are worked out once and listed, in 24 MB.
+TABULATED = 1 << 20
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Training rows: row r feeds events ``[start[r], stop[r])`` of the flat ``Sequences.items``.
+class Spans(NamedTuple):
+    """Rows: each feeds events ``[start, stop)`` of the flat ``Sequences.items``; all columns are [n] int64.
 
-    With ``every_position`` the targets are events ``[start + 1, stop + 1)``, one for each input;
-    otherwise the one target is event ``stop``. All arrays are [R] int64, but for ``ends`` [R] bool: rows which,
-    though ``every_position``, are supervised at their end alone; None where there are none.
+    The targets are the last ``n_targets`` of events ``[start + 1, stop + 1)``.
     """
 
     user: Ints
     start: Ints
     stop: Ints
-    every_position: bool
-    ends: NDArray[np.bool_] | None = None
+    n_targets: Ints
+
+
+class Rows:
+    """Training rows 0..R-1, user after user; of many rows, where one lies is worked out when it is asked for.
+
+    Memory grows neither with the rows nor with the users.
+
+    Parameters
+    ----------
+    plan
+        What a row is.
+    data
+        The sequences.
+    """
+
+    def __init__(self, plan: "RowPlan", data: Sequences) -> None:
+        self._plan, self._data = plan, data
+        # Plain arrays over the same memory: numpy's class for maps makes every small operation on them slower.
+        self._offsets, self._train_end = np.asarray(data.offsets), np.asarray(data.train_end)
+        self._owners = Owners(lambda users: plan.count(self._train_end[users]), data.n_users)
 
     def __len__(self) -> int:
-        return len(self.user)
+        return len(self._owners)
 
-    def n_targets(self, rows: Ints | slice = ALL) -> int:
-        """Targets of the given rows together."""
-        lengths = self.stop[rows] - self.start[rows]
+    @property
+    def every_position(self) -> bool:
+        """Whether every input of a row is followed by a target, but in the rows that ``mixed`` speaks of."""
+        return self._plan.every_position
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some rows, though ``every_position``, have fewer targets than inputs."""
+        return self._plan.mixed
+
+    def at(self, numbers: Ints) -> Spans:
+        """These rows: [n] of 0..R-1 -> [n]."""
+        if len(self) > TABULATED:
+            return self.worked_out(numbers)
+        return Spans(*(column[numbers] for column in self._table))
+
+    @cached_property
+    def _table(self) -> Spans:
+        return self.worked_out(np.arange(len(self)))
+
+    def worked_out(self, numbers: Ints) -> Spans:
+        """The same without a table of all rows, which only small data have."""
+        user, place = self._owners.of(numbers)
+        return self._plan.spans(user, place, self._offsets[user], self._train_end[user])
+
+    @cached_property
+    def n_targets(self) -> int:
+        """Targets in all rows."""
         if not self.every_position:
-            return len(lengths)
-        return int(lengths.sum() if self.ends is None else np.where(self.ends[rows], 1, lengths).sum())
+            return len(self)
+        spans = (self.at(np.arange(piece.start, piece.stop)) for piece in pieces(len(self), PIECE // 16))
+        return sum(int(part.n_targets.sum()) for part in spans)
+
+    def __reduce__(self) -> tuple[type["Rows"], tuple["RowPlan", Sequences]]:
+        return Rows, (self._plan, self._data)  # what can be worked out again is not sent to another process
 
 
 @dataclass(frozen=True)
@@ -46,12 +95,21 @@ class EveryPosition:
     """One row a user: the last ``max_length`` inputs, each position supervised by the next item."""
 
     max_length: int
+    every_position: ClassVar[bool] = True
+    mixed: ClassVar[bool] = False
 
     def plan(self, data: Sequences) -> Rows:
-        user = np.flatnonzero(data.train_end >= 2)
-        stop = data.offsets[user] + data.train_end[user] - 1
-        start = np.maximum(data.offsets[user], stop - self.max_length)
-        return Rows(user, start, stop, every_position=True)
+        return Rows(self, data)
+
+    def count(self, train_end: Ints) -> Ints:
+        """Rows of users with so many training events: [n] -> [n]."""
+        return (train_end >= 2).astype(np.int64)
+
+    def spans(self, user: Ints, place: Ints, first: Ints, train_end: Ints) -> Spans:
+        """Row ``place`` of each user, whose events begin at ``first``: all [n]."""
+        stop = first + train_end - 1
+        start = np.maximum(first, stop - self.max_length)
+        return Spans(user, start, stop, stop - start)
 
 
 @dataclass(frozen=True)
@@ -73,18 +131,31 @@ class Prefixes:
     max_length: int
     min_length: int = 2
     recent: bool = False
+    every_position: ClassVar[bool] = False
+    mixed: ClassVar[bool] = False
 
     def plan(self, data: Sequences) -> Rows:
-        user = np.flatnonzero(data.train_end >= 2)
-        first = data.offsets[user].copy()
-        end = first + data.train_end[user]
-        if self.recent:
-            first = np.maximum(first, end - self.max_length)
-        target = np.minimum(first + self.min_length, end) - 1  # place of the first prefix's target
-        count = end - target
-        stop = ragged_index(target, count)
-        start = np.maximum(np.repeat(first, count), stop - self.max_length)
-        return Rows(np.repeat(user, count), start, stop, every_position=False)
+        return Rows(self, data)
+
+    def count(self, train_end: Ints) -> Ints:
+        """Rows of users with so many training events: [n] -> [n]."""
+        counts = train_end - self._first_target(train_end)
+        counts[train_end < 2] = 0
+        return counts
+
+    def spans(self, user: Ints, place: Ints, first: Ints, train_end: Ints) -> Spans:
+        """Row ``place`` of each user, whose events begin at ``first``: all [n]."""
+        stop = first + self._first_target(train_end) + place
+        start = np.maximum(first + self._oldest(train_end), stop - self.max_length)
+        return Spans(user, start, stop, np.ones_like(stop))
+
+    def _oldest(self, train_end: Ints) -> Ints:
+        """Place within the user of the first event read."""
+        return np.maximum(train_end - self.max_length, 0) if self.recent else np.zeros_like(train_end)
+
+    def _first_target(self, train_end: Ints) -> Ints:
+        """Place within the user of the first prefix's target."""
+        return np.minimum(self._oldest(train_end) + self.min_length, train_end) - 1
 
 
 @dataclass(frozen=True)
@@ -97,20 +168,21 @@ class OnePass:
     """
 
     max_length: int
+    every_position: ClassVar[bool] = True
+    mixed: ClassVar[bool] = True
 
     def plan(self, data: Sequences) -> Rows:
-        user = np.flatnonzero(data.train_end >= 2)
-        first = data.offsets[user]
-        inputs = data.train_end[user] - 1
-        later = np.maximum(inputs - self.max_length, 0)
-        stop = ragged_index(first + self.max_length + 1, later)
-        return Rows(
-            np.concatenate([user, np.repeat(user, later)]),
-            np.concatenate([first, stop - self.max_length]),
-            np.concatenate([first + np.minimum(inputs, self.max_length), stop]),
-            every_position=True,
-            ends=np.repeat([False, True], [len(user), len(stop)]),
-        )
+        return Rows(self, data)
+
+    def count(self, train_end: Ints) -> Ints:
+        """Rows of users with so many training events: [n] -> [n]."""
+        return np.where(train_end < 2, 0, 1 + np.maximum(train_end - 1 - self.max_length, 0))
+
+    def spans(self, user: Ints, place: Ints, first: Ints, train_end: Ints) -> Spans:
+        """Row ``place`` of each user, whose events begin at ``first``: all [n]."""
+        stop = first + np.minimum(train_end - 1, self.max_length + place)
+        start = np.maximum(first, stop - self.max_length)
+        return Spans(user, start, stop, np.where(place == 0, stop - start, 1))
 
 
 RowPlan = EveryPosition | Prefixes | OnePass

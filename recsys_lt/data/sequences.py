@@ -1,11 +1,13 @@
 """What every model trains on and is ranked by: each user's events in order, and where the split cuts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lt.data.mapped import FileOf, file_of
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
 
 
@@ -36,6 +38,8 @@ class Sequences:
         How the split was made, in words for the protocol.
     fingerprint
         Hash of the content, so that a checkpoint knows the data it was trained on.
+    counted
+        ``popularity`` where it was counted before; None to count it when it is asked for.
     """
 
     name: str
@@ -50,6 +54,15 @@ class Sequences:
     item_titles: NDArray[np.str_]
     split: str
     fingerprint: str
+    counted: Ints | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process maps the files itself: the arrays may be larger than a pipe or its memory should take.
+        return {field.name: file_of(getattr(self, field.name)) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value.opened() if isinstance(value, FileOf) else value)
 
     @property
     def n_users(self) -> int:
@@ -58,6 +71,8 @@ class Sequences:
     @cached_property
     def popularity(self) -> Ints:
         """Training interactions of each item, [I] int64."""
+        if self.counted is not None:
+            return self.counted
         counts = np.zeros(self.n_items, dtype=np.int64)
         # In pieces of users: a memory-mapped catalogue of interactions is never in memory at once.
         for first in range(0, self.n_users, 1 << 18):
@@ -66,14 +81,28 @@ class Sequences:
             counts += np.bincount(self.items[index], minlength=self.n_items)
         return counts
 
+    def distinct_items(self, first: Ints, end: Ints) -> tuple[Ints, Ints]:
+        """The distinct items of pieces of the flat events, ascending in each piece.
+
+        Parameters
+        ----------
+        first, end
+            Each piece is ``items[first:end]``, [n] and [n].
+
+        Returns
+        -------
+        items, offsets
+            Flat [S], and [n + 1].
+        """
+        lengths = end - first
+        row = np.repeat(np.arange(len(first)), lengths)
+        pairs = np.unique(row * self.n_items + self.items[ragged_index(first, lengths)])
+        return pairs % self.n_items, offsets_of(np.bincount(pairs // self.n_items, minlength=len(first)))
+
     @cached_property
     def train_sets(self) -> tuple[Ints, Ints]:
-        """Each user's distinct training items in ascending order: flat items [S] and offsets [U + 1]."""
-        users = np.repeat(np.arange(self.n_users), self.train_end)
-        items = self.items[ragged_index(self.offsets[:-1], self.train_end)].astype(np.int64)
-        pairs = np.unique(users * self.n_items + items)
-        lengths = np.bincount(pairs // self.n_items, minlength=self.n_users)
-        return pairs % self.n_items, offsets_of(lengths)
+        """``distinct_items`` of every user's training events: arrays as long as the data, for small data only."""
+        return self.distinct_items(self.offsets[:-1], self.offsets[:-1] + self.train_end)
 
     def targets_at(self, stage: str) -> Ints:
         """``valid_at`` or ``test_at``."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ class Ordered:
     offsets
         User u's events are ``[offsets[u], offsets[u + 1])``, [U + 1].
     times
-        [E], or None.
+        [E], or None; only for a split that reads them.
     marks
         ``Mark`` of each event, [E], or None.
     """
@@ -52,6 +52,10 @@ class Split(Protocol):
     def words(self) -> str:
         """The rule, for the protocol."""
 
+    @property
+    def reads_times(self) -> bool:
+        """Whether it cuts by ``Ordered.times``: putting them in order costs as much as all the rest."""
+
     def cut(self, events: Ordered) -> Cuts:
         """Cut; raises ``UserError`` where the events lack what the rule needs."""
 
@@ -63,6 +67,7 @@ class LeaveOneOut:
     """
 
     words = "leave-one-out"
+    reads_times = False
 
     def cut(self, events: Ordered) -> Cuts:
         if events.marks is not None:
@@ -96,6 +101,7 @@ class Temporal:
 
     first: float = 0.8
     second: float = 0.9
+    reads_times: ClassVar[bool] = True
 
     @property
     def words(self) -> str:
@@ -127,6 +133,7 @@ class AsGiven:
     """The source itself says what each event is for."""
 
     words = "as given by the source"
+    reads_times = False
 
     def cut(self, events: Ordered) -> Cuts:
         marks = events.marks

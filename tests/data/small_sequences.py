@@ -1,10 +1,13 @@
-"""Sequences made of lists, and random ones."""
+"""Sequences made of lists, random ones and prepared ones; and batches compared."""
 
 import numpy as np
+import torch
 from hypothesis import strategies as st
 
+from recsys_lt.data.dataset import Dataset
 from recsys_lt.data.ragged import offsets_of
 from recsys_lt.data.sequences import Sequences
+from recsys_lt.data.sources.synthetic import Synthetic
 
 
 def sequences_of(histories, train_end, valid_at=None, test_at=None, n_items=None) -> Sequences:
@@ -60,3 +63,26 @@ def history(data: Sequences, user: int) -> list[int]:
 def training(data: Sequences, user: int) -> list[int]:
     """A user's training events."""
     return history(data, user)[: data.train_end[user]]
+
+
+def prepared(folder) -> Sequences:
+    """Made-up data as a run has them: mapped from prepared files."""
+    source = Synthetic(n_users=300, n_items=40, mean_length=8)
+    return Dataset(source, name="made", k_core=1, cache_dir=str(folder)).load(lambda _line: None)
+
+
+def same_batch(one, other) -> None:
+    """Assert that two batches are equal in all they hold."""
+    for name in ("users", "items", "offsets", "targets", "row_keys"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert a.dtype == torch.int64
+        assert torch.equal(a, b)
+    assert (one.target_events is None) == (other.target_events is None)
+    if one.target_events is not None:
+        assert torch.equal(one.target_events, other.target_events)
+    for name in ("lengths", "key", "step_key", "global_targets", "step_targets"):
+        assert getattr(one, name) == getattr(other, name)
+    assert (one.seen is None) == (other.seen is None)
+    if one.seen is not None:
+        assert torch.equal(one.seen.items, other.seen.items)
+        assert torch.equal(one.seen.offsets, other.seen.offsets)

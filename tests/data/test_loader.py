@@ -3,11 +3,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from small_sequences import history, sequences_of, split_sequences, training
+from small_sequences import history, same_batch, sequences_of, split_sequences, training
 
-from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader
+from recsys_lt.data import loader as loader_module
+from recsys_lt.data import owners, permutation
+from recsys_lt.data import rows as rows_module
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
 from recsys_lt.data.rows import EveryPosition, OnePass, Prefixes
 
 some = settings(deadline=None, max_examples=60)
@@ -39,22 +42,6 @@ def rows_of(batch):
     ]
 
 
-def assert_equal(one, other):
-    for name in ("users", "items", "offsets", "targets", "row_keys"):
-        a, b = getattr(one, name), getattr(other, name)
-        assert a.dtype == torch.int64
-        assert torch.equal(a, b)
-    assert (one.target_events is None) == (other.target_events is None)
-    if one.target_events is not None:
-        assert torch.equal(one.target_events, other.target_events)
-    for name in ("lengths", "key", "step_key", "global_targets"):
-        assert getattr(one, name) == getattr(other, name)
-    assert (one.seen is None) == (other.seen is None)
-    if one.seen is not None:
-        assert torch.equal(one.seen.items, other.seen.items)
-        assert torch.equal(one.seen.offsets, other.seen.offsets)
-
-
 @given(data=split_sequences(), plan=plans, batch_rows=st.integers(1, 7))
 @some
 def test_an_epoch_holds_every_row_once_with_what_belongs_to_it(data, plan, batch_rows):
@@ -69,12 +56,12 @@ def test_an_epoch_holds_every_row_once_with_what_belongs_to_it(data, plan, batch
         assert batch.global_targets == len(batch.targets)
         found += rows_of(batch)
     assert sorted(row[0] for row in found) == list(range(len(rows)))
+    spans = rows.at(np.arange(len(rows)))
     for key, user, inputs, targets, seen in found:
-        start, stop = rows.start[key], rows.stop[key]
-        assert user == rows.user[key]
+        start, stop = spans.start[key], spans.stop[key]
+        assert user == spans.user[key]
         assert inputs == data.items[start:stop].tolist()
-        every = rows.every_position and (rows.ends is None or not rows.ends[key])
-        assert targets == data.items[start + 1 if every else stop : stop + 1].tolist()
+        assert targets == data.items[stop + 1 - spans.n_targets[key] : stop + 1].tolist()
         assert seen == sorted(set(training(data, user)))
 
 
@@ -113,8 +100,8 @@ def test_a_batch_is_a_function_of_epoch_and_step_alone():
         torch.manual_seed(0)
         np.random.seed(0)
         for index in np.random.default_rng(0).permutation(asked).tolist():
-            assert_equal(one[tuple(index)], first[tuple(index)])
-            assert_equal(batches_of(data, plan)[tuple(index)], first[tuple(index)])
+            same_batch(one[tuple(index)], first[tuple(index)])
+            same_batch(batches_of(data, plan)[tuple(index)], first[tuple(index)])
 
 
 def test_orders_and_keys_of_epochs_steps_and_seeds_differ():
@@ -123,7 +110,7 @@ def test_orders_and_keys_of_epochs_steps_and_seeds_differ():
     for seed in (0, 1):
         batches = batches_of(data, Prefixes(4), seed=seed)
         for epoch in range(4):
-            orders.add(tuple(batches.order(epoch).tolist()))
+            orders.add(tuple(batches.order(epoch)[:].tolist()))
             epoch_keys = {batches[epoch, step].key for step in range(len(batches))}
             assert len(epoch_keys) == 1
             keys |= epoch_keys
@@ -138,8 +125,46 @@ def test_every_place_of_the_order_is_as_likely_for_a_row():
     batches = batches_of(data, EveryPosition(1))
     counts = np.zeros((4, 4))
     for epoch in range(2000):
-        counts[np.arange(4), batches.order(epoch)] += 1
+        counts[np.arange(4), batches.order(epoch)[:]] += 1
     assert np.abs(counts / 2000 - 0.25).max() < 4 * (0.25 * 0.75 / 2000) ** 0.5
+
+
+@given(data=split_sequences(), plan=plans, accumulate=st.integers(1, 3))
+@example(data=large(), plan=EveryPosition(3), accumulate=2)
+@example(data=large(), plan=OnePass(3), accumulate=3)
+@example(data=large(), plan=Prefixes(4), accumulate=3)
+@some
+def test_nothing_listed_changes_only_the_order(data, plan, accumulate):
+    """Large data: rows, distinct items and order by formula. A row is what it is where all is listed."""
+
+    def all_batches():
+        batches = TrainBatches(data, plan.plan(data), 4, 0, Share(), True, accumulate)
+        return [batches[2, step] for step in range(len(batches))]
+
+    listed = all_batches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader_module, "TABULATED", -1)
+        patch.setattr(rows_module, "TABULATED", -1)
+        patch.setattr(owners, "ENTRIES", 2)
+        for one, other in zip(all_batches(), listed, strict=True):
+            same_batch(one, other)
+        patch.setattr(permutation, "LISTED", 0)
+        by_formula = all_batches()
+    assert sorted(row for batch in by_formula for row in rows_of(batch)) == sorted(
+        row for batch in listed for row in rows_of(batch)
+    )
+    for first in range(0, len(by_formula), accumulate):
+        step = by_formula[first : first + accumulate]
+        expected = sum(batch.global_targets for batch in step) if accumulate > 1 else None
+        assert {batch.step_targets for batch in step} == {expected}
+
+
+def test_orders_by_formula_differ_by_epoch_and_seed(monkeypatch):
+    monkeypatch.setattr(permutation, "LISTED", 0)
+    data = large()
+    asked = [(seed, epoch) for seed in (0, 1) for epoch in range(4)]
+    orders = {tuple(batches_of(data, Prefixes(4), seed=seed).order(epoch)[:].tolist()) for seed, epoch in asked}
+    assert len(orders) == 8
 
 
 def test_seen_sets_come_only_where_asked():
@@ -154,12 +179,12 @@ def test_workers_change_nothing():
     assert len(alone) == len(shared) == len(batches)
     steps = 0
     for step, (one, other) in enumerate(zip(alone, shared, strict=True)):
-        assert_equal(one, other)
-        assert_equal(one, batches[2, step])
+        same_batch(one, other)
+        same_batch(one, batches[2, step])
         steps += 1
     assert steps == len(batches)
     alone.sampler.set_epoch(3)
-    assert_equal(next(iter(alone)), batches[3, 0])
+    same_batch(next(iter(alone)), batches[3, 0])
 
 
 # Ranking
@@ -197,6 +222,32 @@ def test_ranking_reads_what_came_before_the_target(stage, data, max_length, batc
                 assert batch.targets[place] == history(data, user)[at[user]]
         assert len(batch.targets) == (0 if stage is None else len(batch))
     assert next(asked, None) is None
+
+
+@pytest.mark.parametrize("stage", ["valid", "test"])
+@given(data=split_sequences(), entries=st.integers(1, 9))
+@some
+def test_users_with_a_target_are_found_in_order(stage, data, entries):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owners, "ENTRIES", entries)
+        users = UsersWithTarget(data, stage)
+    expected = np.flatnonzero(data.targets_at(stage) >= 1)
+    assert len(users) == len(expected)
+    assert users[np.arange(len(users))].tolist() == expected.tolist()
+    backwards = np.arange(len(users))[::-1]
+    assert users[backwards].tolist() == expected[::-1].tolist()
+
+
+@given(data=split_sequences(), batch_rows=st.integers(1, 5), world=st.integers(1, 4))
+@some
+def test_each_rank_ranks_its_part(data, batch_rows, world):
+    users = UsersWithTarget(data, "test")
+    expected = np.flatnonzero(data.test_at >= 1)
+    for rank in range(world):
+        batches = RankBatches(data, users, "test", 3, batch_rows, False, Share(rank, world))
+        found = [batches[step].users.tolist() for step in range(len(batches))]
+        assert list(itertools.chain(*found)) == expected[rank::world].tolist()
+        assert all(len(part) == batch_rows for part in found[:-1])
 
 
 def test_ranking_by_hand():

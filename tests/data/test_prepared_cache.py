@@ -1,7 +1,9 @@
+import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +66,30 @@ def test_the_key_is_the_content_and_the_preparation(tmp_path):
     assert key(content) == one
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "lose", "about", "empty"])
+def test_popularity_is_counted_once_and_stored(tmp_path):
+    data, _ = load(tmp_path)
+    counted = replace(data, counted=None).popularity
+    assert counted.sum() == data.train_end.sum()
+    assert data.counted is not None
+    assert data.popularity.dtype == counted.dtype == np.int64
+    assert data.popularity.tolist() == counted.tolist()
+    assert data.popularity.flags.writeable  # as a tensor over it must be
+
+
+def test_a_copy_of_an_earlier_version_lacks_popularity_and_is_whole(tmp_path):
+    stored, _ = load(tmp_path)
+    folder = prepared(tmp_path)[0]
+    (folder / "popularity.npy").unlink()
+    about = json.loads((folder / "about.json").read_text())
+    del about["sums"]["popularity"]
+    (folder / "about.json").write_text(json.dumps(about))
+    earlier, said = load(tmp_path)
+    assert not [line for line in said if "damaged" in line]
+    assert earlier.counted is None
+    assert earlier.popularity.tolist() == stored.popularity.tolist()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "lose", "about", "empty", "popularity"])
 def test_a_damaged_copy_is_prepared_again(tmp_path, damage):
     whole, _ = load(tmp_path)
     expected = np.array(whole.items)
@@ -78,6 +103,8 @@ def test_a_damaged_copy_is_prepared_again(tmp_path, damage):
         items.write_bytes(content[:-8] + bytes(255 - byte for byte in content[-8:]))
     elif damage == "lose":
         items.unlink()
+    elif damage == "popularity":
+        (folder / "popularity.npy").unlink()
     elif damage == "about":
         (folder / "about.json").write_text("{")
     else:

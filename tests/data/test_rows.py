@@ -6,6 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_sequences import sequences_of, split_sequences, training
 
+from recsys_lt.data import owners
+from recsys_lt.data import rows as rows_module
 from recsys_lt.data.rows import EveryPosition, OnePass, Prefixes
 
 some = settings(deadline=None, max_examples=80)
@@ -14,12 +16,11 @@ some = settings(deadline=None, max_examples=80)
 def inputs_and_targets(data, plan):
     """Every row as (user, its inputs, its targets)."""
     rows = plan.plan(data)
-    assert len(rows) == len(rows.user) == len(rows.start) == len(rows.stop)
-    assert rows.user.dtype == rows.start.dtype == rows.stop.dtype == np.int64
+    spans = rows.at(np.arange(len(rows)))
+    assert all((len(column), column.dtype) == (len(rows), np.int64) for column in spans)
     found = []
-    for user, start, stop in zip(rows.user.tolist(), rows.start.tolist(), rows.stop.tolist(), strict=True):
-        every = rows.every_position and not (rows.ends is not None and rows.ends[len(found)])
-        targets = slice(start + 1, stop + 1) if every else slice(stop, stop + 1)
+    for user, start, stop, n in zip(*(column.tolist() for column in spans), strict=True):
+        targets = slice(stop + 1 - n, stop + 1)
         found.append((user, data.items[start:stop].tolist(), data.items[targets].tolist()))
     return found
 
@@ -86,7 +87,26 @@ def test_one_pass_holds_each_prefix_once(data, length):
         for n, target in enumerate(targets)
     ]
     assert sorted(read) == sorted(inputs_and_targets(data, Prefixes(length)))
-    assert plan.plan(data).n_targets() == len(read)
+    assert plan.plan(data).n_targets == len(read)
+
+
+@pytest.mark.parametrize("plan", [EveryPosition, OnePass, Prefixes, PLANS["Caser"][1], PLANS["FMLP-Rec"][1]])
+@given(data=split_sequences(), length=st.integers(1, 14), entries=st.integers(1, 9), order=st.randoms())
+@some
+def test_rows_worked_out_are_those_of_the_table(plan, data, length, entries, order):
+    listed = plan(length).plan(data)
+    numbers = list(range(len(listed)))
+    order.shuffle(numbers)
+    asked = np.array(numbers, dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "TABULATED", -1)
+        patch.setattr(rows_module, "PIECE", 48)  # three rows a piece
+        patch.setattr(owners, "ENTRIES", entries)
+        many = plan(length).plan(data)
+        found = many.at(asked)
+        assert many.n_targets == listed.n_targets
+        assert "_table" not in vars(many)
+    assert [column.tolist() for column in found] == [column.tolist() for column in listed.at(asked)]
 
 
 @given(data=split_sequences())

@@ -1,5 +1,6 @@
 """Killed, interrupted, diverging: nothing is lost, and a resumed run ends as one left alone."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -39,6 +40,14 @@ def wait_for_epoch(process: "subprocess.Popen[str]", folder: Path, epoch: int) -
     raise AssertionError("the run never got there")
 
 
+def validations(folder: Path) -> list[bool]:
+    """Whether each row of the learning curve, which are epochs 1, 2, ... here, holds a validation."""
+    with (folder / "learning_curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1))
+    return [bool(row.get("valid/ndcg@10")) for row in rows]
+
+
 def test_kill_and_resume_equals_never_stopped(
     cli: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -69,6 +78,32 @@ def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
     done = cli("resume=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == alone
+
+
+def test_ctrl_c_before_the_first_validation_leaves_metrics_too(
+    cli: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    late = (
+        *LONG,
+        "trainer.max_epochs=20",
+        "trainer.eval_every=20",
+        "trainer.eval_untrained=false",
+        "hydra.run.dir=run",
+    )
+    process = start(*late, cwd=tmp_path)
+    wait_for_epoch(process, tmp_path / "run", 2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    so_far = result(tmp_path / "run")
+    assert so_far["finished"] is False
+    assert 3 <= so_far["best_epoch"] == so_far["epochs"] < 20
+    assert validations(tmp_path / "run") == [*[False] * (so_far["epochs"] - 1), True]
+    done = cli("resume=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (result(tmp_path / "run")["finished"], result(tmp_path / "run")["best_epoch"]) == (True, 20)
+    assert validations(tmp_path / "run") == [*[False] * 19, True]
 
 
 def test_a_finished_run_can_be_made_longer_but_not_shorter(cli: Cli, tmp_path: Path) -> None:

@@ -118,6 +118,30 @@ def test_the_same_seed_gives_the_same_numbers_with_workers_and_other_rank_batche
     assert again["valid"] == metrics["valid"]
 
 
+def test_without_a_look_at_the_untrained_model_training_is_the_same(
+    cli: Cli, metrics: dict[str, Any], tmp_path: Path
+) -> None:
+    done = cli(
+        *TINY, "trainer.max_epochs=7", "trainer.eval_every=3", "trainer.eval_untrained=false", "logger=none",
+        "hydra.run.dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    curve = pd.read_csv(tmp_path / "run" / "learning_curve.csv")
+    assert list(curve["epoch"]) == list(range(1, 8))
+    assert list(curve.dropna(subset=["valid/ndcg@10"])["epoch"]) == [3, 6, 7]
+    again = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    for part in ("test", "valid", "best_epoch", "epochs", "finished"):
+        assert again[part] == metrics[part]
+
+
+def test_a_model_that_does_not_train_is_validated_all_the_same(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*TINY, "model=pop", "trainer.eval_untrained=false", "logger=none", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["best_epoch"], metrics["epochs"]) == (0, 0)
+    assert list(pd.read_csv(tmp_path / "run" / "learning_curve.csv")["epoch"]) == [0]
+
+
 def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path) -> None:
     """Also where the last batch is smaller, and rows differ in their number of targets."""
     curves = []

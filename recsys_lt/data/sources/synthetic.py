@@ -13,6 +13,7 @@ from recsys_lt.errors import UserError
 
 SHORTEST = 5  # events of a user
 _DAY = 86_400
+_PIECE = 1 << 20  # events drawn at a time, so that only the columns themselves grow with the data
 _COLOURS = ("amber", "azure", "coral", "ebony", "golden", "ivory", "jade", "olive", "pearl", "ruby")
 _THINGS = ("anchor", "basket", "candle", "drum", "ember", "falcon", "garden", "harbour", "island", "jewel")
 
@@ -101,12 +102,15 @@ class Synthetic:
         successors = chosen.astype(np.int32)
         # All users take their step t at once; longest first, those still walking are the first ones.
         longest_first = np.argsort(-np.diff(offsets), kind="stable")
-        starts, lengths = offsets[:-1][longest_first], np.diff(offsets)[longest_first]
+        starts = offsets[:-1][longest_first]
+        shorter = np.diff(offsets)[longest_first]
+        np.negative(shorter, out=shorter)  # ascending, to be searched
+        del longest_first
         items = np.empty(offsets[-1], dtype=np.int32)
         last = popular(self.n_users)
         items[starts] = last
-        for step in range(1, int(lengths[0])):
-            walking = int(np.searchsorted(-lengths, -step, side="left"))
+        for step in range(1, -int(shorter[0])):
+            walking = int(np.searchsorted(shorter, -step, side="left"))
             which = (random.random(walking) * self.successors).astype(np.int64)
             followed = random.random(walking) < self.follow
             last = np.where(followed, successors[last[:walking], which], popular(walking))
@@ -116,10 +120,20 @@ class Synthetic:
 
 def _times(random: np.random.Generator, offsets: Ints) -> Ints:
     """Users arrive over a year; a day lies between two of a user's events, on average."""
-    gaps = np.ceil(-np.log1p(-random.random(int(offsets[-1]))) * _DAY).astype(np.int64)
-    elapsed = np.cumsum(gaps)
+    times: Ints = np.empty(int(offsets[-1]), dtype=np.int64)
+    for first in range(0, len(times), _PIECE):
+        gaps = times[first : first + _PIECE]
+        gaps[:] = np.ceil(-np.log1p(-random.random(len(gaps))) * _DAY)
+        if first:
+            gaps[0] += times[first - 1]
+        np.cumsum(gaps, out=gaps)
     arrival = np.floor(random.random(len(offsets) - 1) * 365 * _DAY).astype(np.int64)
-    times: Ints = elapsed + np.repeat(arrival - elapsed[offsets[:-1]], np.diff(offsets))
+    # Each user's clock starts at their arrival, not where the user before them stopped.
+    arrival -= times[offsets[:-1]]
+    for first in range(0, len(arrival), _PIECE // 16):
+        users = slice(first, first + _PIECE // 16)
+        bounds = offsets[first : first + _PIECE // 16 + 1]
+        times[bounds[0] : bounds[-1]] += np.repeat(arrival[users], np.diff(bounds))
     return times
 
 
