@@ -111,18 +111,20 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
     load = os.getloadavg()[0]
     config, data, note = _load(measurement.choices, asked)
     module, work, floor = _set_up(config, data, measurement)
-    parts = {"measured": work, "floor": floor}
+    warm_up = min(2, asked.steps or 2)  # first calls allocate and choose kernels
+    work(warm_up)
+    seconds = {"measured": [work(asked.steps)]}
+    peak = _peak_mb()  # of this measurement alone: nothing else has run yet
+    others = {"floor": floor}
     if measurement.against:
         other = MEASUREMENTS[measurement.against]
-        parts["against"] = _set_up(_load(other.choices, asked)[0], data, other)[1]
-    seconds: dict[str, list[float]] = {part: [] for part in parts}
-    peak = 0.0
-    for _ in range(asked.repeats):
-        for part, timed in parts.items():
-            if not seconds[part]:
-                timed(min(2, asked.steps or 2))  # first calls allocate and choose kernels
+        others["against"] = _set_up(_load(other.choices, asked)[0], data, other)[1]
+    for part, timed in others.items():
+        timed(warm_up)
+        seconds[part] = [timed(asked.steps)]
+    for _ in range(asked.repeats - 1):
+        for part, timed in {"measured": work, **others}.items():
             seconds[part].append(timed(asked.steps))
-            peak = peak or _peak_mb()  # of this measurement alone: the others have not run yet
     middle = {part: statistics.median(of) for part, of in seconds.items()}
     measured, least = middle["measured"], middle["floor"]
     return {

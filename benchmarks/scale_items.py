@@ -340,6 +340,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for key in ("rounds", "steps", "users"):
             if getattr(arguments, key) < 1:
                 raise UserError(f"it is {getattr(arguments, key)}", where=f"--{key}", remedy="Give 1 or more")
+        if arguments.users < 1_024:
+            raise UserError(f"it is {arguments.users}", where="--users", remedy="Give at least 1,024: two batches")
         if min(arguments.sizes) < 1_000:
             raise UserError(f"it is {min(arguments.sizes)}", where="--sizes", remedy="Give at least 1,000 items")
         asked = Asked(arguments.users, arguments.steps, arguments.memory, arguments.seconds, tuple(arguments.set))

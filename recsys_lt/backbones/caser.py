@@ -11,7 +11,7 @@ from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.output_table import OutputTable
 
-# Values in the matrix all horizontal filters make together: up to 4 MB, a window of 13 events as published.
+# Values in the matrix all horizontal filters make together: up to 4 MB, a window of 12 events as published.
 _LARGEST_MATRIX = 1 << 20
 
 

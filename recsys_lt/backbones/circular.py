@@ -6,13 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+_LONGEST = 256  # events of a window that is transformed by matrices
+
 
 class SpectralFilter(nn.Module):
     """Multiplies each coordinate's spectrum over time by a complex weight: x [B, L, d] -> [B, L, d].
 
     A window is short (50 events), so the transform there and back is two products with fixed matrices,
     [2F, L] and [L, 2F] for F = L // 2 + 1 frequencies: a quarter of the time of an FFT that steps over d coordinates.
-    ``plain`` is the form with the FFT; both give the same values and gradients.
+    ``plain`` is the form with the FFT; both give the same values and gradients. Longer windows than 256 events, whose
+    matrices would grow with the square, take that one.
 
     Parameters
     ----------
@@ -26,6 +29,8 @@ class SpectralFilter(nn.Module):
     def __init__(self, length: int) -> None:
         super().__init__()
         self.length = length
+        if length > _LONGEST:
+            return
         # Real parts first, then imaginary parts; from the transforms of unit vectors, exact in float64.
         spectra = torch.fft.rfft(torch.eye(length, dtype=torch.float64), dim=0, norm="ortho")
         units = torch.eye(length // 2 + 1, dtype=torch.complex128)
@@ -36,6 +41,8 @@ class SpectralFilter(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """X [B, L, d] and weights [1, F, d, 2] (real, imaginary) -> [B, L, d], in at least float32."""
+        if self.length > _LONGEST:
+            return self.plain(x, weights)
         with torch.autocast(x.device.type, enabled=False):
             y: Tensor = _ThereAndBack.apply(  # type: ignore[no-untyped-call]
                 at_least_float32(x), at_least_float32(weights), self.there, self.back

@@ -41,32 +41,34 @@ class _Gru(torch.autograd.Function):
         width = w_hh.shape[1]
         gates = x @ w_ih.T
         hidden = x.new_empty(len(x), width)
-        by_state = torch.zeros_like(gates)  # W_hh h; the first step's h is zero
+        of_new = x.new_zeros(len(x), width)  # W_hn h; the first step's h is zero
+        of_state = x.new_empty(max(running, default=0), 3 * width)  # W_hh h of one step
         before, start = 0, 0
         for step, rows in enumerate(running):
             here = slice(start, start + rows)
-            gate, of_state = gates[here], by_state[here]
+            gate = gates[here]
             if step:
                 last = hidden[before : before + rows]
-                torch.mm(last, w_hh.T, out=of_state)
-                gate[:, : 2 * width] += of_state[:, : 2 * width]
+                torch.mm(last, w_hh.T, out=of_state[:rows])
+                gate[:, : 2 * width] += of_state[:rows, : 2 * width]
+                of_new[here] = of_state[:rows, 2 * width :]
             gate[:, : 2 * width].sigmoid_()
             reset, update, new = gate.split(width, 1)
             if step:
-                new.addcmul_(reset, of_state[:, 2 * width :]).tanh_()
+                new.addcmul_(reset, of_new[here]).tanh_()
                 torch.lerp(new, last, update, out=hidden[here])
             else:
                 new.tanh_()
                 torch.sub(new, update * new, out=hidden[here])
             before, start = start, start + rows
         ctx.running = running
-        ctx.save_for_backward(x, w_ih, w_hh, gates, by_state[:, 2 * width :], hidden)
+        ctx.save_for_backward(x, w_ih, w_hh, gates, of_new, hidden)
         return hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_hidden: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, gates, of_state, hidden = ctx.saved_tensors
+        x, w_ih, w_hh, gates, of_new, hidden = ctx.saved_tensors
         running: tuple[int, ...] = ctx.running
         width = w_hh.shape[1]
         reset, update, new = gates.split(width, 1)
@@ -75,7 +77,7 @@ class _Gru(torch.autograd.Function):
         slope = x.new_empty(len(x), 4, width)
         torch.mul(1 - update, 1 - new * new, out=slope[:, 0])
         torch.mul(slope[:, 0], reset, out=slope[:, 3])
-        torch.mul(slope[:, 3] * of_state, 1 - reset, out=slope[:, 1])
+        torch.mul(slope[:, 3] * of_new, 1 - reset, out=slope[:, 1])
         torch.mul((last - new) * update, 1 - update, out=slope[:, 2])
         by_h = by_hidden.clone(memory_format=torch.contiguous_format)
         start = len(x)

@@ -36,7 +36,8 @@ class Batch:
         History lengths on the host (a tuple, so that no code waits for a device to learn a shape), B ints.
     targets
         Target items, [N] int64: one for each event of ``items`` (N = T, next to it) where the backbone
-        learns from every position, one for each row (N = B) where it learns from prefixes and when ranking.
+        learns from every position, one for each row (N = B) where it learns from prefixes and when ranking, and
+        of some events only where ``target_events`` says of which.
     row_keys
         A number that names each row in the random streams, [B] int64; the same in any batch and on any rank.
     key

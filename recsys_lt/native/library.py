@@ -20,6 +20,8 @@ _SOURCES = Path(__file__).parent
 # Sums are reordered only where the source says so (``omp simd``): to the width of the processor's vectors.
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 
+_SECONDS = 120  # for the compiler
+
 
 @lru_cache(maxsize=1)
 def kernels() -> ctypes.CDLL | None:
@@ -94,7 +96,7 @@ def _built() -> Path:
         with replacing(library) as unfinished:
             files = [str(source) for source in sources if source.suffix == ".c"]
             subprocess.run(
-                [*command, *files, "-lm", "-o", str(unfinished)], check=True, capture_output=True, timeout=120
+                [*command, *files, "-lm", "-o", str(unfinished)], check=True, capture_output=True, timeout=_SECONDS
             )
     return library
 

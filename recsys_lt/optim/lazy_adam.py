@@ -30,7 +30,9 @@ class RowAdam(torch.optim.Adam):
                     self._step_on_rows(group, parameter, parameter.grad.coalesce())
                     hidden.append((parameter, parameter.grad))
                     parameter.grad = None
-        super().step()
+        step = torch.optim.Adam.step
+        # Once a plain Adam was made, its step runs the hooks too, and those of this class's step run already.
+        getattr(step, "__wrapped__", step)(self) if getattr(step, "hooked", False) else step(self)
         for parameter, gradient in hidden:
             parameter.grad = gradient
         return loss

@@ -4,7 +4,7 @@ import torch
 from recsys_lt.backbones.circular import SpectralFilter
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 50])
+@pytest.mark.parametrize("length", [1, 2, 7, 50, 257])
 def test_products_equal_the_fft(float64, length):
     convolve = SpectralFilter(length)
     x = torch.randn(3, length, 4, requires_grad=True)
@@ -32,3 +32,7 @@ def test_only_the_weights_or_only_x_want_a_gradient(float64):
     (by_x,) = torch.autograd.grad(convolve(x.requires_grad_(), weights.detach()).sum(), x)
     both = torch.autograd.grad(convolve(x, weights).sum(), (x, weights))
     torch.testing.assert_close((by_x, alone), both)
+
+
+def test_a_long_window_keeps_no_matrices():
+    assert list(SpectralFilter(257).buffers()) == []

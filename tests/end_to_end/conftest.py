@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from recsys_lt.native.library import kernels
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Seconds, not minutes; real sequences to learn from.
@@ -24,7 +26,9 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     cache = tmp_path_factory.mktemp("cache")
-    return dict(os.environ) | {"PYTHONPATH": str(ROOT), "RECSYS_LT_CACHE": str(cache), "COLUMNS": "120"}
+    # Whoever has no C compiler is told so once a command; here that is known.
+    native = {"RECSYS_LT_NATIVE": "0"} if kernels() is None else {}
+    return dict(os.environ) | {"PYTHONPATH": str(ROOT), "RECSYS_LT_CACHE": str(cache), "COLUMNS": "120"} | native
 
 
 @pytest.fixture(scope="session")

@@ -43,3 +43,8 @@ def test_no_dropout_when_ranking(compiled: ctypes.CDLL) -> None:
     torch.testing.assert_close(
         attend(query, key_value, pad, layout.every()), attend.plain(query, key_value, pad, layout.every())
     )
+
+
+def test_a_longer_history_than_is_read_is_refused() -> None:
+    with pytest.raises(ValueError, match="a history of 4 events, where 3 are read"):
+        Layout(batch_of([[1], [2, 3, 4, 5]]), 3)

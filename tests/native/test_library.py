@@ -1,3 +1,4 @@
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -36,9 +37,36 @@ def test_without_a_compiler_one_line_says_so(tmp_path: Path) -> None:
     assert "error: this compiler is broken" in ask(tmp_path, CC=str(broken))
 
 
-def test_they_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if library.kernels() is None:
-        pytest.skip("no C compiler with OpenMP here, or RECSYS_LT_NATIVE=0")
+def test_a_compiler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path))
+    monkeypatch.setattr(library, "_SECONDS", 0.1)
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 5\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("CC", str(slow))
+    monkeypatch.delenv("RECSYS_LT_NATIVE", raising=False)
+    with pytest.warns(UserWarning, match=r"slow took more than 0 s\): plain PyTorch is used"):
+        assert library.kernels.__wrapped__() is None
+    assert list((tmp_path / "native").iterdir()) == []
+
+
+def test_without_a_home_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("RECSYS_LT_CACHE", raising=False)
+    monkeypatch.delenv("RECSYS_LT_NATIVE", raising=False)
+    monkeypatch.setattr(Path, "expanduser", lost)
+    with pytest.warns(UserWarning, match="home directory"):
+        assert library.kernels.__wrapped__() is None
+
+
+def test_the_compiler_may_come_with_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "ccache 'my gcc' -m64")
+    assert library._compiler() == ["ccache", "my gcc", "-m64"]
+
+
+def test_they_are_built_once(compiled: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path))
     first = library._built()
     written = first.stat().st_mtime_ns

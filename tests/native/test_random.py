@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.native.dropout import NativeDropout
-from recsys_lt.native.library import kernels
 from recsys_lt.native.sampled import integers
 from recsys_lt.streams import keys_of, plain_integers
 
@@ -22,12 +21,9 @@ from recsys_lt.streams import keys_of, plain_integers
     count=st.integers(0, 40),
 )
 @settings(deadline=None, max_examples=60)
-def test_integers(high: int, key: int, count: int) -> None:
-    library = kernels()
-    if library is None:
-        pytest.skip("no C compiler with OpenMP here, or RECSYS_LT_NATIVE=0")
+def test_integers(compiled: ctypes.CDLL, high: int, key: int, count: int) -> None:
     keys = keys_of(key, torch.arange(5))
-    assert torch.equal(integers(library, keys, count, high), plain_integers(keys, count, high))
+    assert torch.equal(integers(compiled, keys, count, high), plain_integers(keys, count, high))
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (1, 1), (9, 5), (33, 64), (6, 3, 7)])
@@ -53,3 +49,23 @@ def test_the_layer_gives_both_types_the_same_mask() -> None:
     x = torch.ones(20, 6)
     assert torch.equal(layer(x, keys), layer(x.double(), keys).float())
     assert torch.equal(layer.relu(x - 2, keys), torch.zeros_like(x))
+
+
+def test_dropout_of_very_wide_rows(compiled: ctypes.CDLL) -> None:
+    layer, keys = RowDropout(0.5, salt=1), keys_of(3, torch.arange(2))
+    width = 3_000_001
+    fast = layer(torch.ones(2, width), keys)
+    assert torch.equal(fast != 0, layer.kept(width, keys))
+
+
+def test_what_is_not_a_number_stays_so(compiled: ctypes.CDLL) -> None:
+    layer, keys = RowDropout(0.5, salt=1), keys_of(3, torch.arange(4))
+    x = torch.full((4, 50), torch.nan)
+    kept = layer.kept(50, keys)
+    for masked in (layer(x, keys), layer.relu(x, keys)):
+        assert masked[kept].isnan().all()
+
+
+def test_a_row_without_a_key_is_refused(compiled: ctypes.CDLL) -> None:
+    with pytest.raises(ValueError, match="3 keys for 4 rows"):
+        RowDropout(0.5, salt=1)(torch.ones(4, 2), keys_of(3, torch.arange(3)))

@@ -52,13 +52,20 @@ def test_table_gradient_does_not_depend_on_threads(compiled: ctypes.CDLL) -> Non
     assert torch.equal(answers[0], answers[2])
 
 
+def test_an_item_that_does_not_exist_is_refused(compiled: ctypes.CDLL) -> None:
+    for wrong in (-1, 7):
+        with pytest.raises(IndexError, match="not in the table of 7"):
+            sampled.scores(compiled, torch.ones(2, 4), torch.ones(7, 4), torch.tensor([[0, 6], [wrong, 1]]))
+
+
+@pytest.mark.parametrize("rows", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("loss", [SCE(5, 20.0), BCE(2, pool="non_target")])
 def test_a_loss_takes_the_kernels_and_stays_what_it_is(
-    compiled: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, loss: SCE | BCE, bias: bool
+    compiled: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, loss: SCE | BCE, bias: bool, rows: bool
 ) -> None:
     torch.manual_seed(0)
-    n, items, width = 30, 200, 64
+    n, items, width = 30, 2_000, 64
     states, weight = torch.randn(n, width, requires_grad=True), torch.randn(items, width, requires_grad=True)
     of_items = torch.randn(items, requires_grad=True) if bias else None
     weights, targets = torch.rand(3, n), torch.randint(items, (n,))
@@ -68,7 +75,7 @@ def test_a_loss_takes_the_kernels_and_stays_what_it_is(
     taken = loss._compiled
     monkeypatch.setattr(loss, "_compiled", lambda *of: called.append(1) or taken(*of))
 
-    fast, fast_losses = loss(states, targets, OutputTable(weight, of_items), weights, draw)
+    fast, fast_losses = loss(states, targets, OutputTable(weight, of_items, rows), weights, draw)
     plain, plain_losses = loss.plain(states, targets, OutputTable(weight, of_items), weights, draw)
     assert called
     torch.testing.assert_close(fast_losses, plain_losses, atol=1e-4, rtol=1e-4)
@@ -76,4 +83,5 @@ def test_a_loss_takes_the_kernels_and_stays_what_it_is(
     for of_fast, of_plain in zip(
         torch.autograd.grad(fast, inputs, by_totals), torch.autograd.grad(plain, inputs, by_totals), strict=True
     ):
-        torch.testing.assert_close(of_fast, of_plain, atol=1e-4, rtol=1e-3)
+        assert of_fast.is_sparse == (rows and of_fast.shape[0] == items)
+        torch.testing.assert_close(of_fast.to_dense(), of_plain, atol=1e-4, rtol=1e-3)

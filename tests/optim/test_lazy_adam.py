@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recsys_lt.optim.adam import Adam
 from recsys_lt.optim.clipping import clip_norm
-from recsys_lt.optim.lazy_adam import LazyAdam
+from recsys_lt.optim.lazy_adam import LazyAdam, RowAdam
 
 ITEMS, D = 30, 4
 
@@ -81,6 +81,18 @@ def test_dense_and_sparse_steps_and_parameters_mix() -> None:
         assert lazy.grad.is_sparse == (step % 2 == 0)  # as it was: a step leaves the gradient
     assert torch.equal(dense, lazy)
     assert torch.equal(*others)
+
+
+def test_hooks_of_a_step_run_once() -> None:
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # hooks torch's own class
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizer = RowAdam([weight], lr=0.1, fused=True)
+    called = []
+    optimizer.register_step_post_hook(lambda *_: called.append(1))
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    assert called == [1]
+    assert (weight < 0).all()
 
 
 def test_a_checkpoint_goes_on_where_it_was() -> None:
