@@ -4,10 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help env run test check results page bench wheel clean
+.PHONY: help env run test test-gpu check results page bench wheel clean
 
 help:  ## Say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(READY)  ## Make the environment in .venv
 
@@ -23,6 +23,9 @@ run: $(READY)  ## Fetch MovieLens-100K, train SASRec with cross-entropy, print t
 
 test: $(READY)  ## All tests
 	$(BIN)/python -m pytest
+
+test-gpu: $(READY)  ## What a GPU computes against what the processor does, on a machine with one
+	RECSYS_LT_TEST_GPU=1 $(BIN)/python -m pytest tests/gpu -rs
 
 check: $(READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

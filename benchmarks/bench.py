@@ -101,6 +101,7 @@ class Asked:
     steps: int | None
     raw_dir: str | None
     overrides: tuple[str, ...]
+    device: str = "cpu"
 
 
 def measure(name: str, asked: Asked) -> dict[str, Any]:
@@ -110,20 +111,21 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
     measurement = MEASUREMENTS[name]
     load = os.getloadavg()[0]
     config, data, note = _load(measurement.choices, asked)
-    module, work, floor = _set_up(config, data, measurement)
+    module, work, floor = _set_up(config, data, measurement, asked.device)
     warm_up = min(2, asked.steps or 2)  # first calls allocate and choose kernels
     work(warm_up)
     seconds = {"measured": [work(asked.steps)]}
     peak = _peak_mb()  # of this measurement alone: nothing else has run yet
-    others = {"floor": floor}
+    device_peak = torch.cuda.max_memory_allocated() / 2**20 if asked.device == "cuda" else None
+    others: dict[str, Timed] = {"floor": floor}
     if measurement.against:
         other = MEASUREMENTS[measurement.against]
-        others["against"] = _set_up(_load(other.choices, asked)[0], data, other)[1]
+        others["against"] = _set_up(_load(other.choices, asked)[0], data, other, asked.device)[1]
     for part, timed in others.items():
         timed(warm_up)
         seconds[part] = [timed(asked.steps)]
     for _ in range(asked.repeats - 1):
-        for part, timed in {"measured": work, **others}.items():
+        for part, timed in ({"measured": work} | others).items():
             seconds[part].append(timed(asked.steps))
     middle = {part: statistics.median(of) for part, of in seconds.items()}
     measured, least = middle["measured"], middle["floor"]
@@ -137,6 +139,10 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
         "against_ratio": measured / middle["against"] if measurement.against else None,
         "repeats": seconds,
         "peak_rss_mb": peak,
+        "peak_device_mb": device_peak,
+        # Of the products it cannot do without, against what the device does of one large product.
+        "matrix_share": floor.flops / measured / _matrix_rate(floor.dtype, asked.device),
+        "targets_per_second": floor.targets / measured,
         "steps": asked.steps,
         "choices": [*SETTING, *measurement.choices, *asked.overrides],
         "data": {
@@ -148,6 +154,7 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
         "loop": "plain (Lightning's loop not included)",
         "machine": {
             "processor": _processor(),
+            "device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu",
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "load_before": load,
@@ -195,24 +202,72 @@ def _is_here(config: "DictConfig") -> bool:
 Timed = Callable[[int | None], float]
 
 
+@dataclass(frozen=True)
+class Floor:
+    """The products of an epoch, as something to be timed, and what they are."""
+
+    timed: Timed
+    flops: float
+    targets: int
+    dtype: "torch.dtype"
+
+    def __call__(self, steps: int | None) -> float:
+        return self.timed(steps)
+
+
+def _flops(step: Callable[[], Any]) -> float:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return float(counter.get_total_flops())
+
+
+def _matrix_rate(dtype: "torch.dtype", device: str) -> float:
+    """Operations a second of one large product: the best of three."""
+    import torch
+
+    n = 2048 if device == "cpu" else 8192
+    x, out = torch.ones(n, n, dtype=dtype, device=device), torch.empty(n, n, dtype=dtype, device=device)
+    seconds = []
+    for _ in range(4):  # the first chooses a kernel
+        start = _now(device)
+        torch.matmul(x, x, out=out)
+        seconds.append(_now(device) - start)
+    return 2 * n**3 / min(seconds[1:])
+
+
+def _now(device: str) -> float:
+    """The clock, once all that was asked of the device is done."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def _set_up(
-    config: "DictConfig", data: "Sequences", measurement: Measurement
-) -> tuple["SequentialRecommender", Timed, Timed]:
+    config: "DictConfig", data: "Sequences", measurement: Measurement, device: str
+) -> tuple["SequentialRecommender", Timed, Floor]:
     import torch
 
     from recsys_lt.build import build
 
     torch.manual_seed(0)
     parts = build(config)
-    module = parts.recommender(data)
+    module = parts.recommender(data).to(device)
     if measurement.products == "ranking":
-        return module, *_evaluation(module, data, config.trainer.rank_rows, measurement.lists)
-    return module, *_training(module, data, config, measurement)
+        return module, *_evaluation(module, data, config.trainer.rank_rows, measurement.lists, device)
+    return module, *_training(module, data, config, measurement, device)
 
 
 def _training(
-    module: "SequentialRecommender", data: "Sequences", config: "DictConfig", measurement: Measurement
-) -> tuple[Timed, Timed]:
+    module: "SequentialRecommender",
+    data: "Sequences",
+    config: "DictConfig",
+    measurement: Measurement,
+    device: str,
+) -> tuple[Timed, Floor]:
     import torch
     from floors.parts import loss
 
@@ -227,38 +282,43 @@ def _training(
 
     def work(steps: int | None) -> float:
         epoch, done = next(epochs), 0
-        start = time.perf_counter()
+        start = _now(device)
         for step in range(min(steps or len(batches), len(batches))):
-            batch = batches[epoch, step]
+            batch = batches[epoch, step].to(device)
             optimizer.zero_grad()
             module.rule.accumulate(lambda weights, b=batch: module.batch_losses(b, weights)[0], _backward)  # type: ignore[misc]
             optimizer.step()
             done += len(batch.targets)
-        return (time.perf_counter() - start) * targets / done
+        return (_now(device) - start) * targets / done
 
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     columns = {"items": data.n_items, "k": config.loss.get("k", 0), "pair": 2, "": 0}
     first = batches[0, 0]
     width = module.backbone.output_table().weight.shape[1]
-    encode = import_module(f"floors.{type(module.backbone).__module__.split('.')[-1]}").products(config.model, first)
-    score = loss(len(first.targets), width, columns[measurement.products], columns[measurement.exponentials], dtype)
+    backbone = import_module(f"floors.{type(module.backbone).__module__.split('.')[-1]}")
+    with torch.device(device):
+        encode = backbone.products(config.model, first)
+        score = loss(len(first.targets), width, columns[measurement.products], columns[measurement.exponentials], dtype)
 
     def floor(steps: int | None) -> float:
         n = min(steps or len(batches), len(batches))
-        start = time.perf_counter()
+        start = _now(device)
         for _ in range(n):
             encode()
             score()
-        return (time.perf_counter() - start) * targets / (n * len(first.targets))
+        return (_now(device) - start) * targets / (n * len(first.targets))
 
-    return work, floor
+    per_step = _flops(encode) + _flops(score)
+    return work, Floor(floor, per_step * targets / len(first.targets), targets, dtype)
 
 
 def _backward(total: "torch.Tensor") -> None:
     total.backward()  # type: ignore[no-untyped-call]
 
 
-def _evaluation(module: "SequentialRecommender", data: "Sequences", rank_rows: int, lists: int) -> tuple[Timed, Timed]:
+def _evaluation(
+    module: "SequentialRecommender", data: "Sequences", rank_rows: int, lists: int, device: str
+) -> tuple[Timed, Floor]:
     import numpy as np
     import torch
 
@@ -270,26 +330,26 @@ def _evaluation(module: "SequentialRecommender", data: "Sequences", rank_rows: i
 
     def work(steps: int | None) -> float:
         done = 0
-        start = time.perf_counter()
+        start = _now(device)
         with torch.inference_mode():
             for step in range(min(steps or len(batches), len(batches))):
-                batch = batches[step]
+                batch = batches[step].to(device)
                 module.rank(batch, batch.seen, lists)
                 done += len(batch)
-        return (time.perf_counter() - start) * len(users) / done
+        return (_now(device) - start) * len(users) / done
 
     weight = module.backbone.output_table().weight.detach()
-    states = torch.randn(rank_rows, weight.shape[1])
-    scores = torch.empty(rank_rows, len(weight))
+    states = torch.randn(rank_rows, weight.shape[1], device=device)
+    scores = torch.empty(rank_rows, len(weight), device=device)
 
     def floor(steps: int | None) -> float:
         n = min(steps or len(batches), len(batches))
-        start = time.perf_counter()
+        start = _now(device)
         for _ in range(n):
             torch.matmul(states, weight.T, out=scores)
-        return (time.perf_counter() - start) * len(users) / (n * rank_rows)
+        return (_now(device) - start) * len(users) / (n * rank_rows)
 
-    return work, floor
+    return work, Floor(floor, 2.0 * len(users) * weight.numel(), len(users), states.dtype)
 
 
 def _processor() -> str:
@@ -307,7 +367,8 @@ def _line(result: dict[str, Any]) -> str:
     return (
         f"{result['name']:<20} {precision:<11} {result['seconds']:>8.2f} s"
         f"  floor {result['floor_seconds']:>7.2f} s  {result['ratio']:>6.2f}x"
-        f"  peak {result['peak_rss_mb']:>6.0f} MB"
+        f"  peak {result['peak_device_mb'] or result['peak_rss_mb']:>6.0f} MB"
+        f"  {result['targets_per_second']:>9,.0f} targets/s  {result['matrix_share']:>4.0%} of the matrix rate"
         + (f"  {result['against_ratio']:.2f}x of {result['against']}" if result["against"] else "")
     )
 
@@ -317,7 +378,8 @@ def _heading(result: dict[str, Any]) -> str:
     lines = [
         f"data: {data['source']} ({data['users']:,} users, {data['items']:,} items,"
         f" {data['interactions']:,} interactions)",
-        f"machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads,"
+        ("" if machine["device"] == "cpu" else f"device: {machine['device']}\n")
+        + f"machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads,"
         f" torch {result['versions']['torch']}; Lightning's loop not included",
     ]
     if result["steps"]:
@@ -339,6 +401,9 @@ def _parser() -> argparse.ArgumentParser:
         "--results", type=Path, help="folder of the result files (default: benchmarks/results; with --steps, none)"
     )
     parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="what computes; memory is then the device's"
+    )
+    parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of the configuration, such as other data"
     )
     return parser
@@ -349,6 +414,15 @@ def _checked(arguments: argparse.Namespace) -> list[str]:
         value = getattr(arguments, key)
         if value is not None and value < 1:
             raise UserError(f"it is {value}", where=f"--{key}", remedy="Give a whole number of at least 1")
+    if arguments.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("torch sees no GPU here", where="--device cuda", remedy="Leave it out")
+        if arguments.results is None and arguments.steps is None:
+            raise UserError(
+                "results of a processor stand in the default folder", where="--device cuda", remedy="Set --results"
+            )
     names = arguments.only or list(MEASUREMENTS)
     unknown = [name for name in names if name not in MEASUREMENTS]
     if unknown:
@@ -366,7 +440,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = arguments.results or (None if arguments.steps else RESULTS)
     try:
         names = _checked(arguments)
-        asked = Asked(arguments.repeats, arguments.steps, arguments.raw_dir, tuple(arguments.set))
+        asked = Asked(arguments.repeats, arguments.steps, arguments.raw_dir, tuple(arguments.set), arguments.device)
         # A process a measurement: what one leaves in memory must not count for the next.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
             for name in names:

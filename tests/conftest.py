@@ -5,4 +5,5 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("RECSYS_LT_RAW", None)
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, with the same numbers, on a machine with a GPU
+if os.environ.get("RECSYS_LT_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, with the same numbers, on a machine with a GPU

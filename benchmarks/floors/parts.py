@@ -59,4 +59,4 @@ def loss(rows: int, width: int, columns: int, exponentials: int, dtype: torch.dt
 
 def heights(rows: int, columns: int) -> list[int]:
     """Heights of the blocks the losses score a batch's rows in."""
-    return [block.stop - block.start for block in row_blocks(rows, columns, torch.device("cpu"))]
+    return [block.stop - block.start for block in row_blocks(rows, columns, torch.get_default_device())]

@@ -65,6 +65,9 @@ def test_every_measurement_runs(bench, cache, name):
     assert result["data"]["source"] == "synthetic"
     assert result["data"]["items"] == 600
     assert {"processor", "cores", "threads"} <= set(result["machine"])
+    assert 0 < result["matrix_share"] < 1
+    assert result["targets_per_second"] > 0
+    assert result["peak_device_mb"] is None
     assert "torch" in result["versions"]
     json.dumps(result, allow_nan=False)
 
@@ -91,6 +94,7 @@ def test_what_the_user_can_mend(bench, cache, capsys):
         (["--only", "ce"], "no measurement is named 'ce'"),
         (["--repeats", "0"], "--repeats"),
         (["--steps", "0"], "--steps"),
+        (["--device", "cuda"], "torch sees no GPU here"),
     ):
         assert bench.main(arguments) == 2
         assert said in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""What a GPU computes is what the processor does: `make test-gpu` on a machine with one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from recsys_lt.__main__ import CONF
+from recsys_lt.build import build
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
+from recsys_lt.streams import integers, keys_of, lanes
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="no GPU that torch can use"
+    if os.environ.get("RECSYS_LT_TEST_GPU") == "1"
+    else "the tests' GPU is hidden; make test-gpu shows it",
+)
+DEVICE = "cuda"
+SMALL = ("dataset=synthetic", "dataset.source.n_users=200", "dataset.source.n_items=300", "trainer.batch_rows=64")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def parts_of(*choices):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [*SMALL, *choices])
+    parts = build(config)
+    data = parts.dataset.load(lambda _line: None)
+    torch.manual_seed(0)
+    return config, data, parts.recommender(data)
+
+
+def losses_and_gradients(module, batch):
+    module.zero_grad()
+    totals, losses, _ = module.batch_losses(batch)
+    totals.sum().backward()
+    return losses, {name: p.grad.to_dense() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def test_random_streams_are_the_same_numbers():
+    keys = keys_of(5, torch.arange(100))
+    assert torch.equal(integers(keys.to(DEVICE), 17, 12_101).cpu(), integers(keys, 17, 12_101))
+    assert torch.equal(lanes(keys.to(DEVICE), 65).cpu(), lanes(keys, 65))
+
+
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "gru4rec model.one_pass=true", "caser", "fmlp_rec", "bsarec"])
+@pytest.mark.parametrize(
+    "loss", ["ce", "sce", "sce loss.share=batch", "sce optimizer=lazy_adam", "bce", "nce", "gbce", "ce_eta"]
+)
+def test_a_step_and_a_ranking(model, loss):
+    few = () if loss.split()[0] in ("ce", "bce", "gbce", "ce_eta") else ("loss.k=20",)
+    config, data, module = parts_of(f"model={model.split()[0]}", *model.split()[1:], f"loss={loss.split()[0]}",
+                                    *loss.split()[1:], *few)  # fmt: skip
+    rows = module.backbone.row_plan.plan(data)
+    batch = TrainBatches(data, rows, config.trainer.batch_rows, 1, Share(), module.loss.needs_seen)[1, 0]
+    ranking = RankBatches(data, UsersWithTarget(data, "test"), "test", module.backbone.max_length, 64, with_seen=True)[
+        0
+    ]
+    answers = []
+    for device in ("cpu", DEVICE):
+        module.to(device).train()
+        found = losses_and_gradients(module, batch.to(device))
+        with torch.inference_mode():
+            ranks, _ = module.eval().rank(ranking.to(device), ranking.to(device).seen, 10)
+        answers.append((*found, ranks))
+    (losses, gradients, ranks), (on_device, by_device, ranks_there) = answers
+    torch.testing.assert_close(on_device.cpu(), losses, rtol=1e-4, atol=1e-4)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            by_device[name].cpu(), gradient, rtol=1e-2, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    assert ((ranks - ranks_there.cpu()).abs() <= 1).float().mean() > 0.98  # scores a rounding apart may swap
+
+
+def test_bfloat16_logits_are_near_float32():
+    _, data, module = parts_of("loss=ce", "precision=bf16")
+    batch = TrainBatches(data, module.backbone.row_plan.plan(data), 64, 1, Share(), False)[1, 0].to(DEVICE)
+    module.to(DEVICE)
+    half = losses_and_gradients(module, batch)[0]
+    module.logits_bf16 = False
+    torch.testing.assert_close(half, losses_and_gradients(module, batch)[0], rtol=2e-2, atol=2e-2)
+
+
+def test_a_run_ends_where_the_processor_does(tmp_path):
+    found = []
+    for strategy in ("cpu", "gpu"):
+        folder = tmp_path / strategy
+        command = [sys.executable, "-m", "recsys_lt", *SMALL, "trainer.max_epochs=5", "logger=none",
+                   f"strategy={strategy}", f"hydra.run.dir={folder}"]  # fmt: skip
+        environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((folder / "metrics.json").read_text())["test"]["ndcg@10"])
+    assert found[1] == pytest.approx(found[0], rel=0.1)
