@@ -352,6 +352,12 @@ def _evaluation(
     return work, Floor(floor, 2.0 * len(users) * weight.numel(), len(users), states.dtype)
 
 
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call in a fresh process: what one leaves in memory must not count for the next."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -441,17 +447,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         names = _checked(arguments)
         asked = Asked(arguments.repeats, arguments.steps, arguments.raw_dir, tuple(arguments.set), arguments.device)
-        # A process a measurement: what one leaves in memory must not count for the next.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-            for name in names:
-                result = pool.submit(_measure, name, asked).result()
-                if isinstance(result, str):
-                    raise UserError(result)
-                if name == names[0]:
-                    print(_heading(result), flush=True)
-                print(_line(result), flush=True)
-                if folder is not None:
-                    _save(folder / f"{name}.json", result)
+        for name in names:
+            result = alone(_measure, name, asked)
+            if isinstance(result, str):
+                raise UserError(result)
+            if name == names[0]:
+                print(_heading(result), flush=True)
+            print(_line(result), flush=True)
+            if folder is not None:
+                _save(folder / f"{name}.json", result)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

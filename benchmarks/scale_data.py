@@ -13,12 +13,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bench import alone
 
 from recsys_lt.errors import UserError
 
@@ -194,12 +194,6 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines()
 
 
-def _alone(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Call in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0, or 2 with one line on standard error for what the user can mend."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -242,16 +236,16 @@ def _measure_all(asked: argparse.Namespace) -> None:
         cache = asked.cache or tempfile.mkdtemp(prefix="scale_data_")
         try:
             print(f"about {size:,} interactions, {_users(size):,} users, {asked.items:,} items", flush=True)
-            measured: dict[str, Any] = {"asked": size, "prepare": _alone(prepare, size, asked.items, cache)}
+            measured: dict[str, Any] = {"asked": size, "prepare": alone(prepare, size, asked.items, cache)}
             print(_prepared(measured["prepare"]), flush=True)
             if asked.steps:
-                measured["train"] = _alone(train, size, asked.items, cache, asked.steps)
+                measured["train"] = alone(train, size, asked.items, cache, asked.steps)
                 print(_trained(measured["train"]), flush=True)
         finally:
             if asked.cache is None:
                 shutil.rmtree(cache, ignore_errors=True)
         if asked.shuffled:
-            measured["prepare_shuffled"] = _alone(prepare_shuffled, size, asked.items)
+            measured["prepare_shuffled"] = alone(prepare_shuffled, size, asked.items)
             again = measured["prepare_shuffled"]
             print(f"  in random order: {again['seconds']:.1f} s, peak {again['peak_rss_mb']:,.0f} MB", flush=True)
         found.append(measured)

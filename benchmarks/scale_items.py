@@ -12,13 +12,11 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import QUIET, RESULTS, _backward, _processor
+from bench import QUIET, RESULTS, _backward, _processor, alone
 
 from recsys_lt.errors import UserError
 
@@ -71,8 +69,13 @@ def _load(n_items: int, variant: tuple[str, ...], asked: Asked) -> tuple["DictCo
 
 
 def prepare(sizes: Sequence[int], asked: Asked) -> dict[str, int]:
-    """Make the data where they are not made yet; the number of interactions at each size."""
-    return {str(size): len(_load(size, VARIANTS[LAZY][0], asked)[1].items) for size in sizes}
+    """Make the data where they are not made yet; the number of interactions at each size, and users in a batch."""
+    found = {}
+    for size in sizes:
+        config, data = _load(size, VARIANTS[LAZY][0], asked)
+        found[str(size)] = len(data.items)
+        found["batch_rows"] = config.trainer.batch_rows
+    return found
 
 
 def steps_of(n_items: int, asked: Asked, names: Sequence[str]) -> dict[str, Any]:
@@ -177,18 +180,19 @@ def fits(name: str, n_items: int, asked: Asked, known: dict[str, dict[int, list[
     return None
 
 
-def _alone(function: Any, *arguments: Any) -> Any:
-    """Call in a fresh process: what one leaves in memory must not count for the next."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def measure(sizes: Sequence[int], rounds: int, rank_items: int | None, asked: Asked) -> dict[str, Any]:
     """All sizes in turn, round after round; what the result file holds."""
     import torch
 
     load = os.getloadavg()[0]
-    interactions = _alone(prepare, sorted({*sizes, *([rank_items] if rank_items else [])}), asked)
+    interactions = alone(prepare, sorted({*sizes, *([rank_items] if rank_items else [])}), asked)
+    batch_rows = interactions.pop("batch_rows")
+    if asked.users <= batch_rows:
+        raise UserError(
+            f"they make one batch of {batch_rows:,}, and the first step is not timed",
+            where=f"--users {asked.users}",
+            remedy=f"Give more than {batch_rows:,}",
+        )
     times: dict[str, dict[int, list[float]]] = {name: {} for name in VARIANTS}
     by_round: dict[int, list[float]] = {size: [] for size in sizes}
     memory: dict[int, dict[str, float]] = {}
@@ -203,7 +207,7 @@ def measure(sizes: Sequence[int], rounds: int, rank_items: int | None, asked: As
                 slow = turn > 0 and statistics.median(times[name].get(size, [0.0])) > 1
                 if str(size) not in left_out[name] and not slow:
                     names.append(name)
-            found = _alone(steps_of, size, asked, names)
+            found = alone(steps_of, size, asked, names)
             for name, seconds in found["seconds"].items():
                 times[name].setdefault(size, []).extend(seconds)
             if LAZY in found["seconds"]:
@@ -225,7 +229,7 @@ def measure(sizes: Sequence[int], rounds: int, rank_items: int | None, asked: As
         "rounds": {str(size): values for size, values in by_round.items()},
         "left_out": left_out,
         "memory": {str(size): values for size, values in memory.items()},
-        "ranking": None if rank_items is None else _alone(ranking_of, rank_items, asked),
+        "ranking": None if rank_items is None else alone(ranking_of, rank_items, asked),
         "data": {"users": asked.users, "interactions": interactions},
         "choices": [*SETTING, *asked.overrides],
         "loop": "plain (Lightning's loop not included)",
@@ -340,8 +344,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for key in ("rounds", "steps", "users"):
             if getattr(arguments, key) < 1:
                 raise UserError(f"it is {getattr(arguments, key)}", where=f"--{key}", remedy="Give 1 or more")
-        if arguments.users < 1_024:
-            raise UserError(f"it is {arguments.users}", where="--users", remedy="Give at least 1,024: two batches")
         if min(arguments.sizes) < 1_000:
             raise UserError(f"it is {min(arguments.sizes)}", where="--sizes", remedy="Give at least 1,000 items")
         asked = Asked(arguments.users, arguments.steps, arguments.memory, arguments.seconds, tuple(arguments.set))

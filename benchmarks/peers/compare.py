@@ -97,11 +97,12 @@ def export(asked: Asked, data: Path) -> str:
     return _output([sys.executable, str(PEERS / "export.py"), str(data), *options], "export.py", os.environ).strip()
 
 
-def run_peer(peer: Peer, asked: Asked, data: Path) -> dict[str, Any]:
-    """Run a peer's driver in its environment; its report."""
+def run_peer(peer: Peer, asked: Asked, data: Path, batch_rows: int | None = None) -> dict[str, Any]:
+    """Run a peer's driver in its environment; its report. None for its own default batch."""
     python = install.interpreter(peer.folder, asked.environments)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | dict(peer.environment)
     command = [str(python), str(PEERS / peer.folder / "run.py"), str(data), "--steps", str(asked.steps)]
+    command += [] if batch_rows is None else ["--batch-rows", str(batch_rows)]
     return report_in(_output(command, peer.folder, environment))
 
 
@@ -224,18 +225,21 @@ def _checked(arguments: argparse.Namespace) -> list[str]:
             )
     names = arguments.only or list(COMPARISONS)
     for name in names:
-        if name not in COMPARISONS:
-            raise UserError(
-                f"no peer is named {name!r}", where="--only", remedy=f"Choose from {', '.join(COMPARISONS)}"
-            )
-        folder = COMPARISONS[name].folder
-        if not install.interpreter(folder, arguments.environments).exists():
-            raise UserError(
-                f"{folder} has no environment",
-                where=install.environment(folder, arguments.environments),
-                remedy=f"Make it with python benchmarks/peers/install.py {folder}",
-            )
+        installed(name, arguments.environments, "--only")
     return names
+
+
+def installed(name: str, environments: Path | None, option: str) -> None:
+    """Raise UserError unless there is such a peer, with an environment."""
+    if name not in COMPARISONS:
+        raise UserError(f"no peer is named {name!r}", where=option, remedy=f"Choose from {', '.join(COMPARISONS)}")
+    folder = COMPARISONS[name].folder
+    if not install.interpreter(folder, environments).exists():
+        raise UserError(
+            f"{folder} has no environment",
+            where=install.environment(folder, environments),
+            remedy=f"Make it with python benchmarks/peers/install.py {folder}",
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

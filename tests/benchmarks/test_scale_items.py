@@ -45,6 +45,13 @@ def test_it_measures_prints_saves_and_draws(tmp_path):
     assert "ranking 60 users over 1,000 items" in lines[-1]
 
 
+def test_a_single_batch_cannot_be_timed(tmp_path):
+    done = command("--users", 30, "--sizes", 1000, "--rank", 0, "--results", tmp_path, cache=tmp_path / "cache")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --users 30: they make one batch of 512")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("option", ["--rounds", "--sizes"])
 def test_what_the_user_can_mend(option, tmp_path):
     done = command(option, 0, "--results", tmp_path, cache=tmp_path)
