@@ -21,13 +21,16 @@ def config_text(model="sasrec", loss="ce", seed=0, lr="5e-4", **more):
     return "\n".join(lines + [f"{key}: {value}" for key, value in more.items()])
 
 
-def make_run(folder, ndcg=0.05, *, dataset="beauty", model="sasrec", loss="ce", seed=0, ranks=None, config=None):
+def make_run(
+    folder, ndcg=0.05, *, dataset="beauty", model="sasrec", loss="ce", seed=0, ranks=None, config=None, data=""
+):
     folder.mkdir(parents=True)
     test = {"ndcg@10": ndcg, "hr@10": ndcg and 2 * ndcg, "gini@10": 0.5}
     test |= {"head/ndcg@10": ndcg and 2 * ndcg, "tail/ndcg@10": None, "tail/hr@10": None}
     content = {
         "dataset": dataset, "model": model, "loss": loss, "optimizer": "adam", "seed": seed,
-        "protocol": {}, "valid": {}, "test": test, "best_epoch": 1, "epochs": 2, "train": {}, "versions": {},
+        "protocol": {"fingerprint": data}, "valid": {}, "test": test, "best_epoch": 1, "epochs": 2,
+        "train": {}, "versions": {},
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(content))
     if config is not None:
@@ -155,6 +158,16 @@ def test_significance_is_of_users_over_common_seeds(tmp_path, capsys, test, func
 
     _, out, _ = run(capsys, tmp_path, "--against", "bpr")
     assert row_of(out, "sasrec", "bpr")[-1] == "ref"
+
+
+def test_seeds_on_different_data_have_no_mean(tmp_path, capsys):
+    for seed, data in enumerate(("abc", "abc", "abd")):
+        make_run(tmp_path / f"{seed}", seed=seed, data=data, config=config_text(seed=seed))
+    code, _, err = run(capsys, tmp_path)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert str(tmp_path / "2") in err
+    assert "other data" in err
 
 
 def test_different_targets_are_not_compared(tmp_path, capsys):

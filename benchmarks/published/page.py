@@ -69,6 +69,8 @@ class Group:
     ----------
     dataset, model, loss
         What was run.
+    changes
+        What differs from the published setting, as overrides; "" for nothing.
     epochs
         Where the runs were to stop; None for runs in full.
     test
@@ -82,6 +84,7 @@ class Group:
     dataset: str
     model: str
     loss: str
+    changes: str
     epochs: int | None
     test: Published
     valid: dict[int, Published]
@@ -93,7 +96,7 @@ class Group:
         return [] if any(value is None for value in values) else values
 
 
-_Key = tuple[str, str, str, int | None]  # dataset, model, loss, epochs
+_Key = tuple[str, str, str, str, int | None]  # dataset, model, loss, changes, epochs
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def read_queue(cells_file: Path, runs_folder: Path) -> Queue:
     missing = []
     for cell in yaml.safe_load(cells_file.read_text(encoding="utf-8")):
         choices = cell["choose"]
-        key = (choices["dataset"], choices["model"], choices["loss"], cell.get("curve"))
+        changes = " ".join(f"{key}={value}" for key, value in cell.get("set", {}).items())
+        key = (choices["dataset"], choices["model"], choices["loss"], changes, cell.get("curve"))
         numbers = (
             Published(*cell["test"]),
             {int(epoch): Published(*pair) for epoch, pair in cell.get("valid", {}).items()},
@@ -253,7 +257,7 @@ def _curve_table(groups: Sequence[Group], place: Path) -> list[str]:
     rows = []
     unpublished = []
     for group in groups:
-        if not group.valid:
+        if not group.valid and not group.changes:
             unpublished.append(f"{group.dataset} {group.model} {group.loss}")
         for epoch, published in group.valid.items():
             measured = _at(group, epoch)
@@ -283,7 +287,8 @@ def _at(group: Group, epoch: int) -> float | None:
 
 def _names(group: Group, place: Path) -> list[str]:
     links = (f"[{run.metrics['seed']}]({Path(os.path.relpath(run.folder, place)).as_posix()})" for run in group.runs)
-    return [group.dataset, group.model, group.loss, ", ".join(links)]
+    loss = f"{group.loss}, `{group.changes}`" if group.changes else group.loss
+    return [group.dataset, group.model, loss, ", ".join(links)]
 
 
 def _mean(values: Sequence[float]) -> float:

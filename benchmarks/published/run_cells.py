@@ -48,7 +48,7 @@ def command(cell: dict[str, Any], folder: Path, overrides: list[str]) -> list[st
     python = [sys.executable, "-m", "recsys_lt"]
     if (folder / "config.yaml").is_file():
         return [*python, f"resume={folder}"]
-    choices = [f"{key}={value}" for key, value in cell["choose"].items()]
+    choices = [f"{key}={value}" for key, value in (cell["choose"] | cell.get("set", {})).items()]
     if "curve" in cell:
         choices.append(f"trainer.max_epochs={cell['curve']}")
     return [*python, *choices, *overrides, "logger=none", f"hydra.run.dir={folder}"]

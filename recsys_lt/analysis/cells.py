@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys_lt.analysis.runs import IDENTITY, Run
+from recsys_lt.errors import UserError
 
 # What cannot change a result, or is there to differ from run to run.
 _NO_DIFFERENCE = (
@@ -123,7 +124,7 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
         names = _short(list(differing.get(identity[0], {})))
         settings = tuple((name, compared[run.folder].get(key, "-")) for key, name in names.items())
         groups.setdefault((identity, settings), []).append(run)
-    return [
+    cells = [
         Cell(
             identity,
             dict(settings),
@@ -132,3 +133,22 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
         )
         for (identity, settings), members in groups.items()
     ]
+    for cell in cells:
+        _check_same_data(cell)
+    return cells
+
+
+def _check_same_data(cell: Cell) -> None:
+    """A mean over seeds is of runs on the same interactions, which a configuration alone does not tell."""
+    seen: dict[Any, Run] = {}
+    for run in cell.finished:
+        assert run.metrics is not None
+        protocol = run.metrics.get("protocol")
+        seen.setdefault(protocol.get("fingerprint") if isinstance(protocol, dict) else None, run)
+    if len(seen) > 1:
+        one, other = list(seen.values())[:2]
+        raise UserError(
+            f"{cell.label} was run on other data than in {other.folder}",
+            where=one.folder,
+            remedy="Table them apart, or run them again",
+        )

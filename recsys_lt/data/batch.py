@@ -1,6 +1,7 @@
 """A packed batch: only real events, no padding."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -72,9 +73,11 @@ class Batch:
 
     def rows_of_events(self) -> Tensor:
         """The row of each event, [T] int64."""
-        counts = self.offsets.diff()
-        rows = torch.arange(len(self), device=self.items.device)
-        return torch.repeat_interleave(rows, counts, output_size=len(self.items))
+        return self._rows_of_events
+
+    @cached_property
+    def _rows_of_events(self) -> Tensor:
+        return torch.repeat_interleave(self.offsets.diff(), output_size=len(self.items))
 
     def rows_of_targets(self) -> Tensor:
         """The row of each target, [N] int64."""

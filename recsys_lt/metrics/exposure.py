@@ -11,8 +11,8 @@ from recsys_lt.metrics.groups import GROUPS, TAIL
 class Exposure:
     """How often each item stands in a user's first k, for every k; never holds the lists themselves.
 
-    ``counts`` is all its state, and sums of it are exact: add two with ``merge``, or sum ``counts``
-    over processes in place (``torch.from_numpy(exposure.counts)`` shares its memory) before reading.
+    ``counts`` is all its state, and sums of it are exact: sum ``counts`` over processes in place
+    (``torch.from_numpy(exposure.counts)`` shares its memory) before reading.
 
     Parameters
     ----------
@@ -35,12 +35,6 @@ class Exposure:
         for counts, k in zip(self.counts, self.ks, strict=True):
             listed = top_items[:, :k].ravel()
             np.add.at(counts, listed[listed >= 0], 1)
-
-    def merge(self, other: "Exposure") -> None:
-        """Add what another one has counted."""
-        if other.ks != self.ks or other.counts.shape != self.counts.shape:
-            raise ValueError("exposures of different list lengths or catalogues cannot be merged")
-        self.counts += other.counts
 
 
 def gini(counts: NDArray[np.int64]) -> float | None:

@@ -142,6 +142,20 @@ def test_no_published_curve(made, tmp_path):
     assert "no published curve to compare with: beauty sasrec ce" in text
 
 
+def test_a_changed_setting_is_a_row_of_its_own(made, tmp_path):
+    for name, ndcg in (("one", 0.060), ("other", 0.059)):
+        make_run(tmp_path / "docs/runs" / name, ndcg)
+    changed = cell("other", set={"+experiment": "fast", "trainer.patience": 4})
+    del changed["valid"]
+    _, text, _ = made(cell("one"), changed)
+    assert [(row["loss"], row["measured"]) for row in rows(text, FULL)] == [
+        ("ce", "0.06000"),
+        ("ce, `+experiment=fast trainer.patience=4`", "0.05900"),
+    ]
+    assert len(rows(text, CURVES)) == 3
+    assert "no published curve" not in text
+
+
 def test_nothing_ran(made):
     code, text, _ = made(cell("one"))
     assert code == 0
