@@ -56,7 +56,7 @@ class Parts:
     def recommender(self, data: Sequences) -> SequentialRecommender:
         """Build the model for these data; its weights come of torch's current seed."""
         facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
-        return SequentialRecommender(
+        module = SequentialRecommender(
             _made("model", lambda: self.model(facts)),
             self.loss,
             self.rule,
@@ -66,6 +66,10 @@ class Parts:
             accumulate=self.trainer.accumulate,
             clip=self.trainer.clip,
         )
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.rule.prepare(trained, facts.popularity)
+        self.loss.prepare(facts.popularity)
+        return module
 
 
 def build(config: DictConfig) -> Parts:
