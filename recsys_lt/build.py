@@ -52,6 +52,12 @@ class Parts:
                 where="strategy",
                 remedy="Use a strategy of one process (auto, cpu, gpu), or optimizer=adam",
             )
+        if self.rule.moves and self.strategy.shards:
+            raise UserError(
+                "a sharpness-aware optimizer needs all parameters on every device",
+                where="strategy",
+                remedy="Use strategy=ddp, or optimizer=adam",
+            )
 
     def recommender(self, data: Sequences) -> SequentialRecommender:
         """Build the model for these data; its weights come of torch's current seed."""

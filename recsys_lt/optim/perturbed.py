@@ -42,6 +42,8 @@ class PerturbedRule(UpdateRule):
         For a word that is no choice, or a radius that is not positive.
     """
 
+    moves = True
+
     def __init__(
         self, lr: float, weight_decay: float = 0.0, *, base: str = "adam", rho: float = 0.05, perturb: str = "all"
     ) -> None:

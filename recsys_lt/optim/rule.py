@@ -25,9 +25,12 @@ class UpdateRule(ABC):
     ----------
     rows
         Whether its optimizer takes a large table's gradient as the rows a step touches (a sparse tensor).
+    moves
+        Whether it moves the parameters itself, for which every process must hold all of them.
     """
 
     rows: bool = False
+    moves: bool = False
 
     def prepare(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> None:  # noqa: B027
         """Told once, before anything is evaluated, what is trained and on how many interactions of each item, [I]."""

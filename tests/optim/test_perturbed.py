@@ -90,7 +90,7 @@ def test_focal_sam_is_the_published_procedure():
         for p, g in zip(parameters, ascent, strict=True):
             p += 0.3 * g / norm
     for found_one, s, r in zip(found, standing, by(coefficients), strict=True):
-        torch.testing.assert_close(found_one, s + r, rtol=1e-6, atol=1e-9)  # weights are float32
+        torch.testing.assert_close(found_one, s + r, rtol=1e-5, atol=1e-7)  # weights are float32
 
 
 def test_the_toy_quadratic():
@@ -103,7 +103,7 @@ def test_the_toy_quadratic():
     at = w.detach()
     gradient = hessian @ at
     uphill = hessian @ (at + 0.3 * gradient / gradient.norm())
-    torch.testing.assert_close(w.grad, gradient + 0.6 * (uphill - gradient), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(w.grad, gradient + 0.6 * (uphill - gradient), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -203,7 +203,7 @@ def test_stale_ascends_along_what_was_found_before():
     exact = gradients(prepared(EISAM(0.01, rho=0.3), problem), problem)
     first = gradients(rule, problem)
     for one, other in zip(first, exact, strict=True):  # there was nothing before
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
     ascent = [g.clone() for g in rule.state_dict()["ascent"]]
     found = gradients(rule, problem, 1)
     weights = rule.item_weights.unsqueeze(0)
@@ -214,7 +214,7 @@ def test_stale_ascends_along_what_was_found_before():
             p += 0.3 * g / norm
     risen = torch.autograd.grad(problem.totals(weights, 1)[0], list(problem.parameters()))
     for one, s, r in zip(found, standing, risen, strict=True):
-        torch.testing.assert_close(one, s + r, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(one, s + r, rtol=1e-5, atol=1e-7)
 
 
 def test_every_so_many_evaluations_count_so_many_times():
