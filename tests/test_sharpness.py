@@ -67,7 +67,7 @@ def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscap
 
 
 def test_means_are_those_of_the_groups(landscape):
-    losses, items = landscape.losses()
+    _, items = landscape.losses()
     means = landscape.means()
     shares = np.bincount(landscape.groups[items], minlength=3) / len(items)
     parts = sum(means[name] * share for name, share in zip(("head", "mid", "tail"), shares, strict=True))

@@ -55,3 +55,19 @@ def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_pat
         for name, value in single[part].items():
             assert abs(double[part][name] - value) <= 1e-4 * max(1.0, abs(value)), name
     assert (tmp_path / "two" / f"1_synthetic_sasrec_ce_{optimizer}_seed1" / "metrics.json").is_file()
+
+
+def test_what_is_done_in_a_sweep_folder_is_not_run_again(cli: Cli, tmp_path: Path) -> None:
+    settings = ("-m", *TINY, "trainer.max_epochs=1", "logger=none", "hydra.sweep.dir=sweep")
+    first = cli(*settings, "seed=0", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    (run,) = (tmp_path / "sweep").glob("*/metrics.json")
+    written = run.stat().st_mtime_ns
+    # In another order, on other devices; and one that differs.
+    again = cli(*settings, "seed=1,0", "trainer.num_workers=1", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"done in {run.parent.relative_to(tmp_path)}" in again.stdout.replace(f"{tmp_path}/", "")
+    assert run.stat().st_mtime_ns == written
+    seeds = sorted(json.loads(path.read_text())["seed"] for path in (tmp_path / "sweep").glob("*/metrics.json"))
+    assert seeds == [0, 1]
+    assert sorted(path.name[0] for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == ["0", "0"]
