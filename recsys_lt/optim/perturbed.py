@@ -92,12 +92,14 @@ class PerturbedRule(UpdateRule):
         """Parameters moved along the gradients (which are overwritten), and put back bit for bit."""
         kept = [p.detach().clone() for p in self.moved_parameters]
         by_parameter = dict(zip(self.parameters, gradients, strict=True))
-        ascents = [by_parameter[p] for p in self.moved_parameters]
-        ascents = [torch.zeros_like(w) if g is None else g for g, w in zip(ascents, kept, strict=True)]
+        ascents = []
+        for p in self.moved_parameters:
+            gradient = by_parameter[p]
+            ascents.append(torch.zeros_like(p) if gradient is None else gradient)
         with torch.no_grad():
             for p, step in zip(self.moved_parameters, self.ball.steps(kept, ascents), strict=True):
                 p.add_(step)
-        del by_parameter, ascents, gradients, step  # the next gradients take their memory
+        del by_parameter, ascents, gradients, gradient, step  # the next gradients take their memory
         try:
             yield
         finally:
