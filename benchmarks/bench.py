@@ -312,8 +312,8 @@ def _training(
     return work, Floor(floor, per_step * targets / len(first.targets), targets, dtype)
 
 
-def _backward(total: "torch.Tensor") -> None:
-    total.backward()  # type: ignore[no-untyped-call]
+def _backward(total: "torch.Tensor", /, *, retain_graph: bool = False) -> None:
+    total.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
 
 
 def _evaluation(

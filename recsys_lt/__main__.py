@@ -50,7 +50,12 @@ def _task(config: DictConfig) -> None:
 
 
 def _cell(config: DictConfig, hydra_config: Any, folder: Path, group: str | None) -> None:
-    from recsys_lt.evidence.stored import Names, Stored, store  # heavy imports wait until there is something to do
+    from recsys_lt.evidence.stored import (
+        Names,
+        Stored,
+        done_before,
+        store,
+    )  # heavy imports wait until there is something to do
     from recsys_lt.run import run
 
     choices = hydra_config.runtime.choices
@@ -61,6 +66,11 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path, group: str | None
     for key in ("path", "raw_dir"):  # what is typed here must be found again from another folder
         if config.dataset.get(key) is not None:
             config.dataset[key] = str(Path(str(config.dataset[key])).expanduser().absolute())
+    if group is not None and not resumed and (done := done_before(config, folder.parent)):
+        print(f"{folder.name}: done in {done}", flush=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # Hydra made it; it stays if it is the run's own
+        return
     store(folder, Stored(config, names, group))
     run(config, names, folder, group, resumed)
 

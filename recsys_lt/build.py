@@ -52,11 +52,17 @@ class Parts:
                 where="strategy",
                 remedy="Use a strategy of one process (auto, cpu, gpu), or optimizer=adam",
             )
+        if self.rule.moves and self.strategy.shards:
+            raise UserError(
+                "a sharpness-aware optimizer needs all parameters on every device",
+                where="strategy",
+                remedy="Use strategy=ddp, or optimizer=adam",
+            )
 
     def recommender(self, data: Sequences) -> SequentialRecommender:
         """Build the model for these data; its weights come of torch's current seed."""
         facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
-        return SequentialRecommender(
+        module = SequentialRecommender(
             _made("model", lambda: self.model(facts)),
             self.loss,
             self.rule,
@@ -66,6 +72,10 @@ class Parts:
             accumulate=self.trainer.accumulate,
             clip=self.trainer.clip,
         )
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.rule.prepare(trained, facts.popularity)
+        self.loss.prepare(facts.popularity)
+        return module
 
 
 def build(config: DictConfig) -> Parts:

@@ -13,10 +13,8 @@ from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
     from rich.console import Console, RenderableType
 
-    from recsys_lt.build import Parts
     from recsys_lt.data.sequences import Sequences
     from recsys_lt.recommenders.sequential import SequentialRecommender
 
@@ -95,35 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parts(config: DictConfig, folder: Path) -> Parts:
-    from omegaconf.errors import OmegaConfBaseException
-
-    from recsys_lt.build import build
-
-    try:
-        return build(config)
-    except (OmegaConfBaseException, ImportError) as error:  # a class this version does not have
-        reason = str(error).splitlines()[0]
-        raise UserError(reason, where=folder / "config.yaml", remedy="Mend it, or train anew") from error
-
-
-def _trained(parts: Parts, data: Sequences, folder: Path) -> SequentialRecommender:
-    from recsys_lt.evidence.checkpoints import BEST, load
-
-    checkpoint = load(folder / BEST, data.fingerprint)
-    module = parts.recommender(data)
-    try:
-        module.load_state_dict(checkpoint["state_dict"])
-    except (KeyError, RuntimeError) as error:  # torch lists every tensor that does not fit, a line each
-        raise UserError(
-            "its weights are not those of the model in config.yaml",
-            where=folder / BEST,
-            remedy="Restore the run's config.yaml and best.ckpt, or train anew",
-        ) from error
-    module.eval()
-    return module
-
-
 def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
     import numpy as np
 
@@ -163,13 +132,10 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
     """
     if k < 1:
         raise UserError(f"it is {k}", where="--k", remedy="Give a whole number of at least 1")
-    from recsys_lt.evidence.stored import stored
+    from recsys_lt.evidence.trained import trained
 
-    config = stored(folder).config
-    if not (folder / "best.ckpt").is_file():  # asked before data are fetched and prepared
-        raise UserError("the run has no best.ckpt", where=folder, remedy="Finish it with resume=<run folder>, or train")
-    parts = _parts(config, folder)
-    data = parts.dataset.load(lambda _line: None)
+    run = trained(folder)
+    data = run.data
     if k > data.n_items:
         raise UserError(
             f"{k} is larger than the catalogue of {data.n_items} items",
@@ -177,7 +143,7 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
             remedy=f"Give at most {data.n_items}",
         )
     rows = _rows_of(data, list(dict.fromkeys(users)))
-    return _lists(_trained(parts, data, folder), data, rows, k, parts.metrics.groups)
+    return _lists(run.model(), data, rows, k, run.parts.metrics.groups)
 
 
 def _lists(

@@ -12,6 +12,8 @@ class Strategy(ABC):
 
     #: Whether several processes are started, one a device.
     several: bool = False
+    #: Whether a process holds a part of each parameter only.
+    shards: bool = False
 
     @abstractmethod
     def check(self, devices: int, clip: float | None = None) -> None:
@@ -114,6 +116,7 @@ class _Sharded(Strategy):
     """Parameters spread over several GPUs."""
 
     several = True
+    shards = True
     name: str
 
     def check(self, devices: int, clip: float | None = None) -> None:

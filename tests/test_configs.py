@@ -1,5 +1,6 @@
 """Every shipped config composes and builds, or refuses in one line; every cell gets its own published setting."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,11 @@ def _refusal(parts: Parts) -> UserError | None:
 @pytest.mark.parametrize("setting", names("setting"))
 def test_every_setting_is_picked_up_by_its_cell_and_builds(setting: str) -> None:
     dataset, rest = setting.split("_", 1)
-    model, loss = rest.rsplit("_", 1)
+    model, loss = next((m, rest.removeprefix(f"{m}_")) for m in names("model") if rest.startswith(f"{m}_"))
     config = composed(f"dataset={dataset}", f"model={model}", f"loss={loss}")
     text = (CONF / "setting" / f"{setting}.yaml").read_text()
+    if parent := re.search(r"defaults:\n  - (\S+)\n", text):
+        text = (CONF / "setting" / f"{parent[1]}.yaml").read_text()
     assert f"max_epochs: {config.trainer.max_epochs}\n" in text
     build(config)
 

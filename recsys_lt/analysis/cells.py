@@ -7,13 +7,10 @@ from typing import Any
 
 from recsys_lt.analysis.runs import IDENTITY, Run
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.stored import NO_DIFFERENCE
 
 # What cannot change a result, or is there to differ from run to run.
-_NO_DIFFERENCE = (
-    "seed", "logger", "choices", "strategy", "debug", "resume",
-    "dataset.raw_dir", "dataset.cache_dir",
-    "trainer.devices", "trainer.num_workers", "trainer.rank_rows",
-)  # fmt: skip
+_NO_DIFFERENCE = ("seed", "choices", *NO_DIFFERENCE)
 
 
 @dataclass(frozen=True)

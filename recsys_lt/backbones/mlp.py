@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from recsys_lt.native.gelu import gelu_, gelu_backward_
+from recsys_lt.native.library import usable
+
 # Positions in a chunk: their hidden values, four times as wide as their states, stay in cache.
 _CHUNK = 1024
 
@@ -50,10 +53,14 @@ class _InChunks(torch.autograd.Function):
         ctx.save_for_backward(x, w1, b1, w2)
         y = torch.empty_like(x)
         hidden = x.new_empty(min(_CHUNK, len(x)), len(w1))
+        kernels = usable(hidden)
         for part in _chunks(len(x)):
             h = hidden[: len(x[part])]
             torch.addmm(b1, x[part], w1.T, out=h)
-            torch.ops.aten.gelu.out(h, out=h)
+            if kernels is None:
+                torch.ops.aten.gelu.out(h, out=h)
+            else:
+                gelu_(kernels, h)
             torch.addmm(b2, h, w2.T, out=y[part])
         return y
 
@@ -64,13 +71,17 @@ class _InChunks(torch.autograd.Function):
         by_y = by_y.contiguous()
         by_x, by_w1, by_b1, by_w2 = (torch.zeros_like(t) for t in ctx.saved_tensors)
         hidden, by_hidden = (x.new_empty(min(_CHUNK, len(x)), len(w1)) for _ in range(2))
+        kernels = usable(hidden)
         for part in _chunks(len(x)):
             n = len(x[part])
             h, by_h = hidden[:n], by_hidden[:n]
             torch.addmm(b1, x[part], w1.T, out=h)
             torch.mm(by_y[part], w2, out=by_h)
-            torch.ops.aten.gelu_backward.grad_input(by_h, h, grad_input=by_h)
-            torch.ops.aten.gelu.out(h, out=h)
+            if kernels is None:
+                torch.ops.aten.gelu_backward.grad_input(by_h, h, grad_input=by_h)
+                torch.ops.aten.gelu.out(h, out=h)
+            else:
+                gelu_backward_(kernels, h, by_h)
             by_w2.addmm_(by_y[part].T, h)
             by_w1.addmm_(by_h.T, x[part])
             by_b1 += by_h.sum(0)

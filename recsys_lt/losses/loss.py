@@ -46,6 +46,9 @@ class Loss(ABC):
     def check(self, n_items: int) -> None:  # noqa: B027  (most losses fit any catalogue)
         """Raise UserError if the loss cannot be used with a catalogue of ``n_items``."""
 
+    def prepare(self, counts: Tensor) -> None:  # noqa: B027  (most losses do not ask)
+        """Told once, before it is first evaluated, how many training interactions each item has, [I]."""
+
     @abstractmethod
     def __call__(
         self,

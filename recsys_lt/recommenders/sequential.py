@@ -90,7 +90,7 @@ class SequentialRecommender(pl.LightningModule):
             Whose losses they are, [N].
         """
         states = self.backbone.states(batch)
-        weights = None if item_weights is None else item_weights[:, batch.targets]
+        weights = None if item_weights is None else item_weights.to(batch.targets.device)[:, batch.targets]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.logits_bf16):
             totals, losses = self.loss(states, batch.targets, self._output_table(), weights, _draw_of(batch))
         return totals, losses, batch.targets
@@ -120,6 +120,12 @@ class SequentialRecommender(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.rule.build(p for p in self.parameters() if p.requires_grad)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["rule"] = self.rule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.rule.load_state_dict(checkpoint.get("rule", {}))
 
     def training_step(self, batch: Batch, step: int) -> None:
         optimizer: Any = self.optimizers()

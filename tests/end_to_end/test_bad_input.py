@@ -112,6 +112,7 @@ def test_no_path(say: Say) -> None:
         (["trainer.devices=2"], ["trainer.devices", "strategy=ddp"]),
         (["optimizer=lazy_adam", "strategy=ddp", "trainer.devices=2"], ["lazy_adam", "optimizer=adam"]),
         (["strategy=fsdp"], ["fsdp", "strategy=ddp"]),
+        (["optimizer=eisam", "optimizer.rho=0"], ["optimizer.rho", "positive"]),
         (["strategy=deepspeed"], ["deepspeed", "strategy=ddp"]),
         (["resume=nowhere"], ["nowhere", "resume"]),
         (["model.heads=3"], ["heads 3", "divide width"]),

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.conftest import TINY, Cli
 
 
@@ -31,23 +33,41 @@ def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, t
         assert word in table.stdout
 
 
-def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "eisam"])
+def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_path: Path, optimizer: str) -> None:
     settings = (
         *TINY,
         "trainer.max_epochs=2",
         "trainer.eval_every=1",
         "model.dropout=0",
         "trainer.batch_rows=50",
+        f"optimizer={optimizer}",
     )
     one = cli(*settings, "logger=none", "hydra.run.dir=one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     two = cli("-m", *settings, "strategy=ddp", "trainer.devices=2", "seed=0,1", "hydra.sweep.dir=two", cwd=tmp_path)
     assert two.returncode == 0, two.stderr
     single = json.loads((tmp_path / "one" / "metrics.json").read_text())
-    double = json.loads((tmp_path / "two" / "0_synthetic_sasrec_ce_adam_seed0" / "metrics.json").read_text())
+    double = json.loads((tmp_path / "two" / f"0_synthetic_sasrec_ce_{optimizer}_seed0" / "metrics.json").read_text())
     assert double["train"]["processes"] == 2
     assert double["test"]["users"] == single["test"]["users"]  # each user ranked once
     for part in ("valid", "test"):
         for name, value in single[part].items():
             assert abs(double[part][name] - value) <= 1e-4 * max(1.0, abs(value)), name
-    assert (tmp_path / "two" / "1_synthetic_sasrec_ce_adam_seed1" / "metrics.json").is_file()
+    assert (tmp_path / "two" / f"1_synthetic_sasrec_ce_{optimizer}_seed1" / "metrics.json").is_file()
+
+
+def test_what_is_done_in_a_sweep_folder_is_not_run_again(cli: Cli, tmp_path: Path) -> None:
+    settings = ("-m", *TINY, "trainer.max_epochs=1", "logger=none", "hydra.sweep.dir=sweep")
+    first = cli(*settings, "seed=0", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    (run,) = (tmp_path / "sweep").glob("*/metrics.json")
+    written = run.stat().st_mtime_ns
+    # In another order, on other devices; and one that differs.
+    again = cli(*settings, "seed=1,0", "trainer.num_workers=1", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"done in {run.parent.relative_to(tmp_path)}" in again.stdout.replace(f"{tmp_path}/", "")
+    assert run.stat().st_mtime_ns == written
+    seeds = sorted(json.loads(path.read_text())["seed"] for path in (tmp_path / "sweep").glob("*/metrics.json"))
+    assert seeds == [0, 1]
+    assert sorted(path.name[0] for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == ["0", "0"]

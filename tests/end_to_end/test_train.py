@@ -155,9 +155,13 @@ def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path) -> None
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
 
 
-def test_lazy_adam_accumulates_clips_and_resumes(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "optimizer", [("lazy_adam",), ("eisam", "optimizer.form=stale", "optimizer.every=2", "precision=bf16")]
+)
+def test_a_rule_accumulates_clips_and_resumes(cli: Cli, tmp_path: Path, optimizer: tuple[str, ...]) -> None:
     settings = (
-        *TINY, "dataset.source.n_items=1500", "loss=sce", "loss.k=20", "loss.share=batch", "optimizer=lazy_adam",
+        *TINY, "dataset.source.n_items=1500", "loss=sce", "loss.k=20", "loss.share=batch",
+        f"optimizer={optimizer[0]}", *optimizer[1:],
         "trainer.accumulate=2", "trainer.clip=0.1", "trainer.eval_every=1", "logger=none",
     )  # fmt: skip
     for name, epochs in (("whole", 3), ("parts", 1)):

@@ -44,7 +44,9 @@ def gradients(data, choices, optimizer):
     batches = TrainBatches(data, module.backbone.row_plan.plan(data), 16, 0, Share(), module.loss.needs_seen)
     for step in range(2):
         batch = batches[0, step]
-        module.rule.accumulate(lambda weights, b=batch: module.batch_losses(b, weights)[0], lambda x: x.backward())
+        module.rule.accumulate(
+            lambda weights, b=batch: module.batch_losses(b, weights)[0], lambda x, **how: x.backward(**how)
+        )
     return {name: p.grad for name, p in module.backbone.named_parameters() if p.grad is not None}
 
 

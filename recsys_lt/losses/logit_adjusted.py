@@ -1,0 +1,52 @@
+"""Logit adjustment: what is frequent must be scored higher to count as much."""
+
+import math
+
+from torch import Tensor
+
+from recsys_lt.errors import UserError
+from recsys_lt.losses.ce import CE
+from recsys_lt.losses.loss import Draw
+from recsys_lt.output_table import OutputTable
+
+
+class LogitAdjustedCE(CE):
+    """Cross-entropy of s_v + tau log pi_v, pi_v the item's share of the training interactions; ranking is by s_v.
+
+    An item without any counts as one with a single interaction.
+
+    Parameters
+    ----------
+    tau
+        How much of the prior is taken out of the scores; 0 is cross-entropy.
+
+    References
+    ----------
+    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10.
+    """
+
+    def __init__(self, tau: float = 1.0) -> None:
+        if not math.isfinite(tau):
+            raise UserError(f"it is {tau}", where="loss.tau", remedy="Give a number, such as 1")
+        self.tau = tau
+        self._shift: Tensor | None = None
+
+    def prepare(self, counts: Tensor) -> None:
+        """See ``Loss.prepare``."""
+        share = counts.double().clamp(min=1) / counts.sum().clamp(min=1)
+        self._shift = (self.tau * share.log()).float()
+
+    def __call__(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor | None = None,
+        draw: Draw | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Loss.__call__``."""
+        if self._shift is None:
+            raise RuntimeError("the loss has not been told the items' counts: call prepare first")
+        shift = self._shift.to(table.weight)
+        bias = shift if table.bias is None else table.bias + shift
+        return super().__call__(states, targets, table._replace(bias=bias), weights, draw)

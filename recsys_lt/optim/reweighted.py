@@ -1,0 +1,48 @@
+"""The plain remedy: every target's loss weighed by how rare its item is."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from recsys_lt.optim.adam import Adam
+from recsys_lt.optim.rule import Backward, Evaluate, UpdateRule
+from recsys_lt.optim.weighting import Weighting
+
+
+class Reweighted(UpdateRule):
+    """Adam on the mean of f(n_{y_b}) l_b instead of l_b: inverse-frequency weighting, one evaluation a step.
+
+    Parameters
+    ----------
+    lr, weight_decay
+        Adam's.
+    weighting, gamma, normalise
+        f: see ``Weighting``. ``power`` with gamma 1 is the inverse frequency, clipped.
+    """
+
+    def __init__(
+        self,
+        lr: float,
+        weight_decay: float = 0.0,
+        *,
+        weighting: str = "power",
+        gamma: float = 1.0,
+        normalise: bool = True,
+    ) -> None:
+        self.base = Adam(lr, weight_decay)
+        self.weighting = Weighting(weighting, gamma, normalise)
+
+    def prepare(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> None:
+        """See ``UpdateRule.prepare``."""
+        self.item_weights = self.weighting(counts)
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """See ``UpdateRule.build``."""
+        return self.base.build(parameters)
+
+    def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
+        """See ``UpdateRule.accumulate``."""
+        total = evaluate(self.item_weights.unsqueeze(0))[0]
+        backward(total)
+        return total.detach()

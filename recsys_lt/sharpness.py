@@ -1,0 +1,141 @@
+"""``python -m recsys_lt.sharpness outputs/<run>``: how sharp a trained model's loss is for head, mid and tail items."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys_lt.errors import UserError
+
+# Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RADII = (0.1, 0.5, 2.0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lt.sharpness",
+        description="How much the training loss of a run's best checkpoint rises at some distances from it, along the "
+        "gradient of all targets, of targets weighed by rarity, and of each popularity group. Writes sharpness.json "
+        "and sharpness.png into the run folder.",
+    )
+    parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
+    parser.add_argument("--rho", type=float, nargs="+", default=RADII, help="distances (default: 0.1 0.5 2)")
+    parser.add_argument("--weighting", default="power", help="of the weighted direction: see optimizer=eisam")
+    parser.add_argument("--gamma", type=float, default=0.5, help="its exponent (default: 0.5)")
+    parser.add_argument("--batches", type=int, default=4, help="training batches looked at (default: 4)")
+    parser.add_argument("--items", type=int, default=15, help="items of each group looked at alone (default: 15)")
+    return parser
+
+
+def sharpness(
+    folder: Path,
+    radii: Sequence[float] = RADII,
+    weighting: str = "power",
+    gamma: float = 0.5,
+    n_batches: int = 4,
+    n_items: int = 15,
+) -> dict[str, Any]:
+    """Measure, and leave ``sharpness.json`` and ``sharpness.png`` in the run folder.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    radii
+        Distances from the model.
+    weighting, gamma
+        See ``recsys_lt.optim.weighting.Weighting``.
+    n_batches
+        Training batches of the first epoch that are looked at.
+    n_items
+        Items of each group looked at one by one.
+
+    Returns
+    -------
+    dict
+        See ``recsys_lt.analysis.sharpness.measure``.
+
+    Raises
+    ------
+    UserError
+        If the folder is no trained run of a model that trains, or a number is out of range.
+    """
+    for key, least, value in (("--batches", 1, n_batches), ("--items", 0, n_items)):
+        if value < least:
+            raise UserError(f"it is {value}", where=key, remedy=f"Give a whole number of at least {least}")
+    if not all(0 < radius < float("inf") for radius in radii):
+        raise UserError(f"they are {list(radii)}", where="--rho", remedy="Give positive distances, such as 0.1")
+    import torch
+
+    from recsys_lt.analysis.sharpness import Asked, Landscape, measure, plot
+    from recsys_lt.atomic import write_json
+    from recsys_lt.data.loader import Share, TrainBatches
+    from recsys_lt.evidence.stored import stored
+    from recsys_lt.evidence.trained import trained
+    from recsys_lt.metrics.groups import popularity_groups
+    from recsys_lt.optim.weighting import Weighting
+
+    weights = Weighting(weighting, gamma, normalise=True)
+    run = trained(folder)
+    module = run.model()
+    if not module.backbone.trainable:
+        raise UserError("its model has no loss", where=folder, remedy="Name the run of a model that trains")
+    rows = module.backbone.row_plan.plan(run.data)
+    source = TrainBatches(
+        run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.loss.needs_seen
+    )
+    batches = [source[0, step] for step in range(min(n_batches, len(source)))]
+    landscape = Landscape(module, batches, popularity_groups(run.data.popularity, run.parts.metrics.groups))
+    result = {
+        "batches": len(batches),
+        "weighting": weighting,
+        "gamma": gamma,
+        **measure(landscape, weights(torch.from_numpy(run.data.popularity)), Asked(tuple(radii), n_items)),
+    }
+    write_json(folder / "sharpness.json", result)
+    plot(result, folder / "sharpness.png", ", ".join(stored(folder).names))
+    return result
+
+
+def _table(result: Mapping[str, Any]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    groups = list(result["here"])
+    table = Table(box=box.SIMPLE, title=f"rise of the mean loss, {result['targets']:,} training targets")
+    for name in ("along the gradient of", "distance", *groups):
+        table.add_column(name, justify="left" if name.startswith("along") else "right")
+    table.add_row("(the model itself)", "0", *(f"{result['here'][group]:.4f}" for group in groups))
+    words = {"plain": "all targets", "weighted": "all, weighed by rarity"}
+    for direction, by_radius in result["rise"].items():
+        for radius, rises in by_radius.items():
+            said = words.get(direction, f"{direction} targets")
+            table.add_row(said, radius, *(f"{rises[group]:+.4f}" for group in groups))
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, save; 0, or 2 with one line on standard error for what the user can mend."""
+    given = _parser().parse_args(argv)
+    try:
+        result = sharpness(given.folder, tuple(given.rho), given.weighting, given.gamma, given.batches, given.items)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    from rich.console import Console
+
+    console = Console()
+    console.print(_table(result))
+    console.print(f"the parameters' norm is {result['parameter_norm']:.1f}")
+    console.print(f"{given.folder}/sharpness.json, sharpness.png", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,69 @@
+"""A small softmax problem that rules can ask for its totals, as often as they like."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys_lt.optim.rule import UpdateRule
+
+ITEMS = 9
+COUNTS = torch.tensor([50, 20, 20, 9, 5, 3, 2, 1, 0])
+
+
+class Problem(nn.Module):
+    """States of an encoder against a table with bias; each batch has targets of frequent and of rare items."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        self.encoder = nn.Parameter(torch.randn(4, 3, generator=random, dtype=torch.float64))
+        self.table = nn.Parameter(torch.randn(ITEMS, 3, generator=random, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.randn(ITEMS, generator=random, dtype=torch.float64) / 4)
+        self.inputs = torch.randn(6, 20, 4, generator=random, dtype=torch.float64)
+        self.targets = torch.randint(0, ITEMS - 1, (6, 20), generator=random)
+
+    def totals(self, weights: Tensor | None, step: int = 0) -> Tensor:
+        y = self.targets[step % len(self.targets)]
+        logits = self.inputs[step % len(self.inputs)] @ self.encoder @ self.table.T + self.bias
+        losses = F.cross_entropy(logits, y, reduction="none")
+        rows = torch.ones(1, ITEMS) if weights is None else weights
+        return rows.to(losses.dtype)[:, y] @ losses / len(losses)
+
+
+def backward(total: Tensor, /, *, retain_graph: bool = False) -> None:
+    total.backward(retain_graph=retain_graph)
+
+
+def prepared(rule: UpdateRule, problem: Problem) -> UpdateRule:
+    rule.prepare(dict(problem.named_parameters()), COUNTS)
+    return rule
+
+
+def gradients(rule: UpdateRule, problem: Problem, step: int = 0) -> list[Tensor]:
+    """What one evaluation leaves in ``.grad``."""
+    problem.zero_grad()
+    rule.accumulate(lambda weights: problem.totals(weights, step), backward)
+    return [p.grad.clone() for p in problem.parameters()]
+
+
+def trained(make: Callable[[], UpdateRule], problem: Problem, steps: int = 10) -> Problem:
+    """A copy of the problem after so many steps."""
+    problem = deepcopy(problem)
+    rule = prepared(make(), problem)
+    optimizer = rule.build(problem.parameters())
+    for step in range(steps):
+        optimizer.zero_grad()
+        rule.accumulate(lambda weights, s=step: problem.totals(weights, s), backward)
+        optimizer.step()
+    return problem
+
+
+def assert_same(one: Problem, other: Problem, exactly: bool = False) -> None:
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        if exactly:
+            assert torch.equal(a, b)
+        else:
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)  # item weights are float32

@@ -1,0 +1,299 @@
+"""Sharpness-aware rules against each other, against formulas written down, and against an independent library."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from recsys_lt.errors import UserError
+from recsys_lt.optim.adam import Adam, AdamW
+from recsys_lt.optim.balls import Adaptive, PerTensor, Rows, Shared
+from recsys_lt.optim.eisam import EISAM
+from recsys_lt.optim.focal_sam import FocalSAM
+from recsys_lt.optim.imbsam import ImbSAM
+from recsys_lt.optim.reweighted import Reweighted
+from recsys_lt.optim.sam import ASAM, SAM
+from recsys_lt.optim.weighting import Weighting
+from tests.optim.problems import COUNTS, ITEMS, Problem, assert_same, backward, gradients, prepared, trained
+
+RULES = {
+    "sam": lambda: SAM(0.01),
+    "sam tensor": lambda: SAM(0.01, scale="tensor"),
+    "asam": lambda: ASAM(0.01),
+    "imbsam": lambda: ImbSAM(0.01),
+    "focal_sam": lambda: FocalSAM(0.01),
+    "eisam": lambda: EISAM(0.01),
+    "eisam stale": lambda: EISAM(0.01, form="stale"),
+    "eisam rowwise": lambda: EISAM(0.01, form="rowwise"),
+    "eisam table": lambda: EISAM(0.01, perturb="table"),
+    "eisam encoder every": lambda: EISAM(0.01, perturb="encoder", every=2),
+}
+
+
+@pytest.mark.parametrize(("base", "plain"), [("adam", Adam), ("adamw", AdamW)])
+def test_without_sharpness_it_is_the_base_bit_for_bit(base, plain):
+    problem = Problem()
+    eisam = trained(lambda: EISAM(0.01, 0.1, base=base, lam=0), problem)
+    assert_same(eisam, trained(lambda: plain(0.01, 0.1), problem), exactly=True)
+
+
+@pytest.mark.parametrize("perturb", ["all", "table", "encoder"])
+@pytest.mark.parametrize("scale", ["none", "tensor"])
+def test_uniform_weights_are_sam(perturb, scale):
+    problem = Problem()
+    eisam = trained(lambda: EISAM(0.01, rho=0.3, weighting="uniform", perturb=perturb, scale=scale), problem)
+    assert_same(eisam, trained(lambda: SAM(0.01, rho=0.3, perturb=perturb, scale=scale), problem))
+    with pytest.raises(AssertionError):
+        assert_same(eisam, trained(lambda: Adam(0.01), problem))
+
+
+def test_step_weights_are_imbsam():
+    problem = Problem()
+    eisam = trained(lambda: EISAM(0.01, rho=0.3, weighting="step", normalise=False), problem)
+    assert_same(eisam, trained(lambda: ImbSAM(0.01, rho=0.3, c=1), problem))
+
+
+def test_focal_weights_are_focal_sam():
+    problem = Problem()
+    eisam = trained(lambda: EISAM(0.01, rho=0.3, lam=0.7, weighting="focal", gamma=3, normalise=False), problem)
+    assert_same(eisam, trained(lambda: FocalSAM(0.01, rho=0.3, lam=0.7, gamma=3), problem))
+
+
+def test_sam_is_that_of_an_independent_library():
+    library = pytest.importorskip("pytorch_optimizer", reason="pytorch-optimizer is not installed (dev extra)")
+    ours, theirs = Problem(), Problem()
+    ours = trained(lambda: SAM(0.01, 0.1, rho=0.3), ours)
+    optimizer = library.SAM(theirs.parameters(), torch.optim.Adam, rho=0.3, lr=0.01, weight_decay=0.1)
+    for step in range(10):
+        optimizer.zero_grad()
+        theirs.totals(None, step)[0].backward()
+        optimizer.first_step(zero_grad=True)
+        theirs.totals(None, step)[0].backward()
+        optimizer.second_step(zero_grad=True)
+    assert_same(ours, theirs)
+
+
+def test_focal_sam_is_the_published_procedure():
+    """The code's three steps, written down on their own."""
+    problem = Problem()
+    found = gradients(prepared(FocalSAM(0.01, rho=0.3, lam=0.7, gamma=3), problem), problem)
+    coefficients = (0.7 * (1 - COUNTS.double() / COUNTS.sum()) ** 3).unsqueeze(0)
+    parameters = list(problem.parameters())
+
+    def by(weights):
+        return torch.autograd.grad(problem.totals(weights)[0], parameters)
+
+    standing, ascent = by(1 - coefficients), by(coefficients)
+    norm = torch.cat([g.flatten() for g in ascent]).norm()
+    with torch.no_grad():
+        for p, g in zip(parameters, ascent, strict=True):
+            p += 0.3 * g / norm
+    for found_one, s, r in zip(found, standing, by(coefficients), strict=True):
+        torch.testing.assert_close(found_one, s + r, rtol=1e-5, atol=1e-7)  # weights are float32
+
+
+def test_the_toy_quadratic():
+    """J(w) of w' H w / 2: its gradient is H w + lam (H (w + e) - H w)."""
+    hessian = torch.diag(torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64))
+    w = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
+    rule = EISAM(0.01, rho=0.3, lam=0.6, weighting="uniform")
+    rule.prepare({"w": w}, torch.ones(5))
+    rule.accumulate(lambda weights: weights[:, 0].double() * (w @ hessian @ w) / 2, backward)
+    at = w.detach()
+    gradient = hessian @ at
+    uphill = hessian @ (at + 0.3 * gradient / gradient.norm())
+    torch.testing.assert_close(w.grad, gradient + 0.6 * (uphill - gradient), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_parameters_are_put_back_bit_for_bit(name):
+    problem = Problem()
+    before = deepcopy(problem)
+    rule = prepared(RULES[name](), problem)
+    for step in range(3):
+        gradients(rule, problem, step)
+    assert_same(problem, before, exactly=True)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_gradients_of_micro_batches_add_up(name):
+    problem = Problem()
+    rule = prepared(RULES[name](), problem)
+    apart = [gradients(rule, problem, step) for step in range(3)]
+    rule = prepared(RULES[name](), problem)
+    problem.zero_grad()
+    for step in range(3):
+        rule.accumulate(lambda weights, s=step: problem.totals(weights, s), backward)
+    for p, *parts in zip(problem.parameters(), *apart, strict=True):
+        torch.testing.assert_close(p.grad, sum(parts))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_it_returns_is_the_plain_total(name):
+    problem = Problem()
+    rule = prepared(RULES[name](), problem)
+    total = rule.accumulate(problem.totals, backward)
+    assert not total.requires_grad
+    if "stale" not in name:  # its second part was seen uphill only
+        torch.testing.assert_close(total, problem.totals(None)[0].detach(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_uphill_the_loss_is_higher(name):
+    problem = Problem()
+    rule = prepared(RULES[name](), problem)
+    seen = []
+
+    def evaluate(weights):
+        seen.append([p.detach().clone() for p in problem.parameters()])
+        return problem.totals(weights)
+
+    rule.accumulate(evaluate, backward)
+    here, uphill = seen[0], seen[-1]
+    moved = [not torch.equal(a, b) for a, b in zip(here, uphill, strict=True)]
+    expected = {"table": [False, True, True], "encoder": [True, False, False]}
+    assert moved == next((which for word, which in expected.items() if word in name), [True, True, True])
+    weights = rule.item_weights if isinstance(rule, EISAM) else rule.rare if isinstance(rule, ImbSAM) else None
+    if weights is not None:
+        weights = weights.unsqueeze(0)
+    at = problem.totals(weights)[0]
+    with torch.no_grad():
+        for p, there in zip(problem.parameters(), uphill, strict=True):
+            p.copy_(there)
+    assert problem.totals(weights)[0] > at
+
+
+def test_radii():
+    torch.manual_seed(0)
+    parameters, ascents = ([torch.randn(7, 3), torch.randn(5)] for _ in range(2))
+
+    def steps(ball):
+        return ball.steps(parameters, [g.clone() for g in ascents])
+
+    def norm(tensors):
+        return float(torch.cat([t.flatten() for t in tensors]).norm())
+
+    assert norm(steps(Shared(0.7))) == pytest.approx(0.7)
+    for p, step in zip(parameters, steps(PerTensor(0.7)), strict=True):
+        assert norm([step]) == pytest.approx(0.7 * norm([p]))
+    adaptive = Adaptive(0.7, 0.01, [True, False])
+    scaled = [step / scale for step, scale in zip(steps(adaptive), (parameters[0].abs() + 0.01, 1), strict=True)]
+    assert norm(scaled) == pytest.approx(0.7)
+    weights = torch.linspace(0.5, 2, 7)
+    for relative, sizes in ((False, torch.ones(7)), (True, parameters[0].norm(dim=1))):
+        rows, rest = steps(Rows(0.7, weights, [True, False], relative))
+        torch.testing.assert_close(rows.norm(dim=1), 0.7 * weights * sizes)
+        assert norm([rest]) == pytest.approx(0.7 * (norm(parameters[1:]) if relative else 1))
+    still = Shared(0.7).steps([torch.ones(3)], [torch.zeros(3)])
+    assert torch.equal(still[0], torch.zeros(3))
+
+
+def test_a_row_without_gradient_stays():
+    gradient = torch.randn(4, 3)
+    gradient[2] = 0
+    (step,) = Rows(0.7, torch.ones(4), [True], relative=False).steps([torch.ones(4, 3)], [gradient.clone()])
+    assert torch.equal(step[2], torch.zeros(3))
+    assert (step[[0, 1, 3]] != 0).all()
+
+
+def test_stale_ascends_along_what_was_found_before():
+    problem = Problem()
+    rule = prepared(EISAM(0.01, rho=0.3, form="stale"), problem)
+    exact = gradients(prepared(EISAM(0.01, rho=0.3), problem), problem)
+    first = gradients(rule, problem)
+    for one, other in zip(first, exact, strict=True):  # there was nothing before
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    ascent = [g.clone() for g in rule.state_dict()["ascent"]]
+    found = gradients(rule, problem, 1)
+    weights = rule.item_weights.unsqueeze(0)
+    standing = torch.autograd.grad(problem.totals(1 - weights, 1)[0], list(problem.parameters()))
+    norm = torch.cat([g.flatten() for g in ascent]).norm()
+    with torch.no_grad():
+        for p, g in zip(problem.parameters(), ascent, strict=True):
+            p += 0.3 * g / norm
+    risen = torch.autograd.grad(problem.totals(weights, 1)[0], list(problem.parameters()))
+    for one, s, r in zip(found, standing, risen, strict=True):
+        torch.testing.assert_close(one, s + r, rtol=1e-5, atol=1e-7)
+
+
+def test_every_so_many_evaluations_count_so_many_times():
+    problem = Problem()
+    rule = prepared(EISAM(0.01, rho=0.3, lam=0.5, every=3), problem)
+    often = prepared(EISAM(0.01, rho=0.3, lam=1.5), problem)
+    plain = prepared(Adam(0.01), problem)
+    for step in range(7):
+        expected = gradients(often if step % 3 == 0 else plain, problem, step)
+        for one, other in zip(gradients(rule, problem, step), expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("form", ["stale", "exact"])
+def test_it_goes_on_where_it_was(form):
+    def make():
+        return prepared(EISAM(0.01, form=form, every=2), problem)
+
+    problem = Problem()
+    alone = make()
+    expected = [gradients(alone, problem, step) for step in range(5)]
+    before = make()
+    for step in range(3):
+        gradients(before, problem, step)
+    after = make()
+    after.load_state_dict(before.state_dict())
+    for step in (3, 4):
+        for one, other in zip(gradients(after, problem, step), expected[step], strict=True):
+            assert torch.equal(one, other)
+
+
+def test_reweighting_is_the_weighted_mean():
+    problem = Problem()
+    found = gradients(prepared(Reweighted(0.01), problem), problem)
+    weights = Weighting("power", 1.0, normalise=True)(COUNTS).unsqueeze(0)
+    expected = torch.autograd.grad(problem.totals(weights)[0], list(problem.parameters()))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_weightings():
+    def of(name, gamma=0.5, normalise=False):
+        return Weighting(name, gamma, normalise)(COUNTS)
+
+    torch.testing.assert_close(of("power")[:2], torch.tensor([(5 / 50) ** 0.5, (5 / 20) ** 0.5]))
+    assert of("power", 4.0)[0] == pytest.approx(0.1)
+    assert of("power", 4.0)[7] == 10
+    torch.testing.assert_close(of("focal", 2.0), (1 - COUNTS / 110) ** 2)
+    torch.testing.assert_close(of("focal_max", 1.0), 1 - COUNTS / 51)
+    assert of("effective")[0] == pytest.approx(0.001 / (1 - 0.999**50), rel=1e-5)
+    assert of("step").tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 1]  # a fifth of nine items; of equals the first
+    assert of("uniform").tolist() == [1] * ITEMS
+    for name in ("power", "focal", "focal_max", "effective", "step", "uniform"):
+        weights = of(name, normalise=True)
+        assert float((weights * COUNTS).sum() / COUNTS.sum()) == pytest.approx(1)
+        assert (weights.diff() >= 0).all()  # rarer items weigh no less
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda: SAM(0.01, rho=0), "rho"),
+        (lambda: SAM(0.01, rho=float("nan")), "rho"),
+        (lambda: SAM(0.01, base="sgd"), "base"),
+        (lambda: SAM(0.01, perturb="some"), "perturb"),
+        (lambda: SAM(0.01, scale="big"), "scale"),
+        (lambda: SAM(-1), "lr"),
+        (lambda: ASAM(0.01, eta=-1), "eta"),
+        (lambda: ImbSAM(0.01, c=0), "c"),
+        (lambda: FocalSAM(0.01, lam=-1), "lam"),
+        (lambda: FocalSAM(0.01, gamma=-1), "gamma"),
+        (lambda: EISAM(0.01, lam=-1), "lam"),
+        (lambda: EISAM(0.01, form="loose"), "form"),
+        (lambda: EISAM(0.01, every=0), "every"),
+        (lambda: EISAM(0.01, weighting="heavy"), "weighting"),
+        (lambda: EISAM(0.01, gamma=float("inf")), "gamma"),
+        (lambda: prepared(EISAM(0.01, form="rowwise", perturb="encoder"), Problem()), "perturb"),
+    ],
+)
+def test_what_is_refused(make, where):
+    with pytest.raises(UserError, match=rf"optimizer\.{where}"):
+        make()

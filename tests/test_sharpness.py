@@ -1,0 +1,97 @@
+"""The landscape around a model against its gradient; the command on a run folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_lt import sharpness
+from recsys_lt.analysis.sharpness import Asked, Landscape, measure
+from recsys_lt.data.loader import Share, TrainBatches
+from recsys_lt.evidence.trained import trained
+from recsys_lt.metrics.groups import popularity_groups
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    command = [
+        sys.executable, "-m", "recsys_lt", "dataset=synthetic", "dataset.source.n_users=150",
+        "dataset.source.n_items=60", "trainer.max_epochs=3", "trainer.batch_rows=64", "model.width=8", "loss=sce",
+        "loss.k=20", "logger=none", "strategy=cpu", f"hydra.run.dir={place}", f"dataset.cache_dir={place / 'cache'}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=place, env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def landscape(folder):
+    run = trained(folder)
+    module = run.model()
+    rows = module.backbone.row_plan.plan(run.data)
+    batches = TrainBatches(run.data, rows, 64, 0, Share(), False)
+    return Landscape(module, [batches[0, step] for step in range(2)], popularity_groups(run.data.popularity))
+
+
+def test_the_rise_is_the_gradients_length_to_first_order(landscape):
+    ones = torch.ones(60)
+    length = torch.stack([g.norm() for g in landscape.gradient(ones)]).norm()
+    here = landscape.means()["all"]
+    with landscape.moved(landscape.uphill(ones), 1e-2):
+        there = landscape.means()["all"]
+    assert (there - here) / 1e-2 == pytest.approx(float(length), rel=0.02)
+    assert landscape.means()["all"] == here
+
+
+def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscape):
+    found = measure(landscape, torch.linspace(0.5, 2, 60), Asked((1e-3,), 2))
+    for group in ("head", "mid", "tail"):
+        rises = {direction: by_radius["0.001"][group] for direction, by_radius in found["rise"].items()}
+        assert max(rises, key=rises.get) == group
+        assert rises[group] > 0
+    assert len(found["slices"]["plain"]) == 21
+    middle = found["slices"]["weighted"][10]
+    assert middle == {"distance": 0.0, **found["here"]}
+    assert [len(found["items"][group]) for group in ("head", "mid", "tail")] == [2, 2, 2]
+    assert all(item["rise"] > 0 for items in found["items"].values() for item in items)
+
+
+def test_means_are_those_of_the_groups(landscape):
+    _, items = landscape.losses()
+    means = landscape.means()
+    shares = np.bincount(landscape.groups[items], minlength=3) / len(items)
+    parts = sum(means[name] * share for name, share in zip(("head", "mid", "tail"), shares, strict=True))
+    assert parts == pytest.approx(means["all"], rel=1e-5)
+
+
+def test_the_command(folder, capsys):
+    assert sharpness.main([str(folder), "--rho", "0.1", "1", "--batches", "2", "--items", "3"]) == 0
+    said = capsys.readouterr().out
+    for word in ("all targets", "weighed by rarity", "tail targets", "sharpness.png"):
+        assert word in said
+    result = json.loads((folder / "sharpness.json").read_text())
+    assert list(result["rise"]["weighted"]) == ["0.1", "1"]
+    assert (folder / "sharpness.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_the_user_can_mend(folder, tmp_path, capsys):
+    for arguments in (
+        [folder, "--rho", "0"],
+        [folder, "--batches", "0"],
+        [folder, "--items", "-1"],
+        [folder, "--weighting", "heavy"],
+        [tmp_path],
+        [tmp_path / "nowhere"],
+    ):
+        assert sharpness.main([str(argument) for argument in arguments]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
