@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from recsys_lt.analysis.cells import Cell
+    from recsys_lt.analysis.written_tables import Content
 
-GROUP_PREFIXES = ("", "head/", "mid/", "tail/")
-DEFAULT_METRICS = tuple(prefix + metric for metric in ("ndcg@10", "hr@10") for prefix in GROUP_PREFIXES)
+DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
+#: Users tested: all of them, and those whose target is no head item.
+TESTED = ("", "nonhead")
 HIGHER_IS_BETTER = {"ndcg": True, "hr": True, "mrr": True, "coverage": True, "aplt": True, "gini": False}
 
 
@@ -37,15 +39,28 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         metavar="NAME",
         help="test metrics to show, by their names in metrics.json, such as ndcg@10 tail/hr@5 gini@10; the "
-        "first decides which cell is best (default: NDCG@10 and HR@10, overall and by group)",
+        "first decides which cell is best (default: NDCG@10 overall and by group, HR@10)",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table's numbers here")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table here, as Markdown")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="also write it here, as LaTeX (booktabs)")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw NDCG@10 of head against other targets here, a point a cell (PNG)",
+    )
     parser.add_argument(
         "--against",
         metavar="CELL",
         help="test against this cell, not the best one: names that single it out, such as sasrec/ce",
     )
-    parser.add_argument("--test", choices=("t", "wilcoxon"), default="t", help="paired t-test or Wilcoxon (default: t)")
+    parser.add_argument(
+        "--test",
+        choices=("permutation", "t", "wilcoxon"),
+        default="permutation",
+        help="paired permutation test (default), t-test or Wilcoxon's",
+    )
     return parser
 
 
@@ -117,20 +132,31 @@ def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | N
     return references
 
 
+_P = dict[tuple[int, str], float | None]  # by id of the cell and group of the targets
+
+
 def _p_values(
     by_dataset: dict[str, list[Cell]], references: dict[str, Cell | None], gain: tuple[str, int], test: str
-) -> dict[int, float | None]:
-    """Test results by ``id`` of the cell, for every finished cell but the references."""
-    from recsys_lt.analysis.significance import paired_p_value
+) -> _P:
+    """Test results for every finished cell but the references, corrected for the cells of each dataset."""
+    from recsys_lt.analysis.significance import holm, paired_p_value
 
-    values: dict[int, float | None] = {}
+    values: _P = {}
     for name, cells in by_dataset.items():
         reference = references[name]
-        for cell in cells:
-            if reference is not None and cell is not reference and cell.finished:
-                # A k beyond the length of a model's lists has not been measured, nor can it be tested.
-                measured = all(c.values(f"{gain[0]}@{gain[1]}") for c in (cell, reference))
-                values[id(cell)] = paired_p_value(cell, reference, *gain, test) if measured else None
+        if reference is None:
+            continue
+        others = [cell for cell in cells if cell is not reference and cell.finished]
+        for group in TESTED:
+            # A k beyond the length of a model's lists has not been measured, nor can it be tested.
+            metric = f"{group}/{gain[0]}@{gain[1]}".removeprefix("/")
+            raw = [
+                paired_p_value(cell, reference, *gain, test, group)
+                if all(c.values(metric) for c in (cell, reference))
+                else None
+                for cell in others
+            ]
+            values |= {(id(cell), group): p for cell, p in zip(others, holm(raw), strict=True)}
     return values
 
 
@@ -153,50 +179,67 @@ def _shown_n(cell: Cell) -> str:
     return f"{len(cell.finished)}" + (f" +{len(cell.failed)} failed" if cell.failed else "")
 
 
-def _table(
+def _content(
     by_dataset: dict[str, list[Cell]],
     metrics: Sequence[str],
     references: dict[str, Cell | None],
-    p_values: dict[int, float | None],
-    console: Console,
-) -> Table:
+    p_values: _P,
+    sign: str,
+) -> Content:
+    from recsys_lt.analysis.written_tables import Content, Entry
+
+    settings = list(dict.fromkeys(key for cells in by_dataset.values() for c in cells for key in c.settings))
+    several = len(by_dataset) > 1
+    names = [*(["dataset"] if several else []), "model", "loss", "optimizer", *settings]
+    headings = [
+        f"{measure}\n{'/'.join(group) or 'overall'}" for *group, measure in (metric.split("/") for metric in metrics)
+    ]
+    tested = [group for group in TESTED if any(p is not None for (_, g), p in p_values.items() if g == group)] or [""]
+    headings += ["n", *(f"p\n{group}" if group else "p" for group in tested)]
+    sections = []
+    for dataset, cells in by_dataset.items():
+        best = {metric: _best(cells, metric) if len(cells) > 1 else None for metric in metrics}
+        rows = []
+        for cell in cells:
+            row = [Entry(part) for part in ([dataset] if several else []) + list(cell.identity[1:])]
+            row += [Entry(cell.settings.get(key, "-")) for key in settings]
+            for metric in metrics:
+                mean = cell.mean_std(metric)[0]
+                text = _shown_mean(cell, metric, sign) if cell.finished else "failed"
+                row.append(Entry(text, mean is not None and mean == best[metric], not cell.finished))
+            row.append(Entry(_shown_n(cell)))
+            for group in tested:
+                row.append(Entry("ref" if cell is references[dataset] else _shown_p(p_values.get((id(cell), group)))))
+            rows.append(row)
+        sections.append(rows)
+    return Content(names, headings, sections)
+
+
+def _table(content: Content, title: str | None, plain: bool) -> Table:
+    """For a terminal; ``plain`` where bold does not survive."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    sign = "±" if console.encoding.lower().startswith("utf") else "+-"
-    settings = list(dict.fromkeys(key for cells in by_dataset.values() for c in cells for key in c.settings))
-    plain = not console.is_terminal  # bold does not survive a pipe
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    names = ["model", "loss", "optimizer", *settings]
-    if len(by_dataset) > 1:
-        names.insert(0, "dataset")
-    else:
-        table.title = Text(next(iter(by_dataset)))
-    for name in names:
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), title=None if title is None else Text(title))
+    for name in content.names:
         table.add_column(Text(name), no_wrap=True)
-    for metric in metrics:
-        *group, measure = metric.split("/")
-        heading = f"{measure}\n{'/'.join(group) or 'overall'}"
-        table.add_column(Text(heading, justify="right"), justify="right", min_width=7)
-    table.add_column("n", justify="right")
-    table.add_column("p", justify="right", no_wrap=True)
-
-    for dataset, cells in by_dataset.items():
-        best = {metric: _best(cells, metric) if len(cells) > 1 else None for metric in metrics}
-        for cell in cells:
-            row = [Text(part) for part in cell.identity[1:]]
-            row += [Text(cell.settings.get(key, "-")) for key in settings]
-            if len(by_dataset) > 1:
-                row.insert(0, Text(dataset))
-            for metric in metrics:
-                mean = cell.mean_std(metric)[0]
-                wins = mean is not None and mean == best[metric]
-                text = _shown_mean(cell, metric, sign) if cell.finished else "failed"
-                style = "bold" if wins else "" if cell.finished else "red"
-                row.append(Text("*" + text if wins and plain else text, style=style))
-            p = "ref" if cell is references[dataset] else _shown_p(p_values.get(id(cell)))
-            table.add_row(*row, Text(_shown_n(cell)), Text(p))
+    for heading in content.headings:
+        number = "@" in heading
+        table.add_column(
+            Text(heading, justify="right"),
+            justify="right",
+            min_width=7 if number else None,
+            no_wrap=not number and heading != "n",
+        )
+    for rows in content.sections:
+        for row in rows:
+            table.add_row(
+                *(
+                    Text("*" + e.text if e.best and plain else e.text, "bold" if e.best else "red" if e.failed else "")
+                    for e in row
+                )
+            )
         table.add_section()
     return table
 
@@ -206,14 +249,18 @@ def _caption(
     references: dict[str, Cell | None],
     gain: tuple[str, int],
     test: str,
-    p_values: dict[int, float | None],
+    p_values: _P,
     root: Path,
     console: Console,
 ) -> list[str]:
     cells = [cell for group in by_dataset.values() for cell in group]
     mark = "bold" if console.is_terminal else "*"
     lines = [f"Test metrics, mean and sample standard deviation over n runs (seeds); {mark}: best of its dataset."]
-    name = {"t": "paired t-test", "wilcoxon": "Wilcoxon signed-rank test"}[test]
+    name = {
+        "permutation": "paired permutation test",
+        "t": "paired t-test",
+        "wilcoxon": "Wilcoxon signed-rank test",
+    }[test]
     against = "; ".join(
         (f"{dataset}: " if len(references) > 1 else "") + (cell.label if cell else "no such cell")
         for dataset, cell in references.items()
@@ -222,7 +269,8 @@ def _caption(
         lines.append(
             f"p: two-sided {name} over users on {gain[0].upper()}@{gain[1]}, each user averaged over the "
             f"seeds both cells have, against {against} (ref). It speaks of which users were drawn, not of "
-            "the spread over seeds, and is not corrected for the number of cells."
+            "the spread over seeds. Corrected by Holm for the cells of a dataset; nonhead: users whose target is "
+            "mid or tail."
         )
     elif p_values:
         lines.append(f"p: no test against {against} (ref): no common seed, no ranks.parquet or other users.")
@@ -235,9 +283,7 @@ def _caption(
     return lines
 
 
-def _write_csv(
-    path: Path, by_dataset: dict[str, list[Cell]], metrics: Sequence[str], p_values: dict[int, float | None]
-) -> None:
+def _write_csv(path: Path, by_dataset: dict[str, list[Cell]], metrics: Sequence[str], p_values: _P) -> None:
     import csv
 
     from recsys_lt.atomic import replacing
@@ -245,14 +291,15 @@ def _write_csv(
     cells = [cell for group in by_dataset.values() for cell in group]
     settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
     header = ["dataset", "model", "loss", "optimizer", *settings, "n", "failed", "seeds"]
-    header += [f"{metric} {part}" for metric in metrics for part in ("mean", "std")] + ["p"]
+    header += [f"{metric} {part}" for metric in metrics for part in ("mean", "std")]
+    header += [f"p {group}".strip() for group in TESTED]
     try:
         with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(header)
             for cell in cells:
                 numbers = [value for metric in metrics for value in cell.mean_std(metric)]
-                numbers.append(p_values.get(id(cell)))
+                numbers += [p_values.get((id(cell), group)) for group in TESTED]
                 writer.writerow(
                     [
                         *cell.identity,
@@ -266,6 +313,25 @@ def _write_csv(
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
         raise UserError(what, where=path, remedy="Name another file") from error
+
+
+def _write_others(arguments: argparse.Namespace, content: Content, cells: Sequence[Cell]) -> None:
+    from recsys_lt.analysis.tradeoff import tradeoff
+    from recsys_lt.analysis.written_tables import latex, markdown
+    from recsys_lt.atomic import write_text
+
+    for path, write in (
+        (arguments.markdown, lambda path: write_text(path, markdown(content))),
+        (arguments.latex, lambda path: write_text(path, latex(content))),
+        (arguments.plot, lambda path: tradeoff(cells, path)),
+    ):
+        if path is None:
+            continue
+        try:
+            write(path)
+        except OSError as error:
+            what = f"cannot be written ({error.strerror})"
+            raise UserError(what, where=path, remedy="Name another file") from error
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -287,7 +353,10 @@ def _run(arguments: argparse.Namespace) -> None:
     p_values = _p_values(by_dataset, references, gain, arguments.test)
 
     console = Console()
-    table = _table(by_dataset, metrics, references, p_values, console)
+    sign = "±" if console.encoding.lower().startswith("utf") else "+-"
+    content = _content(by_dataset, metrics, references, p_values, sign)
+    title = next(iter(by_dataset)) if len(by_dataset) == 1 else None
+    table = _table(content, title, plain=not console.is_terminal)
     wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
     # A file has no edge to fold at. In a terminal the spread folds below the mean; where even that is too
     # wide the terminal wraps the lines: rich would drop the last columns instead.
@@ -295,6 +364,7 @@ def _run(arguments: argparse.Namespace) -> None:
     console = Console(width=max(console.width, width))
     if arguments.csv is not None:
         _write_csv(arguments.csv, by_dataset, metrics, p_values)
+    _write_others(arguments, content, [cell for cells in by_dataset.values() for cell in cells])
     console.print(table)
     for line in _caption(by_dataset, references, gain, arguments.test, p_values, root, console):
         console.print(Text(line))

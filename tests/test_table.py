@@ -10,6 +10,7 @@ from pyarrow import parquet
 from scipy import stats
 
 from recsys_lt import table
+from recsys_lt.analysis.written_tables import Content, Entry, latex
 from recsys_lt.metrics.ranking import gains
 
 USERS = np.arange(200)
@@ -126,6 +127,14 @@ def test_settings_that_tell_cells_apart_become_columns(tmp_path, capsys):
     assert "output" not in rows[0]
 
 
+def test_a_key_of_a_later_version_tells_no_cells_apart(tmp_path, capsys):
+    make_run(tmp_path / "a", config=config_text())
+    make_run(tmp_path / "b", seed=1, config=config_text(seed=1, trainer="{novelty: true}"))
+    run(capsys, tmp_path, "--csv", tmp_path / "t.csv")
+    (row,) = csv_rows(tmp_path / "t.csv")
+    assert (row["n"], "novelty" in row) == ("2", False)
+
+
 def test_models_with_their_own_settings_need_no_column(tmp_path, capsys):
     make_run(tmp_path / "a", config=config_text(lr="1e-3"))
     make_run(tmp_path / "b", model="caser", config=config_text("caser", lr="5e-3"))
@@ -148,7 +157,7 @@ def test_significance_is_of_users_over_common_seeds(tmp_path, capsys, test, func
     assert code == 0
     a, b = (np.mean([gains("ndcg", ranks[seed], 10) for seed in (0, 1)], axis=0) for ranks in (good, bad))
     p = {row["loss"]: row["p"] for row in csv_rows(tmp_path / "t.csv")}
-    assert float(p["bpr"]) == pytest.approx(function(a, b).pvalue)
+    assert float(p["bpr"]) == pytest.approx(2 * function(a, b).pvalue)  # Holm's: the smaller of two
     assert p["ce"] == p["nce"] == ""
     assert float(p["sce"]) == 1.0
     assert row_of(out, "sasrec", "ce")[-1] == "ref"
@@ -158,6 +167,56 @@ def test_significance_is_of_users_over_common_seeds(tmp_path, capsys, test, func
 
     _, out, _ = run(capsys, tmp_path, "--against", "bpr")
     assert row_of(out, "sasrec", "bpr")[-1] == "ref"
+
+
+def grouped(tmp_path):
+    """Two losses; the second serves nonhead targets better, and head ones worse."""
+    group = np.arange(200) % 3
+    for name, loss, head, other in (("a", "ce", 0, 8), ("b", "sce", 6, 1)):
+        make_run(tmp_path / name, 0.05, loss=loss)
+        rank = np.where(group == 0, head, other) + USERS % 3
+        columns = {"user": USERS, "target": USERS, "rank": rank, "group": group.astype(np.int8)}
+        parquet.write_table(pa.table(columns), tmp_path / name / "ranks.parquet")
+        path = tmp_path / name / "metrics.json"
+        content = json.loads(path.read_text())
+        ndcg = gains("ndcg", rank, 10)
+        content["test"] |= {"ndcg@10": ndcg.mean(), "head/ndcg@10": ndcg[group == 0].mean()}
+        content["test"] |= {"nonhead/ndcg@10": ndcg[group > 0].mean()}
+        path.write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_users_of_nonhead_targets_are_tested_on_their_own(tmp_path, capsys):
+    _, out, _ = run(capsys, grouped(tmp_path), "--csv", tmp_path / "t.csv")
+    assert "nonhead" in out
+    (tested,) = [row for row in csv_rows(tmp_path / "t.csv") if row["p"]]
+    assert float(tested["p nonhead"]) == pytest.approx(1e-4)  # no flip in 9,999 comes near
+    assert row_of(out, "sasrec", "sce").count("ref") == 2
+
+
+def test_markdown_latex_and_the_plot(tmp_path, capsys):
+    places = [tmp_path / "out" / name for name in ("t.md", "t.tex", "t.png")]
+    options = [f"--{kind}" for kind in ("markdown", "latex", "plot")]
+    arguments = [part for pair in zip(options, places, strict=True) for part in pair]
+    code, _, err = run(capsys, grouped(tmp_path), *arguments)
+    assert (code, err) == (0, "")
+    header, rule, *rows = places[0].read_text().splitlines()
+    assert header.startswith("| model | loss | optimizer | ndcg@10 overall |")
+    assert rule.startswith("| --- | --- | --- | ---: |")
+    assert len({line.count("|") for line in (header, rule, *rows)}) == 1
+    assert "**" in rows[1]
+    text = places[1].read_text()
+    assert text.count(r" \\") == 3
+    assert r"\textbf{" in text
+    assert text.endswith("\\end{tabular}\n")
+    assert places[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_latex_escapes_what_latex_takes_for_its_own(tmp_path):
+    row = [Entry("fmlp_rec"), Entry("50% & more"), Entry("<.0001", best=True)]
+    text = latex(Content(["model"], ["a\nb", "p"], [[row]]))
+    assert r"fmlp\_rec & 50\% \& more & \textbf{$<$.0001} \\" in text
+    assert "a b" in text
 
 
 def test_seeds_on_different_data_have_no_mean(tmp_path, capsys):

@@ -112,7 +112,8 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
     for identity in dict.fromkeys(identities.values()):
         configs = [compared[r.folder] for r in runs if identities[r.folder] == identity and r.config]
         for key in dict.fromkeys(key for config in configs for key in config):
-            if len({config.get(key) for config in configs}) > 1:
+            # What only some have came with a later version, and nothing is known of it in the others.
+            if len({config[key] for config in configs if key in config}) > 1:
                 differing.setdefault(identity[0], {})[key] = None
 
     groups: dict[tuple[Any, ...], list[Run]] = {}

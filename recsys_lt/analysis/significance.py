@@ -11,7 +11,16 @@ from recsys_lt.analysis.cells import Cell
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.ranking import gains
 
-TESTS = ("t", "wilcoxon")
+#: Random sign flips of the permutation test: the least p is one over one more.
+FLIPS = 9_999
+#: Codes of the targets' groups in ranks.parquet that a test may be restricted to; None for all.
+GROUPS_TESTED: dict[str, tuple[int, ...] | None] = {
+    "": None,
+    "head": (0,),
+    "mid": (1,),
+    "tail": (2,),
+    "nonhead": (1, 2),
+}
 
 
 class UserScores(NamedTuple):
@@ -25,12 +34,16 @@ class UserScores(NamedTuple):
         return np.array_equal(self.user, other.user) and np.array_equal(self.target, other.target)
 
 
-def _read(path: Path, metric: str, k: int) -> UserScores:
+def _read(path: Path, metric: str, k: int, group: str) -> UserScores:
     from pyarrow import ArrowException, parquet
 
+    codes = GROUPS_TESTED[group]
     try:
-        table = parquet.read_table(path, columns=["user", "target", "rank"])
+        table = parquet.read_table(path, columns=["user", "target", "rank", *(["group"] if codes else [])])
         user, target, rank = (table[name].to_numpy() for name in ("user", "target", "rank"))
+        if codes:
+            inside = np.isin(table["group"].to_numpy(), codes)
+            user, target, rank = user[inside], target[inside], rank[inside]
     except (OSError, KeyError, ValueError, ArrowException) as error:
         reason = str(error).splitlines()[0]
         remedy = "Mend or remove that file"
@@ -39,12 +52,12 @@ def _read(path: Path, metric: str, k: int) -> UserScores:
     return UserScores(user[order], target[order], gains(metric, rank[order].astype(np.int64), k))
 
 
-def _mean_scores(files: Sequence[Path], metric: str, k: int) -> UserScores | None:
+def _mean_scores(files: Sequence[Path], metric: str, k: int, group: str) -> UserScores | None:
     """Per-user mean over runs; None where the runs did not rank the same users and targets."""
-    first = _read(files[0], metric, k)
+    first = _read(files[0], metric, k, group)
     total = first.value
     for path in files[1:]:
-        scores = _read(path, metric, k)
+        scores = _read(path, metric, k, group)
         if not first.same_users(scores):
             return None
         total = total + scores.value
@@ -60,7 +73,9 @@ def _ranks_by_seed(cell: Cell) -> dict[object, list[Path]]:
     return files
 
 
-def paired_p_value(cell: Cell, reference: Cell, metric: str, k: int, test: str = "t") -> float | None:
+def paired_p_value(
+    cell: Cell, reference: Cell, metric: str, k: int, test: str = "permutation", group: str = ""
+) -> float | None:
     """Two-sided p-value that a cell's users fare as under the reference.
 
     The gain of each user is averaged over the seeds both cells have; the test is on the differences.
@@ -72,28 +87,62 @@ def paired_p_value(cell: Cell, reference: Cell, metric: str, k: int, test: str =
     metric, k
         The gain: ``ndcg`` at 10, for example.
     test
-        ``t`` (paired t-test) or ``wilcoxon`` (signed ranks, zero differences dropped).
+        ``permutation`` (signs of the differences flipped at random, which side was which being all that is
+        assumed to be luck), ``t`` (paired t-test) or ``wilcoxon`` (signed ranks, zero differences dropped).
+    group
+        Test the users whose target is in this popularity group; "" for all.
 
     Returns
     -------
     p in 0..1; None where they have no seed with ranks.parquet in common, or did not rank the same
     targets for the same users.
     """
-    from scipy import stats
-
     ours, theirs = _ranks_by_seed(cell), _ranks_by_seed(reference)
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
         return None
-    a = _mean_scores([path for seed in seeds for path in ours[seed]], metric, k)
-    b = _mean_scores([path for seed in seeds for path in theirs[seed]], metric, k)
-    if a is None or b is None or not a.same_users(b):
+    a = _mean_scores([path for seed in seeds for path in ours[seed]], metric, k, group)
+    b = _mean_scores([path for seed in seeds for path in theirs[seed]], metric, k, group)
+    if a is None or b is None or not a.same_users(b) or len(a.value) == 0:
         return None
     difference = a.value - b.value
     if not difference.any():
         return 1.0
-    if len(difference) < 2:
-        return None
-    if test == "wilcoxon":
-        return float(stats.wilcoxon(difference).pvalue)
+    return None if len(difference) < 2 else _TESTS[test](difference)
+
+
+def _permutation(difference: NDArray[np.float64]) -> float:
+    moved = difference[difference != 0]  # the others are nothing under either sign
+    observed = abs(moved.sum()) * (1 - 1e-12)  # sums of the same numbers in another order count as equal
+    random = np.random.default_rng(0)
+    reached, piece = 0, max(1, (1 << 22) // len(moved))
+    for first in range(0, FLIPS, piece):
+        signs = random.integers(0, 2, (min(piece, FLIPS - first), len(moved)), dtype=np.int8) * 2.0 - 1.0
+        reached += int((np.abs(signs @ moved) >= observed).sum())
+    return (1 + reached) / (1 + FLIPS)
+
+
+def _t(difference: NDArray[np.float64]) -> float:
+    from scipy import stats
+
     return float(stats.ttest_1samp(difference, 0.0).pvalue)
+
+
+def _wilcoxon(difference: NDArray[np.float64]) -> float:
+    from scipy import stats
+
+    return float(stats.wilcoxon(difference).pvalue)
+
+
+_TESTS = {"permutation": _permutation, "t": _t, "wilcoxon": _wilcoxon}
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values adjusted for their number by Holm's step-down procedure (Holm, Scand. J. Statist. 1979); None stays."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for done, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - done)))
+        adjusted[place] = largest
+    return adjusted

@@ -1,0 +1,61 @@
+"""What a cell gives to popular targets against what it gives to the others."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsys_lt.analysis.cells import Cell
+
+HEAD, OTHERS = "head/ndcg@10", "nonhead/ndcg@10"
+
+
+def tradeoff(cells: Sequence[Cell], path: Path) -> None:
+    """Draw NDCG@10 of head targets (across) and of all others (up), a point a cell, its spread over seeds as bars.
+
+    One colour an optimizer, one mark a model and loss. Cells that measured neither are left out.
+
+    Parameters
+    ----------
+    cells
+        Cells of a sweep.
+    path
+        PNG file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from recsys_lt.atomic import replacing
+
+    shown = [cell for cell in cells if cell.values(HEAD) and cell.values(OTHERS)]
+    optimizers = list(dict.fromkeys(cell.identity[3] for cell in shown))
+    kinds = list(dict.fromkeys((cell.dataset, *cell.identity[1:3]) for cell in shown))
+    colours = dict(zip(optimizers, (f"C{n % 10}" for n in range(len(optimizers))), strict=True))
+    marks = dict(zip(kinds, ("osD^v<>Ph*"[n % 10] for n in range(len(kinds))), strict=True))
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for cell in shown:
+        (x, dx), (y, dy) = cell.mean_std(HEAD), cell.mean_std(OTHERS)
+        assert x is not None
+        assert y is not None
+        kind = (cell.dataset, *cell.identity[1:3])
+        axes.errorbar(
+            x, y, xerr=dx, yerr=dy, fmt=marks[kind], color=colours[cell.identity[3]], markersize=6, elinewidth=0.8
+        )
+        words = [f"{key}={value}" for key, value in cell.settings.items() if value not in ("-", "null")]
+        axes.annotate(
+            "\n".join([cell.identity[3], *words]), (x, y), (6, 4), textcoords="offset points", fontsize=7,
+            color=colours[cell.identity[3]],
+        )  # fmt: skip
+    for kind, mark in marks.items():
+        shown_kind = kind[1:] if len({dataset for dataset, *_ in kinds}) == 1 else kind
+        axes.plot([], [], mark, color="#666666", label=", ".join(shown_kind))
+    axes.set_xlabel("NDCG@10, head targets")
+    axes.set_ylabel("NDCG@10, mid and tail targets")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.margins(0.15)
+    if shown:
+        axes.legend(frameon=False, fontsize=8)
+    with replacing(path) as draft:
+        figure.savefig(draft, format="png", dpi=200)

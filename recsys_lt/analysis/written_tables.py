@@ -1,0 +1,58 @@
+"""A sweep's table as text for papers and pages."""
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """What stands in one place of a table."""
+
+    text: str
+    best: bool = False
+    failed: bool = False
+
+
+class Content(NamedTuple):
+    """A table: columns of names, then columns of numbers (a heading may have two lines), and sections of rows."""
+
+    names: list[str]
+    headings: list[str]
+    sections: list[list[list[Entry]]]
+
+
+def markdown(content: Content) -> str:
+    """Write a table in GitHub's Markdown, the best in bold."""
+
+    def line(cells: list[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    def cell(entry: Entry) -> str:
+        text = entry.text.replace("|", "\\|")
+        return f"**{text}**" if entry.best else text
+
+    lines = [line([*content.names, *(heading.replace("\n", " ") for heading in content.headings)])]
+    lines.append(line(["---"] * len(content.names) + ["---:"] * len(content.headings)))
+    lines += [line([cell(entry) for entry in row]) for rows in content.sections for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}
+
+
+def latex(content: Content) -> str:
+    """Write a tabular in LaTeX with booktabs' rules, the best in bold."""
+
+    def plain(text: str) -> str:
+        escaped = "".join(_SPECIAL.get(c, c) for c in text)
+        return escaped.replace("±", r"$\pm$").replace("+-", r"$\pm$").replace("<", "$<$")
+
+    def cell(entry: Entry) -> str:
+        return rf"\textbf{{{plain(entry.text)}}}" if entry.best else plain(entry.text)
+
+    heads = [*content.names, *(heading.replace("\n", " ") for heading in content.headings)]
+    lines = [rf"\begin{{tabular}}{{{'l' * len(content.names)}{'r' * len(content.headings)}}}", r"\toprule"]
+    lines.append(" & ".join(map(plain, heads)) + r" \\")
+    for rows in content.sections:
+        lines.append(r"\midrule")
+        lines += [" & ".join(cell(entry) for entry in row) + r" \\" for row in rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
