@@ -11,7 +11,8 @@ HEAD, OTHERS = "head/ndcg@10", "nonhead/ndcg@10"
 def tradeoff(cells: Sequence[Cell], path: Path) -> None:
     """Draw NDCG@10 of head targets (across) and of all others (up), a point a cell, its spread over seeds as bars.
 
-    One colour an optimizer, one mark a model and loss. Cells that measured neither are left out.
+    One colour an optimizer, one mark a model and loss; numbers lead to the names below. Cells that did not measure
+    both are left out.
 
     Parameters
     ----------
@@ -30,25 +31,21 @@ def tradeoff(cells: Sequence[Cell], path: Path) -> None:
     kinds = list(dict.fromkeys((cell.dataset, *cell.identity[1:3]) for cell in shown))
     colours = dict(zip(optimizers, (f"C{n % 10}" for n in range(len(optimizers))), strict=True))
     marks = dict(zip(kinds, ("osD^v<>Ph*"[n % 10] for n in range(len(kinds))), strict=True))
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    several = len({cell.dataset for cell in shown}) > 1
+    figure = Figure(figsize=(6.4, 4.2 + 0.17 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for cell in shown:
+    for number, cell in enumerate(shown, start=1):
         (x, dx), (y, dy) = cell.mean_std(HEAD), cell.mean_std(OTHERS)
         assert x is not None
         assert y is not None
-        kind = (cell.dataset, *cell.identity[1:3])
+        colour, mark = colours[cell.identity[3]], marks[cell.dataset, *cell.identity[1:3]]
+        words = [*([cell.dataset] if several else []), *(part for part in cell.parts if not part.endswith("=-"))]
         axes.errorbar(
-            x, y, xerr=dx, yerr=dy, fmt=marks[kind], color=colours[cell.identity[3]], markersize=6, elinewidth=0.8
-        )
-        words = [f"{key}={value}" for key, value in cell.settings.items() if value not in ("-", "null")]
-        axes.annotate(
-            "\n".join([cell.identity[3], *words]), (x, y), (6, 4), textcoords="offset points", fontsize=7,
-            color=colours[cell.identity[3]],
+            x, y, xerr=dx, yerr=dy, fmt=mark, color=colour, markersize=6, elinewidth=0.8,
+            label=f"{number}  {', '.join(words)}",
         )  # fmt: skip
-    for kind, mark in marks.items():
-        shown_kind = kind[1:] if len({dataset for dataset, *_ in kinds}) == 1 else kind
-        axes.plot([], [], mark, color="#666666", label=", ".join(shown_kind))
+        axes.annotate(f"{number}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=colour)
     axes.set_xlabel("NDCG@10, head targets")
     axes.set_ylabel("NDCG@10, mid and tail targets")
     axes.spines[["top", "right"]].set_visible(False)
@@ -56,6 +53,6 @@ def tradeoff(cells: Sequence[Cell], path: Path) -> None:
     axes.set_axisbelow(True)
     axes.margins(0.15)
     if shown:
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=7)
     with replacing(path) as draft:
         figure.savefig(draft, format="png", dpi=200)
