@@ -88,6 +88,11 @@ MEASUREMENTS = {
     ),
     "caser-ce": Measurement(("model=caser", "loss=ce"), "items", "items"),
     "fmlp_rec-ce": Measurement(("model=fmlp_rec", "loss=ce"), "items", "items"),
+    "adamw": Measurement((*_SCE, "optimizer=adamw"), "k", "k"),
+    "sam": Measurement((*_SCE, "optimizer=sam"), "k", "k", against="adamw"),
+    "eisam": Measurement((*_SCE, "optimizer=eisam"), "k", "k", against="adamw"),
+    "eisam-stale": Measurement((*_SCE, "optimizer=eisam", "optimizer.form=stale"), "k", "k", against="adamw"),
+    "eisam-every-4": Measurement((*_SCE, "optimizer=eisam", "optimizer.every=4"), "k", "k", against="adamw"),
     "evaluate": Measurement(_CE, "ranking", ""),
     "evaluate-lists-20": Measurement(_CE, "ranking", "", lists=20),
 }
