@@ -157,16 +157,7 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
             "interactions": len(data.items),
         },
         "loop": "plain (Lightning's loop not included)",
-        "machine": {
-            "processor": _processor(),
-            "device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu",
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load_before": load,
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        **here(load, asked.device),
         "parameters": sum(p.numel() for p in module.parameters()),
     }
 
@@ -361,6 +352,24 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call in a fresh process: what one leaves in memory must not count for the next."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def here(load: float, device: str = "cpu") -> dict[str, Any]:
+    """What every result file says of where and when it was measured; ``load`` is that before the first measurement."""
+    import torch
+
+    return {
+        "machine": {
+            "processor": _processor(),
+            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "load_before": load,
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
 
 
 def _processor() -> str:

@@ -7,11 +7,9 @@ that whoever trains one row a prefix compares with whoever trains one row a user
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +93,6 @@ def _rows_in_a_batch(name: str, point: Point) -> int:
 
 def measure(axes: Sequence[str], peers: Sequence[str], steps: int, environments: Path | None) -> dict[str, Any]:
     """Every curve's microseconds a target at each value; what the result file holds."""
-    import torch
-
     load = os.getloadavg()[0]
     curves: dict[str, dict[str, dict[str, float]]] = {}
     for axis in axes:
@@ -116,15 +112,7 @@ def measure(axes: Sequence[str], peers: Sequence[str], steps: int, environments:
         "microseconds_a_target": curves,
         "middle": MIDDLE,
         "data": DATA,
-        "machine": {
-            "processor": bench._processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load_before": load,
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        **bench.here(load),
     }
 
 

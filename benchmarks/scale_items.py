@@ -7,7 +7,6 @@ where they fit; and the ranking of 1,000 users. Sizes take turns, round after ro
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import QUIET, RESULTS, _backward, _processor, alone
+from bench import QUIET, RESULTS, _backward, alone, here
 
 from recsys_lt.errors import UserError
 
@@ -182,8 +181,6 @@ def fits(name: str, n_items: int, asked: Asked, known: dict[str, dict[int, list[
 
 def measure(sizes: Sequence[int], rounds: int, rank_items: int | None, asked: Asked) -> dict[str, Any]:
     """All sizes in turn, round after round; what the result file holds."""
-    import torch
-
     load = os.getloadavg()[0]
     interactions = alone(prepare, sorted({*sizes, *([rank_items] if rank_items else [])}), asked)
     batch_rows = interactions.pop("batch_rows")
@@ -233,15 +230,7 @@ def measure(sizes: Sequence[int], rounds: int, rank_items: int | None, asked: As
         "data": {"users": asked.users, "interactions": interactions},
         "choices": [*SETTING, *asked.overrides],
         "loop": "plain (Lightning's loop not included)",
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load_before": load,
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        **here(load),
     }
 
 

@@ -56,11 +56,12 @@ class _InChunks(torch.autograd.Function):
         kernels = usable(hidden)
         for part in _chunks(len(x)):
             h = hidden[: len(x[part])]
-            torch.addmm(b1, x[part], w1.T, out=h)
             if kernels is None:
+                torch.addmm(b1, x[part], w1.T, out=h)
                 torch.ops.aten.gelu.out(h, out=h)
-            else:
-                gelu_(kernels, h)
+            else:  # which adds the bias on its way: addmm would first write it into all rows
+                torch.mm(x[part], w1.T, out=h)
+                gelu_(kernels, h, b1)
             torch.addmm(b2, h, w2.T, out=y[part])
         return y
 
@@ -71,20 +72,22 @@ class _InChunks(torch.autograd.Function):
         by_y = by_y.contiguous()
         by_x, by_w1, by_b1, by_w2 = (torch.zeros_like(t) for t in ctx.saved_tensors)
         hidden, by_hidden = (x.new_empty(min(_CHUNK, len(x)), len(w1)) for _ in range(2))
-        kernels = usable(hidden)
+        ones = x.new_ones(len(hidden))
+        kernels = usable(hidden, b1)
         for part in _chunks(len(x)):
             n = len(x[part])
             h, by_h = hidden[:n], by_hidden[:n]
-            torch.addmm(b1, x[part], w1.T, out=h)
             torch.mm(by_y[part], w2, out=by_h)
             if kernels is None:
+                torch.addmm(b1, x[part], w1.T, out=h)
                 torch.ops.aten.gelu_backward.grad_input(by_h, h, grad_input=by_h)
                 torch.ops.aten.gelu.out(h, out=h)
             else:
-                gelu_backward_(kernels, h, by_h)
+                torch.mm(x[part], w1.T, out=h)
+                gelu_backward_(kernels, h, b1, by_h)
             by_w2.addmm_(by_y[part].T, h)
             by_w1.addmm_(by_h.T, x[part])
-            by_b1 += by_h.sum(0)
+            by_b1.addmv_(by_h.T, ones[:n])  # a sum over rows, by the faster routine
             torch.mm(by_h, w1, out=by_x[part])
         return by_x, by_w1, by_b1, by_w2, by_y.sum(0)
 

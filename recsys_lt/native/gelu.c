@@ -15,21 +15,29 @@ static inline float normal(float x, float *density) {
     return x > 0.0f ? 1.0f - tail : tail;
 }
 
-/* x [n] becomes gelu(x). */
-void gelu(float *x, int64_t n) {
-#pragma omp parallel for simd schedule(static) if (n > GRAIN)
+/* Rows of x [n, width] become gelu(x + bias). */
+void gelu(float *x, const float *bias, int64_t n, int64_t width) {
+#pragma omp parallel for schedule(static) if (n * width > GRAIN)
     for (int64_t i = 0; i < n; i++) {
-        float density;
-        x[i] *= normal(x[i], &density);
+        float *row = x + i * width;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++) {
+            float density, at = row[c] + bias[c];
+            row[c] = at * normal(at, &density);
+        }
     }
 }
 
-/* by_x [n], the gradient by gelu(x), becomes that by x; x [n] becomes gelu(x). */
-void gelu_backward(float *x, float *by_x, int64_t n) {
-#pragma omp parallel for simd schedule(static) if (n > GRAIN)
+/* by_x [n, width], the gradient by gelu(x + bias), becomes that by x; x becomes gelu(x + bias). */
+void gelu_backward(float *x, const float *bias, float *by_x, int64_t n, int64_t width) {
+#pragma omp parallel for schedule(static) if (n * width > GRAIN)
     for (int64_t i = 0; i < n; i++) {
-        float density, below = normal(x[i], &density);
-        by_x[i] *= below + x[i] * density;
-        x[i] *= below;
+        float *row = x + i * width, *by = by_x + i * width;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++) {
+            float density, at = row[c] + bias[c], below = normal(at, &density);
+            by[c] *= below + at * density;
+            row[c] = at * below;
+        }
     }
 }

@@ -15,8 +15,9 @@ def test_values_and_gradients(compiled: ctypes.CDLL) -> None:
     value = F.gelu(exact)
     (by_exact,) = torch.autograd.grad(value, exact, by.double())
     forward, backward, by_x = x.clone(), x.clone(), by.clone()
-    gelu_(compiled, forward)
-    gelu_backward_(compiled, backward, by_x)
+    shift = torch.tensor([0.75])
+    gelu_(compiled, forward.view(-1, 1).sub_(0.75), shift)
+    gelu_backward_(compiled, backward.view(-1, 1).sub_(0.75), shift, by_x.view(-1, 1))
     assert torch.equal(forward, backward)
     assert ((forward - value.float()).abs() <= 3e-7 * (1 + x.abs())).all()
     assert ((by_x - by_exact.float()).abs() <= 1e-6 * (1 + by.abs())).all()
@@ -25,14 +26,16 @@ def test_values_and_gradients(compiled: ctypes.CDLL) -> None:
 def test_edges(compiled: ctypes.CDLL) -> None:
     x = torch.tensor([0.0, -torch.inf, torch.inf, torch.nan, -1e30, 1e30])
     finite = x.clone()
-    gelu_(compiled, finite)
+    gelu_(compiled, finite.view(1, -1), torch.zeros(6))
     assert finite[0] == 0
     assert finite[2] == torch.inf
     assert finite[3].isnan()
     assert finite[4].abs() == 0
     assert finite[5] == 1e30
-    with pytest.raises(ValueError, match="shape"):
-        gelu_backward_(compiled, torch.zeros(3), torch.zeros(4))
+    with pytest.raises(ValueError, match="gradient of shape"):
+        gelu_backward_(compiled, torch.zeros(2, 3), torch.zeros(3), torch.zeros(2, 4))
+    with pytest.raises(ValueError, match="bias of shape"):
+        gelu_(compiled, torch.zeros(2, 3), torch.zeros(2))
 
 
 def test_the_feed_forward_with_the_kernel_is_the_plain_one(compiled: ctypes.CDLL) -> None:
