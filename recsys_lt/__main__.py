@@ -50,12 +50,8 @@ def _task(config: DictConfig) -> None:
 
 
 def _cell(config: DictConfig, hydra_config: Any, folder: Path, group: str | None) -> None:
-    from recsys_lt.evidence.stored import (
-        Names,
-        Stored,
-        done_before,
-        store,
-    )  # heavy imports wait until there is something to do
+    # Heavy imports wait until there is something to do.
+    from recsys_lt.evidence.stored import Names, Stored, done_before, store
     from recsys_lt.run import run
 
     choices = hydra_config.runtime.choices

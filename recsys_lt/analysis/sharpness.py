@@ -1,7 +1,7 @@
 """How much the loss rises around a trained model, for popular and for rare items."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from recsys_lt.atomic import replacing
 from recsys_lt.data.batch import Batch
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.optim.balls import Shared
+from recsys_lt.optim.displaced import displaced
 from recsys_lt.recommenders.sequential import SequentialRecommender
 
 #: Places on a slice, on both sides of the model together.
@@ -68,19 +69,9 @@ class Landscape:
                     sum_ += part.to_dense() if part.is_sparse else part
         return total
 
-    @contextmanager
-    def moved(self, steps: Sequence[Tensor], times: float = 1.0) -> Iterator[None]:
+    def moved(self, steps: Sequence[Tensor], times: float) -> AbstractContextManager[None]:
         """Parameters moved by so many times the steps."""
-        kept = [p.detach().clone() for p in self.parameters]
-        try:
-            with torch.no_grad():
-                for p, step in zip(self.parameters, steps, strict=True):
-                    p.add_(step, alpha=times)
-            yield
-        finally:
-            with torch.no_grad():
-                for p, was in zip(self.parameters, kept, strict=True):
-                    p.copy_(was)
+        return displaced(self.parameters, [step * times for step in steps])
 
     def uphill(self, item_weights: Tensor) -> list[Tensor]:
         """The step of length 1 along the gradient of the weighted loss."""

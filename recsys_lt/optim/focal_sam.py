@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from recsys_lt.errors import UserError
-from recsys_lt.optim.balls import Ball, Shared
 from recsys_lt.optim.perturbed import PerturbedRule
 from recsys_lt.optim.rule import Backward, Evaluate
 from recsys_lt.optim.weighting import Weighting
@@ -49,10 +48,6 @@ class FocalSAM(PerturbedRule):
         """See ``UpdateRule.prepare``."""
         super().prepare(parameters, counts)
         self.coefficients = self.lam * self._focal(counts)
-
-    def ball_of(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> Ball:
-        """See ``PerturbedRule.ball_of``."""
-        return Shared(self.rho)
 
     def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
         """See ``UpdateRule.accumulate``."""

@@ -1,16 +1,16 @@
 """What every rule shares that looks at the loss uphill of where the parameters stand."""
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.adam import Adam, AdamW
-from recsys_lt.optim.balls import Ball
+from recsys_lt.optim.balls import Ball, Shared
+from recsys_lt.optim.displaced import displaced
 from recsys_lt.optim.rule import Backward, Evaluate, UpdateRule
 
 _BASES = {"adam": Adam, "adamw": AdamW}
@@ -66,9 +66,9 @@ class PerturbedRule(UpdateRule):
         self.moved_parameters = list(moved.values())
         self.ball = self.ball_of(moved, counts)
 
-    @abstractmethod
     def ball_of(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> Ball:
         """Make the neighbourhood of the parameters that are moved."""
+        return Shared(self.rho)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See ``UpdateRule.build``."""
@@ -87,25 +87,15 @@ class PerturbedRule(UpdateRule):
             if gradient is not None:
                 p.grad = gradient if p.grad is None else gradient.add_(p.grad)
 
-    @contextmanager
-    def uphill(self, gradients: Sequence[Tensor | None]) -> Iterator[None]:
+    def uphill(self, gradients: Sequence[Tensor | None]) -> AbstractContextManager[None]:
         """Parameters moved along the gradients (which are overwritten), and put back bit for bit."""
-        kept = [p.detach().clone() for p in self.moved_parameters]
         by_parameter = dict(zip(self.parameters, gradients, strict=True))
         ascents = []
         for p in self.moved_parameters:
             gradient = by_parameter[p]
             ascents.append(torch.zeros_like(p) if gradient is None else gradient)
         with torch.no_grad():
-            for p, step in zip(self.moved_parameters, self.ball.steps(kept, ascents), strict=True):
-                p.add_(step)
-        del by_parameter, ascents, gradients, gradient, step  # the next gradients take their memory
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for p, was in zip(self.moved_parameters, kept, strict=True):
-                    p.copy_(was)  # w + e - e is not w
+            return displaced(self.moved_parameters, self.ball.steps(self.moved_parameters, ascents))
 
     def penalised(
         self, evaluate: Evaluate, backward: Backward, still: Tensor, ascent: Tensor, risen: Tensor
