@@ -8,18 +8,16 @@ and the optimizer stepped by the same objects as in a run, but in a plain loop.
 
 import argparse
 import os
-import platform
 import resource
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from machine import QUIET, RESULTS, alone, here, matrix_rate, now
 
 from recsys_lt.errors import UserError
 
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from recsys_lt.data.sequences import Sequences
     from recsys_lt.recommenders.sequential import SequentialRecommender
 
-RESULTS = Path(__file__).resolve().parent / "results"
 #: Beauty's sizes, for machines that do not have it.
 MADE_UP = (
     "dataset=synthetic",
@@ -43,8 +40,6 @@ MADE_UP = (
 SETTING = ("trainer.batch_rows=512", "trainer.rank_rows=256", "optimizer=adam", "strategy=cpu", "logger=none")
 #: The published setting of SASRec on Beauty: alike for every loss, so that their times compare.
 SASREC = ("model=sasrec", "model.dropout=0.6", "optimizer.lr=5e-4")
-#: A load above this before the first measurement means that somebody else is at work.
-QUIET = 0.5
 
 
 @dataclass(frozen=True)
@@ -146,7 +141,7 @@ def measure(name: str, asked: Asked) -> dict[str, Any]:
         "peak_rss_mb": peak,
         "peak_device_mb": device_peak,
         # Of the products it cannot do without, against what the device does of one large product.
-        "matrix_share": floor.flops / measured / _matrix_rate(floor.dtype, asked.device),
+        "matrix_share": floor.flops / measured / matrix_rate(floor.dtype, asked.device),
         "targets_per_second": floor.targets / measured,
         "steps": asked.steps,
         "choices": [*SETTING, *measurement.choices, *asked.overrides],
@@ -219,29 +214,6 @@ def _flops(step: Callable[[], Any]) -> float:
     return float(counter.get_total_flops())
 
 
-def _matrix_rate(dtype: "torch.dtype", device: str) -> float:
-    """Operations a second of one large product: the best of three."""
-    import torch
-
-    n = 2048 if device == "cpu" else 8192
-    x, out = torch.ones(n, n, dtype=dtype, device=device), torch.empty(n, n, dtype=dtype, device=device)
-    seconds = []
-    for _ in range(4):  # the first chooses a kernel
-        start = _now(device)
-        torch.matmul(x, x, out=out)
-        seconds.append(_now(device) - start)
-    return 2 * n**3 / min(seconds[1:])
-
-
-def _now(device: str) -> float:
-    """The clock, once all that was asked of the device is done."""
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def _set_up(
     config: "DictConfig", data: "Sequences", measurement: Measurement, device: str
 ) -> tuple["SequentialRecommender", Timed, Floor]:
@@ -278,14 +250,14 @@ def _training(
 
     def work(steps: int | None) -> float:
         epoch, done = next(epochs), 0
-        start = _now(device)
+        start = now(device)
         for step in range(min(steps or len(batches), len(batches))):
             batch = batches[epoch, step].to(device)
             optimizer.zero_grad()
             module.rule.accumulate(lambda weights, b=batch: module.batch_losses(b, weights)[0], _backward)  # type: ignore[misc]
             optimizer.step()
             done += len(batch.targets)
-        return (_now(device) - start) * targets / done
+        return (now(device) - start) * targets / done
 
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     columns = {"items": data.n_items, "k": config.loss.get("k", 0), "pair": 2, "": 0}
@@ -298,11 +270,11 @@ def _training(
 
     def floor(steps: int | None) -> float:
         n = min(steps or len(batches), len(batches))
-        start = _now(device)
+        start = now(device)
         for _ in range(n):
             encode()
             score()
-        return (_now(device) - start) * targets / (n * len(first.targets))
+        return (now(device) - start) * targets / (n * len(first.targets))
 
     per_step = _flops(encode) + _flops(score)
     return work, Floor(floor, per_step * targets / len(first.targets), targets, dtype)
@@ -326,13 +298,13 @@ def _evaluation(
 
     def work(steps: int | None) -> float:
         done = 0
-        start = _now(device)
+        start = now(device)
         with torch.inference_mode():
             for step in range(min(steps or len(batches), len(batches))):
                 batch = batches[step].to(device)
                 module.rank(batch, batch.seen, lists)
                 done += len(batch)
-        return (_now(device) - start) * len(users) / done
+        return (now(device) - start) * len(users) / done
 
     weight = module.backbone.output_table().weight.detach()
     states = torch.randn(rank_rows, weight.shape[1], device=device)
@@ -340,46 +312,12 @@ def _evaluation(
 
     def floor(steps: int | None) -> float:
         n = min(steps or len(batches), len(batches))
-        start = _now(device)
+        start = now(device)
         for _ in range(n):
             torch.matmul(states, weight.T, out=scores)
-        return (_now(device) - start) * len(users) / (n * rank_rows)
+        return (now(device) - start) * len(users) / (n * rank_rows)
 
     return work, Floor(floor, 2.0 * len(users) * weight.numel(), len(users), states.dtype)
-
-
-def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call in a fresh process: what one leaves in memory must not count for the next."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def here(load: float, device: str = "cpu") -> dict[str, Any]:
-    """What every result file says of where and when it was measured; ``load`` is that before the first measurement."""
-    import torch
-
-    return {
-        "machine": {
-            "processor": _processor(),
-            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load_before": load,
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _line(result: dict[str, Any]) -> str:

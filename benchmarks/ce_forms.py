@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from bench import QUIET, _now, _processor
+from machine import QUIET, now, processor
 
 from recsys_lt.errors import UserError
 
@@ -64,9 +64,9 @@ def measure(rows: int, items: int, width: int, device: str, bf16: bool, repeats:
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
-            start = _now(device)
+            start = now(device)
             part()
-            seconds[name].append(_now(device) - start)
+            seconds[name].append(now(device) - start)
             if device == "cuda":
                 added[name] = (torch.cuda.max_memory_allocated() - before) / 2**20
     return {
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if asked.device == "cuda" and not torch.cuda.is_available():
             raise UserError("torch sees no GPU here", where="--device cuda", remedy="Leave it out")
-        name = torch.cuda.get_device_name() if asked.device == "cuda" else _processor()
+        name = torch.cuda.get_device_name() if asked.device == "cuda" else processor()
         print(f"{name}, torch {torch.__version__}, {'bf16 logits' if asked.bf16 else 'float32'}")
         if os.getloadavg()[0] > QUIET:
             print(f"the machine was not quiet (load {os.getloadavg()[0]:.1f}): do not keep these results")

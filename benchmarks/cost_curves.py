@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 import bench
 import compare
-from bench import QUIET, RESULTS, alone
+from machine import QUIET, RESULTS, alone, here
 
 from recsys_lt.errors import UserError
 
@@ -112,7 +112,7 @@ def measure(axes: Sequence[str], peers: Sequence[str], steps: int, environments:
         "microseconds_a_target": curves,
         "middle": MIDDLE,
         "data": DATA,
-        **bench.here(load),
+        **here(load),
     }
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import alone
+from machine import alone, here
 
 from recsys_lt.errors import UserError
 
@@ -185,11 +185,6 @@ def _mapped_mb(folder: str) -> float:
     return total / 1024
 
 
-def _machine() -> dict[str, Any]:
-    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {"processor": names[0] if names else "unknown", "cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
-
-
 def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines()
 
@@ -225,13 +220,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure_all(asked: argparse.Namespace) -> None:
-    import platform
-
-    import torch
-
     from recsys_lt.atomic import write_json
 
-    machine, found = _machine(), []
+    load, found = os.getloadavg()[0], []
     for size in asked.sizes:
         cache = asked.cache or tempfile.mkdtemp(prefix="scale_data_")
         try:
@@ -254,9 +245,7 @@ def _measure_all(asked: argparse.Namespace) -> None:
         {
             "setting": list(SETTING),
             "sizes": found,
-            "machine": machine,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            **here(load),
         },
     )
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import QUIET, RESULTS, _backward, alone, here
+from bench import _backward
+from machine import QUIET, RESULTS, alone, here
 
 from recsys_lt.errors import UserError
 

@@ -21,8 +21,8 @@ from typing import Any
 PEERS = Path(__file__).resolve().parent
 sys.path[:0] = [str(PEERS), str(PEERS.parent)]
 # Nothing large may be imported here: a process starts with its parent's peak of memory.
-import bench
 import install
+import machine
 
 from recsys_lt.atomic import write_json
 from recsys_lt.errors import UserError
@@ -245,11 +245,11 @@ def installed(name: str, environments: Path | None, option: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)
-    folder = arguments.results or (bench.RESULTS if arguments.steps >= STEPS else None)
+    folder = arguments.results or (machine.RESULTS if arguments.steps >= STEPS else None)
     try:
         names = _checked(arguments)
         load = os.getloadavg()[0]
-        if load > bench.QUIET:
+        if load > machine.QUIET:
             print(f"the machine was not quiet (load {load:.1f}): do not keep these results", flush=True)
         asked = Asked(
             arguments.steps, arguments.repeats, arguments.environments, arguments.raw_dir, tuple(arguments.set)

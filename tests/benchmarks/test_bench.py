@@ -19,8 +19,8 @@ def bench():
     spec = importlib.util.spec_from_file_location("script_bench", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
     sys.path.insert(0, str(SCRIPT.parent))  # as for a script
+    spec.loader.exec_module(module)
     yield module
     sys.path.remove(str(SCRIPT.parent))
 
