@@ -100,7 +100,7 @@ def _train_and_test(
     forget_peak_rss()
     pl.seed_everything(config.seed, verbose=False)
     module = parts.recommender(data)
-    journal = Journal(folder, settings, tuple(measured.ks), data.fingerprint, [parts.logger])
+    journal = Journal(folder, settings, partial(_measured, data, measured), data.fingerprint, [parts.logger])
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
         devices=settings.devices,
@@ -227,6 +227,10 @@ def _ranking(
     )
 
 
+def _measured(data: Sequences, measured: MetricsSettings, found: Evaluation) -> dict[str, float | None]:
+    return report(found.ranks, found.targets, found.exposure, data.popularity, measured.ks, measured.groups)
+
+
 def _leave_evidence(
     config: DictConfig,
     data: Sequences,
@@ -263,7 +267,7 @@ def _leave_evidence(
             "fingerprint": data.fingerprint,
         },
         "valid": journal.best["valid"],
-        "test": report(test.ranks, test.targets, test.exposure, data.popularity, measured.ks, measured.groups),
+        "test": _measured(data, measured, test),
         "best_epoch": journal.best_epoch(),
         "epochs": journal.history[-1]["epoch"],
         "finished": finished,

@@ -1,6 +1,7 @@
 """The run's diary: one row an epoch, the best one, and the checkpoints that go with them."""
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from recsys_lt.atomic import write_text
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST, save
-from recsys_lt.metrics.ranking import ranking
+from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.settings import TrainerSettings
 
 SELECT = "ndcg@10"
+Measure = Callable[[Evaluation], Mapping[str, float | None]]
 
 
 class StopRun(Exception):  # noqa: N818  (no error: the user asked)
@@ -29,8 +31,9 @@ class Journal(pl.Callback):
         The run folder.
     settings
         When to evaluate and when to stop.
-    ks
-        List lengths of the validation metrics.
+    measure
+        What a validation found -> its metrics, as ``report`` gives them. Of the groups' metrics only the one that
+        selects goes into the curve; the best epoch keeps all.
     fingerprint
         Of the data, noted in checkpoints.
     loggers
@@ -38,9 +41,9 @@ class Journal(pl.Callback):
     """
 
     def __init__(
-        self, folder: Path, settings: TrainerSettings, ks: tuple[int, ...], fingerprint: str, loggers: list[Any]
+        self, folder: Path, settings: TrainerSettings, measure: Measure, fingerprint: str, loggers: list[Any]
     ) -> None:
-        self.folder, self.settings, self.ks = folder, settings, ks
+        self.folder, self.settings, self.measure = folder, settings, measure
         self.fingerprint, self.loggers = fingerprint, loggers
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -48,6 +51,7 @@ class Journal(pl.Callback):
         self._epoch_start = 0.0
         self._losses: list[torch.Tensor] = []
         self._validated: dict[str, Any] | None = None
+        self._metrics: Mapping[str, float | None] = {}
 
     # What a checkpoint holds of the diary.
 
@@ -82,9 +86,12 @@ class Journal(pl.Callback):
         self._eval_start = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        evaluation = pl_module.evaluation
-        values = ranking(evaluation.ranks, self.ks)
-        self._validated = {f"valid/{name}": value for name, value in values.items()}
+        self._metrics = self.measure(pl_module.evaluation)
+        self._validated = {
+            f"valid/{name}": value
+            for name, value in self._metrics.items()
+            if value is not None and ("/" not in name or name.endswith(f"/{SELECT}")) and name != "users"
+        }
         self._validated["eval_seconds"] = time.perf_counter() - self._eval_start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -108,7 +115,7 @@ class Journal(pl.Callback):
             self.best = {
                 "epoch": epoch,
                 SELECT: score,
-                "valid": {k[6:]: v for k, v in row.items() if k[:6] == "valid/"},
+                "valid": dict(self._metrics),
             }
             # Every strategy can gather the whole state; not every one writes it as one file.
             state = trainer.strategy.lightning_module_state_dict()

@@ -1,31 +1,34 @@
 """Logit adjustment: what is frequent must be scored higher to count as much."""
 
 import math
+from typing import Any
 
 from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.losses.ce import CE
-from recsys_lt.losses.loss import Draw
+from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.sce import SCE
 from recsys_lt.output_table import OutputTable
 
 
-class LogitAdjustedCE(CE):
-    """Cross-entropy of s_v + tau log pi_v, pi_v the item's share of the training interactions; ranking is by s_v.
+class LogitAdjusted(Loss):
+    """Gives the loss it is mixed into s_v + tau log pi_v for s_v, pi_v the item's share of the training interactions.
 
-    An item without any counts as one with a single interaction.
+    Ranking is by s_v. An item without interactions counts as one with a single one.
 
     Parameters
     ----------
     tau
-        How much of the prior is taken out of the scores; 0 is cross-entropy.
+        How much of the prior is taken out of the scores; 0 leaves the loss as it is.
 
     References
     ----------
     Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10.
     """
 
-    def __init__(self, tau: float = 1.0) -> None:
+    def __init__(self, *of_loss: Any, tau: float = 1.0, **by_name: Any) -> None:
+        super().__init__(*of_loss, **by_name)
         if not math.isfinite(tau):
             raise UserError(f"it is {tau}", where="loss.tau", remedy="Give a number, such as 1")
         self.tau = tau
@@ -33,6 +36,7 @@ class LogitAdjustedCE(CE):
 
     def prepare(self, counts: Tensor) -> None:
         """See ``Loss.prepare``."""
+        super().prepare(counts)
         share = counts.double().clamp(min=1) / counts.sum().clamp(min=1)
         self._shift = (self.tau * share.log()).float()
 
@@ -49,4 +53,21 @@ class LogitAdjustedCE(CE):
             raise RuntimeError("the loss has not been told the items' counts: call prepare first")
         shift = self._shift.to(table.weight)
         bias = shift if table.bias is None else table.bias + shift
-        return super().__call__(states, targets, table._replace(bias=bias), weights, draw)
+        # The loss this is mixed into comes next in the order of resolution.
+        return super().__call__(states, targets, table._replace(bias=bias), weights, draw)  # type: ignore[safe-super]
+
+
+class LogitAdjustedCE(LogitAdjusted, CE):
+    """Cross-entropy of adjusted scores: the published form."""
+
+
+class LogitAdjustedSCE(LogitAdjusted, SCE):
+    """Scaled cross-entropy of adjusted scores, those of the negatives too; ours, by analogy.
+
+    Parameters
+    ----------
+    k, alpha, pool, share
+        See ``SCE``.
+    tau
+        See ``LogitAdjusted``.
+    """
