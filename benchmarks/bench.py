@@ -240,11 +240,13 @@ def _training(
     from floors.parts import loss
 
     from recsys_lt.data.loader import Share, TrainBatches
+    from recsys_lt.recommenders.asking import asking
 
     rows = module.backbone.row_plan.plan(data)
     batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
     targets = rows.n_targets
     optimizer: Any = module.configure_optimizers()
+    parameters = [p for p in module.parameters() if p.requires_grad]
     module.train()
     epochs = iter(range(10**9))
 
@@ -254,7 +256,11 @@ def _training(
         for step in range(min(steps or len(batches), len(batches))):
             batch = batches[epoch, step].to(device)
             optimizer.zero_grad()
-            module.rule.accumulate(lambda weights, b=batch: module.batch_losses(b, weights)[0], _backward)  # type: ignore[misc]
+            _, gradients = module.rule.gradients(
+                asking(parameters, [lambda weights, b=batch: module.batch_losses(b, weights)[0]])  # type: ignore[misc]
+            )
+            for p, gradient in zip(parameters, gradients, strict=True):
+                p.grad = gradient
             optimizer.step()
             done += len(batch.targets)
         return (now(device) - start) * targets / done
@@ -278,10 +284,6 @@ def _training(
 
     per_step = _flops(encode) + _flops(score)
     return work, Floor(floor, per_step * targets / len(first.targets), targets, dtype)
-
-
-def _backward(total: "torch.Tensor", /, *, retain_graph: bool = False) -> None:
-    total.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
 
 
 def _evaluation(

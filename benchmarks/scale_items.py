@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import _backward
 from machine import QUIET, RESULTS, alone, here
 
 from recsys_lt.errors import UserError
@@ -105,17 +104,23 @@ def steps_of(n_items: int, asked: Asked, names: Sequence[str]) -> dict[str, Any]
 def _steps(module: "SequentialRecommender", data: "Sequences", config: "DictConfig", asked: Asked) -> list[float]:
     """Seconds of each step, the first left out: it makes the moments."""
     from recsys_lt.data.loader import Share, TrainBatches
+    from recsys_lt.recommenders.asking import asking
 
     rows = module.backbone.row_plan.plan(data)
     batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
     optimizer: Any = module.configure_optimizers()
+    parameters = [p for p in module.parameters() if p.requires_grad]
     module.train()
     seconds = []
     for step in range(min(1 + asked.steps, len(batches))):
         start = time.perf_counter()
         batch = batches[0, step]
         optimizer.zero_grad()
-        module.rule.accumulate(lambda weights, b=batch: module.batch_losses(b, weights)[0], _backward)  # type: ignore[misc]
+        _, gradients = module.rule.gradients(
+            asking(parameters, [lambda weights, b=batch: module.batch_losses(b, weights)[0]])  # type: ignore[misc]
+        )
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
         optimizer.step()
         seconds.append(time.perf_counter() - start)
         if sum(seconds) > asked.step_seconds and len(seconds) > 2:

@@ -15,6 +15,8 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Loss
 from recsys_lt.optim.rule import UpdateRule
+from recsys_lt.optim.schedules import Schedule
+from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.settings import MetricsSettings, TrainerSettings
 from recsys_lt.strategies import Strategy
@@ -24,10 +26,9 @@ if TYPE_CHECKING:
     from recsys_lt.evidence.loggers import NoLogger
 
 _KEYS = {
-    "dataset", "model", "loss", "optimizer", "strategy", "trainer", "logger", "metrics",
+    "dataset", "model", "loss", "optimizer", "schedule", "strategy", "trainer", "logger", "metrics",
     "seed", "precision", "resume", "debug",
 }  # fmt: skip
-_PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ class Parts:
     model: Callable[[DataFacts], Backbone]
     loss: Loss
     rule: UpdateRule
+    schedule: Schedule
     strategy: Strategy
     trainer: TrainerSettings
     metrics: MetricsSettings
     logger: "NoLogger"
-    logits_bf16: bool
+    precision: Precision
 
     def check(self) -> None:
         """Raise UserError for parts that do not go together."""
@@ -51,6 +53,18 @@ class Parts:
                 "the gradients of rows that optimizer=lazy_adam steps on are not exchanged between processes",
                 where="strategy",
                 remedy="Use a strategy of one process (auto, cpu, gpu), or optimizer=adam",
+            )
+        if self.precision.scaled and self.rule.rows:
+            raise UserError(
+                "optimizer=lazy_adam does not skip a step whose fp16 gradients overflowed",
+                where="precision",
+                remedy="Use precision=bf16-mixed, or optimizer=adam",
+            )
+        if self.precision.scaled and self.strategy.shards:
+            raise UserError(
+                "gradients are not scaled for fp16 where parameters are spread over devices",
+                where="precision",
+                remedy="Use precision=bf16-mixed, or strategy=ddp",
             )
         if self.rule.moves and self.strategy.shards:
             raise UserError(
@@ -68,7 +82,8 @@ class Parts:
             self.rule,
             mask_seen=self.metrics.mask_seen,
             ks=tuple(self.metrics.ks),
-            logits_bf16=self.logits_bf16,
+            schedule=self.schedule,
+            precision=self.precision,
             accumulate=self.trainer.accumulate,
             clip=self.trainer.clip,
         )
@@ -93,11 +108,11 @@ def build(config: DictConfig) -> Parts:
             where="configuration",
             remedy=f"The keys are {', '.join(sorted(_KEYS))}",
         )
-    if config.precision not in _PRECISIONS:
+    if config.precision not in PRECISIONS:
         raise UserError(
             f"no precision is named {config.precision!r}",
             where="precision",
-            remedy=f"Choose from {', '.join(_PRECISIONS)}",
+            remedy=f"Choose from {', '.join(PRECISIONS)}",
         )
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise UserError(f"it is {config.seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
@@ -111,11 +126,12 @@ def build(config: DictConfig) -> Parts:
         model=made("model"),
         loss=made("loss"),
         rule=made("optimizer"),
+        schedule=made("schedule"),
         strategy=made("strategy"),
         trainer=made("trainer"),
         metrics=made("metrics"),
         logger=made("logger"),
-        logits_bf16=config.precision == "bf16",
+        precision=PRECISIONS[config.precision],
     )
 
 

@@ -115,6 +115,7 @@ def _train_and_test(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    parts.precision.check(trainer.strategy.root_device)
     if trainer.strategy.root_device.type == "cuda":
         # Sums by atomics end in another last bit every time; where torch has a form that does not, it is taken.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -82,6 +82,6 @@ def test_every_experiment_opens_with_what_it_reaches_and_its_command(experiment:
 
 def test_the_readme_names_every_choice() -> None:
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    for group in ("dataset", "model", "loss", "optimizer", "strategy", "logger", "experiment"):
+    for group in ("dataset", "model", "loss", "optimizer", "schedule", "strategy", "logger", "experiment"):
         for name in names(group):
             assert f"`{name}`" in readme or f"`+experiment={name}`" in readme, f"{group}={name}"

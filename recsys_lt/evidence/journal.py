@@ -75,9 +75,12 @@ class Journal(pl.Callback):
         self._validated = None
         self._epoch_start = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        self._losses.append(pl_module.last_total)
-        if len(self._losses) == trainer.num_training_batches:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, _outputs: Any, _batch: Any, batch_index: int
+    ) -> None:
+        if pl_module.last_total is not None:  # a step's first batches may wait for its last
+            self._losses.append(pl_module.last_total)
+        if batch_index + 1 == trainer.num_training_batches:
             self._seconds = time.perf_counter() - self._epoch_start
         if self.stop_asked and trainer.world_size == 1:
             raise StopRun

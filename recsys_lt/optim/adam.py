@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recsys_lt.errors import UserError
-from recsys_lt.optim.rule import Backward, Evaluate, UpdateRule
+from recsys_lt.optim.rule import Ask, Gradients, UpdateRule
 
 
 class Adam(UpdateRule):
@@ -33,10 +33,9 @@ class Adam(UpdateRule):
         # The fused kernel updates in one pass over memory and is exact.
         return self._optimizer(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
-    def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
-        total = evaluate(None)[0]
-        backward(total)
-        return total.detach()
+    def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
+        totals, (gradients,) = ask(None)
+        return totals[0], gradients
 
 
 class AdamW(Adam):

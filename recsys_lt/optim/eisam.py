@@ -10,7 +10,7 @@ from torch import Tensor
 from recsys_lt.errors import UserError
 from recsys_lt.optim.balls import Ball, Rows
 from recsys_lt.optim.perturbed import PerturbedRule
-from recsys_lt.optim.rule import Backward, Evaluate
+from recsys_lt.optim.rule import Ask, Gradients, added
 from recsys_lt.optim.sam import ball_named
 from recsys_lt.optim.weighting import Weighting
 
@@ -30,7 +30,7 @@ class EISAM(PerturbedRule):
 
     Parameters
     ----------
-    lr, weight_decay, base, rho, perturb
+    lr, weight_decay, base, rho, perturb, accumulate
         See ``PerturbedRule``.
     lam
         What the sharpness counts; 0 is the base optimizer.
@@ -59,6 +59,7 @@ class EISAM(PerturbedRule):
         base: str = "adam",
         rho: float = 0.05,
         perturb: str = "all",
+        accumulate: str = "per_batch",
         lam: float = 1.0,
         weighting: str = "power",
         gamma: float = 0.5,
@@ -67,7 +68,7 @@ class EISAM(PerturbedRule):
         every: int = 1,
         scale: str = "none",
     ) -> None:
-        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb)
+        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb, accumulate=accumulate)
         if not 0 <= lam < math.inf:
             raise UserError(f"it is {lam}", where="optimizer.lam", remedy="Give 0 or more")
         if form not in _FORMS:
@@ -78,7 +79,7 @@ class EISAM(PerturbedRule):
         self.weighting = Weighting(weighting, gamma, normalise)
         self._ball = ball_named(scale, rho)
         self._evaluations = 0
-        self._ascent: list[Tensor | None] | None = None
+        self._ascent: Gradients | None = None
 
     def prepare(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> None:
         """See ``UpdateRule.prepare``."""
@@ -96,35 +97,33 @@ class EISAM(PerturbedRule):
             )
         return Rows(self.rho, self.item_weights, tables, relative=self.scale == "tensor")
 
-    def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
-        """See ``UpdateRule.accumulate``. With ``form=stale`` the total is that of J, its second part uphill."""
+    def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
+        """See ``UpdateRule.gradients``. With ``form=stale`` the total is that of J, its second part uphill."""
         plain = self.lam == 0 or self._evaluations % self.every != 0
         self._evaluations += 1
         if plain:
-            return self.base.accumulate(evaluate, backward)
-        if self.form == "stale":
-            return self._stale(evaluate, backward)
-        weights, coefficients = self.item_weights, self.lam * self.item_weights
-        standing, risen = self.penalised(evaluate, backward, 1 - coefficients, weights, coefficients)
-        return standing + self.lam * risen
-
-    def _stale(self, evaluate: Evaluate, backward: Backward) -> Tensor:
+            return self.base.gradients(ask)
         coefficients = self.lam * self.item_weights
-        before = self.taken()
-        if self._ascent is None:
-            backward(evaluate(self.item_weights.unsqueeze(0))[0])
-            self._ascent = self.taken()
-        total = evaluate((1 - coefficients).unsqueeze(0))[0]
-        backward(total)
-        standing = self.taken()
-        with self.uphill([None if g is None else g.clone() for g in self._ascent]):
-            risen = evaluate(coefficients.unsqueeze(0))[0]
-            backward(risen)
-        self._ascent = self.taken()
-        self.given_back([None if g is None else g.clone() for g in self._ascent])
-        self.given_back(standing)
-        self.given_back(before)
-        return total.detach() + risen.detach()
+        if self.form == "stale":
+            return self._stale(ask, coefficients)
+        (here, weighted), gradients = self.penalised(ask, 1 - coefficients, self.item_weights, coefficients)
+        return here + self.lam * weighted, gradients
+
+    def _stale(self, ask: Ask, coefficients: Tensor) -> tuple[Tensor, Gradients]:
+        ascent, self._ascent = self._ascent, None
+        if ascent is None:
+            _, (ascent,) = ask(self.item_weights.unsqueeze(0))
+        here, (standing,) = ask((1 - coefficients).unsqueeze(0))
+        with self.uphill(ascent):
+            there, (risen,) = ask(coefficients.unsqueeze(0))
+        self._ascent = risen
+        # What is given must not be what is kept: the step may scale it.
+        kept = [None if g is None else g.clone() if s is None else g for s, g in zip(standing, risen, strict=True)]
+        return here[0] + there[0], added(standing, kept)
+
+    def overflowed(self) -> None:
+        """See ``UpdateRule.overflowed``: the next step finds its direction anew."""
+        self._ascent = None
 
     def state_dict(self) -> dict[str, Any]:
         """See ``UpdateRule.state_dict``."""

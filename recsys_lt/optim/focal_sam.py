@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.perturbed import PerturbedRule
-from recsys_lt.optim.rule import Backward, Evaluate
+from recsys_lt.optim.rule import Ask, Gradients
 from recsys_lt.optim.weighting import Weighting
 
 
@@ -20,7 +20,7 @@ class FocalSAM(PerturbedRule):
 
     Parameters
     ----------
-    lr, weight_decay, base, rho, perturb
+    lr, weight_decay, base, rho, perturb, accumulate
         See ``PerturbedRule``.
     lam
         What the sharpness counts.
@@ -36,10 +36,11 @@ class FocalSAM(PerturbedRule):
         base: str = "adam",
         rho: float = 0.05,
         perturb: str = "all",
+        accumulate: str = "per_batch",
         lam: float = 0.8,
         gamma: float = 0.8,
     ) -> None:
-        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb)
+        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb, accumulate=accumulate)
         if not 0 <= lam < math.inf:
             raise UserError(f"it is {lam}", where="optimizer.lam", remedy="Give 0 or more")
         self.lam, self._focal = lam, Weighting("focal", gamma, normalise=False)
@@ -49,9 +50,7 @@ class FocalSAM(PerturbedRule):
         super().prepare(parameters, counts)
         self.coefficients = self.lam * self._focal(counts)
 
-    def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
-        """See ``UpdateRule.accumulate``."""
-        standing, risen = self.penalised(
-            evaluate, backward, 1 - self.coefficients, self.coefficients, self.coefficients
-        )
-        return standing + risen
+    def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
+        """See ``UpdateRule.gradients``."""
+        (plain, focal), gradients = self.penalised(ask, 1 - self.coefficients, self.coefficients, self.coefficients)
+        return plain + focal, gradients

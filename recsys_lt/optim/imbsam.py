@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.perturbed import PerturbedRule
-from recsys_lt.optim.rule import Backward, Evaluate
+from recsys_lt.optim.rule import Ask, Gradients
 from recsys_lt.optim.weighting import Weighting
 
 
@@ -20,7 +20,7 @@ class ImbSAM(PerturbedRule):
 
     Parameters
     ----------
-    lr, weight_decay, base, rho, perturb
+    lr, weight_decay, base, rho, perturb, accumulate
         See ``PerturbedRule``.
     c
         What the rare items' loss is multiplied by.
@@ -34,9 +34,10 @@ class ImbSAM(PerturbedRule):
         base: str = "adam",
         rho: float = 0.05,
         perturb: str = "all",
+        accumulate: str = "per_batch",
         c: float = 2.0,
     ) -> None:
-        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb)
+        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb, accumulate=accumulate)
         if not c > 0:
             raise UserError(
                 f"it is {c}", where="optimizer.c", remedy="Give a positive factor; 1 leaves the loss as it is"
@@ -49,7 +50,7 @@ class ImbSAM(PerturbedRule):
         super().prepare(parameters, counts)
         self.rare = self._rare(counts)
 
-    def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
-        """See ``UpdateRule.accumulate``."""
-        frequent, rare = self.penalised(evaluate, backward, 1 - self.rare, self.rare, self.c * self.rare)
-        return frequent + rare
+    def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
+        """See ``UpdateRule.gradients``."""
+        (frequent, rare), gradients = self.penalised(ask, 1 - self.rare, self.rare, self.c * self.rare)
+        return frequent + rare, gradients

@@ -1,7 +1,7 @@
 """What every rule shares that looks at the loss uphill of where the parameters stand."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 
 import torch
@@ -11,9 +11,10 @@ from recsys_lt.errors import UserError
 from recsys_lt.optim.adam import Adam, AdamW
 from recsys_lt.optim.balls import Ball, Shared
 from recsys_lt.optim.displaced import displaced
-from recsys_lt.optim.rule import Backward, Evaluate, UpdateRule
+from recsys_lt.optim.rule import Ask, Gradients, UpdateRule, added
 
 _BASES = {"adam": Adam, "adamw": AdamW}
+_ACCUMULATE = ("per_batch", "two_pass")
 _PERTURBED: dict[str, Callable[[bool], bool]] = {
     "all": lambda is_table: True,
     "table": lambda is_table: is_table,
@@ -35,6 +36,10 @@ class PerturbedRule(UpdateRule):
     perturb
         What is moved uphill: ``all`` parameters, the item ``table`` (every parameter with one row an item), or the
         ``encoder`` (all but that).
+    accumulate
+        Where several batches make a step (``trainer.accumulate``): ``per_batch``, each looks uphill of its own
+        gradient (known to regularise more, as m-SAM does); ``two_pass``, all look uphill of the step's, for which
+        they are evaluated one after the other, twice.
 
     Raises
     ------
@@ -45,9 +50,21 @@ class PerturbedRule(UpdateRule):
     moves = True
 
     def __init__(
-        self, lr: float, weight_decay: float = 0.0, *, base: str = "adam", rho: float = 0.05, perturb: str = "all"
+        self,
+        lr: float,
+        weight_decay: float = 0.0,
+        *,
+        base: str = "adam",
+        rho: float = 0.05,
+        perturb: str = "all",
+        accumulate: str = "per_batch",
     ) -> None:
-        for key, value, choices in (("base", base, _BASES), ("perturb", perturb, _PERTURBED)):
+        given: tuple[tuple[str, str, Collection[str]], ...] = (
+            ("base", base, _BASES),
+            ("perturb", perturb, _PERTURBED),
+            ("accumulate", accumulate, _ACCUMULATE),
+        )
+        for key, value, choices in given:
             if value not in choices:
                 raise UserError(
                     f"it is {value!r}", where=f"optimizer.{key}", remedy=f"Choose from {', '.join(choices)}"
@@ -55,11 +72,11 @@ class PerturbedRule(UpdateRule):
         if not 0 < rho < math.inf:
             raise UserError(f"it is {rho}", where="optimizer.rho", remedy="Give a positive radius, such as 0.05")
         self.base: UpdateRule = _BASES[base](lr, weight_decay)
-        self.rho, self._moves = rho, _PERTURBED[perturb]
+        self.rho, self._moves, self.whole_step = rho, _PERTURBED[perturb], accumulate == "two_pass"
 
     def prepare(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> None:
         """See ``UpdateRule.prepare``."""
-        self.parameters = list(parameters.values())
+        self._parameters = list(parameters.values())
         moved = {name: p for name, p in parameters.items() if self._moves(len(p) == len(counts) if p.dim() else False)}
         if not moved:
             raise UserError("none of the parameters is that", where="optimizer.perturb", remedy="Use all")
@@ -74,22 +91,9 @@ class PerturbedRule(UpdateRule):
         """See ``UpdateRule.build``."""
         return self.base.build(parameters)
 
-    def taken(self) -> list[Tensor | None]:
-        """Each parameter's gradient, which is then none."""
-        gradients = [p.grad for p in self.parameters]
-        for p in self.parameters:
-            p.grad = None
-        return gradients
-
-    def given_back(self, gradients: Sequence[Tensor | None]) -> None:
-        """Add what was taken."""
-        for p, gradient in zip(self.parameters, gradients, strict=True):
-            if gradient is not None:
-                p.grad = gradient if p.grad is None else gradient.add_(p.grad)
-
-    def uphill(self, gradients: Sequence[Tensor | None]) -> AbstractContextManager[None]:
+    def uphill(self, gradients: Gradients) -> AbstractContextManager[None]:
         """Parameters moved along the gradients (which are overwritten), and put back bit for bit."""
-        by_parameter = dict(zip(self.parameters, gradients, strict=True))
+        by_parameter = dict(zip(self._parameters, gradients, strict=True))
         ascents = []
         for p in self.moved_parameters:
             gradient = by_parameter[p]
@@ -98,8 +102,8 @@ class PerturbedRule(UpdateRule):
             return displaced(self.moved_parameters, self.ball.steps(self.moved_parameters, ascents))
 
     def penalised(
-        self, evaluate: Evaluate, backward: Backward, still: Tensor, ascent: Tensor, risen: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, ask: Ask, still: Tensor, ascent: Tensor, risen: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], Gradients]:
         """Gradients of the loss under ``still`` where the parameters stand and under ``risen`` uphill of ``ascent``.
 
         Two forwards and three backwards.
@@ -111,16 +115,10 @@ class PerturbedRule(UpdateRule):
 
         Returns
         -------
-        Tensor, Tensor
-            Totals under ``still`` and ``ascent``, detached.
+        (Tensor, Tensor), Gradients
+            Totals under ``still`` and ``ascent`` where the parameters stand; the two gradients' sum.
         """
-        before = self.taken()
-        totals = evaluate(torch.stack([still, ascent]))
-        backward(totals[0], retain_graph=True)
-        standing = self.taken()
-        backward(totals[1])
-        with self.uphill(self.taken()):
-            backward(evaluate(risen.unsqueeze(0))[0])
-        self.given_back(standing)
-        self.given_back(before)
-        return totals[0].detach(), totals[1].detach()
+        (here, weighted), (standing, up) = ask(torch.stack([still, ascent]))
+        with self.uphill(up):
+            _, (there,) = ask(risen.unsqueeze(0))
+        return (here, weighted), added(standing, there)

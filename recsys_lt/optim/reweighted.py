@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recsys_lt.optim.adam import Adam
-from recsys_lt.optim.rule import Backward, Evaluate, UpdateRule
+from recsys_lt.optim.rule import Ask, Gradients, UpdateRule
 from recsys_lt.optim.weighting import Weighting
 
 
@@ -41,8 +41,7 @@ class Reweighted(UpdateRule):
         """See ``UpdateRule.build``."""
         return self.base.build(parameters)
 
-    def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
-        """See ``UpdateRule.accumulate``."""
-        total = evaluate(self.item_weights.unsqueeze(0))[0]
-        backward(total)
-        return total.detach()
+    def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
+        """See ``UpdateRule.gradients``."""
+        totals, (gradients,) = ask(self.item_weights.unsqueeze(0))
+        return totals[0], gradients

@@ -2,24 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-# Totals [W] under item weights [W, I] (None: one row of ones). Asking again is pure: same negatives, same dropout.
-Evaluate = Callable[[Tensor | None], Tensor]
-
-
-class Backward(Protocol):
-    """Adds the gradient of a scalar to the parameters' ``.grad``."""
-
-    def __call__(self, total: Tensor, /, *, retain_graph: bool = False) -> None:
-        """``retain_graph`` if another total of the same evaluation is to come."""
+# One for each parameter that was told to ``prepare``, in that order; None where it has none.
+Gradients = list[Tensor | None]
+# Item weights [W, I] (None: one row of ones) -> totals [W], detached, and the gradients of each of them, which are
+# the asker's to overwrite. Asking again is pure: same negatives, same dropout.
+Ask = Callable[[Tensor | None], tuple[Tensor, list[Gradients]]]
 
 
 class UpdateRule(ABC):
-    """Turns evaluations of a batch's totals into gradients for a torch optimizer to step on.
+    """Turns what a batch's totals are, and their gradients, into the gradients a torch optimizer steps on.
 
     Attributes
     ----------
@@ -27,10 +23,14 @@ class UpdateRule(ABC):
         Whether its optimizer takes a large table's gradient as the rows a step touches (a sparse tensor).
     moves
         Whether it moves the parameters itself, for which every process must hold all of them.
+    whole_step
+        Whether it is to be asked once a step, about all of its batches together, and not for each of them; they are
+        then evaluated one after the other as often as it asks, so that memory is that of one.
     """
 
     rows: bool = False
     moves: bool = False
+    whole_step: bool = False
 
     def prepare(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> None:  # noqa: B027
         """Told once, before anything is evaluated, what is trained and on how many interactions of each item, [I]."""
@@ -40,8 +40,11 @@ class UpdateRule(ABC):
         """Make the torch optimizer that takes the steps."""
 
     @abstractmethod
-    def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
-        """Add one (micro-)batch's gradient to ``.grad`` and return its plain total, a detached scalar."""
+    def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
+        """Give the plain total, a detached scalar, and what is to be stepped on."""
+
+    def overflowed(self) -> None:  # noqa: B027
+        """Told that its last gradients were not finite and no step was taken (fp16: the scale is lowered)."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a later call depends on besides parameters and optimizer: tensors and plain values."""
@@ -49,3 +52,11 @@ class UpdateRule(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Go on from what ``state_dict`` gave."""
+
+
+def added(gradients: Gradients, others: Gradients) -> Gradients:
+    """Their sums; the first may be overwritten."""
+    return [
+        one if other is None else other if one is None else one.add_(other)
+        for one, other in zip(gradients, others, strict=True)
+    ]

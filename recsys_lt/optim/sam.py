@@ -8,7 +8,7 @@ from torch import Tensor
 from recsys_lt.errors import UserError
 from recsys_lt.optim.balls import Adaptive, Ball, PerTensor, Shared
 from recsys_lt.optim.perturbed import PerturbedRule
-from recsys_lt.optim.rule import Backward, Evaluate
+from recsys_lt.optim.rule import Ask, Gradients
 
 _SCALES: dict[str, type[Shared] | type[PerTensor]] = {"none": Shared, "tensor": PerTensor}
 
@@ -25,7 +25,7 @@ class SAM(PerturbedRule):
 
     Parameters
     ----------
-    lr, weight_decay, base, rho, perturb
+    lr, weight_decay, base, rho, perturb, accumulate
         See ``PerturbedRule``.
     scale
         ``none``, as published; or ``tensor``, a ball for each tensor with a radius of rho times its norm.
@@ -39,24 +39,22 @@ class SAM(PerturbedRule):
         base: str = "adam",
         rho: float = 0.05,
         perturb: str = "all",
+        accumulate: str = "per_batch",
         scale: str = "none",
     ) -> None:
-        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb)
+        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb, accumulate=accumulate)
         self._ball = ball_named(scale, rho)
 
     def ball_of(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> Ball:
         """See ``PerturbedRule.ball_of``."""
         return self._ball
 
-    def accumulate(self, evaluate: Evaluate, backward: Backward) -> Tensor:
-        """See ``UpdateRule.accumulate``."""
-        before = self.taken()
-        total = evaluate(None)[0]
-        backward(total)
-        with self.uphill(self.taken()):
-            backward(evaluate(None)[0])
-        self.given_back(before)
-        return total.detach()
+    def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
+        """See ``UpdateRule.gradients``."""
+        totals, (ascent,) = ask(None)
+        with self.uphill(ascent):
+            _, (gradients,) = ask(None)
+        return totals[0], gradients
 
 
 class ASAM(SAM):
@@ -64,7 +62,7 @@ class ASAM(SAM):
 
     Parameters
     ----------
-    lr, weight_decay, base, rho, perturb
+    lr, weight_decay, base, rho, perturb, accumulate
         See ``PerturbedRule``.
     eta
         Added to every weight's size.
@@ -78,9 +76,10 @@ class ASAM(SAM):
         base: str = "adam",
         rho: float = 0.5,
         perturb: str = "all",
+        accumulate: str = "per_batch",
         eta: float = 0.01,
     ) -> None:
-        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb)
+        super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb, accumulate=accumulate)
         if not eta >= 0:
             raise UserError(f"it is {eta}", where="optimizer.eta", remedy="Give 0 or more")
         self.eta = eta

@@ -12,10 +12,13 @@ from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.optim.clipping import clip_norm
-from recsys_lt.optim.rule import UpdateRule
+from recsys_lt.optim.rule import UpdateRule, added
+from recsys_lt.optim.schedules import Constant, Schedule
 from recsys_lt.output_table import OutputTable
+from recsys_lt.recommenders.asking import Evaluate, asking
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.evaluation import Collector, Evaluation
+from recsys_lt.recommenders.precision import FLOAT32, Precision
 from recsys_lt.streams import key_of, keys_of
 
 _NEGATIVES = key_of(4)  # sets the negatives' streams apart from dropout's
@@ -37,8 +40,10 @@ class SequentialRecommender(pl.LightningModule):
         ``keep_target`` (all but the target) or ``none``.
     ks
         List lengths at which test exposure is counted.
-    logits_bf16
-        Form the loss's products in bfloat16, sums in float32.
+    schedule
+        How the learning rate changes from step to step.
+    precision
+        Which products are formed in fewer bits.
     accumulate
         Batches whose gradients make one step.
     clip
@@ -53,20 +58,25 @@ class SequentialRecommender(pl.LightningModule):
         *,
         mask_seen: str = "published",
         ks: tuple[int, ...] = (1, 5, 10, 20),
-        logits_bf16: bool = False,
+        schedule: Schedule | None = None,
+        precision: Precision = FLOAT32,
         accumulate: int = 1,
         clip: float | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.backbone, self.loss, self.rule = backbone, loss, rule
-        self.mask_seen, self.ks, self.logits_bf16 = mask_seen, ks, logits_bf16
+        self.mask_seen, self.ks = mask_seen, ks
+        self.schedule, self.precision = schedule or Constant(), precision
         self.accumulate, self.clip = accumulate, clip
         self.n_items = len(backbone.output_table().weight)
         if rule.rows:
             backbone.read_by_rows()
         self.evaluation: Evaluation | None = None
         self._collector: Collector | None = None
+        self.scaler: torch.amp.GradScaler | None = None
+        # The batches of the step that is under way, for a rule that asks about all of them at once.
+        self._waiting: list[Evaluate] = []
 
     # The first question: what does this batch cost?
 
@@ -89,11 +99,17 @@ class SequentialRecommender(pl.LightningModule):
         items
             Whose losses they are, [N].
         """
-        states = self.backbone.states(batch)
+        with self._products(self.precision.backbone):
+            states = self.backbone.states(batch)
+        states = states.float()
         weights = None if item_weights is None else item_weights.to(batch.targets.device)[:, batch.targets]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.logits_bf16):
+        with self._products(self.precision.loss):
             totals, losses = self.loss(states, batch.targets, self._output_table(), weights, _draw_of(batch))
         return totals, losses, batch.targets
+
+    def _products(self, dtype: torch.dtype | None) -> torch.autocast:
+        # Without autocast's cache of converted weights, which would outlive a rule's moving of the parameters.
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None, cache_enabled=False)
 
     def _output_table(self) -> OutputTable:
         """What is scored against; its gradients by rows where the rule takes them so."""
@@ -118,42 +134,88 @@ class SequentialRecommender(pl.LightningModule):
 
     # Training: the update rule asks, this answers; the same way for every rule.
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.rule.build(p for p in self.parameters() if p.requires_grad)
+    def configure_optimizers(self) -> Any:
+        optimizer = self.rule.build(p for p in self.parameters() if p.requires_grad)
+        if self.precision.scaled:
+            self.scaler = torch.amp.GradScaler(self.device.type)
+        if isinstance(self.schedule, Constant) and self.schedule.warmup == 0:
+            return optimizer
+        epochs = int(self.trainer.max_epochs or 1)
+        steps = epochs * -(-int(self.trainer.estimated_stepping_batches) // epochs // self.accumulate)
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": rate}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["rule"] = self.rule.state_dict()
+        if self.scaler is not None:
+            checkpoint["scaler"] = self.scaler.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.rule.load_state_dict(checkpoint.get("rule", {}))
+        if self.scaler is not None and "scaler" in checkpoint:
+            self.scaler.load_state_dict(checkpoint["scaler"])
 
     def training_step(self, batch: Batch, step: int) -> None:
         optimizer: Any = self.optimizers()
         n_steps = int(self.trainer.num_training_batches)
         first = step - step % self.accumulate
         last = min(first + self.accumulate, n_steps) - 1  # an epoch's last group may be smaller
-        # Ranks average and batches add their gradients; weighed so, that is the mean over the step's targets.
-        step_targets = batch.step_targets or batch.global_targets
-        share = len(batch.targets) * self.trainer.world_size / step_targets
         if step == first:
             optimizer.zero_grad()
-        if len(batch) == 0:  # this rank has no part of a last, small batch, but the others wait for its gradients
-            total = torch.zeros((), device=self.device)
-            self.manual_backward(sum(p.sum() for p in self.parameters() if p.requires_grad) * 0.0)
-        else:
-            total = self.rule.accumulate(
-                lambda weights: self.batch_losses(batch, weights)[0] * share, self.manual_backward
-            )
+            self._waiting = []
+        step_targets = batch.step_targets or batch.global_targets
+        self._waiting.append(self._part_in_step(batch, step_targets))
+        self.last_total = None
+        if self.rule.whole_step and step != last:
+            return
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        gradients = [p.grad for p in parameters]
+        total, own = self.rule.gradients(asking(parameters, self._waiting, self._backward))
+        for p, sum_ in zip(parameters, added(gradients, own), strict=True):
+            p.grad = sum_
+        # A whole step's mean; else the batch's own, whatever its part in the step.
+        self.last_total = total if self.rule.whole_step else total * (step_targets / batch.global_targets)
+        self._waiting = []
         self._check_finite(total, step)
         if step == last:
-            if self.clip is not None:
-                if self.rule.rows:
-                    clip_norm(self.parameters(), self.clip)
-                else:
-                    self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
+            self._step(optimizer)
+
+    def _part_in_step(self, batch: Batch, step_targets: int) -> Evaluate:
+        """The batch's totals, weighed by its part in the mean over the step's targets."""
+        if len(batch) == 0:  # this rank has no part of a last, small batch, but the others wait for its gradients
+
+            def nothing(weights: Tensor | None) -> Tensor:
+                total = sum(p.sum() for p in self.parameters() if p.requires_grad) * 0.0
+                return torch.as_tensor(total).expand(1 if weights is None else len(weights))
+
+            return nothing
+        # Ranks average and batches add their gradients.
+        share = len(batch.targets) * self.trainer.world_size / step_targets
+        return lambda weights: self.batch_losses(batch, weights)[0] * share
+
+    def _backward(self, total: Tensor, /, *, retain_graph: bool = False) -> None:
+        # Every gradient of a step has the same factor, so they add up; a ball's radius does not depend on it.
+        self.manual_backward(total if self.scaler is None else self.scaler.scale(total), retain_graph=retain_graph)
+
+    def _step(self, optimizer: Any) -> None:
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer.optimizer)  # its kernels read what the scaler found
+        if self.clip is not None:
+            if self.rule.rows:
+                clip_norm(self.parameters(), self.clip)
+            else:
+                self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
+        if self.scaler is None:
             optimizer.step()
-        # The batch's own mean, whatever its part in the step.
-        self.last_total = total * (step_targets / batch.global_targets)
+        else:
+            before = self.scaler.get_scale()
+            self.scaler.step(optimizer.optimizer)
+            self.scaler.update()
+            if self.scaler.get_scale() < before:
+                self.rule.overflowed()
+        schedule: Any = self.lr_schedulers()
+        if schedule is not None:
+            schedule.step()
 
     def _check_finite(self, total: Tensor, step: int) -> None:
         if not bool(torch.isfinite(total)):

@@ -142,21 +142,29 @@ def test_a_model_that_does_not_train_is_validated_all_the_same(cli: Cli, tmp_pat
     assert list(pd.read_csv(tmp_path / "run" / "learning_curve.csv")["epoch"]) == [0]
 
 
-def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", [(), ("optimizer=eisam", "optimizer.rho=0.5", "optimizer.accumulate=two_pass")])
+def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path, rule: tuple[str, ...]) -> None:
     """Also where the last batch is smaller, and rows differ in their number of targets."""
     curves = []
     for name, settings in {
         "whole": ["trainer.batch_rows=90"],
         "halves": ["trainer.batch_rows=45", "trainer.accumulate=2"],
     }.items():
-        done = cli(*TINY, *settings, "trainer.max_epochs=2", "logger=none", f"hydra.run.dir={name}", cwd=tmp_path)
+        done = cli(
+            *TINY, *rule, *settings, "trainer.max_epochs=2", "logger=none", f"hydra.run.dir={name}", cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         curves.append(json.loads((tmp_path / name / "metrics.json").read_text())["test"]["ndcg@20"])
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    "optimizer", [("lazy_adam",), ("eisam", "optimizer.form=stale", "optimizer.every=2", "precision=bf16")]
+    "optimizer",
+    [
+        ("lazy_adam",),
+        ("eisam", "optimizer.form=stale", "optimizer.every=2", "precision=bf16"),
+        ("eisam", "optimizer.accumulate=two_pass", "precision=bf16-mixed", "schedule=cosine"),
+    ],
 )
 def test_a_rule_accumulates_clips_and_resumes(cli: Cli, tmp_path: Path, optimizer: tuple[str, ...]) -> None:
     settings = (

@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from recsys_lt.__main__ import CONF
 from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
+from recsys_lt.recommenders.precision import FLOAT32
 from recsys_lt.streams import integers, keys_of, lanes
 
 pytestmark = pytest.mark.skipif(
@@ -86,7 +87,7 @@ def test_bfloat16_logits_are_near_float32():
     batch = TrainBatches(data, module.backbone.row_plan.plan(data), 64, 1, Share(), False)[1, 0].to(DEVICE)
     module.to(DEVICE)
     half = losses_and_gradients(module, batch)[0]
-    module.logits_bf16 = False
+    module.precision = FLOAT32
     torch.testing.assert_close(half, losses_and_gradients(module, batch)[0], rtol=2e-2, atol=2e-2)
 
 

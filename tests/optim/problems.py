@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lt.optim.rule import UpdateRule
+from recsys_lt.optim.rule import Ask, UpdateRule
+from recsys_lt.recommenders.asking import asking
 
 ITEMS = 9
 COUNTS = torch.tensor([50, 20, 20, 9, 5, 3, 2, 1, 0])
@@ -33,20 +34,20 @@ class Problem(nn.Module):
         return rows.to(losses.dtype)[:, y] @ losses / len(losses)
 
 
-def backward(total: Tensor, /, *, retain_graph: bool = False) -> None:
-    total.backward(retain_graph=retain_graph)
-
-
 def prepared(rule: UpdateRule, problem: Problem) -> UpdateRule:
     rule.prepare(dict(problem.named_parameters()), COUNTS)
     return rule
 
 
-def gradients(rule: UpdateRule, problem: Problem, step: int = 0) -> list[Tensor]:
-    """What one evaluation leaves in ``.grad``."""
-    problem.zero_grad()
-    rule.accumulate(lambda weights: problem.totals(weights, step), backward)
-    return [p.grad.clone() for p in problem.parameters()]
+def about(problem: Problem, *steps: int) -> Ask:
+    """What a rule may ask about some batches."""
+    return asking(list(problem.parameters()), [lambda weights, s=step: problem.totals(weights, s) for step in steps])
+
+
+def gradients(rule: UpdateRule, problem: Problem, *steps: int) -> list[Tensor]:
+    """What a rule makes of some batches, the first if none is named."""
+    found = rule.gradients(about(problem, *(steps or (0,))))[1]
+    return [g.clone() for g in found]
 
 
 def trained(make: Callable[[], UpdateRule], problem: Problem, steps: int = 10) -> Problem:
@@ -55,8 +56,8 @@ def trained(make: Callable[[], UpdateRule], problem: Problem, steps: int = 10) -
     rule = prepared(make(), problem)
     optimizer = rule.build(problem.parameters())
     for step in range(steps):
-        optimizer.zero_grad()
-        rule.accumulate(lambda weights, s=step: problem.totals(weights, s), backward)
+        for p, gradient in zip(problem.parameters(), gradients(rule, problem, step), strict=True):
+            p.grad = gradient
         optimizer.step()
     return problem
 

@@ -15,7 +15,8 @@ from recsys_lt.optim.imbsam import ImbSAM
 from recsys_lt.optim.reweighted import Reweighted
 from recsys_lt.optim.sam import ASAM, SAM
 from recsys_lt.optim.weighting import Weighting
-from tests.optim.problems import COUNTS, ITEMS, Problem, assert_same, backward, gradients, prepared, trained
+from recsys_lt.recommenders.asking import asking
+from tests.optim.problems import COUNTS, ITEMS, Problem, about, assert_same, gradients, prepared, trained
 
 RULES = {
     "sam": lambda: SAM(0.01),
@@ -99,11 +100,11 @@ def test_the_toy_quadratic():
     w = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
     rule = EISAM(0.01, rho=0.3, lam=0.6, weighting="uniform")
     rule.prepare({"w": w}, torch.ones(5))
-    rule.accumulate(lambda weights: weights[:, 0].double() * (w @ hessian @ w) / 2, backward)
+    _, (found,) = rule.gradients(asking([w], [lambda weights: weights[:, 0].double() * (w @ hessian @ w) / 2]))
     at = w.detach()
     gradient = hessian @ at
     uphill = hessian @ (at + 0.3 * gradient / gradient.norm())
-    torch.testing.assert_close(w.grad, gradient + 0.6 * (uphill - gradient), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found, gradient + 0.6 * (uphill - gradient), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -117,23 +118,28 @@ def test_parameters_are_put_back_bit_for_bit(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_gradients_of_micro_batches_add_up(name):
-    problem = Problem()
-    rule = prepared(RULES[name](), problem)
-    apart = [gradients(rule, problem, step) for step in range(3)]
-    rule = prepared(RULES[name](), problem)
-    problem.zero_grad()
-    for step in range(3):
-        rule.accumulate(lambda weights, s=step: problem.totals(weights, s), backward)
-    for p, *parts in zip(problem.parameters(), *apart, strict=True):
-        torch.testing.assert_close(p.grad, sum(parts))
+def test_about_several_batches_it_is_exact(name):
+    """Two passes over the batches of a step, one after the other: as if they were one batch."""
+    problem, together = Problem(), Problem()
+    one_batch = asking(
+        list(together.parameters()), [lambda weights: sum(together.totals(weights, step) for step in range(3))]
+    )
+    expected = prepared(RULES[name](), together).gradients(one_batch)
+    total, found = prepared(RULES[name](), problem).gradients(about(problem, 0, 1, 2))
+    torch.testing.assert_close(total, expected[0])
+    for one, other in zip(found, expected[1], strict=True):
+        torch.testing.assert_close(one, other)
+    apart = [gradients(prepared(RULES[name](), problem), problem, step) for step in range(3)]
+    sums = [sum(parts) for parts in zip(*apart, strict=True)]
+    # Each uphill of its own gradient is something else.
+    assert not all(torch.allclose(one, other) for one, other in zip(found, sums, strict=True))
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_what_it_returns_is_the_plain_total(name):
     problem = Problem()
     rule = prepared(RULES[name](), problem)
-    total = rule.accumulate(problem.totals, backward)
+    total, _ = rule.gradients(about(problem, 0))
     assert not total.requires_grad
     if "stale" not in name:  # its second part was seen uphill only
         torch.testing.assert_close(total, problem.totals(None)[0].detach(), rtol=1e-6, atol=0)
@@ -149,7 +155,7 @@ def test_uphill_the_loss_is_higher(name):
         seen.append([p.detach().clone() for p in problem.parameters()])
         return problem.totals(weights)
 
-    rule.accumulate(evaluate, backward)
+    rule.gradients(asking(list(problem.parameters()), [evaluate]))
     here, uphill = seen[0], seen[-1]
     moved = [not torch.equal(a, b) for a, b in zip(here, uphill, strict=True)]
     expected = {"table": [False, True, True], "encoder": [True, False, False]}
@@ -281,6 +287,7 @@ def test_weightings():
         (lambda: SAM(0.01, base="sgd"), "base"),
         (lambda: SAM(0.01, perturb="some"), "perturb"),
         (lambda: SAM(0.01, scale="big"), "scale"),
+        (lambda: SAM(0.01, accumulate="later"), "accumulate"),
         (lambda: SAM(-1), "lr"),
         (lambda: ASAM(0.01, eta=-1), "eta"),
         (lambda: ImbSAM(0.01, c=0), "c"),

@@ -10,6 +10,7 @@ from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.errors import UserError
+from recsys_lt.recommenders.asking import asking
 
 N_ITEMS = 1500
 LOSSES = {
@@ -42,12 +43,13 @@ def gradients(data, choices, optimizer):
     torch.manual_seed(0)
     module = parts_of(*choices, f"optimizer={optimizer}").recommender(data).train()
     batches = TrainBatches(data, module.backbone.row_plan.plan(data), 16, 0, Share(), module.loss.needs_seen)
+    evaluations = []
     for step in range(2):
         batch = batches[0, step]
-        module.rule.accumulate(
-            lambda weights, b=batch: module.batch_losses(b, weights)[0], lambda x, **how: x.backward(**how)
-        )
-    return {name: p.grad for name, p in module.backbone.named_parameters() if p.grad is not None}
+        evaluations.append(lambda weights, b=batch: module.batch_losses(b, weights)[0])
+    names, parameters = zip(*module.backbone.named_parameters(), strict=True)
+    _, found = module.rule.gradients(asking(parameters, evaluations))
+    return {name: gradient for name, gradient in zip(names, found, strict=True) if gradient is not None}
 
 
 @pytest.mark.parametrize("loss", LOSSES)

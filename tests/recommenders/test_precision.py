@@ -1,0 +1,134 @@
+"""Fewer bits, scaled gradients and schedules through a trainer, on a processor."""
+
+from dataclasses import replace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+
+from recsys_lt.__main__ import CONF
+from recsys_lt.build import build
+from recsys_lt.data.loader import Share, TrainBatches, train_loader
+from recsys_lt.data.preparation import Preparation
+from recsys_lt.data.sources.synthetic import Synthetic
+from recsys_lt.optim.schedules import Cosine
+from recsys_lt.recommenders.asking import asking
+from recsys_lt.recommenders.precision import FLOAT32, PRECISIONS, Precision
+
+SCALED = replace(FLOAT32, scaled=True)  # what a GPU's fp16 adds, in float32
+RULES = {
+    "adam": ("optimizer=adam",),
+    "eisam": ("optimizer=eisam", "optimizer.rho=0.3"),
+    "stale": ("optimizer=eisam", "optimizer.rho=0.3", "optimizer.form=stale"),
+    "two_pass": ("optimizer=sam", "optimizer.rho=0.3", "optimizer.accumulate=two_pass", "trainer.accumulate=2"),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return Preparation(k_core=1)(Synthetic(n_users=60, n_items=80, mean_length=8).draw(), "made")[0]
+
+
+def module_of(data, *choices, precision=FLOAT32):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        parts = build(compose("config", ["dataset=synthetic", "strategy=cpu", "logger=none", *choices]))
+    torch.manual_seed(0)
+    module = parts.recommender(data)
+    module.precision = precision
+    return module
+
+
+def batches_of(data, module):
+    return TrainBatches(data, module.backbone.row_plan.plan(data), 16, 0, Share(), module.loss.needs_seen)
+
+
+class Rates(pl.Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, module, batch, step):
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def trained(data, *choices, precision=FLOAT32, epochs=2, before=None):
+    module = module_of(data, *choices, precision=precision)
+    rates = Rates()
+    trainer = pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[rates], use_distributed_sampler=False,
+    )  # fmt: skip
+    if before is not None:
+        before(module)
+    trainer.fit(module, train_loader(batches_of(data, module), 0))
+    return module, rates.seen
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_scaling_changes_nothing(data, rule):
+    # Dividing by a power of two is exact; the radius of a ball does not depend on the size of the gradient.
+    plain, _ = trained(data, *RULES[rule])
+    scaled, _ = trained(data, *RULES[rule], precision=SCALED)
+    assert scaled.scaler.get_scale() > 1
+    for a, b in zip(plain.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_that_overflows_is_not_taken(data):
+    def explode(module):
+        backward, calls = module._backward, iter(range(10**6))
+        module._backward = lambda total, **how: backward(total * (torch.inf if next(calls) in (3, 4) else 1), **how)
+
+    module, _ = trained(data, *RULES["stale"], precision=SCALED, epochs=1, before=explode)
+    # Three calls for the first step, two for the next, which overflows; then the direction is found anew.
+    assert module.scaler.get_scale() == 2.0**16 / 2
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+    assert all(torch.isfinite(g).all() for g in module.rule.state_dict()["ascent"])
+    unhurt, _ = trained(data, *RULES["stale"], precision=SCALED, epochs=1)
+    assert not same(module, unhurt)
+
+
+def losses_and_gradients(module, batch):
+    parameters = list(module.parameters())
+    totals, (found,) = asking(parameters, [lambda weights: module.batch_losses(batch, weights)[0]])(None)
+    return totals, found
+
+
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "caser", "fmlp_rec", "bsarec"])
+@pytest.mark.parametrize("loss", [("loss=ce",), ("loss=sce", "loss.k=20")])
+def test_bf16_mixed_is_near_float32(data, model, loss):
+    module = module_of(data, f"model={model}", *loss).train()
+    batch = batches_of(data, module)[0, 0]
+    totals, gradients = losses_and_gradients(module, batch)
+    module.precision = PRECISIONS["bf16-mixed"]
+    half_totals, half = losses_and_gradients(module, batch)
+    assert not torch.equal(totals, half_totals)
+    torch.testing.assert_close(half_totals, totals, rtol=1e-2, atol=1e-2)
+    for p, one, other in zip(module.parameters(), gradients, half, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert other.dtype == p.dtype == torch.float32
+            assert (one - other).norm() <= 0.1 * one.norm() + 1e-4
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_fp16_wants_a_gpu():
+    PRECISIONS["fp16-mixed"].check(torch.device("cuda"))
+    with pytest.raises(Exception, match="precision: a CPU"):
+        PRECISIONS["fp16-mixed"].check(torch.device("cpu"))
+    Precision().check(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_rate_of_each_step_is_the_schedules(data, accumulate):
+    _, seen = trained(
+        data, "schedule=cosine", "schedule.warmup=0.25", "optimizer.lr=0.01", f"trainer.accumulate={accumulate}"
+    )
+    batches = len(seen) // 2
+    steps = 2 * -(-batches // accumulate)
+    of_batch = [epoch * -(-batches // accumulate) + b // accumulate for epoch in range(2) for b in range(batches)]
+    assert seen == pytest.approx([0.01 * Cosine(0.25)(step, steps) for step in of_batch])
