@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -29,7 +30,7 @@ def test_warm_up_rises_in_a_line_to_the_whole_rate(schedule):
 def test_it_falls_to_what_is_left(schedule, half):
     found = factors(schedule)
     assert found[0] == 1.0
-    assert all(a > b for a, b in zip(found, found[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(found))
     assert schedule(STEPS // 2, STEPS) == pytest.approx(half)
     assert schedule(STEPS, STEPS) == pytest.approx(schedule.final)
 
