@@ -34,10 +34,12 @@ check: $(READY)  ## ruff (lint and format) and mypy
 
 results: $(READY)  ## Work through the published runs; stop and start again at will
 	$(BIN)/python benchmarks/published/run_cells.py
-	$(BIN)/python benchmarks/published/page.py
+	for study in beauty_sce beauty_ce ml_100k yelp ml_1m; do $(BIN)/python benchmarks/long_tail/tune.py $$study; done
+	$(MAKE) page
 
-page: $(READY)  ## Make docs/results.md from docs/runs
+page: $(READY)  ## Make docs/results.md and docs/long_tail.md from docs/runs
 	$(BIN)/python benchmarks/published/page.py
+	$(BIN)/python benchmarks/long_tail/long_tail_page.py
 
 bench: $(READY)  ## Seconds an epoch against the floor, one line a measurement
 	$(BIN)/python benchmarks/bench.py

@@ -5,8 +5,6 @@ on another machine; a finished cell is a folder in docs/runs/.
 """
 
 import argparse
-import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +13,11 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from kept import keep  # noqa: E402
+
 RUNS = ROOT / "docs" / "runs"
-SLIM = ("metrics.json", "learning_curve.csv", "ranks.parquet", "config.yaml")
 
 
 def main() -> int:
@@ -52,18 +53,6 @@ def command(cell: dict[str, Any], folder: Path, overrides: list[str]) -> list[st
     if "curve" in cell:
         choices.append(f"trainer.max_epochs={cell['curve']}")
     return [*python, *choices, *overrides, "logger=none", f"hydra.run.dir={folder}"]
-
-
-def keep(folder: Path, place: Path) -> None:
-    """Copy what a reader needs of a finished run: about 100 KB."""
-    if not json.loads((folder / "metrics.json").read_text())["finished"]:
-        return
-    partial = place.with_name(f".{place.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in SLIM:
-        shutil.copy2(folder / name, partial / name)
-    partial.rename(place)
 
 
 if __name__ == "__main__":

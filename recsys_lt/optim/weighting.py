@@ -65,7 +65,8 @@ class Weighting:
     name
         One of those.
     gamma
-        Exponent of ``power``, ``focal`` and ``focal_max``.
+        Exponent of ``power``, ``focal`` and ``focal_max``; of ``power`` it may be negative: then what is frequent
+        weighs more.
     normalise
         Scale f so that its mean over the training interactions is 1.
 
@@ -82,8 +83,12 @@ class Weighting:
                 where="optimizer.weighting",
                 remedy=f"Choose from {', '.join(_WEIGHTINGS)}",
             )
-        if not 0 <= gamma < math.inf:
-            raise UserError(f"it is {gamma}", where="optimizer.gamma", remedy="Give 0 or more")
+        if not (math.isfinite(gamma) and (gamma >= 0 or name == "power")):
+            raise UserError(
+                f"it is {gamma}",
+                where="optimizer.gamma",
+                remedy="Give 0 or more (weighting=power takes any number; below 0 the frequent weigh more)",
+            )
         self._of, self.gamma, self.normalise = _WEIGHTINGS[name], gamma, normalise
 
     def __call__(self, counts: Tensor) -> Tensor:

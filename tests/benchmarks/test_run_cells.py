@@ -1,5 +1,4 @@
 import importlib.util
-import json
 import sys
 from pathlib import Path
 
@@ -27,16 +26,3 @@ def test_a_new_cell_says_its_choices_and_a_stopped_one_is_resumed(queue, tmp_pat
     ]  # fmt: skip
     (tmp_path / "config.yaml").write_text("")
     assert queue.command(CELL, tmp_path, []) == [*start, f"resume={tmp_path}"]
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_what_is_kept_of_a_run(queue, tmp_path, finished):
-    run, kept = tmp_path / "run", tmp_path / "docs" / "cell"
-    run.mkdir()
-    for name in (*queue.SLIM, "last.ckpt"):
-        (run / name).write_text(json.dumps({"finished": finished}))
-    queue.keep(run, kept)
-    assert kept.exists() == finished
-    if finished:
-        assert sorted(path.name for path in kept.iterdir()) == sorted(queue.SLIM)
-    assert [path.name for path in kept.parent.glob("*")] == ["cell"] * finished

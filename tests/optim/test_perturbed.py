@@ -268,6 +268,7 @@ def test_weightings():
     torch.testing.assert_close(of("power")[:2], torch.tensor([(5 / 50) ** 0.5, (5 / 20) ** 0.5]))
     assert of("power", 4.0)[0] == pytest.approx(0.1)
     assert of("power", 4.0)[7] == 10
+    torch.testing.assert_close(of("power", -0.5)[:2], torch.tensor([(50 / 5) ** 0.5, (20 / 5) ** 0.5]))
     torch.testing.assert_close(of("focal", 2.0), (1 - COUNTS / 110) ** 2)
     torch.testing.assert_close(of("focal_max", 1.0), 1 - COUNTS / 51)
     assert of("effective")[0] == pytest.approx(0.001 / (1 - 0.999**50), rel=1e-5)
@@ -298,6 +299,7 @@ def test_weightings():
         (lambda: EISAM(0.01, every=0), "every"),
         (lambda: EISAM(0.01, weighting="heavy"), "weighting"),
         (lambda: EISAM(0.01, gamma=float("inf")), "gamma"),
+        (lambda: EISAM(0.01, weighting="focal", gamma=-1), "gamma"),
         (lambda: prepared(EISAM(0.01, form="rowwise", perturb="encoder"), Problem()), "perturb"),
     ],
 )

@@ -1,0 +1,102 @@
+"""Make docs/long_tail.md: what tuning found and what the chosen settings gave, from docs/runs/long_tail.
+
+``python benchmarks/long_tail/long_tail_page.py`` (or ``make page``). Only what ran is on it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from tune import RUNS, Trial, base_of, choice, study_named, trials_of  # noqa: E402
+
+from recsys_lt import table  # noqa: E402
+from recsys_lt.atomic import write_text  # noqa: E402
+
+COMMAND = "python benchmarks/long_tail/long_tail_page.py"
+
+
+def _words(change: Mapping[str, Any]) -> str:
+    return " ".join(f"`{key}={value}`" for key, value in change.items()) or "as it is"
+
+
+def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def trials_table(study: Mapping[str, Any], trials: Mapping[str, list[Trial]], best: Mapping[str, Trial | None]) -> str:
+    """Markdown: a row a trial that ran, the chosen ones bold."""
+    rows = []
+    for method, found in trials.items():
+        for trial in found:
+            cells = [method, _words(trial.change), f"{trial.overall:.4f}", f"{trial.nonhead:.4f}"]
+            rows.append([f"**{cell}**" for cell in cells] if trial == best[method] else cells)
+    wanted = sum(len(given["trials"]) for given in study["methods"].values())
+    lines = _rows(["method", "trial", "valid NDCG@10", "nonhead"], rows)
+    if len(rows) < wanted:
+        lines += ["", f"{len(rows)} of {wanted} trials have run."]
+    return "\n".join(lines)
+
+
+def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> list[str]:
+    """One study; nothing if none of it has run."""
+    trials = {method: trials_of(name, method, study, runs) for method in study["methods"]}
+    if not any(trials.values()):
+        return []
+    best = {method: choice(name, method, study, runs) for method in study["methods"]}
+    lines = [
+        f"## {name}", "",
+        f"`python benchmarks/long_tail/tune.py {name}`: {_words(study['common'])}, "
+        f"a trial must keep {study['keep']:g} of {base_of(study)}'s validation NDCG@10.",
+        "", "### Trials, seed 0: validation", "", trials_table(study, trials, best), "",
+    ]  # fmt: skip
+    seeds = runs / name / "seeds"
+    first = seeds / f"{base_of(study)}_seed0" / "metrics.json"
+    if first.is_file():
+        draft, picture = pictures / f"{name}.md", pictures / f"{name}.png"
+        names = json.loads(first.read_text(encoding="utf-8"))
+        against = "/".join(names[key] for key in ("model", "loss", "optimizer"))
+        if table.main([str(seeds), "--against", against, "--markdown", str(draft), "--plot", str(picture)]) != 0:
+            raise SystemExit(f"error: no table of {seeds}")
+        lines += [
+            "### The chosen settings: test", "",
+            f"`python -m recsys_lt.table docs/runs/long_tail/{name}/seeds --against {against}`", "",
+            draft.read_text(encoding="utf-8").strip(), "",
+            f"![head against nonhead]({pictures.name}/{picture.name})", "",
+        ]  # fmt: skip
+        draft.unlink()
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--file", type=Path, default=Path(__file__).with_name("study.yaml"), help="the studies")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where finished runs are kept")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "long_tail.md", help="the page")
+    asked = parser.parse_args(argv)
+    pictures = asked.out.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "# The long tail: what is said to lift it, tuned alike", "",
+        f"Made by `{COMMAND}` from docs/runs/long_tail; not written by hand. Head is the most popular fifth of the",
+        "items, nonhead all others, by training interactions; users are grouped by their target. Bold: the trial",
+        "that was chosen. Each method has as many trials; of those that keep the whole the one with the best nonhead",
+        "validation NDCG@10 is run with more seeds. EISAM is our reconstruction (see `recsys_lt/optim/eisam.py`).", "",
+    ]  # fmt: skip
+    for name in yaml.safe_load(asked.file.read_text(encoding="utf-8")):
+        lines += section(name, study_named(name, asked.file), asked.runs, pictures)
+    write_text(asked.out, "\n".join(lines).rstrip() + "\n")
+    print(f"{asked.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

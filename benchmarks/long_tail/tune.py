@@ -1,0 +1,174 @@
+"""Tune what is said to lift the tail, every method with as many trials, then run the chosen trials with more seeds.
+
+``python benchmarks/long_tail/tune.py beauty_sce`` may be stopped at any time and started again; ``--methods`` lets
+several processes share a study. What is finished lies in docs/runs/long_tail/<study>/ in slim form: trials/, and in
+seeds/ a run a seed of the chosen ones. ``long_tail_page.py`` beside this makes docs/long_tail.md of it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from kept import SLIM, keep  # noqa: E402
+
+RUNS = ROOT / "docs" / "runs" / "long_tail"
+OVERALL, NONHEAD = "ndcg@10", "nonhead/ndcg@10"
+# Of a trial nobody asks for the ranks of single users.
+_OF_TRIAL = tuple(name for name in SLIM if name != "ranks.parquet")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of a method and what validation says of it.
+
+    Parameters
+    ----------
+    method, number
+        Which trial it is.
+    change
+        What it changes of the study's common settings.
+    overall, nonhead
+        Validation NDCG@10 at the best epoch.
+    """
+
+    method: str
+    number: int
+    change: Mapping[str, Any]
+    overall: float
+    nonhead: float
+
+
+def study_named(name: str, file: Path) -> dict[str, Any]:
+    """The study of that name.
+
+    Raises
+    ------
+    SystemExit
+        If there is none, or its methods have not the same number of trials.
+    """
+    studies = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if name not in studies:
+        raise SystemExit(f"error: no study is named {name!r}; there are {', '.join(studies)}")
+    study: dict[str, Any] = studies[name]
+    counts = {method: len(given["trials"]) for method, given in study["methods"].items()}
+    if len(set(counts.values())) > 1:
+        raise SystemExit(f"error: study {name}: the methods have not the same number of trials: {counts}")
+    return study
+
+
+def chosen(trials: Sequence[Trial], floor: float | None) -> Trial:
+    """The trial to go on with.
+
+    Parameters
+    ----------
+    trials
+        Of one method; not empty.
+    floor
+        Least overall validation NDCG@10; None for the base, whose best overall trial is taken.
+    """
+    able = [trial for trial in trials if floor is not None and trial.overall >= floor]
+    if not able:  # the base; or a method that hurts the whole in every trial: the one that hurts least
+        return max(trials, key=lambda trial: trial.overall)
+    return max(able, key=lambda trial: trial.nonhead)
+
+
+def trials_of(name: str, method: str, study: Mapping[str, Any], runs: Path = RUNS) -> list[Trial]:
+    """The finished trials of a method."""
+    found = []
+    for number, change in enumerate(study["methods"][method]["trials"]):
+        path = runs / name / "trials" / f"{method}_{number}" / "metrics.json"
+        if path.is_file():
+            valid = json.loads(path.read_text(encoding="utf-8"))["valid"]
+            found.append(Trial(method, number, change, valid[OVERALL], valid[NONHEAD]))
+    return found
+
+
+def base_of(study: Mapping[str, Any]) -> str:
+    """The method the others are compared with."""
+    return next(iter(study["methods"]))
+
+
+def choice(name: str, method: str, study: Mapping[str, Any], runs: Path = RUNS) -> Trial | None:
+    """The chosen trial of a method; None until all of its own and of the base's are there."""
+    wanted = len(study["methods"][method]["trials"])
+    base, own = trials_of(name, base_of(study), study, runs), trials_of(name, method, study, runs)
+    if min(len(base), len(own)) < wanted or not own:
+        return None
+    best = chosen(base, None)
+    return best if method == base_of(study) else chosen(own, study["keep"] * best.overall)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is not there; 1 if a run failed or waits for another method's trials."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", help="its name in study.yaml")
+    parser.add_argument("--methods", nargs="+", help="only these (default: all, in order)")
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "long_tail", help="folder of the full runs")
+    parser.add_argument("--file", type=Path, default=Path(__file__).with_name("study.yaml"), help="the studies")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where finished runs are kept")
+    parser.add_argument("--trials-only", action="store_true", help="no further seeds yet")
+    parser.add_argument("overrides", nargs="*", help="further overrides, such as strategy=gpu")
+    asked = parser.parse_args(argv)
+    study = study_named(asked.study, asked.file)
+    methods = asked.methods or list(study["methods"])
+    work, kept = asked.work / asked.study, asked.runs / asked.study
+    missing = []
+    for method in methods:
+        for number in range(len(study["methods"][method]["trials"])):
+            name = f"{method}_{number}"
+            folder = work / name
+            if not _done(kept / "trials" / name):
+                settings = settings_of(study, method, number, seed=0)
+                if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "trials" / name, _OF_TRIAL)):
+                    missing.append(name)
+    for method in [] if asked.trials_only else methods:
+        trial = choice(asked.study, method, study, asked.runs)
+        if trial is None:
+            missing.append(f"seeds of {method}")
+            continue
+        for seed in range(study["methods"][method]["seeds"]):
+            name = f"{method}_seed{seed}"
+            if _done(kept / "seeds" / name):
+                continue
+            # Seed 0 has run as the trial.
+            folder = work / (f"{method}_{trial.number}" if seed == 0 else name)
+            settings = settings_of(study, method, trial.number, seed)
+            if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "seeds" / name)):
+                missing.append(name)
+    if missing:
+        print(f"not there: {', '.join(missing)}", file=sys.stderr)
+    return int(bool(missing))
+
+
+def settings_of(study: Mapping[str, Any], method: str, number: int, seed: int) -> list[str]:
+    """Overrides of one run."""
+    given = study["methods"][method]
+    settings = study["common"] | given["set"] | given["trials"][number] | {"seed": seed}
+    return [f"{key}={value}" for key, value in settings.items()]
+
+
+def _done(folder: Path) -> bool:
+    return (folder / "metrics.json").is_file()
+
+
+def _run(folder: Path, settings: Sequence[str], overrides: Sequence[str]) -> bool:
+    if not _done(folder):
+        print(f"== {folder.name}", flush=True)
+        resumed = (folder / "config.yaml").is_file()
+        how = [f"resume={folder}"] if resumed else [*settings, *overrides, "logger=none", f"hydra.run.dir={folder}"]
+        return subprocess.run([sys.executable, "-m", "recsys_lt", *how], cwd=ROOT).returncode == 0
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "benchmarks" / "long_tail" / "tune.py"
+STUDY = {
+    "small": {
+        "common": {
+            "dataset": "synthetic", "dataset.source.n_users": 80, "dataset.source.n_items": 60, "trainer.max_epochs": 1,
+        },
+        "keep": 0.99,
+        "methods": {
+            "adam": {"set": {"optimizer": "adam"}, "seeds": 2, "trials": [{"optimizer.lr": 0.01}]},
+            "eisam": {"set": {"optimizer": "eisam"}, "seeds": 1, "trials": [{"optimizer.rho": 0.1}]},
+        },
+    }
+}  # fmt: skip
+
+
+@pytest.fixture
+def tune(monkeypatch):
+    spec = importlib.util.spec_from_file_location("script_tune", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "script_tune", module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_shipped_studies_give_every_method_as_many_trials(tune):
+    file = SCRIPT.with_name("study.yaml")
+    for name, study in yaml.safe_load(file.read_text()).items():
+        assert tune.study_named(name, file) == study
+        assert tune.base_of(study) == "adam"
+        for method, given in study["methods"].items():
+            for number in range(len(given["trials"])):
+                words = tune.settings_of(study, method, number, seed=0)
+                assert f"optimizer={given['set']['optimizer']}" in words
+                assert words[-1] == "seed=0"
+
+
+def test_an_uneven_study_is_refused(tune, tmp_path):
+    uneven = {"odd": {"methods": {"adam": {"trials": [{}, {}]}, "sam": {"trials": [{}]}}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(uneven))
+    with pytest.raises(SystemExit, match="same number"):
+        tune.study_named("odd", tmp_path / "study.yaml")
+    with pytest.raises(SystemExit, match="no study is named 'even'"):
+        tune.study_named("even", tmp_path / "study.yaml")
+
+
+def test_the_best_for_the_tail_that_keeps_the_whole_is_chosen(tune):
+    def trials(*pairs):
+        return [tune.Trial("m", number, {}, *pair) for number, pair in enumerate(pairs)]
+
+    several = trials((0.070, 0.033), (0.072, 0.031), (0.068, 0.040))
+    assert tune.chosen(several, None).number == 1
+    assert tune.chosen(several, 0.069).number == 0
+    assert tune.chosen(several, 0.065).number == 2
+    assert tune.chosen(several, 0.080).number == 1  # none keeps the whole: the one that hurts it least
+
+
+def test_a_study_runs_and_is_not_run_again(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    command = [sys.executable, str(SCRIPT), "small", "--file", str(tmp_path / "study.yaml"),
+               "--runs", str(tmp_path / "runs"), "--work", str(tmp_path / "work")]  # fmt: skip
+
+    def run(*further):
+        environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "RECSYS_LT_CACHE": str(tmp_path / "cache")}
+        return subprocess.run([*command, *further], env=environment, capture_output=True, text=True)
+
+    early = run("--methods", "eisam")  # its trial runs; which one to take depends on the base's
+    assert (early.returncode, early.stderr) == (1, "not there: seeds of eisam\n")
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    kept = sorted(path.name for path in (tmp_path / "runs" / "small" / "seeds").iterdir())
+    assert kept == ["adam_seed0", "adam_seed1", "eisam_seed0"]
+    trials = tmp_path / "runs" / "small" / "trials"
+    assert sorted(path.name for path in trials.iterdir()) == ["adam_0", "eisam_0"]
+    assert not (trials / "adam_0" / "ranks.parquet").exists()
+    assert (tmp_path / "runs" / "small" / "seeds" / "adam_seed1" / "ranks.parquet").exists()
+    seeds = [json.loads((tmp_path / "runs/small/seeds" / name / "metrics.json").read_text())["seed"] for name in kept]
+    assert seeds == [0, 1, 0]
+    again = run()
+    assert (again.returncode, again.stdout) == (0, "")
+
+    page = subprocess.run(
+        [sys.executable, str(SCRIPT.with_name("long_tail_page.py")), "--file", str(tmp_path / "study.yaml"),
+         "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "docs" / "long_tail.md")],
+        env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (page.returncode, page.stderr) == (0, "")
+    written = (tmp_path / "docs" / "long_tail.md").read_text()
+    assert "| **eisam** | **`optimizer.rho=0.1`** |" in written
+    assert "| synthetic |" not in written  # one dataset needs no column
+    assert written.count("| sasrec | ce | ") == 2
+    assert (tmp_path / "docs" / "long_tail" / "small.png").is_file()
