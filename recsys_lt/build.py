@@ -15,7 +15,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Loss
 from recsys_lt.optim.rule import UpdateRule
-from recsys_lt.optim.schedules import Schedule
+from recsys_lt.optim.schedules import Constant, Schedule
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.settings import MetricsSettings, TrainerSettings
@@ -126,7 +126,7 @@ def build(config: DictConfig) -> Parts:
         model=made("model"),
         loss=made("loss"),
         rule=made("optimizer"),
-        schedule=made("schedule"),
+        schedule=made("schedule") if "schedule" in config else Constant(),  # a run of an earlier version
         strategy=made("strategy"),
         trainer=made("trainer"),
         metrics=made("metrics"),
