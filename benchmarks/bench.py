@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
 
+    from recsys_lt.data.batch import Batch
     from recsys_lt.data.sequences import Sequences
     from recsys_lt.recommenders.sequential import SequentialRecommender
 
@@ -229,6 +231,10 @@ def _set_up(
     return module, *_training(module, data, config, measurement, device)
 
 
+def totals_of(module: "SequentialRecommender", batch: "Batch", weights: "torch.Tensor | None") -> "torch.Tensor":
+    return module.batch_losses(batch, weights)[0]
+
+
 def _training(
     module: "SequentialRecommender",
     data: "Sequences",
@@ -240,7 +246,7 @@ def _training(
     from floors.parts import loss
 
     from recsys_lt.data.loader import Share, TrainBatches
-    from recsys_lt.recommenders.asking import asking
+    from recsys_lt.recommenders.asking import Asking
 
     rows = module.backbone.row_plan.plan(data)
     batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
@@ -256,9 +262,8 @@ def _training(
         for step in range(min(steps or len(batches), len(batches))):
             batch = batches[epoch, step].to(device)
             optimizer.zero_grad()
-            _, gradients = module.rule.gradients(
-                asking(parameters, [lambda weights, b=batch: module.batch_losses(b, weights)[0]])  # type: ignore[misc]
-            )
+            totals = partial(totals_of, module, batch)
+            _, gradients = module.rule.gradients(Asking(parameters, [totals], partial(getattr, batch, "targets")))
             for p, gradient in zip(parameters, gradients, strict=True):
                 p.grad = gradient
             optimizer.step()

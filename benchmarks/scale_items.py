@@ -12,9 +12,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import totals_of
 from machine import QUIET, RESULTS, alone, here
 
 from recsys_lt.errors import UserError
@@ -104,7 +106,7 @@ def steps_of(n_items: int, asked: Asked, names: Sequence[str]) -> dict[str, Any]
 def _steps(module: "SequentialRecommender", data: "Sequences", config: "DictConfig", asked: Asked) -> list[float]:
     """Seconds of each step, the first left out: it makes the moments."""
     from recsys_lt.data.loader import Share, TrainBatches
-    from recsys_lt.recommenders.asking import asking
+    from recsys_lt.recommenders.asking import Asking
 
     rows = module.backbone.row_plan.plan(data)
     batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
@@ -116,9 +118,8 @@ def _steps(module: "SequentialRecommender", data: "Sequences", config: "DictConf
         start = time.perf_counter()
         batch = batches[0, step]
         optimizer.zero_grad()
-        _, gradients = module.rule.gradients(
-            asking(parameters, [lambda weights, b=batch: module.batch_losses(b, weights)[0]])  # type: ignore[misc]
-        )
+        totals = partial(totals_of, module, batch)
+        _, gradients = module.rule.gradients(Asking(parameters, [totals], partial(getattr, batch, "targets")))
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = gradient
         optimizer.step()

@@ -75,7 +75,7 @@ class Landscape:
 
     def uphill(self, item_weights: Tensor) -> list[Tensor]:
         """The step of length 1 along the gradient of the weighted loss."""
-        return Shared(1.0).steps(self.parameters, self.gradient(item_weights))
+        return Shared(1.0).steps(self.parameters, self.gradient(item_weights), Tensor)
 
     def norm(self) -> float:
         """Euclidean norm of all parameters."""

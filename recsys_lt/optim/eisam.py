@@ -15,6 +15,7 @@ from recsys_lt.optim.sam import ball_named
 from recsys_lt.optim.weighting import Weighting
 
 _FORMS = ("exact", "stale", "rowwise")
+_ROWS = ("targets", "all")
 
 
 class EISAM(PerturbedRule):
@@ -44,6 +45,8 @@ class EISAM(PerturbedRule):
         Look uphill at every so many evaluations only, ``lam`` times as many; at the others the step is the base's.
     scale
         ``none``: radii are lengths; ``tensor``: relative to the norm of the tensor, of the row for ``rowwise``.
+    rows
+        Which rows ``rowwise`` moves: those of the batch's ``targets``, or ``all`` (see ``Rows``).
 
     Raises
     ------
@@ -67,6 +70,7 @@ class EISAM(PerturbedRule):
         form: str = "exact",
         every: int = 1,
         scale: str = "none",
+        rows: str = "targets",
     ) -> None:
         super().__init__(lr, weight_decay, base=base, rho=rho, perturb=perturb, accumulate=accumulate)
         if not 0 <= lam < math.inf:
@@ -75,7 +79,9 @@ class EISAM(PerturbedRule):
             raise UserError(f"it is {form!r}", where="optimizer.form", remedy=f"Choose from {', '.join(_FORMS)}")
         if every < 1:
             raise UserError(f"it is {every}", where="optimizer.every", remedy="Give 1 or more")
-        self.lam, self.form, self.every, self.scale = lam * every, form, every, scale
+        if rows not in _ROWS:
+            raise UserError(f"it is {rows!r}", where="optimizer.rows", remedy=f"Choose from {', '.join(_ROWS)}")
+        self.lam, self.form, self.every, self.scale, self.perturbed_rows = lam * every, form, every, scale, rows
         self.weighting = Weighting(weighting, gamma, normalise)
         self._ball = ball_named(scale, rho)
         self._evaluations = 0
@@ -95,7 +101,7 @@ class EISAM(PerturbedRule):
             raise UserError(
                 "no parameter that is moved has one row an item", where="optimizer.perturb", remedy="Use all or table"
             )
-        return Rows(self.rho, self.item_weights, tables, relative=self.scale == "tensor")
+        return Rows(self.rho, self.item_weights, tables, self.scale == "tensor", self.perturbed_rows == "all")
 
     def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
         """See ``UpdateRule.gradients``. With ``form=stale`` the total is that of J, its second part uphill."""
@@ -114,7 +120,7 @@ class EISAM(PerturbedRule):
         if ascent is None:
             _, (ascent,) = ask(self.item_weights.unsqueeze(0))
         here, (standing,) = ask((1 - coefficients).unsqueeze(0))
-        with self.uphill(ascent):
+        with self.uphill(ascent, ask):
             there, (risen,) = ask(coefficients.unsqueeze(0))
         self._ascent = risen
         # What is given must not be what is kept: the step may scale it.

@@ -91,7 +91,7 @@ class PerturbedRule(UpdateRule):
         """See ``UpdateRule.build``."""
         return self.base.build(parameters)
 
-    def uphill(self, gradients: Gradients) -> AbstractContextManager[None]:
+    def uphill(self, gradients: Gradients, ask: Ask) -> AbstractContextManager[None]:
         """Parameters moved along the gradients (which are overwritten), and put back bit for bit."""
         by_parameter = dict(zip(self._parameters, gradients, strict=True))
         ascents = []
@@ -99,7 +99,7 @@ class PerturbedRule(UpdateRule):
             gradient = by_parameter[p]
             ascents.append(torch.zeros_like(p) if gradient is None else gradient)
         with torch.no_grad():
-            return displaced(self.moved_parameters, self.ball.steps(self.moved_parameters, ascents))
+            return displaced(self.moved_parameters, self.ball.steps(self.moved_parameters, ascents, ask.targets))
 
     def penalised(
         self, ask: Ask, still: Tensor, ascent: Tensor, risen: Tensor
@@ -119,6 +119,6 @@ class PerturbedRule(UpdateRule):
             Totals under ``still`` and ``ascent`` where the parameters stand; the two gradients' sum.
         """
         (here, weighted), (standing, up) = ask(torch.stack([still, ascent]))
-        with self.uphill(up):
+        with self.uphill(up, ask):
             _, (there,) = ask(risen.unsqueeze(0))
         return (here, weighted), added(standing, there)

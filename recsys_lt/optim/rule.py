@@ -1,17 +1,27 @@
 """The door every optimizer comes through."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 # One for each parameter that was told to ``prepare``, in that order; None where it has none.
 Gradients = list[Tensor | None]
-# Item weights [W, I] (None: one row of ones) -> totals [W], detached, and the gradients of each of them, which are
-# the asker's to overwrite. Asking again is pure: same negatives, same dropout.
-Ask = Callable[[Tensor | None], tuple[Tensor, list[Gradients]]]
+
+
+class Ask(Protocol):
+    """What a rule may ask about the batches of a step. Asking again is pure: same negatives, same dropout."""
+
+    def __call__(self, weights: Tensor | None, /) -> tuple[Tensor, list[Gradients]]:
+        """Item weights [W, I] (None: one row of ones) -> totals [W], detached, and the gradients of each of them.
+
+        The gradients are the asker's to overwrite.
+        """
+
+    def targets(self) -> Tensor:
+        """Whose losses the totals are means of: item ids, in no order and with repeats."""
 
 
 class UpdateRule(ABC):

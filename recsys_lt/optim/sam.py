@@ -52,7 +52,7 @@ class SAM(PerturbedRule):
     def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
         """See ``UpdateRule.gradients``."""
         totals, (ascent,) = ask(None)
-        with self.uphill(ascent):
+        with self.uphill(ascent, ask):
             _, (gradients,) = ask(None)
         return totals[0], gradients
 

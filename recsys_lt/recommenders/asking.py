@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from recsys_lt.optim.rule import Ask, Gradients, added
+from recsys_lt.optim.rule import Gradients, added
 
 
 class Backward(Protocol):
@@ -24,12 +24,8 @@ def _plain_backward(total: Tensor, /, *, retain_graph: bool = False) -> None:
     total.backward(retain_graph=retain_graph)
 
 
-def asking(
-    parameters: Sequence[torch.nn.Parameter],
-    evaluations: Sequence[Evaluate],
-    backward: Backward = _plain_backward,
-) -> Ask:
-    """Answer with the sums over some batches, evaluated one after the other, so that one graph is held at a time.
+class Asking:
+    """Answers with the sums over some batches, evaluated one after the other, so that one graph is held at a time.
 
     Parameters
     ----------
@@ -37,28 +33,41 @@ def asking(
         Whose gradients are given.
     evaluations
         One a batch, each weighed by its part in the step.
+    targets
+        The batches' targets, over all processes: item ids.
     backward
         How gradients come into ``.grad``: scaled, or exchanged between processes.
     """
 
-    def ask(weights: Tensor | None) -> tuple[Tensor, list[Gradients]]:
+    def __init__(
+        self,
+        parameters: Sequence[torch.nn.Parameter],
+        evaluations: Sequence[Evaluate],
+        targets: Callable[[], Tensor],
+        backward: Backward = _plain_backward,
+    ) -> None:
+        self._parameters, self._evaluations = parameters, evaluations
+        self.targets, self._backward = targets, backward
+
+    def __call__(self, weights: Tensor | None, /) -> tuple[Tensor, list[Gradients]]:
+        """See ``Ask``."""
         sums: list[Gradients] = []
         known: Tensor | None = None
-        for evaluate in evaluations:
+        for evaluate in self._evaluations:
             totals = evaluate(weights)
             known = totals.detach() if known is None else known + totals.detach()
             for row, total in enumerate(totals.unbind()):
-                for p in parameters:
-                    p.grad = None
-                backward(total, retain_graph=row + 1 < len(totals))
-                found: Gradients = [p.grad for p in parameters]
+                self._forget()
+                self._backward(total, retain_graph=row + 1 < len(totals))
+                found: Gradients = [p.grad for p in self._parameters]
                 if row < len(sums):
                     sums[row] = added(sums[row], found)
                 else:
                     sums.append(found)
-        for p in parameters:
-            p.grad = None
+        self._forget()
         assert known is not None, "a step without a batch"
         return known, sums
 
-    return ask
+    def _forget(self) -> None:
+        for p in self._parameters:
+            p.grad = None

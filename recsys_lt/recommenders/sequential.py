@@ -15,7 +15,7 @@ from recsys_lt.optim.clipping import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
 from recsys_lt.output_table import OutputTable
-from recsys_lt.recommenders.asking import Evaluate, asking
+from recsys_lt.recommenders.asking import Asking, Evaluate
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.evaluation import Collector, Evaluation
 from recsys_lt.recommenders.precision import FLOAT32, Precision
@@ -77,6 +77,7 @@ class SequentialRecommender(pl.LightningModule):
         self.scaler: torch.amp.GradScaler | None = None
         # The batches of the step that is under way, for a rule that asks about all of them at once.
         self._waiting: list[Evaluate] = []
+        self._targets: list[Tensor] = []
 
     # The first question: what does this batch cost?
 
@@ -162,20 +163,21 @@ class SequentialRecommender(pl.LightningModule):
         last = min(first + self.accumulate, n_steps) - 1  # an epoch's last group may be smaller
         if step == first:
             optimizer.zero_grad()
-            self._waiting = []
+            self._waiting, self._targets = [], []
         step_targets = batch.step_targets or batch.global_targets
         self._waiting.append(self._part_in_step(batch, step_targets))
+        self._targets.append(batch.targets)
         self.last_total = None
         if self.rule.whole_step and step != last:
             return
         parameters = [p for p in self.parameters() if p.requires_grad]
         gradients = [p.grad for p in parameters]
-        total, own = self.rule.gradients(asking(parameters, self._waiting, self._backward))
+        total, own = self.rule.gradients(Asking(parameters, self._waiting, self._all_targets, self._backward))
         for p, sum_ in zip(parameters, added(gradients, own), strict=True):
             p.grad = sum_
         # A whole step's mean; else the batch's own, whatever its part in the step.
         self.last_total = total if self.rule.whole_step else total * (step_targets / batch.global_targets)
-        self._waiting = []
+        self._waiting, self._targets = [], []
         self._check_finite(total, step)
         if step == last:
             self._step(optimizer)
@@ -192,6 +194,15 @@ class SequentialRecommender(pl.LightningModule):
         # Ranks average and batches add their gradients.
         share = len(batch.targets) * self.trainer.world_size / step_targets
         return lambda weights: self.batch_losses(batch, weights)[0] * share
+
+    def _all_targets(self) -> Tensor:
+        """Item ids of the targets of the batches that wait, those of other processes too."""
+        mine = torch.cat(self._targets)
+        if self.trainer.world_size == 1:
+            return mine
+        met = torch.zeros(self.n_items, dtype=torch.uint8, device=mine.device).index_fill_(0, mine, 1)
+        torch.distributed.all_reduce(met, torch.distributed.ReduceOp.MAX)
+        return met.nonzero().squeeze(1)
 
     def _backward(self, total: Tensor, /, *, retain_graph: bool = False) -> None:
         # Every gradient of a step has the same factor, so they add up; a ball's radius does not depend on it.

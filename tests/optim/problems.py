@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lt.optim.rule import Ask, UpdateRule
-from recsys_lt.recommenders.asking import asking
+from recsys_lt.recommenders.asking import Asking
 
 ITEMS = 9
 COUNTS = torch.tensor([50, 20, 20, 9, 5, 3, 2, 1, 0])
@@ -41,7 +41,11 @@ def prepared(rule: UpdateRule, problem: Problem) -> UpdateRule:
 
 def about(problem: Problem, *steps: int) -> Ask:
     """What a rule may ask about some batches."""
-    return asking(list(problem.parameters()), [lambda weights, s=step: problem.totals(weights, s) for step in steps])
+    return Asking(
+        list(problem.parameters()),
+        [lambda weights, s=step: problem.totals(weights, s) for step in steps],
+        lambda: torch.cat([problem.targets[step % len(problem.targets)] for step in steps]),
+    )
 
 
 def gradients(rule: UpdateRule, problem: Problem, *steps: int) -> list[Tensor]:

@@ -15,7 +15,7 @@ from recsys_lt.optim.imbsam import ImbSAM
 from recsys_lt.optim.reweighted import Reweighted
 from recsys_lt.optim.sam import ASAM, SAM
 from recsys_lt.optim.weighting import Weighting
-from recsys_lt.recommenders.asking import asking
+from recsys_lt.recommenders.asking import Asking
 from tests.optim.problems import COUNTS, ITEMS, Problem, about, assert_same, gradients, prepared, trained
 
 RULES = {
@@ -27,6 +27,7 @@ RULES = {
     "eisam": lambda: EISAM(0.01),
     "eisam stale": lambda: EISAM(0.01, form="stale"),
     "eisam rowwise": lambda: EISAM(0.01, form="rowwise"),
+    "eisam rowwise all": lambda: EISAM(0.01, form="rowwise", rows="all"),
     "eisam table": lambda: EISAM(0.01, perturb="table"),
     "eisam encoder every": lambda: EISAM(0.01, perturb="encoder", every=2),
 }
@@ -100,7 +101,8 @@ def test_the_toy_quadratic():
     w = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
     rule = EISAM(0.01, rho=0.3, lam=0.6, weighting="uniform")
     rule.prepare({"w": w}, torch.ones(5))
-    _, (found,) = rule.gradients(asking([w], [lambda weights: weights[:, 0].double() * (w @ hessian @ w) / 2]))
+    of_batch = [lambda weights: weights[:, 0].double() * (w @ hessian @ w) / 2]
+    _, (found,) = rule.gradients(Asking([w], of_batch, torch.Tensor))
     at = w.detach()
     gradient = hessian @ at
     uphill = hessian @ (at + 0.3 * gradient / gradient.norm())
@@ -121,8 +123,10 @@ def test_parameters_are_put_back_bit_for_bit(name):
 def test_about_several_batches_it_is_exact(name):
     """Two passes over the batches of a step, one after the other: as if they were one batch."""
     problem, together = Problem(), Problem()
-    one_batch = asking(
-        list(together.parameters()), [lambda weights: sum(together.totals(weights, step) for step in range(3))]
+    one_batch = Asking(
+        list(together.parameters()),
+        [lambda weights: sum(together.totals(weights, step) for step in range(3))],
+        lambda: together.targets[:3].flatten(),
     )
     expected = prepared(RULES[name](), together).gradients(one_batch)
     total, found = prepared(RULES[name](), problem).gradients(about(problem, 0, 1, 2))
@@ -155,7 +159,7 @@ def test_uphill_the_loss_is_higher(name):
         seen.append([p.detach().clone() for p in problem.parameters()])
         return problem.totals(weights)
 
-    rule.gradients(asking(list(problem.parameters()), [evaluate]))
+    rule.gradients(Asking(list(problem.parameters()), [evaluate], lambda: problem.targets[0]))
     here, uphill = seen[0], seen[-1]
     moved = [not torch.equal(a, b) for a, b in zip(here, uphill, strict=True)]
     expected = {"table": [False, True, True], "encoder": [True, False, False]}
@@ -175,7 +179,7 @@ def test_radii():
     parameters, ascents = ([torch.randn(7, 3), torch.randn(5)] for _ in range(2))
 
     def steps(ball):
-        return ball.steps(parameters, [g.clone() for g in ascents])
+        return ball.steps(parameters, [g.clone() for g in ascents], lambda: torch.tensor([4, 0, 4]))
 
     def norm(tensors):
         return float(torch.cat([t.flatten() for t in tensors]).norm())
@@ -188,17 +192,22 @@ def test_radii():
     assert norm(scaled) == pytest.approx(0.7)
     weights = torch.linspace(0.5, 2, 7)
     for relative, sizes in ((False, torch.ones(7)), (True, parameters[0].norm(dim=1))):
-        rows, rest = steps(Rows(0.7, weights, [True, False], relative))
+        rows, rest = steps(Rows(0.7, weights, [True, False], relative, every_row=True))
         torch.testing.assert_close(rows.norm(dim=1), 0.7 * weights * sizes)
+        own, _ = steps(Rows(0.7, weights, [True, False], relative))
+        assert torch.equal(own[[0, 4]], rows[[0, 4]])
+        assert torch.equal(own[[1, 2, 3, 5, 6]], torch.zeros(5, 3))
         assert norm([rest]) == pytest.approx(0.7 * (norm(parameters[1:]) if relative else 1))
-    still = Shared(0.7).steps([torch.ones(3)], [torch.zeros(3)])
+    still = Shared(0.7).steps([torch.ones(3)], [torch.zeros(3)], torch.Tensor)
     assert torch.equal(still[0], torch.zeros(3))
 
 
 def test_a_row_without_gradient_stays():
     gradient = torch.randn(4, 3)
     gradient[2] = 0
-    (step,) = Rows(0.7, torch.ones(4), [True], relative=False).steps([torch.ones(4, 3)], [gradient.clone()])
+    (step,) = Rows(0.7, torch.ones(4), [True], relative=False).steps(
+        [torch.ones(4, 3)], [gradient.clone()], lambda: torch.arange(4)
+    )
     assert torch.equal(step[2], torch.zeros(3))
     assert (step[[0, 1, 3]] != 0).all()
 
@@ -296,6 +305,7 @@ def test_weightings():
         (lambda: FocalSAM(0.01, gamma=-1), "gamma"),
         (lambda: EISAM(0.01, lam=-1), "lam"),
         (lambda: EISAM(0.01, form="loose"), "form"),
+        (lambda: EISAM(0.01, rows="some"), "rows"),
         (lambda: EISAM(0.01, every=0), "every"),
         (lambda: EISAM(0.01, weighting="heavy"), "weighting"),
         (lambda: EISAM(0.01, gamma=float("inf")), "gamma"),

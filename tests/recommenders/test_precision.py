@@ -13,7 +13,7 @@ from recsys_lt.data.loader import Share, TrainBatches, train_loader
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.optim.schedules import Cosine
-from recsys_lt.recommenders.asking import asking
+from recsys_lt.recommenders.asking import Asking
 from recsys_lt.recommenders.precision import FLOAT32, PRECISIONS, Precision
 
 SCALED = replace(FLOAT32, scaled=True)  # what a GPU's fp16 adds, in float32
@@ -94,7 +94,9 @@ def test_a_step_that_overflows_is_not_taken(data):
 
 def losses_and_gradients(module, batch):
     parameters = list(module.parameters())
-    totals, (found,) = asking(parameters, [lambda weights: module.batch_losses(batch, weights)[0]])(None)
+    totals, (found,) = Asking(
+        parameters, [lambda weights: module.batch_losses(batch, weights)[0]], lambda: batch.targets
+    )(None)
     return totals, found
 
 

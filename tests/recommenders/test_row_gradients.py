@@ -10,7 +10,7 @@ from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.errors import UserError
-from recsys_lt.recommenders.asking import asking
+from recsys_lt.recommenders.asking import Asking
 
 N_ITEMS = 1500
 LOSSES = {
@@ -48,7 +48,7 @@ def gradients(data, choices, optimizer):
         batch = batches[0, step]
         evaluations.append(lambda weights, b=batch: module.batch_losses(b, weights)[0])
     names, parameters = zip(*module.backbone.named_parameters(), strict=True)
-    _, found = module.rule.gradients(asking(parameters, evaluations))
+    _, found = module.rule.gradients(Asking(parameters, evaluations, lambda: batch.targets))
     return {name: gradient for name, gradient in zip(names, found, strict=True) if gradient is not None}
 
 
