@@ -59,6 +59,10 @@ class Parts:
                 remedy="Use strategy=ddp, or optimizer=adam",
             )
 
+    def data(self, announce: Callable[[str], None]) -> Sequences:
+        """Load the dataset, with the times of events if a metric reads them."""
+        return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
+
     def recommender(self, data: Sequences) -> SequentialRecommender:
         """Build the model for these data; its weights come of torch's current seed."""
         facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))

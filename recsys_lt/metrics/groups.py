@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,25 @@ from recsys_lt.errors import UserError
 GROUPS = ("head", "mid", "tail")
 HEAD, MID, TAIL = range(3)
 SHARES = (0.2, 0.6, 0.2)
+
+
+@dataclass(frozen=True)
+class ItemGroups:
+    """Items in head, mid and tail, and by what.
+
+    Parameters
+    ----------
+    popularity
+        The counts that order the items, [I].
+    of
+        Group of each item, as ``popularity_groups`` gives it, [I] int8.
+    by
+        What was counted, in words for the protocol.
+    """
+
+    popularity: NDArray[np.int64]
+    of: NDArray[np.int8]
+    by: str = "training interactions"
 
 
 def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = SHARES) -> NDArray[np.int8]:
@@ -33,7 +53,7 @@ def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = S
     if len(shares) != 3 or not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1.0):
         raise UserError(
             f"the shares of head, mid and tail cannot be {list(shares)}",
-            where="metrics.groups",
+            where="metrics.groups.shares",
             remedy="Give three positive numbers that sum to 1, such as [0.2, 0.6, 0.2]",
         )
     n_items = len(popularity)
@@ -41,8 +61,13 @@ def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = S
     # From the far end, so that head and tail of equal shares are of equal size.
     mid_end = n_items - math.floor(shares[2] * n_items + 0.5)
     groups = np.full(n_items, MID, dtype=np.int8)
-    order = np.argsort(-popularity, kind="stable")
+    order = by_popularity(popularity)
     groups[order[:head_end]] = HEAD
     groups[order[max(head_end, mid_end) :]] = TAIL
     groups[popularity == 0] = TAIL
     return groups
+
+
+def by_popularity(popularity: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Items, most popular first, equal counts by item id: [I] -> [I]."""
+    return np.argsort(-popularity, kind="stable")

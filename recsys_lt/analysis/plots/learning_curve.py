@@ -1,0 +1,77 @@
+"""How a run went, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_lt.analysis.plots import BLUE, GREY, LIGHT_BLUE, LIGHT_ORANGE, ORANGE, save, tidy
+
+
+def _present(history: Sequence[Mapping[str, float | None]], key: str) -> tuple[list[float], list[float]]:
+    points = [(row["epoch"], row.get(key)) for row in history]
+    known = [(x, y) for x, y in points if x is not None and y is not None and np.isfinite(y)]
+    return [x for x, _ in known], [y for _, y in known]
+
+
+def learning_curve(history: Sequence[Mapping[str, float | None]], path: Path, title: str) -> None:
+    """Validation NDCG@10 (head and nonhead targets faintly) and training loss over epochs, the best epoch marked.
+
+    Parameters
+    ----------
+    history
+        One mapping an epoch: ``epoch`` (completed epochs, 0 untrained), ``valid/ndcg@10``,
+        ``valid/head/ndcg@10``, ``valid/nonhead/ndcg@10`` and ``train/loss``; all but the first may be absent or
+        None in epochs without them.
+    path
+        PNG file to write.
+    title
+        What was trained: dataset, model, loss.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(6.0, 4.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    figure.suptitle(title, fontsize=11)
+
+    highest = 1e-3
+    for group, colour in (("head", LIGHT_BLUE), ("nonhead", LIGHT_ORANGE)):
+        epochs, scores = _present(history, f"valid/{group}/ndcg@10")
+        if scores:
+            above.plot(
+                epochs, scores, color=colour, linewidth=1.0, marker="o" if len(scores) < 3 else None, markersize=2
+            )
+            _name(above, group, epochs[-1], scores[-1], colour)
+        highest = max([highest, *scores])
+    epochs, scores = _present(history, "valid/ndcg@10")
+    if highest > 1e-3 and scores:
+        _name(above, "all", epochs[-1], scores[-1], BLUE)
+    above.plot(epochs, scores, color=BLUE, linewidth=1.6, marker="o", markersize=3)
+    if scores:
+        best = int(np.argmax(scores))  # the earliest on a tie, as the checkpoint is chosen
+        for axes in (above, below):
+            axes.axvline(epochs[best], color=GREY, linewidth=0.9, linestyle="--")
+        note = f"best: {scores[best]:.4f} at epoch {epochs[best]:.0f}"
+        above.plot(epochs[best], scores[best], "o", markersize=8, color=ORANGE, mec="white", label=note)
+        above.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), borderaxespad=0, frameon=False, fontsize=9)
+    above.set_ylabel("validation NDCG@10")
+    above.set_ylim(0, max([*scores, highest]) * 1.12)
+
+    epochs, losses = _present(history, "train/loss")
+    below.plot(epochs, losses, color=GREY, linewidth=1.6, marker="o" if len(losses) < 3 else None)
+    below.set_ylabel("training loss")
+    below.set_xlabel("completed epochs")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (above, below):
+        tidy(axes)
+    figure.align_ylabels()
+    save(figure, path)
+
+
+def _name(axes: Any, text: str, x: float, y: float, colour: str) -> None:
+    """Write what a curve is at its end."""
+    axes.annotate(text, (x, y), (5, 0), textcoords="offset points", va="center", fontsize=8, color=colour)
