@@ -33,7 +33,7 @@ def deciles(
     Returns
     -------
     For each part: ``items``; ``least`` and ``most``, counts of its items; ``interactions`` and ``exposure``, its
-    shares of all counted interactions and of all lists (None where there are none at all); and what ``_served``
+    shares of all counted interactions and of all lists (None where there are none at all); and what ``served_users``
     says of the users whose target is in it.
     """
     order = by_popularity(groups.popularity)
@@ -49,7 +49,7 @@ def deciles(
             "most": int(groups.popularity[piece].max()),
             "interactions": _share(groups.popularity, piece),
             "exposure": _share(exposed, piece),
-            **_served(values[place == number]),
+            **served_users(values[place == number]),
         }
         for number, piece in enumerate(pieces)
     ]
@@ -73,7 +73,7 @@ def histories(
 
     Returns
     -------
-    For each bin: ``shortest`` and ``longest`` history in it, what ``_served`` says of its users, and under
+    For each bin: ``shortest`` and ``longest`` history in it, what ``served_users`` says of its users, and under
     ``nonhead`` the same of those whose target is no head item.
     """
     values, nonhead = gains("ndcg", ranks, K), groups.of[targets] != HEAD
@@ -81,8 +81,8 @@ def histories(
         {
             "shortest": int(lengths[inside].min()),
             "longest": int(lengths[inside].max()),
-            **_served(values[inside]),
-            "nonhead": _served(values[inside & nonhead]),
+            **served_users(values[inside]),
+            "nonhead": served_users(values[inside & nonhead]),
         }
         for inside in equal_bins(lengths, n_bins)
     ]
@@ -93,7 +93,10 @@ def _share(counts: NDArray[np.int64], items: NDArray[np.int64]) -> float | None:
     return float(counts[items].sum() / total) if total else None
 
 
-def _served(values: NDArray[np.float64]) -> dict[str, Any]:
-    """``users``, and their ``ndcg@10`` with its 95 % interval ``low`` to ``high``; None where there is no user."""
+def served_users(values: NDArray[np.float64]) -> dict[str, Any]:
+    """Of some users' gains [n]: ``users``, mean ``ndcg@10`` and its 95 % interval ``low`` to ``high``.
+
+    None for the last three where there is no user.
+    """
     mean, low, high = bootstrap_mean(values) if len(values) else (None, None, None)
     return {"users": len(values), f"ndcg@{K}": mean, "low": low, "high": high}

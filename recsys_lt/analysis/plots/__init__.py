@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from recsys_lt.atomic import replacing
 
 if TYPE_CHECKING:
@@ -34,36 +36,34 @@ def tidy(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def means(
-    axes: Any, x: Sequence[float], served: Sequence[Mapping[str, Any]], colour: str, label: str, marker: str = "o"
-) -> float:
+def means(axes: Any, x: Sequence[float], served: Sequence[Mapping[str, Any]], colour: str, label: str) -> float:
     """Draw ``ndcg@10`` with its interval at each place that has users; the highest point drawn, 0 for none."""
     known = [(place, row) for place, row in zip(x, served, strict=True) if row["users"]]
     if not known:
         return 0.0
-    places = [place for place, _ in known]
-    mean, low, high = ([row[key] for _, row in known] for key in ("ndcg@10", "low", "high"))
-    # A resampled interval may leave out the mean by a rounding error.
-    spread = [
-        [max(m - a, 0) for m, a in zip(mean, low, strict=True)],
-        [max(b - m, 0) for m, b in zip(mean, high, strict=True)],
-    ]
+    mean, low, high = (np.array([row[key] for _, row in known]) for key in ("ndcg@10", "low", "high"))
     axes.errorbar(
-        places, mean, yerr=spread, color=colour, linewidth=1.4, elinewidth=1.1, capsize=3, label=label, zorder=2
-    )
-    for least, most, face in ((1, FEW, "white"), (FEW, None, colour)):
-        some = [
-            (p, row["ndcg@10"]) for p, row in known if row["users"] >= least and (most is None or row["users"] < most)
-        ]
-        if some:
-            axes.plot(*zip(*some, strict=True), marker, color=colour, markerfacecolor=face, markersize=4.5, zorder=3)
-    return float(max(high))
+        [place for place, _ in known], mean, yerr=np.abs([mean - low, high - mean]), color=colour, marker="o",
+        markersize=4.5, linewidth=1.4, elinewidth=1.1, capsize=3, clip_on=False, label=label,
+    )  # fmt: skip
+    few = [(place, row["ndcg@10"]) for place, row in known if row["users"] < FEW]
+    if few:
+        axes.plot(*zip(*few, strict=True), "o", color=colour, mfc="white", markersize=4.5, clip_on=False, zorder=3)
+    return float(high.max())
 
 
-def hollow_note(axes: Any, served: Sequence[Mapping[str, Any]]) -> None:
-    """Say in the legend what a hollow point is, where there is one."""
+def legend_above(axes: Any, served: Sequence[Mapping[str, Any]] = (), title: str | None = None) -> None:
+    """What is drawn, means first, above the axes; what a hollow point is, where ``served`` has one."""
+    from matplotlib.lines import Line2D
+
     if any(0 < row["users"] < FEW for row in served):
-        axes.plot([], [], "o", color=GREY, markerfacecolor="white", markersize=4.5, label=f"fewer than {FEW} users")
+        axes.plot([], [], "o", color=GREY, mfc="white", markersize=4.5, label=f"fewer than {FEW} users")
+    handles, labels = axes.get_legend_handles_labels()  # points with intervals come last
+    means_first = sorted(range(len(handles)), key=lambda n: isinstance(handles[n], Line2D))
+    axes.legend(
+        [handles[n] for n in means_first], [labels[n] for n in means_first], loc="lower center",
+        bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8, title=title, title_fontsize=8,
+    )  # fmt: skip
 
 
 def counts(axes: Any, x: Sequence[float], users: Sequence[int], colour: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recsys_lt.analysis.plots import BLUE, ORANGE, counts, hollow_note, means, save, tidy
+from recsys_lt.analysis.plots import BLUE, ORANGE, counts, legend_above, means, save, tidy
 from recsys_lt.metrics.intervals import RESAMPLES
 
 
@@ -35,11 +35,10 @@ def ndcg_by_history_length(histories: Sequence[Mapping[str, Any]], path: Path, t
     ):
         highest = max(highest, means(above, [n + left for n in range(len(rows))], rows, colour, words))
         counts(below, [n + 2 * left for n in range(len(rows))], [row["users"] for row in rows], colour)
-    hollow_note(above, [*histories, *nonhead])
     above.set_ylim(0, highest * 1.12)
     above.set_ylabel("test NDCG@10")
-    legend = above.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8)
-    legend.set_title(f"means and 95 % intervals ({RESAMPLES:,} resamples of users)", {"size": 8})
+    words = f"means and 95 % intervals ({RESAMPLES:,} resamples of users)"
+    legend_above(above, [*histories, *nonhead], words)
     below.set_xticks(range(len(histories)), [_range(row["shortest"], row["longest"]) for row in histories])
     below.set_xlim(-0.6, len(histories) - 0.4)
     below.set_xlabel("events in the user's history before the target")

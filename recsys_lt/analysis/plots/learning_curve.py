@@ -39,18 +39,15 @@ def learning_curve(history: Sequence[Mapping[str, float | None]], path: Path, ti
     figure.suptitle(title, fontsize=11)
 
     highest = 1e-3
-    for group, colour in (("head", LIGHT_BLUE), ("nonhead", LIGHT_ORANGE)):
-        epochs, scores = _present(history, f"valid/{group}/ndcg@10")
+    ends = {}
+    curves = (("valid/head/", LIGHT_BLUE), ("valid/nonhead/", LIGHT_ORANGE), ("valid/", BLUE))
+    for prefix, colour in curves:
+        epochs, scores = _present(history, f"{prefix}ndcg@10")
         if scores:
-            above.plot(
-                epochs, scores, color=colour, linewidth=1.0, marker="o" if len(scores) < 3 else None, markersize=2
-            )
-            _name(above, group, epochs[-1], scores[-1], colour)
-        highest = max([highest, *scores])
-    epochs, scores = _present(history, "valid/ndcg@10")
-    if highest > 1e-3 and scores:
-        _name(above, "all", epochs[-1], scores[-1], BLUE)
-    above.plot(epochs, scores, color=BLUE, linewidth=1.6, marker="o", markersize=3)
+            wide, size = (1.6, 3.0) if colour == BLUE else (1.0, 2.0)
+            above.plot(epochs, scores, color=colour, linewidth=wide, marker="o", markersize=size)
+            ends[prefix.split("/")[1] or "all"] = (scores[-1], colour)
+            highest = max([highest, *scores])
     if scores:
         best = int(np.argmax(scores))  # the earliest on a tie, as the checkpoint is chosen
         for axes in (above, below):
@@ -59,7 +56,10 @@ def learning_curve(history: Sequence[Mapping[str, float | None]], path: Path, ti
         above.plot(epochs[best], scores[best], "o", markersize=8, color=ORANGE, mec="white", label=note)
         above.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), borderaxespad=0, frameon=False, fontsize=9)
     above.set_ylabel("validation NDCG@10")
-    above.set_ylim(0, max([*scores, highest]) * 1.12)
+    above.set_ylim(0, highest * 1.12)
+
+    if len(ends) > 1:
+        _name(above, ends)
 
     epochs, losses = _present(history, "train/loss")
     below.plot(epochs, losses, color=GREY, linewidth=1.6, marker="o" if len(losses) < 3 else None)
@@ -72,6 +72,11 @@ def learning_curve(history: Sequence[Mapping[str, float | None]], path: Path, ti
     save(figure, path)
 
 
-def _name(axes: Any, text: str, x: float, y: float, colour: str) -> None:
-    """Write what a curve is at its end."""
-    axes.annotate(text, (x, y), (5, 0), textcoords="offset points", va="center", fontsize=8, color=colour)
+def _name(axes: Any, ends: Mapping[str, tuple[float, str]]) -> None:
+    """Write what each curve is, beside its end; names keep their distance where the curves do not."""
+    height = axes.get_ylim()[1]
+    lowest = 0.03 * height
+    for name, (y, colour) in sorted(ends.items(), key=lambda end: end[1][0]):
+        place = max(y, lowest)
+        axes.text(1.01, place / height, name, transform=axes.transAxes, va="center", fontsize=8, color=colour)
+        lowest = place + 0.07 * height

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, counts, hollow_note, means, save, tidy
+from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, counts, legend_above, means, save, tidy
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.metrics.intervals import RESAMPLES
 
@@ -44,21 +44,19 @@ def ndcg_along_the_tail(
     highest = means(above, x.tolist(), deciles, BLUE, label)
     if overall is not None:
         above.axhline(overall, color=ORANGE, linewidth=1.0, linestyle=":", label=f"all users: {overall:.4f}")
-    hollow_note(above, deciles)
     above.set_ylim(0, max(highest, overall or 0, 1e-3) * 1.15)
     above.set_ylabel("test NDCG@10")
-    above.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8)
+    legend_above(above, deciles)
 
     shares = {"exposure": ("of the lists of ten", ORANGE), "interactions": (f"of {groups.by}", _LIGHT)}
     for (key, (words, colour)), left in zip(shares.items(), (-0.2, 0.2), strict=True):
         heights = [100 * (row[key] or 0.0) for row in deciles]
         middle.bar(x + left, heights, 0.36, color=colour, label=words)
         for place, height, row in zip(x + left, heights, deciles, strict=True):
-            text = "-" if row[key] is None else f"{height:.0f}" if height >= 9.95 else f"{height:.1f}"
-            middle.text(place, height, text, ha="center", va="bottom", fontsize=6.5, color=GREY)
+            middle.text(place, height, _percent(row[key]), ha="center", va="bottom", fontsize=6.5, color=GREY)
     middle.set_ylabel("share [%]")
     middle.margins(y=0.12)
-    middle.legend(loc="upper right", frameon=False, fontsize=8)
+    middle.legend(loc="upper right", framealpha=1, edgecolor="none", borderaxespad=0.2, fontsize=8)
 
     counts(below, x.tolist(), [row["users"] for row in deciles], BLUE)
     below.set_xlabel(f"{_parts(len(deciles))}, most popular first; below, an item's {groups.by}", fontsize=9)
@@ -81,6 +79,13 @@ def ndcg_along_the_tail(
             axes.axvline(end, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
     figure.align_ylabels()
     save(figure, path)
+
+
+def _percent(share: float | None) -> str:
+    if not share:
+        return "-" if share is None else "0"
+    percent = 100 * share
+    return "<0.1" if percent < 0.05 else f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
 
 
 def _parts(n: int) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, counts, save, tidy
+from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, counts, legend_above, means, save, tidy
 from recsys_lt.metrics.groups import HEAD, TAIL, ItemGroups
-from recsys_lt.metrics.intervals import RESAMPLES, bootstrap_mean, equal_bins
+from recsys_lt.metrics.intervals import RESAMPLES, equal_bins
+from recsys_lt.metrics.long_tail import K, served_users
 from recsys_lt.metrics.ranking import Ranks, gains
 
 
@@ -40,37 +41,24 @@ def ndcg_by_popularity(
 
     popularity = groups.popularity
     popular = popularity[targets]
-    values = gains("ndcg", ranks, 10)
+    values = gains("ndcg", ranks, K)
     bins = equal_bins(popular)
     # Popularity runs over orders of magnitude, and a target never seen in training has no logarithm:
     # then everything is drawn one to the right, and the ticks still tell the true counts.
     shift = 1 if popular.min() == 0 else 0
     x = np.array([np.exp(np.log(popular[b] + shift).mean()) for b in bins])  # geometric means
-    estimates = np.array([bootstrap_mean(values[b]) for b in bins])
-    mean, low, high = estimates.T
+    served = [served_users(values[b]) for b in bins]
 
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     figure.suptitle(title, fontsize=11)
-    above.errorbar(
-        x,
-        mean,
-        yerr=np.abs([mean - low, high - mean]),
-        color=BLUE,
-        marker="o",
-        markersize=4.5,
-        linewidth=1.4,
-        elinewidth=1.1,
-        capsize=3,
-        clip_on=False,
-        label=f"mean and 95 % interval ({RESAMPLES:,} resamples of users)",
-    )
+    highest = means(above, x.tolist(), served, BLUE, f"mean and 95 % interval ({RESAMPLES:,} resamples of users)")
     overall = float(values.mean())
     above.axhline(overall, color=ORANGE, linewidth=1.0, linestyle=":", label=f"all users: {overall:.4f}")
     above.set_xscale("log")
-    above.set_ylim(bottom=0, top=max(float(high.max()), overall, 1e-3) * 1.12)
+    above.set_ylim(bottom=0, top=max(highest, overall, 1e-3) * 1.12)
     above.set_ylabel("test NDCG@10")
-    above.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=8)
+    legend_above(above, served)
 
     borders = []
     for upper, lower in ((HEAD, HEAD + 1), (TAIL - 1, TAIL)):
@@ -92,7 +80,7 @@ def ndcg_by_popularity(
                 )  # fmt: skip
     above.set_xlim(span)
 
-    counts(below, x.tolist(), [int(b.sum()) for b in bins], BLUE)
+    counts(below, x.tolist(), [row["users"] for row in served], BLUE)
     below.set_xlabel(f"the target item's {groups.by} (log scale)")
     ticks = [digit * 10**power for power in range(8) for digit in (1, 2, 5)]
     shown = [tick for tick in [0] * shift + ticks if span[0] <= tick + shift <= span[1]]
