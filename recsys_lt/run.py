@@ -287,7 +287,7 @@ def _leave_evidence(
             "mask_seen": measured.mask_seen,
             "ties": "against the model",
             "groups": dict(zip(GROUPS, measured.groups.shares, strict=True)),
-            "groups_by": groups.by,
+            "groups_by": groups.words,
             "selection": "highest validation NDCG@10, earliest on ties",
             "fingerprint": data.fingerprint,
         },

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.groups import SHARES, ItemGroups, popularity_groups
+from recsys_lt.metrics.groups import SHARES, ItemGroups, by_popularity, popularity_groups
 
 
 def _positive(where: str, value: object) -> None:
@@ -85,7 +85,8 @@ class GroupSettings:
         Shares of the catalogue in head, mid and tail, by training interactions.
     window
         Count only the training interactions of the last so many days, hours or weeks (``90d``, ``12h``, ``8w``) up
-        to the latest of all; None for all of them. An item without any in the window is tail.
+        to the latest of all; None for all of them. An item without any in the window is tail; among equals, the one
+        with more of all time comes first.
     """
 
     shares: Sequence[float] = SHARES
@@ -115,7 +116,8 @@ class GroupSettings:
             For a window of data without times.
         """
         if self.window is None:
-            return ItemGroups(data.popularity, popularity_groups(data.popularity, self.shares))
+            counts = data.popularity
+            return ItemGroups(counts, popularity_groups(counts, self.shares), by_popularity(counts))
         if data.times is None:
             raise UserError(
                 f"{data.name} does not say when its events happened",
@@ -125,8 +127,13 @@ class GroupSettings:
         match = _WINDOW.fullmatch(str(self.window))
         assert match is not None
         counts = data.popularity_within(int(match[1]) * _SECONDS[match[2]])
-        by = f"training interactions of the last {self.window} ({counts.sum():,} of {data.popularity.sum():,})"
-        return ItemGroups(counts, popularity_groups(counts, self.shares), by)
+        return ItemGroups(
+            counts,
+            popularity_groups(counts, self.shares, data.popularity),
+            by_popularity(counts, data.popularity),
+            by=f"training interactions of the last {self.window}",
+            share=f"{counts.sum():,} of {data.popularity.sum():,}",
+        )
 
 
 _MASKS = ("published", "keep_target", "none")

@@ -24,20 +24,33 @@ class ItemGroups:
         The counts that order the items, [I].
     of
         Group of each item, as ``popularity_groups`` gives it, [I] int8.
+    order
+        The items, most popular first: as head, mid and tail were cut, [I].
     by
-        What was counted, in words for the protocol.
+        What was counted, in words.
+    share
+        How much of all there is that was, in words; "" for all.
     """
 
     popularity: NDArray[np.int64]
     of: NDArray[np.int8]
+    order: NDArray[np.int64]
     by: str = "training interactions"
+    share: str = ""
+
+    @property
+    def words(self) -> str:
+        """``by`` and ``share``, for the protocol."""
+        return f"{self.by} ({self.share})" if self.share else self.by
 
 
-def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = SHARES) -> NDArray[np.int8]:
+def popularity_groups(
+    popularity: NDArray[np.int64], shares: Sequence[float] = SHARES, ties: NDArray[np.int64] | None = None
+) -> NDArray[np.int8]:
     """Group of every item.
 
-    Items are ordered by training interactions, most first, equal counts by item id; the order is cut
-    by shares of the catalogue. An item without any training interaction is tail whatever the shares.
+    Items are ordered ``by_popularity``; the order is cut by shares of the catalogue. An item without any training
+    interaction is tail whatever the shares.
 
     Parameters
     ----------
@@ -45,6 +58,8 @@ def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = S
         Training interactions of each item, [I].
     shares
         Shares of items in head, mid and tail: three positive numbers that sum to 1.
+    ties
+        See ``by_popularity``.
 
     Returns
     -------
@@ -61,13 +76,15 @@ def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = S
     # From the far end, so that head and tail of equal shares are of equal size.
     mid_end = n_items - math.floor(shares[2] * n_items + 0.5)
     groups = np.full(n_items, MID, dtype=np.int8)
-    order = by_popularity(popularity)
+    order = by_popularity(popularity, ties)
     groups[order[:head_end]] = HEAD
     groups[order[max(head_end, mid_end) :]] = TAIL
     groups[popularity == 0] = TAIL
     return groups
 
 
-def by_popularity(popularity: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Items, most popular first, equal counts by item id: [I] -> [I]."""
-    return np.argsort(-popularity, kind="stable")
+def by_popularity(popularity: NDArray[np.int64], ties: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Items, most popular first, those of equal counts by ``ties`` (more first), then by item id: [I] -> [I]."""
+    if ties is None:
+        return np.argsort(-popularity, kind="stable")
+    return np.lexsort((-ties, -popularity))

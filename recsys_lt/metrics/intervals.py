@@ -40,6 +40,16 @@ def equal_bins(counts: NDArray[np.int64], n_bins: int = 10) -> list[NDArray[np.b
     -------
     A mask [n] for every bin that has users, lowest counts first.
     """
-    edges = np.unique(np.quantile(counts, np.linspace(0, 1, n_bins + 1)[1:-1], method="higher"))
-    place = np.searchsorted(edges, counts, side="right")
-    return [place == b for b in range(len(edges) + 1) if np.any(place == b)]
+    values, users = np.unique(counts, return_counts=True)
+    upto = np.cumsum(users)
+    bins: list[NDArray[np.bool_]] = []
+    first = done = 0
+    while first < len(values):
+        # An even part of those who are left: one count that many share must not cost the others their bins.
+        goal = done + (len(counts) - done) / max(n_bins - len(bins), 1)
+        last = int(np.searchsorted(upto, goal))
+        if last > first and goal - upto[last - 1] < upto[last] - goal:
+            last -= 1
+        bins.append((counts >= values[first]) & (counts <= values[last]))
+        first, done = last + 1, int(upto[last])
+    return bins

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.metrics.groups import HEAD, ItemGroups, by_popularity
+from recsys_lt.metrics.groups import HEAD, ItemGroups
 from recsys_lt.metrics.intervals import bootstrap_mean, equal_bins
 from recsys_lt.metrics.ranking import Ranks, gains
 
@@ -26,7 +26,7 @@ def deciles(
     exposed
         How often each item stands in a list of ten, [I].
     groups
-        The counts that order the items (ties by item id, as for head, mid and tail).
+        Of the items, and their order.
     parts
         How many; a smaller catalogue has one an item.
 
@@ -36,9 +36,8 @@ def deciles(
     shares of all counted interactions and of all lists (None where there are none at all); and what ``served_users``
     says of the users whose target is in it.
     """
-    order = by_popularity(groups.popularity)
-    part_of = np.empty(len(order), dtype=np.int64)
-    pieces = np.array_split(order, min(parts, len(order)))
+    part_of = np.empty(len(groups.order), dtype=np.int64)
+    pieces = np.array_split(groups.order, min(parts, len(groups.order)))
     for number, piece in enumerate(pieces):
         part_of[piece] = number
     values, place = gains("ndcg", ranks, K), part_of[targets]

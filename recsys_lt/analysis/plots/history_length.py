@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lt.analysis.plots import BLUE, ORANGE, counts, legend_above, means, save, tidy
-from recsys_lt.metrics.intervals import RESAMPLES
 
 
 def ndcg_by_history_length(histories: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
@@ -37,8 +36,7 @@ def ndcg_by_history_length(histories: Sequence[Mapping[str, Any]], path: Path, t
         counts(below, [n + 2 * left for n in range(len(rows))], [row["users"] for row in rows], colour)
     above.set_ylim(0, highest * 1.12)
     above.set_ylabel("test NDCG@10")
-    words = f"means and 95 % intervals ({RESAMPLES:,} resamples of users)"
-    legend_above(above, [*histories, *nonhead], words)
+    legend_above(above, [*histories, *nonhead], "means and 95 % bootstrap intervals")
     below.set_xticks(range(len(histories)), [_range(row["shortest"], row["longest"]) for row in histories])
     below.set_xlim(-0.6, len(histories) - 0.4)
     below.set_xlabel("events in the user's history before the target")

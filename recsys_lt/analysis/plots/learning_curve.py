@@ -64,8 +64,10 @@ def learning_curve(history: Sequence[Mapping[str, float | None]], path: Path, ti
     epochs, losses = _present(history, "train/loss")
     below.plot(epochs, losses, color=GREY, linewidth=1.6, marker="o" if len(losses) < 3 else None)
     below.set_ylabel("training loss")
+    if not losses:
+        below.set_yticks([])
     below.set_xlabel("completed epochs")
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (above, below):
         tidy(axes)
     figure.align_ylabels()

@@ -10,7 +10,6 @@ import numpy as np
 
 from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, counts, legend_above, means, save, tidy
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
-from recsys_lt.metrics.intervals import RESAMPLES
 
 _LIGHT = "#b9b9b9"
 
@@ -40,7 +39,7 @@ def ndcg_along_the_tail(
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=[4, 3, 1])
     figure.suptitle(title, fontsize=11)
 
-    label = f"mean and 95 % interval ({RESAMPLES:,} resamples of users)"
+    label = "mean and 95 % bootstrap interval"
     highest = means(above, x.tolist(), deciles, BLUE, label)
     if overall is not None:
         above.axhline(overall, color=ORANGE, linewidth=1.0, linestyle=":", label=f"all users: {overall:.4f}")
@@ -56,10 +55,11 @@ def ndcg_along_the_tail(
             middle.text(place, height, _percent(row[key]), ha="center", va="bottom", fontsize=6.5, color=GREY)
     middle.set_ylabel("share [%]")
     middle.margins(y=0.12)
-    middle.legend(loc="upper right", framealpha=1, edgecolor="none", borderaxespad=0.2, fontsize=8)
+    middle.legend(loc="upper right", framealpha=1, edgecolor="none", borderaxespad=0, fontsize=8)
 
     counts(below, x.tolist(), [row["users"] for row in deciles], BLUE)
-    below.set_xlabel(f"{_parts(len(deciles))}, most popular first; below, an item's {groups.by}", fontsize=9)
+    parts = "tenths of the items" if len(deciles) == 10 else "items"
+    below.set_xlabel(f"{parts}, most popular first\n(under each number, its items' {groups.by})", fontsize=9)
     below.set_xticks(x, [f"{n}\n{_range(row['least'], row['most'])}" for n, row in zip(x, deciles, strict=True)])
     below.tick_params(axis="x", labelsize=7.5)
     below.set_xlim(0.5, len(deciles) + 0.5)
@@ -86,10 +86,6 @@ def _percent(share: float | None) -> str:
         return "-" if share is None else "0"
     percent = 100 * share
     return "<0.1" if percent < 0.05 else f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
-
-
-def _parts(n: int) -> str:
-    return "tenth of the items" if n == 10 else "items"
 
 
 def _range(least: int, most: int) -> str:

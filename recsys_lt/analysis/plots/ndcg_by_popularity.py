@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, counts, legend_above, means, save, tidy
 from recsys_lt.metrics.groups import HEAD, TAIL, ItemGroups
-from recsys_lt.metrics.intervals import RESAMPLES, equal_bins
+from recsys_lt.metrics.intervals import equal_bins
 from recsys_lt.metrics.long_tail import K, served_users
 from recsys_lt.metrics.ranking import Ranks, gains
 
@@ -52,7 +52,7 @@ def ndcg_by_popularity(
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     figure.suptitle(title, fontsize=11)
-    highest = means(above, x.tolist(), served, BLUE, f"mean and 95 % interval ({RESAMPLES:,} resamples of users)")
+    highest = means(above, x.tolist(), served, BLUE, "mean and 95 % bootstrap interval")
     overall = float(values.mean())
     above.axhline(overall, color=ORANGE, linewidth=1.0, linestyle=":", label=f"all users: {overall:.4f}")
     above.set_xscale("log")
