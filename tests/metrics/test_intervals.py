@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ def test_every_user_is_in_one_bin_and_bins_ascend(counts, n_bins):
     bins = equal_bins(counts, n_bins)
     assert 1 <= len(bins) <= n_bins
     assert np.sum(bins, axis=0).tolist() == [1] * len(counts)
-    for lower, upper in zip(bins[:-1], bins[1:], strict=True):
+    for lower, upper in pairwise(bins):
         assert counts[lower].max() < counts[upper].min()
 
 
