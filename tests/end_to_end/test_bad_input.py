@@ -83,6 +83,13 @@ def test_no_path(say: Say) -> None:
     assert "dataset.path" in say(*FILE)
 
 
+def test_a_window_of_events_without_times(say: Say, tmp_path: Path) -> None:
+    rows = "".join(line.rsplit(",", 1)[0] + "\n" for line in EVENTS.splitlines())
+    line = say(*FILE, csv(tmp_path / "mine.csv", "user,item\n" + rows), "metrics.groups.window=90d")
+    for word in ("metrics.groups.window", "mine", "timestamps"):
+        assert word in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -110,6 +110,8 @@ def test_the_offline_wandb_run_says_the_same(trained: tuple[Path, str], metrics:
         for key, value in metrics[part].items():
             if not isinstance(value, dict):
                 assert logged["summary"][f"{part}/{key}"] == value
+    for picture in ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length"):
+        assert f"{picture}/path" in logged["summary"]
     assert logged["summary"]["best_epoch"] == metrics["best_epoch"]
     assert "train/loss" not in logged["summary"]  # an epoch's row must not stand as a result
 
