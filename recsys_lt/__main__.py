@@ -132,6 +132,10 @@ def _one_line(error: Exception) -> str:
     group_missing = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
     if group_missing:
         return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1))}"
+    if "Cannot merge DictConfig with ListConfig" in text:
+        where = re.search(r"In '([^']+)'", text)
+        place = where[1] if where else "configuration"
+        return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
     first = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(first[:3])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.groups import SHARES, ItemGroups, by_popularity, popularity_groups
+from recsys_lt.metrics.groups import SHARES, ItemGroups, popularity_groups
 
 
 def _positive(where: str, value: object) -> None:
@@ -117,7 +117,7 @@ class GroupSettings:
         """
         if self.window is None:
             counts = data.popularity
-            return ItemGroups(counts, popularity_groups(counts, self.shares), by_popularity(counts))
+            return ItemGroups(counts, popularity_groups(counts, self.shares))
         if data.times is None:
             raise UserError(
                 f"{data.name} does not say when its events happened",
@@ -130,7 +130,7 @@ class GroupSettings:
         return ItemGroups(
             counts,
             popularity_groups(counts, self.shares, data.popularity),
-            by_popularity(counts, data.popularity),
+            ties=data.popularity,
             by=f"training interactions of the last {self.window}",
             share=f"{counts.sum():,} of {data.popularity.sum():,}",
         )

@@ -24,8 +24,8 @@ class ItemGroups:
         The counts that order the items, [I].
     of
         Group of each item, as ``popularity_groups`` gives it, [I] int8.
-    order
-        The items, most popular first: as head, mid and tail were cut, [I].
+    ties
+        Other counts, that order items of equal ones; None for their ids, [I].
     by
         What was counted, in words.
     share
@@ -34,9 +34,14 @@ class ItemGroups:
 
     popularity: NDArray[np.int64]
     of: NDArray[np.int8]
-    order: NDArray[np.int64]
+    ties: NDArray[np.int64] | None = None
     by: str = "training interactions"
     share: str = ""
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The items, most popular first: as head, mid and tail were cut, [I]."""
+        return by_popularity(self.popularity, self.ties)
 
     @property
     def words(self) -> str:

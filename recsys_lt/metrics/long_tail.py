@@ -36,8 +36,9 @@ def deciles(
     shares of all counted interactions and of all lists (None where there are none at all); and what ``served_users``
     says of the users whose target is in it.
     """
-    part_of = np.empty(len(groups.order), dtype=np.int64)
-    pieces = np.array_split(groups.order, min(parts, len(groups.order)))
+    n_items = len(groups.of)
+    part_of = np.empty(n_items, dtype=np.int16)
+    pieces = np.array_split(groups.order, min(parts, n_items))
     for number, piece in enumerate(pieces):
         part_of[piece] = number
     values, place = gains("ndcg", ranks, K), part_of[targets]

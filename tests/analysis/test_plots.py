@@ -5,7 +5,7 @@ from recsys_lt.analysis.plots.history_length import ndcg_by_history_length
 from recsys_lt.analysis.plots.learning_curve import learning_curve
 from recsys_lt.analysis.plots.long_tail import ndcg_along_the_tail
 from recsys_lt.analysis.plots.ndcg_by_popularity import ndcg_by_popularity
-from recsys_lt.metrics.groups import ItemGroups, by_popularity, popularity_groups
+from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.metrics.long_tail import deciles, histories
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -17,7 +17,7 @@ def is_whole_png(path):
 
 
 def groups_of(popularity):
-    return ItemGroups(popularity, popularity_groups(popularity), by_popularity(popularity))
+    return ItemGroups(popularity, popularity_groups(popularity))
 
 
 @pytest.mark.parametrize("epochs", [1, 12])

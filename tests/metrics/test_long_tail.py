@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from recsys_lt.metrics.groups import HEAD, ItemGroups, by_popularity, popularity_groups
+from recsys_lt.metrics.groups import HEAD, ItemGroups, popularity_groups
 from recsys_lt.metrics.long_tail import deciles, histories
 from recsys_lt.metrics.ranking import ranking
 
 RANDOM = np.random.default_rng(0)
 POPULARITY = RANDOM.zipf(1.6, 105).clip(max=900) - 1
-GROUPS = ItemGroups(POPULARITY, popularity_groups(POPULARITY), by_popularity(POPULARITY))
+GROUPS = ItemGroups(POPULARITY, popularity_groups(POPULARITY))
 EXPOSED = RANDOM.integers(0, 50, 105)
 TARGETS = RANDOM.integers(0, 105, 600)
 RANKS = RANDOM.integers(0, 40, 600)
@@ -36,7 +36,7 @@ def test_deciles_are_those_of_a_plain_sort():
 
 def test_the_first_two_tenths_are_the_head():
     popularity = np.arange(100, 0, -1)
-    groups = ItemGroups(popularity, popularity_groups(popularity), by_popularity(popularity))
+    groups = ItemGroups(popularity, popularity_groups(popularity))
     head = np.flatnonzero(groups.of == HEAD)
     found = deciles(np.ones(100, dtype=np.int64), np.arange(100), groups.of == HEAD, groups)
     assert [part["exposure"] for part in found] == [0.5, 0.5] + [0.0] * 8
@@ -45,7 +45,7 @@ def test_the_first_two_tenths_are_the_head():
 
 def test_where_there_is_nothing_it_says_so():
     popularity = np.zeros(3, dtype=np.int64)
-    groups = ItemGroups(popularity, popularity_groups(popularity), by_popularity(popularity))
+    groups = ItemGroups(popularity, popularity_groups(popularity))
     found = deciles(np.array([1]), np.array([2]), popularity, groups)
     assert [part["users"] for part in found] == [0, 0, 1]
     assert [part["ndcg@10"] for part in found] == [None, None, 1.0]
