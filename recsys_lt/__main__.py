@@ -96,6 +96,11 @@ def _complain(line: str) -> None:
     print(f"recsys_lt: {line}", file=sys.stderr, flush=True)
 
 
+def _spelt_out(argument: str) -> str:
+    """``metrics.groups=[0.2,0.6,0.2]`` names the shares alone; Hydra puts no list where a mapping is."""
+    return re.sub(r"^(\+{0,2})metrics\.groups=(?=\[)", r"\1metrics.groups.shares=", argument)
+
+
 def _check_resume(arguments: list[str]) -> None:
     """Before Hydra makes a folder of that name."""
     for argument in arguments:
@@ -127,6 +132,10 @@ def _one_line(error: Exception) -> str:
     group_missing = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
     if group_missing:
         return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1))}"
+    if "Cannot merge DictConfig with ListConfig" in text:
+        where = re.search(r"In '([^']+)'", text)
+        place = where[1] if where else "configuration"
+        return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
     first = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(first[:3])
 
@@ -166,6 +175,7 @@ def main() -> int:
     # Hydra would print its own trace and exit with 1; here errors come back to be said in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     OmegaConf.register_new_resolver("either", lambda first, second: first or second, replace=True)
+    sys.argv[1:] = [_spelt_out(argument) for argument in sys.argv[1:]]
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
     try:
         _check_resume(sys.argv[1:])

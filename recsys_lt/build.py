@@ -15,7 +15,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Loss
 from recsys_lt.optim.rule import UpdateRule
-from recsys_lt.optim.schedules import Constant, Schedule
+from recsys_lt.optim.schedules import Schedule
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.settings import MetricsSettings, TrainerSettings
@@ -73,6 +73,10 @@ class Parts:
                 remedy="Use strategy=ddp, or optimizer=adam",
             )
 
+    def data(self, announce: Callable[[str], None]) -> Sequences:
+        """Load the dataset, with the times of events if a metric reads them."""
+        return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
+
     def recommender(self, data: Sequences) -> SequentialRecommender:
         """Build the model for these data; its weights come of torch's current seed."""
         facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
@@ -126,7 +130,7 @@ def build(config: DictConfig) -> Parts:
         model=made("model"),
         loss=made("loss"),
         rule=made("optimizer"),
-        schedule=made("schedule") if "schedule" in config else Constant(),  # a run of an earlier version
+        schedule=made("schedule"),
         strategy=made("strategy"),
         trainer=made("trainer"),
         metrics=made("metrics"),

@@ -13,6 +13,8 @@ from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console, RenderableType
 
     from recsys_lt.data.sequences import Sequences
@@ -37,7 +39,7 @@ class Item:
     score
         The model's; only its order means something.
     group
-        head, mid or tail, by training interactions.
+        head, mid or tail, as the run's metrics have it.
     interactions
         How often the item was interacted with in training.
     """
@@ -143,17 +145,17 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
             remedy=f"Give at most {data.n_items}",
         )
     rows = _rows_of(data, list(dict.fromkeys(users)))
-    return _lists(run.model(), data, rows, k, run.parts.metrics.groups)
+    return _lists(run.model(), data, rows, k, run.parts.metrics.groups.of(data).of)
 
 
 def _lists(
-    module: SequentialRecommender, data: Sequences, rows: list[int], k: int, shares: Sequence[float]
+    module: SequentialRecommender, data: Sequences, rows: list[int], k: int, groups: NDArray[np.int8]
 ) -> list[Recommendation]:
     import numpy as np
     import torch
 
     from recsys_lt.data.loader import RankBatches
-    from recsys_lt.metrics.groups import GROUPS, popularity_groups
+    from recsys_lt.metrics.groups import GROUPS
 
     batch = RankBatches(
         data,
@@ -170,7 +172,6 @@ def _lists(
         scores = (module.backbone.user_states(batch).unsqueeze(1) * table.weight[listed]).sum(2)
         if table.bias is not None:
             scores += table.bias[listed]
-    groups = popularity_groups(data.popularity, shares)
     lists = []
     for row, items, values in zip(rows, top.tolist(), scores.tolist(), strict=True):
         history = data.items[data.offsets[row] : data.offsets[row + 1]]

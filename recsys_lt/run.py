@@ -21,7 +21,10 @@ from rich.console import Console
 
 import recsys_lt
 from recsys_lt.analysis.final_table import print_final_table
-from recsys_lt.analysis.plots import learning_curve, ndcg_by_popularity
+from recsys_lt.analysis.plots.history_length import ndcg_by_history_length
+from recsys_lt.analysis.plots.learning_curve import learning_curve
+from recsys_lt.analysis.plots.long_tail import ndcg_along_the_tail
+from recsys_lt.analysis.plots.ndcg_by_popularity import ndcg_by_popularity
 from recsys_lt.atomic import remove_unfinished, replacing, write_json
 from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
@@ -33,7 +36,8 @@ from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
 from recsys_lt.evidence.progress import TrainingProgress
 from recsys_lt.evidence.stored import Names
 from recsys_lt.launch import launch
-from recsys_lt.metrics.groups import popularity_groups
+from recsys_lt.metrics.groups import GROUPS, ItemGroups
+from recsys_lt.metrics.long_tail import K, deciles, histories
 from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.sequential import SequentialRecommender
@@ -68,7 +72,7 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
     parts.check()
     console = Console()
     # Prepared (fetched, checked, cached) once, here: the processes of a run then only map it.
-    data = parts.dataset.load(partial(console.print, highlight=False))
+    data = parts.data(partial(console.print, highlight=False))
     # A run of several processes spreads them here, where the data are ready and the folder is known.
     if parts.strategy.several and parts.trainer.devices > 1:
         plain = OmegaConf.to_container(config, resolve=True)
@@ -85,7 +89,7 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
 def _one_process(plain: Any, names: Names, folder: Path, group: str | None, resumed: bool) -> dict[str, Any]:
     config = OmegaConf.create(plain)
     assert isinstance(config, DictConfig)
-    data = build(config).dataset.load(lambda _line: None)
+    data = build(config).data(lambda _line: None)
     return _train_and_test(config, data, names, folder, group, resumed)
 
 
@@ -95,12 +99,13 @@ def _train_and_test(
     parts = build(config)
     settings, measured = parts.trainer, parts.metrics
     measured.check(data.n_items)
+    groups = measured.groups.of(data)
     parts.loss.check(data.n_items)
     _quiet()
     forget_peak_rss()
     pl.seed_everything(config.seed, verbose=False)
     module = parts.recommender(data)
-    journal = Journal(folder, settings, partial(_measured, data, measured), data.fingerprint, [parts.logger])
+    journal = Journal(folder, settings, partial(_measured, data, measured, groups), data.fingerprint, [parts.logger])
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
         devices=settings.devices,
@@ -171,7 +176,17 @@ def _train_and_test(
             assert module.evaluation is not None
             if trainer.is_global_zero:
                 metrics, pictures = _leave_evidence(
-                    config, data, names, folder, module.evaluation, journal, measured, finished, trainer, batches
+                    config,
+                    data,
+                    names,
+                    folder,
+                    module.evaluation,
+                    journal,
+                    measured,
+                    groups,
+                    finished,
+                    trainer,
+                    batches,
                 )
     except SystemExit as stop:  # Lightning's answer to a second Ctrl-C
         raise KeyboardInterrupt from stop
@@ -228,8 +243,10 @@ def _ranking(
     )
 
 
-def _measured(data: Sequences, measured: MetricsSettings, found: Evaluation) -> dict[str, float | None]:
-    return report(found.ranks, found.targets, found.exposure, data.popularity, measured.ks, measured.groups)
+def _measured(
+    data: Sequences, measured: MetricsSettings, groups: ItemGroups, found: Evaluation
+) -> dict[str, float | None]:
+    return report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks)
 
 
 def _leave_evidence(
@@ -240,14 +257,21 @@ def _leave_evidence(
     test: Evaluation,
     journal: Journal,
     measured: MetricsSettings,
+    groups: ItemGroups,
     finished: bool,
     trainer: pl.Trainer,
     batches: TrainBatches,
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     trained = [row for row in journal.history if row["epoch"] > 0]
     seconds = statistics.median(row["seconds"] for row in trained) if trained else None
-    groups = popularity_groups(data.popularity, measured.groups)
     assert journal.best is not None
+    assert test.exposure is not None
+    exposed = test.exposure.counts[test.exposure.ks.index(K)]
+    tested = _measured(data, measured, groups, test)
+    long_tail = {
+        "deciles": deciles(test.ranks, test.targets, exposed, groups),
+        "histories": histories(test.ranks, test.targets, data.test_at[test.users], groups),
+    }
     metrics = {
         "dataset": data.name,
         "model": names.model,
@@ -263,12 +287,14 @@ def _leave_evidence(
             "ranking": f"full, over all {data.n_items} items",
             "mask_seen": measured.mask_seen,
             "ties": "against the model",
-            "groups": dict(zip(("head", "mid", "tail"), measured.groups, strict=True)),
+            "groups": dict(zip(GROUPS, measured.groups.shares, strict=True)),
+            "groups_by": groups.words,
             "selection": "highest validation NDCG@10, earliest on ties",
             "fingerprint": data.fingerprint,
         },
         "valid": journal.best["valid"],
-        "test": _measured(data, measured, test),
+        "test": tested,
+        "long_tail": long_tail,
         "best_epoch": journal.best_epoch(),
         "epochs": journal.history[-1]["epoch"],
         "finished": finished,
@@ -295,18 +321,18 @@ def _leave_evidence(
             "user": test.users.astype(np.int32),
             "target": test.targets.astype(np.int32),
             "rank": test.ranks.astype(np.int32),
-            "group": groups[test.targets],
+            "group": groups.of[test.targets],
         }
     )
     with replacing(folder / "ranks.parquet") as partial_file:
         ranks.to_parquet(partial_file, index=False, compression="zstd")
     title = f"{names.model} + {names.loss} on {data.name}"
-    pictures = {
-        "learning_curve": folder / "learning_curve.png",
-        "ndcg_by_popularity": folder / "ndcg_by_popularity.png",
-    }
+    drawn = ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length")
+    pictures = {name: folder / f"{name}.png" for name in drawn}
     learning_curve(journal.history, pictures["learning_curve"], title)
-    ndcg_by_popularity(test.ranks, test.targets, data.popularity, pictures["ndcg_by_popularity"], title)
+    ndcg_by_popularity(test.ranks, test.targets, groups, pictures["ndcg_by_popularity"], title)
+    ndcg_along_the_tail(long_tail["deciles"], groups, tested["ndcg@10"], pictures["long_tail"], title)
+    ndcg_by_history_length(long_tail["histories"], pictures["history_length"], title)
     write_json(folder / "metrics.json", metrics)  # last: its presence says that all the rest is there
     return metrics, pictures
 

@@ -1,9 +1,12 @@
 """The settings that are neither data, model, loss nor optimizer; checked when they are made."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
+from recsys_lt.metrics.groups import SHARES, ItemGroups, popularity_groups
 
 
 def _positive(where: str, value: object) -> None:
@@ -68,6 +71,71 @@ class TrainerSettings:
         return epoch % self.eval_every == 0 or epoch == self.max_epochs
 
 
+_WINDOW = re.compile(r"([1-9][0-9]*)([hdw])")
+_SECONDS = {"h": 3_600, "d": 86_400, "w": 604_800}
+
+
+@dataclass(frozen=True)
+class GroupSettings:
+    """How items are put into head, mid and tail.
+
+    Parameters
+    ----------
+    shares
+        Shares of the catalogue in head, mid and tail, by training interactions.
+    window
+        Count only the training interactions of the last so many days, hours or weeks (``90d``, ``12h``, ``8w``) up
+        to the latest of all; None for all of them. An item without any in the window is tail; among equals, the one
+        with more of all time comes first.
+    """
+
+    shares: Sequence[float] = SHARES
+    window: str | int | None = None  # a bare number is refused in words of its own
+
+    def __post_init__(self) -> None:
+        numbers = isinstance(self.shares, Sequence) and all(isinstance(share, int | float) for share in self.shares)
+        if not numbers or len(self.shares) != 3 or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+            raise UserError(
+                f"they are {list(self.shares) if isinstance(self.shares, Sequence) else self.shares}",
+                where="metrics.groups.shares",
+                remedy="Give three positive shares that sum to 1, such as [0.2,0.6,0.2]",
+            )
+        if self.window is not None and not _WINDOW.fullmatch(str(self.window)):
+            raise UserError(
+                f"it is {self.window!r}",
+                where="metrics.groups.window",
+                remedy="Give a whole number of days, hours or weeks, such as 90d, 12h or 8w, or null",
+            )
+
+    def of(self, data: Sequences) -> ItemGroups:
+        """The groups of a dataset's items.
+
+        Raises
+        ------
+        UserError
+            For a window of data without times.
+        """
+        if self.window is None:
+            counts = data.popularity
+            return ItemGroups(counts, popularity_groups(counts, self.shares))
+        if data.times is None:
+            raise UserError(
+                f"{data.name} does not say when its events happened",
+                where="metrics.groups.window",
+                remedy="Set it to null, or use data with timestamps",
+            )
+        match = _WINDOW.fullmatch(str(self.window))
+        assert match is not None
+        counts = data.popularity_within(int(match[1]) * _SECONDS[match[2]])
+        return ItemGroups(
+            counts,
+            popularity_groups(counts, self.shares, data.popularity),
+            ties=data.popularity,
+            by=f"training interactions of the last {self.window}",
+            share=f"{counts.sum():,} of {data.popularity.sum():,}",
+        )
+
+
 _MASKS = ("published", "keep_target", "none")
 
 
@@ -81,13 +149,13 @@ class MetricsSettings:
         ``published``: a user's earlier items cannot be recommended, a repeated target included;
         ``keep_target``: all of them but the target; ``none``.
     groups
-        Shares of the catalogue in head, mid and tail, by training interactions.
+        Head, mid and tail; three numbers alone are their shares.
     ks
         List lengths.
     """
 
     mask_seen: str = "published"
-    groups: Sequence[float] = (0.2, 0.6, 0.2)
+    groups: GroupSettings = field(default_factory=GroupSettings)
     ks: Sequence[int] = (1, 5, 10, 20)
 
     def __post_init__(self) -> None:
@@ -97,12 +165,9 @@ class MetricsSettings:
                 where="metrics.mask_seen",
                 remedy=f"Choose from {', '.join(_MASKS)}",
             )
-        if len(self.groups) != 3 or min(self.groups) <= 0 or abs(sum(self.groups) - 1) > 1e-6:
-            raise UserError(
-                f"they are {list(self.groups)}",
-                where="metrics.groups",
-                remedy="Give three positive shares that sum to 1, such as [0.2,0.6,0.2]",
-            )
+        given: object = self.groups
+        if not isinstance(given, GroupSettings):
+            object.__setattr__(self, "groups", GroupSettings(given))  # type: ignore[arg-type]  # checked there
         for k in self.ks:
             _positive("metrics.ks", k)
         if 10 not in self.ks:

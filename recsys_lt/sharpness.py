@@ -78,7 +78,6 @@ def sharpness(
     from recsys_lt.data.loader import Share, TrainBatches
     from recsys_lt.evidence.stored import stored
     from recsys_lt.evidence.trained import trained
-    from recsys_lt.metrics.groups import popularity_groups
     from recsys_lt.optim.weighting import Weighting
 
     weights = Weighting(weighting, gamma, normalise=True)
@@ -91,7 +90,7 @@ def sharpness(
         run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.loss.needs_seen
     )
     batches = [source[0, step] for step in range(min(n_batches, len(source)))]
-    landscape = Landscape(module, batches, popularity_groups(run.data.popularity, run.parts.metrics.groups))
+    landscape = Landscape(module, batches, run.parts.metrics.groups.of(run.data).of)
     result = {
         "batches": len(batches),
         "weighting": weighting,

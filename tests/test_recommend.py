@@ -177,8 +177,8 @@ def test_titles_are_no_markup(titled, call, monkeypatch):
 
     whole = Dataset.load
 
-    def bracketed(self, announce):
-        data = whole(self, announce)
+    def bracketed(self, announce, **options):
+        data = whole(self, announce, **options)
         object.__setattr__(data, "item_titles", np.array([f"[b]Film[/i] {i}" for i in range(data.n_items)]))
         return data
 

@@ -217,7 +217,8 @@ def _protocols(queue: Queue) -> list[str]:
             f"- {run.metrics['dataset']}: {protocol['users']:,} users, {protocol['items']:,} items,"
             f" {protocol['interactions']:,} interactions; {protocol['split']}; ranking {protocol['ranking']};"
             f" mask seen {protocol['mask_seen']}; ties {protocol['ties']}; epoch of the"
-            f" {protocol['selection']}; head/mid/tail {shares} of the items by training interactions"
+            f" {protocol['selection']}; head/mid/tail {shares} of the items by"
+            f" {protocol.get('groups_by', 'training interactions')}"
         ] = None
     return list(said)
 

@@ -37,6 +37,8 @@ def _protocol(protocol: Mapping[str, Any]) -> str:
             return "yes" if value else "no"
         if isinstance(value, list | tuple):
             return "/".join(said(part) for part in value)
+        if isinstance(value, Mapping):
+            return "/".join(f"{name} {said(part)}" for name, part in value.items())
         return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
 
     return "protocol: " + "; ".join(

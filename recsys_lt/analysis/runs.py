@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.stored import as_written_now
 
 IDENTITY = ("dataset", "model", "loss", "optimizer")
 
@@ -82,7 +83,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf  # reads 5e-4 as the number Hydra saw, which plain YAML 1.1 does not
 
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        config = OmegaConf.load(path)
+        as_written_now(config)
+        tree = OmegaConf.to_container(config, resolve=False)
     except Exception as error:  # yaml and omegaconf raise unrelated classes for malformed text
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lt.atomic import temporary_beside
+from recsys_lt.atomic import replacing, temporary_beside, write_json
 from recsys_lt.data.lock import locked
 from recsys_lt.data.sequences import Sequences
 
@@ -20,6 +20,8 @@ FORMAT = 1  # of the folder and of the preparation; raise it when either changes
 _ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "item_titles")
 # Worked out of the arrays above when they are written; a folder of an earlier version is whole without it.
 _POPULARITY = "popularity"
+# Only where somebody asked for them: they are as large as all the rest, and few runs read them.
+_TIMES = "times"
 _ABOUT = "about.json"
 _BLOCK = 1 << 22
 _STALE = 86_400  # seconds
@@ -42,7 +44,14 @@ class PreparedCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, name: str, key: str, prepare: Callable[[], Prepared], announce: Callable[[str], None]) -> Prepared:
+    def get(
+        self,
+        name: str,
+        key: str,
+        prepare: Callable[[], Prepared],
+        announce: Callable[[str], None],
+        with_times: bool = False,
+    ) -> Prepared:
         """The sequences of this key, and the notes of their preparation.
 
         Parameters
@@ -55,23 +64,29 @@ class PreparedCache:
             Makes them where they are not there.
         announce
             Told when it waits for another process, and of a damaged copy.
+        with_times
+            Whether ``times`` are wanted too, where there are any; a copy without them gets them.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         place = self._folder / key
-        found = _load(place, name)
+        found = _load(place, name, with_times)
         if found is not None:
             return found
         lock = self._folder / f"{key}.lock"
         with locked(lock, lambda: announce(f"{name}: waiting for another process that prepares it")):
-            found = _load(place, name)
+            found = _load(place, name, with_times)
             if found is not None:
                 return found
             self._sweep(key)
-            if place.exists():
+            whole = with_times and _load(place, name, False) is not None
+            if place.exists() and not whole:
                 announce(f"{name}: the prepared copy is damaged; preparing it again")
             sequences, notes = prepare()
-            _write(place, replace(sequences, fingerprint=key), notes)
-        found = _load(place, name)
+            if not whole:
+                _write(place, replace(sequences, fingerprint=key), notes)
+            if with_times:
+                _add_times(place, sequences)
+        found = _load(place, name, with_times)
         if found is None:
             raise OSError(f"{place} was written and cannot be read back")
         return found
@@ -116,14 +131,28 @@ def _write(place: Path, sequences: Sequences, notes: list[str]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(place: Path, name: str) -> Prepared | None:
-    """What lies there, or None where it is absent or damaged."""
+def _add_times(place: Path, sequences: Sequences) -> None:
+    """Lay times beside arrays that others may have mapped; or note that the source has none."""
+    about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
+    about[_TIMES] = None
+    if sequences.times is not None:
+        with replacing(place / f"{_TIMES}.npy") as draft:
+            np.save(draft, sequences.times, allow_pickle=False)
+            about[_TIMES] = _sum(draft)
+    write_json(place / _ABOUT, about)
+
+
+def _load(place: Path, name: str, with_times: bool) -> Prepared | None:
+    """What lies there, or None where it is absent, damaged, or lacks the times that are wanted."""
     try:
         about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
         arrays: dict[str, Any] = {}
-        for array in {*_ARRAYS, *about["sums"]}:
+        sums = about["sums"]
+        if with_times and about[_TIMES] is not None:
+            sums = sums | {_TIMES: about[_TIMES]}
+        for array in {*_ARRAYS, *sums}:
             file = place / f"{array}.npy"
-            if _sum(file) != about["sums"][array]:
+            if _sum(file) != sums[array]:
                 return None
             # The counts become a tensor, which must be free to be written to.
             arrays[array] = np.load(file, mmap_mode=None if array == _POPULARITY else "r", allow_pickle=False)

@@ -67,13 +67,15 @@ class Dataset:
         self._expect = None if expect is None else dict(expect)
         self.name = name or ("file" if self._path is None else self._path.stem)
 
-    def load(self, announce: Announce = print) -> Sequences:
+    def load(self, announce: Announce = print, with_times: bool = False) -> Sequences:
         """Find, fetch, prepare or remember the dataset.
 
         Parameters
         ----------
         announce
             Told, in short lines, what was done and what came of it.
+        with_times
+            Whether the times of events are wanted too (``Sequences.times``), where there are any.
 
         Returns
         -------
@@ -94,7 +96,9 @@ class Dataset:
             material = self._source.locate(Request(self.name, self._path, self._raw_dir, downloads, announce))
             key = self._key(material)
             cache = PreparedCache(self._cache_dir / "prepared")
-            sequences, notes = cache.get(self.name, key, lambda: self._prepare(material), announce)
+            sequences, notes = cache.get(
+                self.name, key, lambda: self._prepare(material, with_times), announce, with_times
+            )
         except OSError as error:  # no right, no room, a read-only disk: the machine, not the program
             raise UserError(
                 error.strerror or str(error),
@@ -118,9 +122,9 @@ class Dataset:
         }
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _prepare(self, material: Material) -> Prepared:
+    def _prepare(self, material: Material, with_times: bool) -> Prepared:
         with shown(f"preparing {self.name}"):
-            return self._preparation(material.read(), self.name)
+            return self._preparation(material.read(), self.name, with_times)
 
     def _summary(self, sequences: Sequences) -> str:
         k = self._preparation.k_core

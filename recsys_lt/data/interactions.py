@@ -43,6 +43,8 @@ class Interactions:
     repeats_are_visits
         The source lists each user's events in order, so that an item seen again is a visit of its
         own and never a row written twice.
+    unit
+        Seconds in one unit of ``times``.
     place
         Words for where the source says event number e ("line 7"), for messages.
     """
@@ -55,6 +57,7 @@ class Interactions:
     item_titles: Texts | None = None
     marks: NDArray[np.int8] | None = None
     repeats_are_visits: bool = False
+    unit: float = 1.0
     place: Callable[[int], str] = "event {}".format
 
     def __len__(self) -> int:

@@ -50,7 +50,7 @@ class Preparation:
         split_named(self.split, self.temporal_cuts)
         duplicate_policy(self.duplicates)
 
-    def __call__(self, events: Interactions, name: str) -> tuple[Sequences, list[str]]:
+    def __call__(self, events: Interactions, name: str, with_times: bool = False) -> tuple[Sequences, list[str]]:
         """Prepare.
 
         Parameters
@@ -59,6 +59,9 @@ class Preparation:
             The source's interactions.
         name
             The dataset's name, for messages.
+        with_times
+            Whether to keep the times of events, where there are any: putting them in order costs as much as all
+            the rest.
 
         Returns
         -------
@@ -92,13 +95,9 @@ class Preparation:
         order = in_time_order(users, times, len(raw_users))
         offsets = offsets_of(counts_of(users, len(raw_users)))
         del users
-        cuts = split.cut(
-            Ordered(
-                offsets,
-                None if times is None or not split.reads_times else _ordered(times, order),
-                None if marks is None else _ordered(marks, order),
-            )
-        )
+        times = None if times is None or not (with_times or split.reads_times) else _ordered(times, order)
+        cuts = split.cut(Ordered(offsets, times, None if marks is None else _ordered(marks, order)))
+        seconds = None if times is None or not with_times else (times * events.unit).astype(np.float64, copy=False)
         del times, marks
         for stage, at in (("validation", cuts.valid_at), ("test", cuts.test_at)):
             if (at < 0).all():
@@ -122,6 +121,7 @@ class Preparation:
             item_titles=(np.zeros(len(raw_items), dtype=np.str_) if titles is None else _titles(titles[raw_items])),
             split=split.words,
             fingerprint="",
+            times=seconds,
         )
         return sequences, notes
 

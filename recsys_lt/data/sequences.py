@@ -1,5 +1,6 @@
 """What every model trains on and is ranked by: each user's events in order, and where the split cuts."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.data.mapped import FileOf, file_of
+from recsys_lt.data.mapped import FileOf, Residency, file_of
+from recsys_lt.data.pieces import pieces
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
 
 
@@ -40,6 +42,8 @@ class Sequences:
         Hash of the content, so that a checkpoint knows the data it was trained on.
     counted
         ``popularity`` where it was counted before; None to count it when it is asked for.
+    times
+        When each event happened, in seconds, [E] float64; None where they were not asked for, or there are none.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Sequences:
     split: str
     fingerprint: str
     counted: Ints | None = None
+    times: NDArray[np.float64] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process maps the files itself: the arrays may be larger than a pipe or its memory should take.
@@ -74,12 +79,38 @@ class Sequences:
         if self.counted is not None:
             return self.counted
         counts = np.zeros(self.n_items, dtype=np.int64)
-        # In pieces of users: a memory-mapped catalogue of interactions is never in memory at once.
-        for first in range(0, self.n_users, 1 << 18):
-            users = np.arange(first, min(first + (1 << 18), self.n_users))
-            index = ragged_index(self.offsets[users], self.train_end[users])
+        for index in self._training_events():
             counts += np.bincount(self.items[index], minlength=self.n_items)
         return counts
+
+    def popularity_within(self, seconds: float) -> Ints:
+        """Training interactions of each item in the last ``seconds`` up to the latest of all, [I] int64.
+
+        One that is older by ``seconds`` exactly does not count.
+
+        Raises
+        ------
+        ValueError
+            Without ``times``.
+        """
+        if self.times is None:
+            raise ValueError(f"{self.name} has no times")
+        counts = np.zeros(self.n_items, dtype=np.int64)
+        residency = Residency([self.items, self.times])
+        trained = np.flatnonzero(self.train_end > 0)
+        # A user's events are in order of time: the last one of each is all there is to look at.
+        last = self.times[self.offsets[trained] + self.train_end[trained] - 1]
+        after = last.max(initial=-np.inf) - seconds
+        for index in self._training_events():
+            recent = index[self.times[index] > after]
+            counts += np.bincount(self.items[recent], minlength=self.n_items)
+            residency.touched(len(index))
+        return counts
+
+    def _training_events(self) -> Iterator[Ints]:
+        """Places of all training events in the flat arrays, in pieces: mapped arrays are never in memory at once."""
+        for users in pieces(self.n_users, 1 << 18):
+            yield ragged_index(self.offsets[:-1][users], self.train_end[users])
 
     def distinct_items(self, first: Ints, end: Ints) -> tuple[Ints, Ints]:
         """The distinct items of pieces of the flat events, ascending in each piece.

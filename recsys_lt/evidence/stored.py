@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -64,10 +64,20 @@ def stored(folder: Path) -> Stored:
         raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
     if not isinstance(config, DictConfig) or not {"choices", "dataset", "model", "metrics"} <= set(config):
         raise UserError("it holds no run's configuration", where=path, remedy=remedy)
+    as_written_now(config)
     try:
         return Stored(config, Names(**config.pop("choices")), config.pop("group", None))
     except TypeError as error:
         raise UserError(f"its choices are not those of a run ({error})", where=path, remedy="Mend it") from error
+
+
+def as_written_now(config: Any) -> None:
+    """Say in place what an earlier version's configuration said in other words, so that the two compare."""
+    metrics = config.get("metrics") if isinstance(config, DictConfig) else None
+    if isinstance(metrics, DictConfig) and isinstance(shares := metrics.get("groups"), ListConfig):
+        metrics.groups = {"_target_": "recsys_lt.settings.GroupSettings", "shares": shares, "window": None}
+    if isinstance(metrics, DictConfig) and "schedule" not in config:
+        config.schedule = {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0}
 
 
 def done_before(config: DictConfig, folder: Path) -> Path | None:

@@ -59,4 +59,4 @@ def trained(folder: Path) -> Unloaded:
     except (OmegaConfBaseException, ImportError) as error:  # a class this version does not have
         reason = str(error).splitlines()[0]
         raise UserError(reason, where=folder / "config.yaml", remedy="Mend it, or train anew") from error
-    return Unloaded(folder, config, parts, parts.dataset.load(lambda _line: None))
+    return Unloaded(folder, config, parts, parts.data(lambda _line: None))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,48 @@ HEAD, MID, TAIL = range(3)
 SHARES = (0.2, 0.6, 0.2)
 
 
-def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = SHARES) -> NDArray[np.int8]:
+@dataclass(frozen=True)
+class ItemGroups:
+    """Items in head, mid and tail, and by what.
+
+    Parameters
+    ----------
+    popularity
+        The counts that order the items, [I].
+    of
+        Group of each item, as ``popularity_groups`` gives it, [I] int8.
+    ties
+        Other counts, that order items of equal ones; None for their ids, [I].
+    by
+        What was counted, in words.
+    share
+        How much of all there is that was, in words; "" for all.
+    """
+
+    popularity: NDArray[np.int64]
+    of: NDArray[np.int8]
+    ties: NDArray[np.int64] | None = None
+    by: str = "training interactions"
+    share: str = ""
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The items, most popular first: as head, mid and tail were cut, [I]."""
+        return by_popularity(self.popularity, self.ties)
+
+    @property
+    def words(self) -> str:
+        """``by`` and ``share``, for the protocol."""
+        return f"{self.by} ({self.share})" if self.share else self.by
+
+
+def popularity_groups(
+    popularity: NDArray[np.int64], shares: Sequence[float] = SHARES, ties: NDArray[np.int64] | None = None
+) -> NDArray[np.int8]:
     """Group of every item.
 
-    Items are ordered by training interactions, most first, equal counts by item id; the order is cut
-    by shares of the catalogue. An item without any training interaction is tail whatever the shares.
+    Items are ordered ``by_popularity``; the order is cut by shares of the catalogue. An item without any training
+    interaction is tail whatever the shares.
 
     Parameters
     ----------
@@ -25,6 +63,8 @@ def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = S
         Training interactions of each item, [I].
     shares
         Shares of items in head, mid and tail: three positive numbers that sum to 1.
+    ties
+        See ``by_popularity``.
 
     Returns
     -------
@@ -33,7 +73,7 @@ def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = S
     if len(shares) != 3 or not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1.0):
         raise UserError(
             f"the shares of head, mid and tail cannot be {list(shares)}",
-            where="metrics.groups",
+            where="metrics.groups.shares",
             remedy="Give three positive numbers that sum to 1, such as [0.2, 0.6, 0.2]",
         )
     n_items = len(popularity)
@@ -41,8 +81,15 @@ def popularity_groups(popularity: NDArray[np.int64], shares: Sequence[float] = S
     # From the far end, so that head and tail of equal shares are of equal size.
     mid_end = n_items - math.floor(shares[2] * n_items + 0.5)
     groups = np.full(n_items, MID, dtype=np.int8)
-    order = np.argsort(-popularity, kind="stable")
+    order = by_popularity(popularity, ties)
     groups[order[:head_end]] = HEAD
     groups[order[max(head_end, mid_end) :]] = TAIL
     groups[popularity == 0] = TAIL
     return groups
+
+
+def by_popularity(popularity: NDArray[np.int64], ties: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Items, most popular first, those of equal counts by ``ties`` (more first), then by item id: [I] -> [I]."""
+    if ties is None:
+        return np.argsort(-popularity, kind="stable")
+    return np.lexsort((-ties, -popularity))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.metrics.exposure import Exposure, exposure_metrics
-from recsys_lt.metrics.groups import GROUPS, HEAD, SHARES, popularity_groups
+from recsys_lt.metrics.groups import GROUPS, HEAD
 from recsys_lt.metrics.ranking import Ranks, ranking
 
 
@@ -15,8 +15,8 @@ def report(
     targets: NDArray[np.int64],
     exposure: Exposure | None,
     popularity: NDArray[np.int64],
+    groups: NDArray[np.int8],
     ks: Sequence[int],
-    shares: Sequence[float] = SHARES,
     depth: int | None = None,
 ) -> dict[str, float | None]:
     """Ranking metrics overall and by the popularity of the target, and what is recommended.
@@ -30,11 +30,11 @@ def report(
     exposure
         Counts of what was recommended to these users; None (validation) leaves its metrics out.
     popularity
-        Training interactions of each item, [I].
+        Training interactions of each item, [I]: what ARP is a mean of, whatever the groups were made by.
+    groups
+        Group of each item, as ``popularity_groups`` gives it, [I].
     ks
         List lengths.
-    shares
-        Shares of items in head, mid and tail.
     depth
         How many items a list-only model orders; None where the whole catalogue is ranked.
 
@@ -47,7 +47,6 @@ def report(
     """
     if len(ranks) != len(targets):
         raise ValueError(f"{len(ranks)} ranks do not fit {len(targets)} targets")
-    groups = popularity_groups(popularity, shares)
     group_of_target = groups[targets]
     values: dict[str, float | None] = ranking(ranks, ks, depth)
     values["users"] = len(ranks)

@@ -5,17 +5,19 @@ from rich.console import Console
 
 from recsys_lt.analysis.final_table import print_final_table
 from recsys_lt.metrics.exposure import Exposure
+from recsys_lt.metrics.groups import popularity_groups
 from recsys_lt.metrics.report import report
 
 
 def metrics(ks=(1, 5, 10, 20)):
     exposure = Exposure(40, list(ks))
     exposure.update(np.tile(np.arange(max(ks)), (3, 1)))
-    test = report(np.array([1, 7, 0]), np.array([0, 1, 20]), exposure, np.arange(40, 0, -1), ks)
+    counts = np.arange(40, 0, -1)
+    test = report(np.array([1, 7, 0]), np.array([0, 1, 20]), exposure, counts, popularity_groups(counts), ks)
     return {
         "dataset": "beauty", "model": "sasrec", "loss": "ce", "optimizer": "adam", "seed": 3,
         "protocol": {"split": "leave one out", "max_length": 50, "seen_masked": True, "n_items": 12101,
-                     "groups": [0.2, 0.6, 0.2], "ties": "pessimistic"},
+                     "groups": {"head": 0.2, "mid": 0.6, "tail": 0.2}, "ties": "pessimistic"},
         "test": test, "best_epoch": 105, "epochs": 200,
     }  # fmt: skip
 
@@ -37,6 +39,7 @@ def test_fits_80_columns_when_not_a_terminal():
     assert order[:3] == ["NDCG@10", "HR@10", "MRR@10"]
     assert "coverage 0.2500" in text
     assert "seen masked yes" in text
+    assert "groups head 0.2/mid 0.6/tail 0.2" in text.replace("\n", " ")
     assert "12,101" in text
 
 

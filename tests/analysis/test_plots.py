@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from recsys_lt.analysis.plots import bootstrap_mean, learning_curve, ndcg_by_popularity, popularity_bins
+from recsys_lt.analysis.plots.history_length import ndcg_by_history_length
+from recsys_lt.analysis.plots.learning_curve import learning_curve
+from recsys_lt.analysis.plots.long_tail import ndcg_along_the_tail
+from recsys_lt.analysis.plots.ndcg_by_popularity import ndcg_by_popularity
+from recsys_lt.metrics.groups import ItemGroups, popularity_groups
+from recsys_lt.metrics.long_tail import deciles, histories
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -11,13 +16,18 @@ def is_whole_png(path):
     return data.startswith(PNG) and len(data) > 5000 and [path] == list(path.parent.iterdir())
 
 
+def groups_of(popularity):
+    return ItemGroups(popularity, popularity_groups(popularity))
+
+
 @pytest.mark.parametrize("epochs", [1, 12])
-def test_learning_curve(tmp_path, epochs):
+@pytest.mark.parametrize("groups", [(), ("head/", "nonhead/"), ("nonhead/",)])
+def test_learning_curve(tmp_path, epochs, groups):
     history = [
         {
             "epoch": e,
             "train/loss": 9 / (e + 1) if e else None,
-            "valid/ndcg@10": 0.01 * e if e % 2 == 0 else None,
+            **{f"valid/{group}ndcg@10": 0.01 * e if e % 2 == 0 else None for group in ("", *groups)},
         }
         for e in range(epochs + 1)
     ]
@@ -36,8 +46,26 @@ def test_ndcg_by_popularity(tmp_path, users, least):
     rng = np.random.default_rng(0)
     popularity = rng.zipf(1.7, 100).clip(max=500) - 1 + least
     targets = rng.integers(0, 100, users)
-    ndcg_by_popularity(rng.integers(0, 30, users), targets, popularity, tmp_path / "p.png", "beauty, sasrec, ce")
+    ndcg_by_popularity(
+        rng.integers(0, 30, users), targets, groups_of(popularity), tmp_path / "p.png", "beauty, sasrec, ce"
+    )
     assert is_whole_png(tmp_path / "p.png")
+
+
+@pytest.mark.parametrize("users", [1, 400])
+@pytest.mark.parametrize("n_items", [3, 100])
+@pytest.mark.parametrize("counted", [True, False])
+def test_the_long_tail(tmp_path, users, n_items, counted):
+    """Few users, fewer items than parts, and a window in which nothing happened, too."""
+    rng = np.random.default_rng(0)
+    groups = groups_of(rng.zipf(1.7, n_items).clip(max=500) * counted)
+    ranks, targets = rng.integers(0, 30, users), rng.integers(0, n_items, users)
+    exposed = rng.integers(0, 40, n_items) * counted
+    ndcg_along_the_tail(deciles(ranks, targets, exposed, groups), groups, 0.1, tmp_path / "a" / "t.png", "title")
+    assert is_whole_png(tmp_path / "a" / "t.png")
+    lengths = rng.geometric(0.1, users)
+    ndcg_by_history_length(histories(ranks, targets, lengths, groups), tmp_path / "b" / "h.png", "title")
+    assert is_whole_png(tmp_path / "b" / "h.png")
 
 
 def test_a_failed_write_leaves_the_old_figure(tmp_path, monkeypatch):
@@ -55,20 +83,3 @@ def test_a_failed_write_leaves_the_old_figure(tmp_path, monkeypatch):
         learning_curve([{"epoch": 1, "train/loss": 2.0}], path, "t")
     assert path.read_bytes() == b"old"
     assert [path] == list(tmp_path.iterdir())
-
-
-def test_bins_part_the_users_and_keep_equals_together():
-    counts = np.array([1] * 50 + list(range(2, 52)))
-    bins = popularity_bins(counts)
-    assert np.sum(bins, axis=0).tolist() == [1] * 100
-    assert bins[0].sum() == 50
-    assert 4 <= len(bins) <= 10
-
-
-def test_bootstrap_interval_is_that_of_the_mean():
-    values = np.random.default_rng(0).choice([0.0, 0.5, 1.0], 2000)
-    mean, low, high = bootstrap_mean(values)
-    error = values.std() / np.sqrt(2000)
-    assert mean == pytest.approx(values.mean())
-    assert low == pytest.approx(mean - 1.96 * error, abs=0.3 * error)
-    assert high == pytest.approx(mean + 1.96 * error, abs=0.3 * error)

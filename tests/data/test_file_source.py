@@ -165,3 +165,35 @@ def test_path(tmp_path, monkeypatch, path, message):
 def test_a_folder_is_not_read_instead(tmp_path):
     with pytest.raises(UserError, match=r"dataset.raw_dir: .*dataset.path"):
         Dataset(File(), path="x.csv", raw_dir=str(tmp_path), cache_dir=str(tmp_path)).load(print)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2020-01-01", "2020-01-03", "2020-01-03T12:00:00"],
+        ["2020-01-01T00:00:00Z", "2020-01-03T00:00:00Z", "2020-01-03T12:00:00Z"],
+        [1577836800, 1578009600, 1578052800],
+        [1577836800.0, 1578009600.0, 1578052800.0],
+        [1577836800000, 1578009600000, 1578052800000],
+        [1577836800000000, 1578009600000000, 1578052800000000],
+        pa.array([1577836800, 1578009600, 1578052800], pa.timestamp("s")),
+        pa.array([1577836800000000000, 1578009600000000000, 1578052800000000000], pa.timestamp("ns")),
+        pa.array([1577836800000, 1578009600000, 1578052800000], pa.timestamp("ms", tz="UTC")),
+        [0, 172800, 216000],
+    ],
+    ids=str,
+)
+def test_times_are_told_in_seconds_whatever_their_unit(tmp_path, times):
+    path = tmp_path / "mine.parquet"
+    path.write_bytes(parquet(user=["u"] * 3, item=["a", "b", "c"], timestamp=times))
+    dataset = Dataset(File(), path=str(path), cache_dir=str(tmp_path / "cache"), k_core=1)
+    sequences = dataset.load(lambda line: None, with_times=True)
+    assert np.diff(sequences.times).tolist() == [172800.0, 43200.0]
+
+
+def test_dates_are_days(tmp_path):
+    path = tmp_path / "mine.parquet"
+    days = [datetime.date(2020, 1, day) for day in (1, 3, 4)]
+    path.write_bytes(parquet(user=["u"] * 3, item=["a", "b", "c"], timestamp=days))
+    dataset = Dataset(File(), path=str(path), cache_dir=str(tmp_path / "cache"), k_core=1)
+    assert np.diff(dataset.load(lambda line: None, with_times=True).times).tolist() == [172800.0, 86400.0]

@@ -39,6 +39,16 @@ def test_equal_times_keep_the_order_of_the_source():
     assert histories(sequences) == {"u": "cbdae", "v": "b"}
 
 
+def test_times_are_kept_in_seconds_and_in_order_for_who_asks():
+    rows = [("u", "d", 2500), ("v", "b", 500), ("u", "c", 1000), ("u", "a", 4000), ("v", "d", 0)]
+    events = events_of(rows, unit=1e-3)
+    assert Preparation(k_core=1)(events, "x")[0].times is None
+    sequences, _ = Preparation(k_core=1)(events, "x", with_times=True)
+    assert histories(sequences) == {"u": "cda", "v": "db"}
+    assert sequences.times.tolist() == [1.0, 2.5, 4.0, 0.0, 0.5]
+    assert Preparation(k_core=1)(events_of([row[:2] for row in rows]), "x", with_times=True)[0].times is None
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdef"), st.integers(0, 4)),

@@ -18,10 +18,10 @@ from recsys_lt.errors import UserError
 SMALL = Synthetic(n_users=50, n_items=20, mean_length=8)
 
 
-def load(tmp_path, source=SMALL, **settings):
+def load(tmp_path, source=SMALL, with_times=False, **settings):
     said: list[str] = []
     settings = {"name": "made", "k_core": 1, "cache_dir": str(tmp_path / "cache"), **settings}
-    return Dataset(source, **settings).load(said.append), said
+    return Dataset(source, **settings).load(said.append, with_times), said
 
 
 def prepared(tmp_path) -> list[Path]:
@@ -87,6 +87,47 @@ def test_a_copy_of_an_earlier_version_lacks_popularity_and_is_whole(tmp_path):
     assert not [line for line in said if "damaged" in line]
     assert earlier.counted is None
     assert earlier.popularity.tolist() == stored.popularity.tolist()
+
+
+def test_times_are_kept_for_who_asks_and_leave_the_rest_as_it_is(tmp_path):
+    plain, _ = load(tmp_path)
+    folder = prepared(tmp_path)[0]
+    items = (folder / "items.npy").stat().st_ino
+    timed, said = load(tmp_path, with_times=True)
+    assert plain.times is None
+    assert len(said) == 1  # nothing was damaged
+    assert timed.fingerprint == plain.fingerprint
+    assert (folder / "items.npy").stat().st_ino == items
+    assert isinstance(timed.times, np.memmap)
+    assert timed.times.dtype == np.float64
+    for first, end in zip(timed.offsets[:-1], timed.offsets[1:], strict=True):
+        assert (np.diff(timed.times[first:end]) > 0).all()
+    drawn = SMALL.draw()
+    assert sorted(timed.times) == sorted(drawn.times)
+    assert load(tmp_path)[0].times is None
+
+
+def test_times_are_not_prepared_twice(tmp_path, monkeypatch):
+    load(tmp_path, with_times=True)
+    monkeypatch.setattr(Synthetic, "draw", None)
+    assert load(tmp_path, with_times=True)[0].times is not None
+    assert load(tmp_path)[0].n_users == 50
+
+
+def test_times_of_a_source_that_has_none(tmp_path, monkeypatch):
+    path = tmp_path / "mine.csv"
+    path.write_text("user,item\nu,a\nu,b\nu,c\n")
+    settings = {"source": File(), "name": None, "path": str(path), "with_times": True}
+    assert load(tmp_path, **settings)[0].times is None
+    monkeypatch.setattr("recsys_lt.data.preparation.Preparation.__call__", None)  # that is remembered
+    assert load(tmp_path, **settings)[0].times is None
+
+
+def test_damaged_times_are_prepared_again(tmp_path):
+    times = np.array(load(tmp_path, with_times=True)[0].times)
+    file = prepared(tmp_path)[0] / "times.npy"
+    file.write_bytes(file.read_bytes()[:-8] + bytes(8))
+    assert load(tmp_path, with_times=True)[0].times.tolist() == times.tolist()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "lose", "about", "empty", "popularity"])

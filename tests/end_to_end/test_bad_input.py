@@ -83,6 +83,23 @@ def test_no_path(say: Say) -> None:
     assert "dataset.path" in say(*FILE)
 
 
+def test_a_list_of_shares_in_a_file(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "shares.yaml").write_text(
+        "# @package _global_\nmetrics:\n  groups: [0.3, 0.5, 0.2]\n"
+    )
+    line = say("--config-dir", str(tmp_path / "mine"), "+experiment=shares", "dataset=synthetic")
+    for word in ("experiment/shares", "groups: {shares: [...]}"):
+        assert word in line
+
+
+def test_a_window_of_events_without_times(say: Say, tmp_path: Path) -> None:
+    rows = "".join(line.rsplit(",", 1)[0] + "\n" for line in EVENTS.splitlines())
+    line = say(*FILE, csv(tmp_path / "mine.csv", "user,item\n" + rows), "metrics.groups.window=90d")
+    for word in ("metrics.groups.window", "mine", "timestamps"):
+        assert word in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -102,7 +119,9 @@ def test_no_path(say: Say) -> None:
         (["loss=sce", "loss.share=user"], ["loss.share", "batch"]),
         (["metrics.ks=[10,1000]"], ["1000", "500 items"]),
         (["metrics.mask_seen=maybe"], ["metrics.mask_seen", "keep_target"]),
-        (["metrics.groups=[0.5,0.6,0.2]"], ["metrics.groups", "sum to 1"]),
+        (["metrics.groups=[0.5,0.6,0.2]"], ["metrics.groups.shares", "sum to 1"]),
+        (["metrics.groups.window=90"], ["metrics.groups.window", "90d"]),
+        (["metrics.groups.windows=90d"], ["metrics.groups.windows", "Did you mean metrics.groups.window?"]),
         (["optimizer.lr=0"], ["optimizer.lr"]),
         (["optimizer.lr=fast"], ["optimizer.lr", "fast", "a number"]),
         (["trainer.batch_rows=0"], ["trainer.batch_rows"]),

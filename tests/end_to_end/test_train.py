@@ -10,6 +10,8 @@ import pytest
 import torch
 import yaml
 
+from recsys_lt.evidence.trained import trained as trained_folder
+from recsys_lt.settings import GroupSettings
 from tests.end_to_end.conftest import TINY, Cli
 from tests.end_to_end.wandb_file import read
 
@@ -71,11 +73,18 @@ def test_the_ranks_give_the_metrics(trained: tuple[Path, str], metrics: dict[str
     assert (ranks["rank"] <= 10).mean() == pytest.approx(metrics["test"]["hr@10"])
     tail = ranks[ranks["group"] == 2]
     assert (tail["rank"] <= 10).mean() == pytest.approx(metrics["test"]["tail/hr@10"])
+    deciles, histories = metrics["long_tail"]["deciles"], metrics["long_tail"]["histories"]
+    assert sum(row["users"] for row in deciles[:2]) == metrics["test"]["head/users"]
+    assert sum(row["exposure"] for row in deciles[:2]) == pytest.approx(metrics["test"]["head/exposure@10"])
+    for rows in (deciles, histories):
+        total = sum(row["users"] * (row["ndcg@10"] or 0) for row in rows)
+        assert total / len(ranks) == pytest.approx(metrics["test"]["ndcg@10"])
+    assert sum(row["nonhead"]["users"] for row in histories) == metrics["test"]["nonhead/users"]
 
 
 def test_the_folder_holds_the_evidence(trained: tuple[Path, str]) -> None:
     folder, printed = trained
-    for picture in ("learning_curve.png", "ndcg_by_popularity.png"):
+    for picture in ("learning_curve.png", "ndcg_by_popularity.png", "long_tail.png", "history_length.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     for checkpoint in ("best.ckpt", "last.ckpt"):
         state = torch.load(folder / checkpoint, weights_only=True)
@@ -101,6 +110,8 @@ def test_the_offline_wandb_run_says_the_same(trained: tuple[Path, str], metrics:
         for key, value in metrics[part].items():
             if not isinstance(value, dict):
                 assert logged["summary"][f"{part}/{key}"] == value
+    for picture in ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length"):
+        assert f"{picture}/path" in logged["summary"]
     assert logged["summary"]["best_epoch"] == metrics["best_epoch"]
     assert "train/loss" not in logged["summary"]  # an epoch's row must not stand as a result
 
@@ -140,6 +151,37 @@ def test_a_model_that_does_not_train_is_validated_all_the_same(cli: Cli, tmp_pat
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["best_epoch"], metrics["epochs"]) == (0, 0)
     assert list(pd.read_csv(tmp_path / "run" / "learning_curve.csv")["epoch"]) == [0]
+
+
+def test_popularity_of_late(
+    cli: Cli, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = cli(
+        *TINY, "model=pop", "logger=none", "hydra.run.dir=run", "metrics.groups=[0.3,0.5,0.2]",
+        "metrics.groups.window=20w", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "groups head 0.3/mid 0.5/tail 0.2; groups by training interactions of the last 20w" in " ".join(
+        done.stdout.split()
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["protocol"]["groups_by"].startswith("training interactions of the last 20w (")
+    # What a later reader works out of the folder is what the run had.
+    monkeypatch.setenv("RECSYS_LT_CACHE", environment["RECSYS_LT_CACHE"])
+    run = trained_folder(tmp_path / "run")
+    groups = run.parts.metrics.groups.of(run.data)
+    ranks = pd.read_parquet(tmp_path / "run" / "ranks.parquet")
+    assert (groups.of[ranks["target"]] == ranks["group"]).all()
+    assert 0 < groups.popularity.sum() < run.data.popularity.sum()
+    assert (groups.of != GroupSettings([0.3, 0.5, 0.2]).of(run.data).of).any()
+    deciles = metrics["long_tail"]["deciles"]
+    assert (deciles[0]["most"], deciles[-1]["least"]) == (groups.popularity.max(), groups.popularity.min())
+    # ARP stays a mean of all training interactions, whatever the groups are made by.
+    done = cli(*TINY, "model=pop", "logger=none", "hydra.run.dir=usual", cwd=tmp_path)
+    usual = json.loads((tmp_path / "usual" / "metrics.json").read_text())
+    assert usual["protocol"]["fingerprint"] == metrics["protocol"]["fingerprint"]
+    assert usual["test"]["arp@10"] == metrics["test"]["arp@10"]
+    assert usual["test"]["head/users"] != metrics["test"]["head/users"]
 
 
 @pytest.mark.parametrize("rule", [(), ("optimizer=eisam", "optimizer.rho=0.5", "optimizer.accumulate=two_pass")])

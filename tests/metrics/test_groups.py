@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.groups import HEAD, MID, TAIL, popularity_groups
+from recsys_lt.metrics.groups import HEAD, MID, TAIL, by_popularity, popularity_groups
 
 
 def test_by_hand():
@@ -37,3 +37,11 @@ def test_small_catalogues_keep_every_item(n_items):
 def test_bad_shares(shares):
     with pytest.raises(UserError, match=r"metrics\.groups"):
         popularity_groups(np.arange(10), shares)
+
+
+def test_equal_counts_may_be_told_apart_by_another_count():
+    counts, all_time = np.array([2, 2, 5, 0, 0]), np.array([3, 9, 9, 1, 8])
+    assert by_popularity(counts).tolist() == [2, 0, 1, 3, 4]
+    assert by_popularity(counts, all_time).tolist() == [2, 1, 0, 4, 3]
+    assert popularity_groups(counts, [0.4, 0.2, 0.4], all_time).tolist() == [MID, HEAD, HEAD, TAIL, TAIL]
+    assert popularity_groups(counts, [0.4, 0.2, 0.4]).tolist() == [HEAD, MID, HEAD, TAIL, TAIL]

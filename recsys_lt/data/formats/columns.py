@@ -1,7 +1,8 @@
 """Columns of ids and times, checked: from Arrow to ``Interactions``.
 
 Ids are text, so 1 and "1" are one id; "1" and "1.0" side by side are an error, never two items. A
-time is a number, or an ISO-8601 date or date-time.
+time is a number, or an ISO-8601 date or date-time. Numbers are seconds, unless they are too large to be:
+then thousandths, millionths or billionths of one.
 """
 
 import math
@@ -15,6 +16,11 @@ from recsys_lt.data.interactions import Codes, Interactions, Texts, Times
 from recsys_lt.errors import UserError
 
 Place = Callable[[int], str]
+
+#: Seconds in the units Arrow names.
+_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+#: Seconds since 1970 do not reach this before the year 5138; in milliseconds, that was in 1973.
+_NO_SECONDS = 1e11
 
 
 def interactions_of(user: Any, item: Any, time: Any | None, *, path: Path, place: Place) -> Interactions:
@@ -38,8 +44,8 @@ def interactions_of(user: Any, item: Any, time: Any | None, *, path: Path, place
         raise UserError("there are no interactions in it", where=path, remedy="Give a file with events")
     users, user_ids = _ids(user, "user", path, place)
     items, item_ids = _ids(item, "item", path, place)
-    times = None if time is None else _times(time, path, place)
-    return Interactions(users, items, user_ids, item_ids, times, place=place)
+    times, unit = (None, 1.0) if time is None else _times(time, path, place)
+    return Interactions(users, items, user_ids, item_ids, times, unit=unit, place=place)
 
 
 def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts]:
@@ -87,7 +93,8 @@ def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts
     return codes, names.to_numpy(zero_copy_only=False).astype(np.object_, copy=False)
 
 
-def _times(column: Any, path: Path, place: Place) -> Times:
+def _times(column: Any, path: Path, place: Place) -> tuple[Times, float]:
+    """Times as numbers, and the seconds in one of their units."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -100,15 +107,25 @@ def _times(column: Any, path: Path, place: Place) -> Times:
         column = _parsed(column, path, place)
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date64(kind) or pa.types.is_integer(kind):
-        return np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
+        whole = np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
+        if pa.types.is_integer(kind):
+            return whole, _unit_of(whole)
+        return whole, _UNITS["ms" if pa.types.is_date64(kind) else kind.unit]
     if pa.types.is_date32(kind):
-        return np.asarray(column.cast(pa.int32()).to_numpy(), dtype=np.int64)
+        return np.asarray(column.cast(pa.int32()).to_numpy(), dtype=np.int64), 86_400.0
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         numbers = pc.cast(column, pa.float64()).to_numpy()
         if not np.isfinite(numbers).all():
             _bad_time(written, int(np.argmin(np.isfinite(numbers))), path, place)
-        return np.asarray(numbers, dtype=np.float64)
+        times = np.asarray(numbers, dtype=np.float64)
+        return times, _unit_of(times)
     raise UserError(f"the timestamp column is of type {kind}", where=path, remedy="Write times as numbers")
+
+
+def _unit_of(times: Times) -> float:
+    """Seconds in the unit of plain numbers, by how large the latest is."""
+    latest = float(times.max())
+    return next((unit for n, unit in enumerate(_UNITS.values()) if latest < _NO_SECONDS * 1000**n), _UNITS["ns"])
 
 
 def _parsed(column: Any, path: Path, place: Place) -> Any:

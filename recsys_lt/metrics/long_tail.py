@@ -1,0 +1,102 @@
+"""Who is served, along the whole tail: by the popularity of items, and by the length of histories."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lt.metrics.groups import HEAD, ItemGroups
+from recsys_lt.metrics.intervals import bootstrap_mean, equal_bins
+from recsys_lt.metrics.ranking import Ranks, gains
+
+K = 10
+
+
+def deciles(
+    ranks: Ranks, targets: NDArray[np.int64], exposed: NDArray[np.int64], groups: ItemGroups, parts: int = 10
+) -> list[dict[str, Any]]:
+    """NDCG@10, exposure and training interactions of equal parts of the catalogue, most popular items first.
+
+    Parameters
+    ----------
+    ranks
+        1-based rank of each user's target, 0 for a miss, [n].
+    targets
+        The targets' item ids, [n].
+    exposed
+        How often each item stands in a list of ten, [I].
+    groups
+        Of the items, and their order.
+    parts
+        How many; a smaller catalogue has one an item.
+
+    Returns
+    -------
+    For each part: ``items``; ``least`` and ``most``, counts of its items; ``interactions`` and ``exposure``, its
+    shares of all counted interactions and of all lists (None where there are none at all); and what ``served_users``
+    says of the users whose target is in it.
+    """
+    n_items = len(groups.of)
+    part_of = np.empty(n_items, dtype=np.int16)
+    pieces = np.array_split(groups.order, min(parts, n_items))
+    for number, piece in enumerate(pieces):
+        part_of[piece] = number
+    values, place = gains("ndcg", ranks, K), part_of[targets]
+    return [
+        {
+            "items": len(piece),
+            "least": int(groups.popularity[piece].min()),
+            "most": int(groups.popularity[piece].max()),
+            "interactions": _share(groups.popularity, piece),
+            "exposure": _share(exposed, piece),
+            **served_users(values[place == number]),
+        }
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def histories(
+    ranks: Ranks, targets: NDArray[np.int64], lengths: NDArray[np.int64], groups: ItemGroups, n_bins: int = 8
+) -> list[dict[str, Any]]:
+    """NDCG@10 by how many events a user has before the target, shortest histories first.
+
+    Parameters
+    ----------
+    ranks, targets
+        As in ``deciles``, [n], n at least 1.
+    lengths
+        Events before each user's target, [n].
+    groups
+        Of the items.
+    n_bins
+        About so many bins with about as many users each; equal lengths stay together.
+
+    Returns
+    -------
+    For each bin: ``shortest`` and ``longest`` history in it, what ``served_users`` says of its users, and under
+    ``nonhead`` the same of those whose target is no head item.
+    """
+    values, nonhead = gains("ndcg", ranks, K), groups.of[targets] != HEAD
+    return [
+        {
+            "shortest": int(lengths[inside].min()),
+            "longest": int(lengths[inside].max()),
+            **served_users(values[inside]),
+            "nonhead": served_users(values[inside & nonhead]),
+        }
+        for inside in equal_bins(lengths, n_bins)
+    ]
+
+
+def _share(counts: NDArray[np.int64], items: NDArray[np.int64]) -> float | None:
+    total = int(counts.sum())
+    return float(counts[items].sum() / total) if total else None
+
+
+def served_users(values: NDArray[np.float64]) -> dict[str, Any]:
+    """Of some users' gains [n]: ``users``, mean ``ndcg@10`` and its 95 % interval ``low`` to ``high``.
+
+    None for the last three where there is no user.
+    """
+    mean, low, high = bootstrap_mean(values) if len(values) else (None, None, None)
+    return {"users": len(values), f"ndcg@{K}": mean, "low": low, "high": high}

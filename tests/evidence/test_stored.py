@@ -1,0 +1,49 @@
+"""Configurations of earlier versions, wherever they are read."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from recsys_lt.analysis.cells import cells_of
+from recsys_lt.analysis.runs import Run, find_runs
+from recsys_lt.build import build
+from recsys_lt.evidence.stored import done_before, stored
+from recsys_lt.settings import GroupSettings
+
+RUNS = Path(__file__).resolve().parents[2] / "docs" / "runs"
+WITH_A_LIST = sorted(p.parent for p in RUNS.glob("*/config.yaml") if "GroupSettings" not in p.read_text())
+
+
+@pytest.mark.parametrize("folder", WITH_A_LIST, ids=lambda path: path.name)
+def test_a_list_of_shares_is_read_as_groups_of_all_time(folder):
+    config = stored(folder).config
+    assert build(config).metrics.groups == GroupSettings([0.2, 0.6, 0.2])
+    assert config.metrics.groups.window is None
+    (run,) = find_runs(folder)
+    assert run.config["metrics.groups.shares"] == [0.2, 0.6, 0.2]
+
+
+def copy_of(folder: Path, place: Path, **groups) -> Path:
+    """The run of an earlier version as this one writes it, grouped in another way."""
+    config = OmegaConf.load(folder / "config.yaml")
+    if groups:
+        config.metrics.groups = {"_target_": "recsys_lt.settings.GroupSettings", **groups}
+    place.mkdir()
+    OmegaConf.save(config, place / "config.yaml")
+    (place / "metrics.json").write_text((folder / "metrics.json").read_text())
+    return place
+
+
+def test_a_run_of_an_earlier_version_is_the_cell_it_was(tmp_path):
+    old = copy_of(WITH_A_LIST[0], tmp_path / "old")
+    same = copy_of(WITH_A_LIST[0], tmp_path / "same", shares=[0.2, 0.6, 0.2], window=None)
+    other = copy_of(WITH_A_LIST[0], tmp_path / "other", shares=[0.2, 0.6, 0.2], window="90d")
+
+    def cells(*folders: Path) -> int:
+        return len(cells_of([run for folder in folders for run in find_runs(folder) if isinstance(run, Run)]))
+
+    assert cells(old, same) == 1
+    assert cells(old, other) == 2
+    assert done_before(stored(same).config, tmp_path) == old
+    assert done_before(stored(other).config, tmp_path) == other
