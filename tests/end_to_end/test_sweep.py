@@ -33,8 +33,9 @@ def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, t
         assert word in table.stdout
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "eisam"])
-def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize("choices", [["adam"], ["eisam", "optimizer.form=rowwise", "optimizer.rho=0.3"]])
+def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_path: Path, choices: list[str]) -> None:
+    optimizer, *further = choices
     settings = (
         *TINY,
         "trainer.max_epochs=2",
@@ -42,6 +43,7 @@ def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_pat
         "model.dropout=0",
         "trainer.batch_rows=399",  # the last batch has one row, of which the second process has nothing
         f"optimizer={optimizer}",
+        *further,
     )
     one = cli(*settings, "logger=none", "hydra.run.dir=one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
