@@ -36,10 +36,11 @@ def trials_table(study: Mapping[str, Any], trials: Mapping[str, list[Trial]], be
     rows = []
     for method, found in trials.items():
         for trial in found:
-            cells = [method, _words(trial.change), f"{trial.overall:.4f}", f"{trial.nonhead:.4f}"]
+            numbers = (trial.overall, trial.head, trial.nonhead)
+            cells = [method, _words(trial.change), *(f"{number:.4f}" for number in numbers)]
             rows.append([f"**{cell}**" for cell in cells] if trial == best[method] else cells)
     wanted = sum(len(given["trials"]) for given in study["methods"].values())
-    lines = _rows(["method", "trial", "valid NDCG@10", "nonhead"], rows)
+    lines = _rows(["method", "trial", "valid NDCG@10", "head", "nonhead"], rows)
     if len(rows) < wanted:
         lines += ["", f"{len(rows)} of {wanted} trials have run."]
     return "\n".join(lines)
@@ -58,15 +59,16 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
         "", "### Trials, seed 0: validation", "", trials_table(study, trials, best), "",
     ]  # fmt: skip
     seeds = runs / name / "seeds"
-    first = seeds / f"{base_of(study)}_seed0" / "metrics.json"
-    if first.is_file():
+    first = next(iter(sorted(seeds.glob(f"{base_of(study)}_*_seed0/metrics.json"))), None)
+    if first is not None:
         draft, picture = pictures / f"{name}.md", pictures / f"{name}.png"
         names = json.loads(first.read_text(encoding="utf-8"))
         against = "/".join(names[key] for key in ("model", "loss", "optimizer"))
         if table.main([str(seeds), "--against", against, "--markdown", str(draft), "--plot", str(picture)]) != 0:
             raise SystemExit(f"error: no table of {seeds}")
         lines += [
-            "### The chosen settings: test", "",
+            "### More seeds: test", "",
+            *([] if all(best.values()) else ["Not all trials have run, so what is chosen may yet change.", ""]),
             f"`python -m recsys_lt.table docs/runs/long_tail/{name}/seeds --against {against}`", "",
             draft.read_text(encoding="utf-8").strip(), "",
             f"![head against nonhead]({pictures.name}/{picture.name})", "",

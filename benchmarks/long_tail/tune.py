@@ -2,7 +2,8 @@
 
 ``python benchmarks/long_tail/tune.py beauty_sce`` may be stopped at any time and started again; ``--methods`` lets
 several processes share a study. What is finished lies in docs/runs/long_tail/<study>/ in slim form: trials/, and in
-seeds/ a run a seed of the chosen ones. ``long_tail_page.py`` beside this makes docs/long_tail.md of it.
+seeds/ a run a seed of the chosen ones (or of any, with ``--seeds-of``). ``long_tail_page.py`` beside this makes
+docs/long_tail.md of it.
 """
 
 import argparse
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from kept import SLIM, keep  # noqa: E402
 
 RUNS = ROOT / "docs" / "runs" / "long_tail"
-OVERALL, NONHEAD = "ndcg@10", "nonhead/ndcg@10"
+OVERALL, HEAD, NONHEAD = "ndcg@10", "head/ndcg@10", "nonhead/ndcg@10"
 # Of a trial nobody asks for the ranks of single users.
 _OF_TRIAL = tuple(name for name in SLIM if name != "ranks.parquet")
 
@@ -37,7 +38,7 @@ class Trial:
         Which trial it is.
     change
         What it changes of the study's common settings.
-    overall, nonhead
+    overall, head, nonhead
         Validation NDCG@10 at the best epoch.
     """
 
@@ -45,6 +46,7 @@ class Trial:
     number: int
     change: Mapping[str, Any]
     overall: float
+    head: float
     nonhead: float
 
 
@@ -89,7 +91,7 @@ def trials_of(name: str, method: str, study: Mapping[str, Any], runs: Path = RUN
         path = runs / name / "trials" / f"{method}_{number}" / "metrics.json"
         if path.is_file():
             valid = json.loads(path.read_text(encoding="utf-8"))["valid"]
-            found.append(Trial(method, number, change, valid[OVERALL], valid[NONHEAD]))
+            found.append(Trial(method, number, change, valid[OVERALL], valid[HEAD], valid[NONHEAD]))
     return found
 
 
@@ -116,15 +118,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "long_tail", help="folder of the full runs")
     parser.add_argument("--file", type=Path, default=Path(__file__).with_name("study.yaml"), help="the studies")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished runs are kept")
+    parser.add_argument(
+        "--seeds-of",
+        nargs="+",
+        default=[],
+        metavar="METHOD=TRIAL",
+        help="run the seeds of these trials now, chosen or not, such as eisam=1, and nothing else",
+    )
     parser.add_argument("--trials-only", action="store_true", help="no further seeds yet")
     parser.add_argument("overrides", nargs="*", help="further overrides, such as strategy=gpu")
     asked = parser.parse_args(argv)
     study = study_named(asked.study, asked.file)
-    methods = asked.methods or list(study["methods"])
+    early = {method: int(number) for method, number in (pair.split("=") for pair in asked.seeds_of)}
+    methods = list(early) or asked.methods or list(study["methods"])
     work, kept = asked.work / asked.study, asked.runs / asked.study
     missing = []
     for method in methods:
-        for number in range(len(study["methods"][method]["trials"])):
+        for number in [early[method]] if early else range(len(study["methods"][method]["trials"])):
             name = f"{method}_{number}"
             folder = work / name
             if not _done(kept / "trials" / name):
@@ -133,16 +143,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                     missing.append(name)
     for method in [] if asked.trials_only else methods:
         trial = choice(asked.study, method, study, asked.runs)
-        if trial is None:
+        taken = early[method] if early else None if trial is None else trial.number
+        if taken is None:
             missing.append(f"seeds of {method}")
             continue
         for seed in range(study["methods"][method]["seeds"]):
-            name = f"{method}_seed{seed}"
+            name = f"{method}_{taken}_seed{seed}"
             if _done(kept / "seeds" / name):
                 continue
             # Seed 0 has run as the trial.
-            folder = work / (f"{method}_{trial.number}" if seed == 0 else name)
-            settings = settings_of(study, method, trial.number, seed)
+            folder = work / (f"{method}_{taken}" if seed == 0 else name)
+            settings = settings_of(study, method, taken, seed)
             if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "seeds" / name)):
                 missing.append(name)
     if missing:

@@ -56,7 +56,7 @@ def test_an_uneven_study_is_refused(tune, tmp_path):
 
 def test_the_best_for_the_tail_that_keeps_the_whole_is_chosen(tune):
     def trials(*pairs):
-        return [tune.Trial("m", number, {}, *pair) for number, pair in enumerate(pairs)]
+        return [tune.Trial("m", number, {}, pair[0], 0.1, pair[1]) for number, pair in enumerate(pairs)]
 
     several = trials((0.070, 0.033), (0.072, 0.031), (0.068, 0.040))
     assert tune.chosen(several, None).number == 1
@@ -76,14 +76,16 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
 
     early = run("--methods", "eisam")  # its trial runs; which one to take depends on the base's
     assert (early.returncode, early.stderr) == (1, "not there: seeds of eisam\n")
+    at_once = run("--seeds-of", "adam=0")
+    assert (at_once.returncode, at_once.stderr) == (0, "")
     done = run()
     assert (done.returncode, done.stderr) == (0, "")
     kept = sorted(path.name for path in (tmp_path / "runs" / "small" / "seeds").iterdir())
-    assert kept == ["adam_seed0", "adam_seed1", "eisam_seed0"]
+    assert kept == ["adam_0_seed0", "adam_0_seed1", "eisam_0_seed0"]
     trials = tmp_path / "runs" / "small" / "trials"
     assert sorted(path.name for path in trials.iterdir()) == ["adam_0", "eisam_0"]
     assert not (trials / "adam_0" / "ranks.parquet").exists()
-    assert (tmp_path / "runs" / "small" / "seeds" / "adam_seed1" / "ranks.parquet").exists()
+    assert (tmp_path / "runs" / "small" / "seeds" / "adam_0_seed1" / "ranks.parquet").exists()
     seeds = [json.loads((tmp_path / "runs/small/seeds" / name / "metrics.json").read_text())["seed"] for name in kept]
     assert seeds == [0, 1, 0]
     again = run()
