@@ -17,6 +17,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 
 import recsys_lt
@@ -106,7 +107,8 @@ def _train_and_test(
         devices=settings.devices,
         max_epochs=settings.max_epochs,
         callbacks=[journal, TrainingProgress(Console(), journal)],
-        plugins=[AtomicCheckpointIO(data.fingerprint)],
+        # Processes are started by us (recsys_lt.launch), in a job of a cluster's scheduler too.
+        plugins=[AtomicCheckpointIO(data.fingerprint), LightningEnvironment()],
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,

@@ -1,8 +1,7 @@
 """``config.yaml`` of a run folder: the whole configuration, and what its choices are called."""
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -68,28 +67,3 @@ def stored(folder: Path) -> Stored:
         return Stored(config, Names(**config.pop("choices")), config.pop("group", None))
     except TypeError as error:
         raise UserError(f"its choices are not those of a run ({error})", where=path, remedy="Mend it") from error
-
-
-def done_before(config: DictConfig, folder: Path) -> Path | None:
-    """A finished run in the sweep ``folder`` whose resolved configuration gives the same result, or None."""
-    wanted = _deciding(config)
-    for metrics in sorted(folder.glob("*/metrics.json")):
-        try:
-            finished = json.loads(metrics.read_text(encoding="utf-8"))["finished"]
-            there = stored(metrics.parent).config
-            if finished and _deciding(there) == wanted:
-                return metrics.parent
-        except (OSError, ValueError, KeyError, TypeError, UserError, OmegaConfBaseException):
-            continue  # no run of this version, or half of one: not done
-    return None
-
-
-def _deciding(config: DictConfig) -> dict[str, Any]:
-    tree: Any = OmegaConf.to_container(config, resolve=True)
-    for key in NO_DIFFERENCE:
-        *above, last = key.split(".")
-        inside = tree
-        for part in above:
-            inside = inside.get(part, {})
-        inside.pop(last, None)
-    return tree
