@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import multiprocessing
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ from recsys_lt.sweep_start import current_launch, forget_launch
 if TYPE_CHECKING:
     from recsys_lt.evidence.stored import Stored
     from recsys_lt.evidence.sweep import Claim
+    from recsys_lt.sweep_start import Launch
 
 _PACKAGE = Path(__file__).resolve().parent
 # In the wheel conf/ lies inside the package; in a checkout, beside it.
@@ -109,6 +111,8 @@ def _beside_others(this: "Stored", claim: "Claim") -> None:
     from recsys_lt.run import run
 
     name = claim.folder.name
+    # A worker of joblib starts processes in a way of its own, which those it starts do not know.
+    multiprocessing.set_start_method(None, force=True)
     with (
         own_output(claim.folder) as (say, complain),
         _noted(claim.folder, this.config, lambda line: complain(f"recsys_lt: {line}")),
@@ -185,7 +189,7 @@ def _one_line(error: Exception) -> str:
         asked = re.search(r"Could not override '([^']+)'", text)
         key = asked.group(1) if asked else missing.group(1)
         return f"there is no key {key!r}. {_similar_key(key)}"
-    choice = re.search(r"(?:Could not find|Unable to find or open) '([^']+)'", text) or re.search(
+    choice = re.search(r"(?:Could not find|Could not load|Unable to find or open) '([^']+)'", text) or re.search(
         r"In '[^']*': Could not find '([^']+)'", text
     )
     if choice:
@@ -205,8 +209,7 @@ def _one_line(error: Exception) -> str:
 def _no_launcher(name: str) -> str:
     if name not in _LAUNCHERS:
         return f"hydra/launcher has no choice {name!r}. Choose from basic, {', '.join(_LAUNCHERS)}."
-    remedy = f"pip install 'recsys_lt[{_LAUNCHERS[name]}]'"
-    return f"hydra/launcher={name}: it is not installed. {remedy}"
+    return f"hydra/launcher={name}: it is not installed. Install it with: pip install 'recsys_lt[{_LAUNCHERS[name]}]'"
 
 
 def _similar_key(key: str) -> str:
@@ -259,19 +262,28 @@ def main() -> int:
         _complain(str(error) if isinstance(error, UserError) else _one_line(error))
         return 2
     except KeyboardInterrupt:
-        again = "resume=<run folder>" if current_launch() is None else "the same sweep again: cells begun go on"
-        _complain(f"interrupted; go on with {again}")
+        launch = current_launch()
+        _complain(f"interrupted; go on with {'resume=<run folder>' if launch is None else _again(launch)}")
         return 130
     except Exception as error:
-        if debug or current_launch() is None:
+        launch = current_launch()
+        if debug or launch is None:
             raise
-        # A cell's own errors do not come here: its process was killed, or there is no getting at it.
-        _complain(f"the sweep was cut short ({type(error).__name__}: {' '.join(str(error).split())[:300]})")
-        _complain("start the same sweep again: what is done is not run again, and cells begun go on")
-        return max(1, _end_of_sweep())
+        # A cell's own errors do not come here: its process was killed, or its launcher is at fault.
+        reason = " ".join(str(error).split())[:300]
+        if "slurm cluster" in reason:
+            _complain("hydra/launcher: there is no SLURM here (no srun). Start the sweep where it is, or use joblib")
+            return 2
+        _complain(f"the sweep was cut short ({type(error).__name__}: {reason}); go on with {_again(launch)}")
+        return 1
     for error in _refused:
         _complain(str(error))
     return 2 if _refused else _end_of_sweep()
+
+
+def _again(launch: "Launch") -> str:
+    folder = os.path.relpath(launch.folder)
+    return f"the same command and hydra.sweep.dir={folder}: what is done is not run again, what was begun goes on"
 
 
 def _end_of_sweep() -> int:

@@ -17,7 +17,6 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 
 import recsys_lt
@@ -107,8 +106,7 @@ def _train_and_test(
         devices=settings.devices,
         max_epochs=settings.max_epochs,
         callbacks=[journal, TrainingProgress(Console(), journal)],
-        # Processes are started by us (recsys_lt.launch), in a job of a cluster's scheduler too.
-        plugins=[AtomicCheckpointIO(data.fingerprint), LightningEnvironment()],
+        plugins=[AtomicCheckpointIO(data.fingerprint)],
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
@@ -174,8 +172,10 @@ def _train_and_test(
                 metrics, pictures = _leave_evidence(
                     config, data, names, folder, module.evaluation, journal, measured, finished, trainer, batches
                 )
-    except SystemExit as stop:  # Lightning's answer to a second Ctrl-C
-        raise KeyboardInterrupt from stop
+    except SystemExit as stop:
+        if stop.code != 1:  # a cluster's scheduler takes the machine back: submitit has queued the job again
+            raise
+        raise KeyboardInterrupt from stop  # Lightning's answer to a second Ctrl-C
     finally:
         if trainer.is_global_zero:
             parts.logger.finish(metrics, pictures)
