@@ -114,8 +114,8 @@ def _beside_others(this: "Stored", claim: "Claim") -> None:
     # A worker of joblib starts processes in a way of its own, which those it starts do not know.
     multiprocessing.set_start_method(None, force=True)
     with (
-        own_output(claim.folder) as (say, complain),
-        _noted(claim.folder, this.config, lambda line: complain(f"recsys_lt: {line}")),
+        own_output(claim.folder) as say,
+        _noted(claim.folder, this.config, lambda line: say(f"{line}, see {OUTPUT}")),
     ):
         say(f"{name}: {'goes on' if claim.state == 'begun' else 'begins'}, output in {claim.folder / OUTPUT}")
         metrics = run(this.config, this.names, claim.folder, this.group, claim.state == "begun")
@@ -276,8 +276,8 @@ def main() -> int:
             return 2
         _complain(f"the sweep was cut short ({type(error).__name__}: {reason}); go on with {_again(launch)}")
         return 1
-    for error in _refused:
-        _complain(str(error))
+    for refusal in _refused:
+        _complain(str(refusal))
     return 2 if _refused else _end_of_sweep()
 
 
@@ -303,6 +303,9 @@ def _end_of_sweep() -> int:
         except UserError as error:
             _complain(str(error))
             code = code or 2
+    for failure in failed:
+        if failure.process != os.getpid():  # its own line went to its own terminal, if any
+            _complain(failure.line)
     if len(failed) > 1:
         _complain(f"{len(failed)} cells failed: {', '.join(failure.cell for failure in failed)}")
     return code

@@ -11,7 +11,7 @@ OUTPUT = "output.txt"
 
 
 @contextmanager
-def own_output(folder: Path) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+def own_output(folder: Path) -> Iterator[Callable[[str], None]]:
     """Send what this process and its children print to ``output.txt`` of a run folder while the block runs.
 
     File descriptors are redirected, not Python's streams alone, so that child processes and libraries in C are heard.
@@ -19,7 +19,7 @@ def own_output(folder: Path) -> Iterator[tuple[Callable[[str], None], Callable[[
 
     Yields
     ------
-    Two functions that print a line where output and errors went before.
+    A function that prints a line where output went before.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -30,7 +30,7 @@ def own_output(folder: Path) -> Iterator[tuple[Callable[[str], None], Callable[[
             os.dup2(file.fileno(), 2)
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(line_buffering=True)  # a cell that is killed has said what it said
-        yield tuple(partial(_write, descriptor) for descriptor in before)  # type: ignore[misc]
+        yield partial(_write, before[0])
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

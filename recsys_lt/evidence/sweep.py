@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,11 +31,12 @@ class Claim(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A cell that failed: its folder's name, the one line that says why, and the exit code it stands for."""
+    """A cell that failed: its folder's name, the line that says why, its exit code, and the process it ran in."""
 
     cell: str
     line: str
     code: int
+    process: int
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def claimed(run: Stored, wanted: Path) -> Iterator[Claim]:
 
 def note_failure(folder: Path, line: str, code: int, launch: str) -> None:
     """Leave in a cell's folder why it failed, for the process that started the sweep ``launch`` and for people."""
-    write_json(folder / _FAILED, {"error": line, "exit_code": code, "launch": launch})
+    write_json(folder / _FAILED, {"error": line, "exit_code": code, "launch": launch, "process": os.getpid()})
 
 
 def failures(sweep: Path, launch: str) -> list[Failure]:
@@ -82,7 +84,7 @@ def failures(sweep: Path, launch: str) -> list[Failure]:
     for path in sorted(sweep.glob(f"*/{_FAILED}")):
         noted = json.loads(path.read_text(encoding="utf-8"))
         if noted["launch"] == launch:
-            found.append(Failure(path.parent.name, noted["error"], noted["exit_code"]))
+            found.append(Failure(path.parent.name, noted["error"], noted["exit_code"], noted["process"]))
     return found
 
 
