@@ -5,13 +5,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 
 from recsys_lt import __main__ as command_line
@@ -66,7 +64,7 @@ def test_cells_side_by_side(
 @joblib
 def test_processes_of_a_cell_beside_others(cli: Cli, tmp_path: Path) -> None:
     done = cli(
-        "-m", *TINY, "trainer.max_epochs=0", "strategy=ddp", "strategy.accelerator=cpu", "trainer.devices=2",
+        "-m", *TINY, "trainer.max_epochs=1", "strategy=ddp", "strategy.accelerator=cpu", "trainer.devices=2",
         "logger=none", "hydra.sweep.dir=sweep", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -168,24 +166,16 @@ def test_slurm_where_there_is_none_is_one_line(cli: Cli, tmp_path: Path) -> None
     [("joblib", "sweep"), ("slurm", "slurm"), ("submitit_local", "slurm"), ("submitit_slurm", "slurm")],
 )
 def test_without_the_extra_one_line_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], launcher: str, extra: str
+    cli: Cli, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, launcher: str, extra: str
 ) -> None:
-    # Hydra finds launchers by looking through the package hydra_plugins: here there is none, nor was there.
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.plugins import Plugins
-
-    monkeypatch.setitem(sys.modules, "hydra_plugins", None)  # type: ignore[arg-type]
-    monkeypatch.setattr(Plugins.instance(), "is_initialized", True)
-    known = ConfigStore.instance().repo["hydra"]["launcher"]
-    for name in ("joblib.yaml", "submitit_local.yaml", "submitit_slurm.yaml"):
-        if name in known:
-            monkeypatch.delitem(known, name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["recsys_lt", "-m", "dataset=synthetic", f"hydra/launcher={launcher}"])
-    GlobalHydra.instance().clear()
-    assert command_line.main() == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"pip install 'recsys_lt[{extra}]'" in line
+    # Hydra finds launchers in the namespace package hydra_plugins: this one hides them.
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "__init__.py").touch()
+    monkeypatch.setitem(environment, "PYTHONPATH", f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}")
+    done = cli("-m", *TINY, f"hydra/launcher={launcher}", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"it is not installed. Install it with: pip install 'recsys_lt[{extra}]'" in line
 
 
 def test_a_launcher_nobody_knows(cli: Cli, tmp_path: Path) -> None:
