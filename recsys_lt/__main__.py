@@ -3,10 +3,12 @@
 import contextlib
 import difflib
 import io
+import multiprocessing
 import os
 import re
 import sys
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,58 +19,129 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError
+from recsys_lt.sweep_start import current_launch, forget_launch
 
 if TYPE_CHECKING:
     from recsys_lt.evidence.stored import Stored
+    from recsys_lt.evidence.sweep import Claim
+    from recsys_lt.sweep_start import Launch
 
 _PACKAGE = Path(__file__).resolve().parent
 # In the wheel conf/ lies inside the package; in a checkout, beside it.
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
-#: Cells that failed in this process, with their exit codes: one must not end a whole sweep.
-_failures: list[tuple[str, int]] = []
+#: Hydra's launchers that are not part of it -> the extra of ours that brings them.
+_LAUNCHERS = {"joblib": "sweep", "slurm": "slurm", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+
+
+#: What a single run refused: raised out of the task, Hydra would add lines of its own.
+_refused: list[UserError] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _task(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    sweeping = hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN"
+    if hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN":
+        with _noted(folder, config, _complain):
+            _cell(config, hydra_config, folder)
+        return
     try:
-        _cell(config, hydra_config, folder, Path(hydra_config.sweep.dir).resolve().name if sweeping else None)
+        _single(config, hydra_config, folder)
     except UserError as error:
         if config.get("debug"):
             raise
-        _failures.append((folder.name, 2))
-        _complain(f"{folder.name}: {error}" if sweeping else str(error))
-    except Exception as error:
-        if config.get("debug") or not sweeping:
-            raise
-        _failures.append((folder.name, 1))
-        traceback.print_exc()
-        _complain(f"{folder.name}: failed ({type(error).__name__}); the sweep goes on")
+        _refused.append(error)
 
 
-def _cell(config: DictConfig, hydra_config: Any, folder: Path, group: str | None) -> None:
+def _single(config: DictConfig, hydra_config: Any, folder: Path) -> None:
     # Heavy imports wait until there is something to do.
-    from recsys_lt.evidence.stored import Names, Stored, done_before, store
+    from recsys_lt.evidence.stored import store
     from recsys_lt.run import run
 
-    choices = hydra_config.runtime.choices
-    names = Names(*(str(choices[part]) for part in Names._fields))
     resumed = config.resume is not None
-    if resumed:
-        config, names, group = _resumed(folder, list(hydra_config.overrides.task))
+    this = _resumed(folder, list(hydra_config.overrides.task)) if resumed else _asked(config, hydra_config, None)
+    store(folder, this)
+    run(this.config, this.names, folder, this.group, resumed)
+
+
+def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored":
+    from recsys_lt.evidence.stored import Names, Stored
+
     for key in ("path", "raw_dir"):  # what is typed here must be found again from another folder
         if config.dataset.get(key) is not None:
             config.dataset[key] = str(Path(str(config.dataset[key])).expanduser().absolute())
-    if group is not None and not resumed and (done := done_before(config, folder.parent)):
-        print(f"{folder.name}: done in {done}", flush=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # Hydra made it; it stays if it is the run's own
-        return
-    store(folder, Stored(config, names, group))
-    run(config, names, folder, group, resumed)
+    return Stored(config, Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields)), group)
+
+
+def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
+    """One cell of a sweep, unless it is done."""
+    from recsys_lt.evidence.sweep import claimed
+    from recsys_lt.run import run
+
+    if config.resume is not None:
+        raise UserError(
+            "a sweep goes on by itself",
+            where="resume",
+            remedy="Start the same sweep again; cells that were begun go on where they stopped",
+        )
+    # Hydra's own launcher runs cells one after the other, in this process.
+    side_by_side = not str(hydra_config.launcher._target_).endswith(".BasicLauncher")
+    this = _asked(config, hydra_config, folder.parent.resolve().name)
+    with claimed(this, folder) as claim:
+        if claim.folder != folder or claim.state == "busy":
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # Hydra made it; it stays if there is something in it
+        if claim.state == "done":
+            print(f"{folder.name}: done in {claim.folder}", flush=True)
+        elif claim.state == "busy":
+            print(f"{folder.name}: another process is at it", flush=True)
+        elif side_by_side:
+            _beside_others(this, claim)
+        else:
+            if claim.state == "begun":
+                print(f"{folder.name}: goes on in {claim.folder}", flush=True)
+            with _noted(claim.folder, config, _complain):
+                run(config, this.names, claim.folder, this.group, claim.state == "begun")
+
+
+def _beside_others(this: "Stored", claim: "Claim") -> None:
+    """Only begin and end are said on the terminal; the rest goes into the run folder."""
+    from recsys_lt.evidence.own_output import OUTPUT, own_output
+    from recsys_lt.run import run
+
+    name = claim.folder.name
+    # A worker of joblib starts processes in a way of its own, which those it starts do not know.
+    multiprocessing.set_start_method(None, force=True)
+    with (
+        own_output(claim.folder) as say,
+        _noted(claim.folder, this.config, lambda line: say(f"{line}, see {OUTPUT}")),
+    ):
+        say(f"{name}: {'goes on' if claim.state == 'begun' else 'begins'}, output in {claim.folder / OUTPUT}")
+        metrics = run(this.config, this.names, claim.folder, this.group, claim.state == "begun")
+        gain = metrics["test"].get("ndcg@10")
+        say(f"{name}: ready" + ("" if gain is None else f", test ndcg@10 {gain:.4f}"))
+
+
+@contextlib.contextmanager
+def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) -> Iterator[None]:
+    """Note in its folder that a cell failed, and why: it must not end the other cells."""
+    from recsys_lt.evidence.sweep import note_failure
+    from recsys_lt.sweep_start import current_launch
+
+    launch = current_launch()
+    try:
+        yield
+    except Exception as error:
+        if config.get("debug") or launch is None:
+            raise  # Hydra brings it to the process that started the sweep
+        if isinstance(error, UserError):
+            line, code = f"{folder.name}: {error}", 2
+        else:
+            traceback.print_exc()
+            line, code = f"{folder.name}: failed ({type(error).__name__}); the sweep goes on", 1
+        complain(line)
+        note_failure(folder, line, code, launch.name)
 
 
 def _resumed(folder: Path, overrides: list[str]) -> "Stored":
@@ -121,11 +194,13 @@ def _one_line(error: Exception) -> str:
         asked = re.search(r"Could not override '([^']+)'", text)
         key = asked.group(1) if asked else missing.group(1)
         return f"there is no key {key!r}. {_similar_key(key)}"
-    choice = re.search(r"(?:Could not find|Unable to find or open) '([^']+)'", text) or re.search(
+    choice = re.search(r"(?:Could not find|Could not load|Unable to find or open) '([^']+)'", text) or re.search(
         r"In '[^']*': Could not find '([^']+)'", text
     )
     if choice:
         group, _, name = choice.group(1).rpartition("/")
+        if group == "hydra/launcher":
+            return _no_launcher(name)
         options = sorted(p.stem for p in (CONF / group).glob("*.yaml") if not p.stem.startswith("_"))
         if group and options:
             return f"{group} has no choice {name!r}. Choose from {', '.join(options)}."
@@ -138,6 +213,12 @@ def _one_line(error: Exception) -> str:
         return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
     first = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(first[:3])
+
+
+def _no_launcher(name: str) -> str:
+    if name not in _LAUNCHERS:
+        return f"hydra/launcher has no choice {name!r}. Choose from basic, {', '.join(_LAUNCHERS)}."
+    return f"hydra/launcher={name}: it is not installed. Install it with: pip install 'recsys_lt[{_LAUNCHERS[name]}]'"
 
 
 def _similar_key(key: str) -> str:
@@ -176,24 +257,68 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     OmegaConf.register_new_resolver("either", lambda first, second: first or second, replace=True)
     sys.argv[1:] = [_spelt_out(argument) for argument in sys.argv[1:]]
+    forget_launch()
+    _refused.clear()
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
     try:
         _check_resume(sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
             _help()
-        else:
-            _task()
+            return 0
+        _task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
         _complain(str(error) if isinstance(error, UserError) else _one_line(error))
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted; go on with resume=<run folder>")
+        launch = current_launch()
+        _complain(f"interrupted; go on with {'resume=<run folder>' if launch is None else _again(launch)}")
         return 130
-    if len(_failures) > 1:
-        _complain(f"{len(_failures)} cells failed: {', '.join(name for name, _ in _failures)}")
-    return max((code for _, code in _failures), key=lambda code: (code == 1, code), default=0)
+    except Exception as error:
+        launch = current_launch()
+        if debug or launch is None:
+            raise
+        # A cell's own errors do not come here: its process was killed, or its launcher is at fault.
+        reason = " ".join(str(error).split())[:300]
+        if "slurm cluster" in reason:
+            _complain("hydra/launcher: there is no SLURM here (no srun). Start the sweep where it is, or use joblib")
+            return 2
+        _complain(f"the sweep was cut short ({type(error).__name__}: {reason}); go on with {_again(launch)}")
+        return 1
+    for refusal in _refused:
+        _complain(str(refusal))
+    return 2 if _refused else _end_of_sweep()
+
+
+def _again(launch: "Launch") -> str:
+    folder = os.path.relpath(launch.folder)
+    return f"the same command and hydra.sweep.dir={folder}: what is done is not run again, what was begun goes on"
+
+
+def _end_of_sweep() -> int:
+    """The failed cells of a sweep and its table; the exit code. 0 for what was no sweep."""
+    from recsys_lt.evidence.sweep import failures
+
+    launch = current_launch()
+    if launch is None:
+        return 0
+    failed = failures(launch.folder, launch.name)
+    code = max((failure.code for failure in failed), key=lambda code: (code == 1, code), default=0)
+    if any(launch.folder.glob("*/metrics.json")):
+        from recsys_lt.table import print_table
+
+        try:
+            print_table(launch.folder)
+        except UserError as error:
+            _complain(str(error))
+            code = code or 2
+    for failure in failed:
+        if failure.process != os.getpid():  # its own line went to its own terminal, if any
+            _complain(failure.line)
+    if len(failed) > 1:
+        _complain(f"{len(failed)} cells failed: {', '.join(failure.cell for failure in failed)}")
+    return code
 
 
 if __name__ == "__main__":

@@ -188,8 +188,10 @@ def _train_and_test(
                     trainer,
                     batches,
                 )
-    except SystemExit as stop:  # Lightning's answer to a second Ctrl-C
-        raise KeyboardInterrupt from stop
+    except SystemExit as stop:
+        if stop.code != 1:  # a cluster's scheduler takes the machine back: submitit has queued the job again
+            raise
+        raise KeyboardInterrupt from stop  # Lightning's answer to a second Ctrl-C
     finally:
         if trainer.is_global_zero:
             parts.logger.finish(metrics, pictures)

@@ -140,9 +140,13 @@ class Fsdp(_Sharded):
     name = "fsdp"
 
     def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.plugins.environments import LightningEnvironment
         from pytorch_lightning.strategies import FSDPStrategy
 
-        return {"accelerator": "gpu", "strategy": FSDPStrategy(state_dict_type="full", use_orig_params=True)}
+        strategy = FSDPStrategy(
+            cluster_environment=LightningEnvironment(), state_dict_type="full", use_orig_params=True
+        )
+        return {"accelerator": "gpu", "strategy": strategy}
 
 
 class Deepspeed(_Sharded):
@@ -160,6 +164,8 @@ class Deepspeed(_Sharded):
             )
 
     def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.plugins.environments import LightningEnvironment
         from pytorch_lightning.strategies import DeepSpeedStrategy
 
-        return {"accelerator": "gpu", "strategy": DeepSpeedStrategy(stage=2)}
+        strategy = DeepSpeedStrategy(cluster_environment=LightningEnvironment(), stage=2)
+        return {"accelerator": "gpu", "strategy": strategy}

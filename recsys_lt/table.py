@@ -370,6 +370,17 @@ def _run(arguments: argparse.Namespace) -> None:
         console.print(Text(line))
 
 
+def print_table(folder: Path) -> None:
+    """Print the table of a sweep.
+
+    Raises
+    ------
+    UserError
+        If the runs in the folder make no table.
+    """
+    _run(_parser().parse_args([str(folder)]))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)

@@ -33,3 +33,30 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         except OSError:
             pass
         yield  # closing the file frees the lock
+
+
+@contextmanager
+def locked_at_once(path: Path) -> Iterator[bool]:
+    """Hold the lock while the block runs, if it is free; yield whether it was.
+
+    Where the system has no such locks it counts as free.
+
+    Parameters
+    ----------
+    path
+        The lock file; made where absent, and left.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    with path.open("a") as file:
+        free = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:
+            pass
+        yield free  # closing the file frees the lock

@@ -1,6 +1,5 @@
 """``config.yaml`` of a run folder: the whole configuration, and what its choices are called."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,28 +77,3 @@ def as_written_now(config: Any) -> None:
         metrics.groups = {"_target_": "recsys_lt.settings.GroupSettings", "shares": shares, "window": None}
     if isinstance(metrics, DictConfig) and "schedule" not in config:
         config.schedule = {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0}
-
-
-def done_before(config: DictConfig, folder: Path) -> Path | None:
-    """A finished run in the sweep ``folder`` whose resolved configuration gives the same result, or None."""
-    wanted = _deciding(config)
-    for metrics in sorted(folder.glob("*/metrics.json")):
-        try:
-            finished = json.loads(metrics.read_text(encoding="utf-8"))["finished"]
-            there = stored(metrics.parent).config
-            if finished and _deciding(there) == wanted:
-                return metrics.parent
-        except (OSError, ValueError, KeyError, TypeError, UserError, OmegaConfBaseException):
-            continue  # no run of this version, or half of one: not done
-    return None
-
-
-def _deciding(config: DictConfig) -> dict[str, Any]:
-    tree: Any = OmegaConf.to_container(config, resolve=True)
-    for key in NO_DIFFERENCE:
-        *above, last = key.split(".")
-        inside = tree
-        for part in above:
-            inside = inside.get(part, {})
-        inside.pop(last, None)
-    return tree

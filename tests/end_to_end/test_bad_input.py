@@ -20,7 +20,6 @@ def say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
     def run(*arguments: str, code: int = 2) -> str:
         monkeypatch.setattr(sys, "argv", ["recsys_lt", *arguments])
-        monkeypatch.setattr(command_line, "_failures", [])
         GlobalHydra.instance().clear()
         assert command_line.main() == code
         error = capsys.readouterr().err

@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 from recsys_lt.analysis.cells import cells_of
 from recsys_lt.analysis.runs import Run, find_runs
 from recsys_lt.build import build
-from recsys_lt.evidence.stored import done_before, stored
+from recsys_lt.evidence.stored import stored
+from recsys_lt.evidence.sweep import claimed
 from recsys_lt.settings import GroupSettings
 
 RUNS = Path(__file__).resolve().parents[2] / "docs" / "runs"
@@ -45,5 +46,6 @@ def test_a_run_of_an_earlier_version_is_the_cell_it_was(tmp_path):
 
     assert cells(old, same) == 1
     assert cells(old, other) == 2
-    assert done_before(stored(same).config, tmp_path) == old
-    assert done_before(stored(other).config, tmp_path) == other
+    for run, found in ((same, old), (other, other)):
+        with claimed(stored(run), tmp_path / "wanted") as claim:
+            assert claim == ("done", found)

@@ -1,0 +1,84 @@
+"""Cells of a sweep's folder: claimed by one process, gone on with, never written over."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from recsys_lt.atomic import write_json
+from recsys_lt.evidence.stored import Names, Stored, stored
+from recsys_lt.evidence.sweep import Failure, claimed, failures, note_failure
+
+NAMES = Names("synthetic", "sasrec", "ce", "adam")
+
+
+def cell(lr: float = 1e-3, **others: Any) -> Stored:
+    config = {"dataset": {"raw_dir": None}, "model": {}, "metrics": {}, "optimizer": {"lr": lr}, "seed": 0}
+    config |= {"schedule": {}, "trainer": {"devices": 1}, "logger": "none"}
+    return Stored(OmegaConf.create(config | others), NAMES, "sweep")
+
+
+def finish(folder: Path, finished: bool = True) -> None:
+    write_json(folder / "metrics.json", {"finished": finished})
+
+
+def test_new_then_begun_then_done_in_whatever_order_and_on_whatever_device(tmp_path: Path) -> None:
+    with claimed(cell(), tmp_path / "0") as claim:
+        assert claim == ("new", tmp_path / "0")
+        assert stored(tmp_path / "0").config == cell().config
+    moved = cell(trainer={"devices": 4}, logger="wandb")
+    with claimed(moved, tmp_path / "7") as claim:
+        assert claim == ("begun", tmp_path / "0")
+        assert stored(tmp_path / "0").config.trainer.devices == 4  # as it is run now
+        finish(claim.folder, finished=False)
+    with claimed(cell(), tmp_path / "7") as claim:
+        assert claim == ("begun", tmp_path / "0")
+        finish(claim.folder)
+    with claimed(cell(), tmp_path / "7") as claim:
+        assert claim == ("done", tmp_path / "0")
+    assert not (tmp_path / "7").exists()
+
+
+def test_another_cell_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    for lr, name in ((1e-3, "0"), (1e-2, "0_2"), (1e-1, "0_3"), (1e-2, "0_2")):
+        with claimed(cell(lr), tmp_path / "0") as claim:
+            assert claim.folder == tmp_path / name
+    assert stored(tmp_path / "0").config.optimizer.lr == 1e-3
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "config.yaml").write_text("no: run\n")
+    with claimed(cell(5.0), tmp_path / "1") as claim:
+        assert claim == ("new", tmp_path / "1_2")
+
+
+def test_a_cell_is_one_processs_at_a_time_and_free_when_that_is_killed(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", (
+            "import sys, time; from pathlib import Path; from tests.evidence.test_sweep_folder import *\n"
+            "with claimed(cell(), Path(sys.argv[1])) as claim: print(claim.state, flush=True); time.sleep(600)"
+        ), str(tmp_path / "0")],
+        cwd=Path(__file__).resolve().parents[2], stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "new\n"
+        with claimed(cell(), tmp_path / "1") as claim:
+            assert claim.state == "busy"
+        with claimed(cell(1e-2), tmp_path / "1") as claim:  # others are free
+            assert claim.state == "new"
+    finally:
+        holder.kill()
+        holder.wait()
+    with claimed(cell(), tmp_path / "1") as claim:
+        assert claim == ("begun", tmp_path / "0")
+
+
+def test_failures_are_those_of_this_launch_and_forgotten_when_tried_again(tmp_path: Path) -> None:
+    for lr, launch, code in ((1.0, "old", 1), (2.0, "new", 2), (3.0, "new", 1)):
+        with claimed(cell(lr), tmp_path / f"{lr:.0f}") as claim:
+            note_failure(claim.folder, f"lr {lr}", code, launch)
+    assert failures(tmp_path, "new") == [Failure("2", "lr 2.0", 2, os.getpid()), Failure("3", "lr 3.0", 1, os.getpid())]
+    with claimed(cell(2.0), tmp_path / "2"):
+        assert failures(tmp_path, "new") == [Failure("3", "lr 3.0", 1, os.getpid())]
