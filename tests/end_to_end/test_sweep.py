@@ -70,4 +70,4 @@ def test_what_is_done_in_a_sweep_folder_is_not_run_again(cli: Cli, tmp_path: Pat
     assert run.stat().st_mtime_ns == written
     seeds = sorted(json.loads(path.read_text())["seed"] for path in (tmp_path / "sweep").glob("*/metrics.json"))
     assert seeds == [0, 1]
-    assert sorted(path.name[0] for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == ["0", "0"]
+    assert sorted(path.name[0] for path in (tmp_path / "sweep").glob("[!.]*/")) == ["0", "0"]
