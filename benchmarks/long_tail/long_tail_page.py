@@ -74,6 +74,17 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
             f"![head against nonhead]({pictures.name}/{picture.name})", "",
         ]  # fmt: skip
         draft.unlink()
+    besides = runs / name / "besides"
+    if any(besides.glob("*/metrics.json")):
+        draft = pictures / f"{name}.md"
+        if table.main([str(besides), "--markdown", str(draft)]) != 0:
+            raise SystemExit(f"error: no table of {besides}")
+        lines += [
+            "### Tried besides, no trial of the study: test", "",
+            f"`python -m recsys_lt.table docs/runs/long_tail/{name}/besides`", "",
+            draft.read_text(encoding="utf-8").strip(), "",
+        ]  # fmt: skip
+        draft.unlink()
     return lines
 
 
