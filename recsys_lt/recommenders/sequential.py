@@ -75,6 +75,7 @@ class SequentialRecommender(pl.LightningModule):
         self.evaluation: Evaluation | None = None
         self._collector: Collector | None = None
         self.scaler: torch.amp.GradScaler | None = None
+        self._scale: dict[str, Any] | None = None  # of the run to go on with
         # The batches of the step that is under way, for a rule that asks about all of them at once.
         self._waiting: list[Evaluate] = []
         self._targets: list[Tensor] = []
@@ -139,6 +140,7 @@ class SequentialRecommender(pl.LightningModule):
         optimizer = self.rule.build(p for p in self.parameters() if p.requires_grad)
         if self.precision.scaled:
             self.scaler = torch.amp.GradScaler(self.device.type)
+            self.scaler.load_state_dict(self._scale or self.scaler.state_dict())
         if isinstance(self.schedule, Constant) and self.schedule.warmup == 0:
             return optimizer
         epochs = int(self.trainer.max_epochs or 1)
@@ -153,8 +155,7 @@ class SequentialRecommender(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.rule.load_state_dict(checkpoint.get("rule", {}))
-        if self.scaler is not None and "scaler" in checkpoint:
-            self.scaler.load_state_dict(checkpoint["scaler"])
+        self._scale = checkpoint.get("scaler")  # Lightning asks for the optimizer after this
 
     def training_step(self, batch: Batch, step: int) -> None:
         optimizer: Any = self.optimizers()

@@ -51,7 +51,7 @@ class Rates(pl.Callback):
         self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def trained(data, *choices, precision=FLOAT32, epochs=2, before=None):
+def trained(data, *choices, precision=FLOAT32, epochs=2, before=None, after=None):
     module = module_of(data, *choices, precision=precision)
     rates = Rates()
     trainer = pl.Trainer(
@@ -60,7 +60,7 @@ def trained(data, *choices, precision=FLOAT32, epochs=2, before=None):
     )  # fmt: skip
     if before is not None:
         before(module)
-    trainer.fit(module, train_loader(batches_of(data, module), 0))
+    trainer.fit(module, train_loader(batches_of(data, module), 0), ckpt_path=after, weights_only=True)
     return module, rates.seen
 
 
@@ -90,6 +90,18 @@ def test_a_step_that_overflows_is_not_taken(data):
     assert all(torch.isfinite(g).all() for g in module.rule.state_dict()["ascent"])
     unhurt, _ = trained(data, *RULES["stale"], precision=SCALED, epochs=1)
     assert not same(module, unhurt)
+
+
+def test_the_scale_goes_on_where_it_was(data, tmp_path):
+    def explode(module):
+        backward, calls = module._backward, iter(range(10**6))
+        module._backward = lambda total, **how: backward(total * (torch.inf if next(calls) == 0 else 1), **how)
+
+    first, _ = trained(data, *RULES["adam"], precision=SCALED, epochs=1, before=explode)
+    first.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    second, _ = trained(data, *RULES["adam"], precision=SCALED, epochs=2, after=tmp_path / "last.ckpt")
+    assert second.trainer.current_epoch == 2
+    assert second.scaler.get_scale() == first.scaler.get_scale() == 2.0**15
 
 
 def losses_and_gradients(module, batch):
