@@ -205,7 +205,7 @@ def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path, rule: t
     [
         ("lazy_adam",),
         ("eisam", "optimizer.form=stale", "optimizer.every=2", "precision=bf16"),
-        ("eisam", "optimizer.accumulate=two_pass", "precision=bf16-mixed", "schedule=cosine"),
+        ("eisam", "optimizer.accumulate=two_pass", "precision=bf16-mixed"),
     ],
 )
 def test_a_rule_accumulates_clips_and_resumes(cli: Cli, tmp_path: Path, optimizer: tuple[str, ...]) -> None:

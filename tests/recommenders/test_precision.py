@@ -44,23 +44,28 @@ def batches_of(data, module):
 
 
 class Rates(pl.Callback):
-    def __init__(self):
-        self.seen = []
+    def __init__(self, kept):
+        self.seen, self.kept = [], kept
+
+    def on_train_epoch_end(self, trainer, module):
+        if self.kept and trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.kept)
 
     def on_train_batch_start(self, trainer, module, batch, step):
         self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def trained(data, *choices, precision=FLOAT32, epochs=2, before=None, after=None):
+def trained(data, *choices, precision=FLOAT32, epochs=2, before=None, kept=None, after=None):
     module = module_of(data, *choices, precision=precision)
-    rates = Rates()
+    rates = Rates(kept)
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[rates], use_distributed_sampler=False,
     )  # fmt: skip
     if before is not None:
         before(module)
-    trainer.fit(module, train_loader(batches_of(data, module), 0), ckpt_path=after, weights_only=True)
+    loader = train_loader(batches_of(data, module), 0, epoch=0 if after is None else 1)
+    trainer.fit(module, loader, ckpt_path=after, weights_only=True)
     return module, rates.seen
 
 
@@ -97,9 +102,9 @@ def test_the_scale_goes_on_where_it_was(data, tmp_path):
         backward, calls = module._backward, iter(range(10**6))
         module._backward = lambda total, **how: backward(total * (torch.inf if next(calls) == 0 else 1), **how)
 
-    first, _ = trained(data, *RULES["adam"], precision=SCALED, epochs=1, before=explode)
-    first.trainer.save_checkpoint(tmp_path / "last.ckpt")
-    second, _ = trained(data, *RULES["adam"], precision=SCALED, epochs=2, after=tmp_path / "last.ckpt")
+    kept = tmp_path / "last.ckpt"
+    first, _ = trained(data, *RULES["adam"], precision=SCALED, epochs=1, before=explode, kept=kept)
+    second, _ = trained(data, *RULES["adam"], precision=SCALED, epochs=2, after=kept)
     assert second.trainer.current_epoch == 2
     assert second.scaler.get_scale() == first.scaler.get_scale() == 2.0**15
 
@@ -135,6 +140,15 @@ def test_fp16_wants_a_gpu():
     with pytest.raises(Exception, match="precision: a CPU"):
         PRECISIONS["fp16-mixed"].check(torch.device("cpu"))
     Precision().check(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("rule", ["adam", "two_pass"])
+def test_a_schedule_goes_on_where_it_was(data, tmp_path, rule):
+    choices = (*RULES[rule], "schedule=cosine", "precision=bf16-mixed")
+    whole, rates = trained(data, *choices, kept=tmp_path / "last.ckpt")
+    parts, later = trained(data, *choices, after=tmp_path / "last.ckpt")
+    assert later == rates[len(rates) // 2 :]
+    assert same(whole, parts)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
