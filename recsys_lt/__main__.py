@@ -127,7 +127,6 @@ def _beside_others(this: "Stored", claim: "Claim") -> None:
 def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) -> Iterator[None]:
     """Note in its folder that a cell failed, and why: it must not end the other cells."""
     from recsys_lt.evidence.sweep import note_failure
-    from recsys_lt.sweep_start import current_launch
 
     launch = current_launch()
     try:

@@ -140,7 +140,8 @@ class SequentialRecommender(pl.LightningModule):
         optimizer = self.rule.build(p for p in self.parameters() if p.requires_grad)
         if self.precision.scaled:
             self.scaler = torch.amp.GradScaler(self.device.type)
-            self.scaler.load_state_dict(self._scale or self.scaler.state_dict())
+            if self._scale is not None:
+                self.scaler.load_state_dict(self._scale)
         if isinstance(self.schedule, Constant) and self.schedule.warmup == 0:
             return optimizer
         epochs = int(self.trainer.max_epochs or 1)
@@ -164,7 +165,6 @@ class SequentialRecommender(pl.LightningModule):
         last = min(first + self.accumulate, n_steps) - 1  # an epoch's last group may be smaller
         if step == first:
             optimizer.zero_grad()
-            self._waiting, self._targets = [], []
         step_targets = batch.step_targets or batch.global_targets
         self._waiting.append(self._part_in_step(batch, step_targets))
         self._targets.append(batch.targets)
