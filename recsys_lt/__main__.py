@@ -24,6 +24,7 @@ from recsys_lt.sweep_start import current_launch, forget_launch
 if TYPE_CHECKING:
     from recsys_lt.evidence.stored import Stored
     from recsys_lt.evidence.sweep import Claim
+    from recsys_lt.llm.first_stage import FirstStage
     from recsys_lt.sweep_start import Launch
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -57,12 +58,46 @@ def _task(config: DictConfig) -> None:
 def _single(config: DictConfig, hydra_config: Any, folder: Path) -> None:
     # Heavy imports wait until there is something to do.
     from recsys_lt.evidence.stored import store
-    from recsys_lt.run import run
 
     resumed = config.resume is not None
     this = _resumed(folder, list(hydra_config.overrides.task)) if resumed else _asked(config, hydra_config, None)
     store(folder, this)
-    run(this.config, this.names, folder, this.group, resumed)
+    _run(this, folder, resumed)
+
+
+def _run(this: "Stored", folder: Path, resumed: bool) -> dict[str, Any]:
+    """One run; a model of two stages has its first one trained before it, if no run of that is named."""
+    from recsys_lt.build import first_stage_of
+    from recsys_lt.llm.first_stage import FOLDER
+    from recsys_lt.run import run
+
+    asked = first_stage_of(this.config)
+    if asked is not None and this.config.model[asked.key] is None:
+        _first_stage(this, asked, folder / FOLDER)
+    return run(this.config, this.names, folder, this.group, resumed)
+
+
+def _first_stage(this: "Stored", asked: "FirstStage", folder: Path) -> None:
+    """Train the run a model builds on, on the same data with the same seed, unless it is there already."""
+    from recsys_lt.evidence.stored import Names, Stored, store, stored
+    from recsys_lt.evidence.sweep import finished
+    from recsys_lt.run import run
+
+    if finished(folder):
+        return
+    print(f"first stage: model={asked.model} loss={asked.loss}, in {folder}", flush=True)
+    begun = (folder / "config.yaml").is_file()
+    if begun:
+        first = stored(folder)
+    else:
+        choices = {"dataset": this.names.dataset, "model": asked.model, "loss": asked.loss}
+        config = hydra.compose("config", [*(f"{group}={name}" for group, name in choices.items()), "logger=none"])
+        for key in ("dataset", "seed", "metrics", "strategy"):
+            OmegaConf.update(config, key, this.config[key], merge=False, force_add=True)
+        first = Stored(config, Names(**choices, optimizer="adam"), None)
+        folder.mkdir(parents=True, exist_ok=True)
+        store(folder, first)
+    run(first.config, first.names, folder, None, begun)
 
 
 def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored":
@@ -77,7 +112,6 @@ def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored"
 def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
     """One cell of a sweep, unless it is done."""
     from recsys_lt.evidence.sweep import claimed
-    from recsys_lt.run import run
 
     if config.resume is not None:
         raise UserError(
@@ -102,13 +136,12 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
             if claim.state == "begun":
                 print(f"{folder.name}: goes on in {claim.folder}", flush=True)
             with _noted(claim.folder, config, _complain):
-                run(config, this.names, claim.folder, this.group, claim.state == "begun")
+                _run(this, claim.folder, claim.state == "begun")
 
 
 def _beside_others(this: "Stored", claim: "Claim") -> None:
     """Only begin and end are said on the terminal; the rest goes into the run folder."""
     from recsys_lt.evidence.own_output import OUTPUT, own_output
-    from recsys_lt.run import run
 
     name = claim.folder.name
     # A worker of joblib starts processes in a way of its own, which those it starts do not know.
@@ -118,7 +151,7 @@ def _beside_others(this: "Stored", claim: "Claim") -> None:
         _noted(claim.folder, this.config, lambda line: say(f"{line}, see {OUTPUT}")),
     ):
         say(f"{name}: {'goes on' if claim.state == 'begun' else 'begins'}, output in {claim.folder / OUTPUT}")
-        metrics = run(this.config, this.names, claim.folder, this.group, claim.state == "begun")
+        metrics = _run(this, claim.folder, claim.state == "begun")
         gain = metrics["test"].get("ndcg@10")
         say(f"{name}: ready" + ("" if gain is None else f", test ndcg@10 {gain:.4f}"))
 

@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.config_types import check_types
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
+from recsys_lt.llm.answering import AnsweringModel
+from recsys_lt.llm.first_stage import FirstStage
 from recsys_lt.losses.loss import Loss
+from recsys_lt.losses.own import Own
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
+from recsys_lt.recommenders.answering import AnsweringRecommender
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
+from recsys_lt.recommenders.recommender import Recommender, Terms
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.settings import MetricsSettings, TrainerSettings
 from recsys_lt.strategies import Strategy
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from recsys_lt.evidence.loggers import NoLogger
 
 _KEYS = {
-    "dataset", "model", "loss", "optimizer", "schedule", "strategy", "trainer", "logger", "metrics",
+    "dataset", "llm", "model", "loss", "optimizer", "schedule", "strategy", "trainer", "logger", "metrics",
     "seed", "precision", "resume", "debug",
 }  # fmt: skip
 
@@ -36,7 +41,7 @@ class Parts:
     """The objects a configuration names; the model waits for the data's sizes."""
 
     dataset: "Dataset"
-    model: Callable[[DataFacts], Backbone]
+    model: Callable[[DataFacts], Backbone | AnsweringModel]
     loss: Loss
     rule: UpdateRule
     schedule: Schedule
@@ -48,6 +53,14 @@ class Parts:
 
     def check(self) -> None:
         """Raise UserError for parts that do not go together."""
+        if self._answers and not isinstance(self.loss, Own):
+            raise UserError(
+                "this model has an objective of its own", where="loss", remedy="Leave loss out, or loss=own"
+            )
+        if isinstance(self.loss, Own) and not self._answers:
+            raise UserError(
+                "this model has no objective of its own", where="loss=own", remedy="Choose one, such as loss=ce"
+            )
         if self.rule.rows and self.strategy.several:
             raise UserError(
                 "the gradients of rows that optimizer=lazy_adam steps on are not exchanged between processes",
@@ -77,13 +90,24 @@ class Parts:
         """Load the dataset, with the times of events if a metric reads them."""
         return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
 
-    def recommender(self, data: Sequences) -> SequentialRecommender:
-        """Build the model for these data; its weights come of torch's current seed."""
-        facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
-        module = SequentialRecommender(
-            _made("model", lambda: self.model(facts)),
-            self.loss,
-            self.rule,
+    @property
+    def _answers(self) -> bool:
+        made = getattr(self.model, "func", self.model)
+        return isinstance(made, type) and issubclass(made, AnsweringModel)
+
+    def recommender(self, data: Sequences, first_stage: Backbone | None = None) -> Recommender:
+        """Build the model for these data; its weights come of torch's current seed.
+
+        Parameters
+        ----------
+        data
+            What it is trained on.
+        first_stage
+            The trained backbone a model of two stages builds on.
+        """
+        popularity = torch.from_numpy(data.popularity)
+        facts = DataFacts(data.n_users, data.n_items, popularity, data.name, data.item_titles, first_stage)
+        terms = Terms(
             mask_seen=self.metrics.mask_seen,
             ks=tuple(self.metrics.ks),
             schedule=self.schedule,
@@ -91,10 +115,22 @@ class Parts:
             accumulate=self.trainer.accumulate,
             clip=self.trainer.clip,
         )
+        made = _made("model", lambda: self.model(facts))
+        module: Recommender
+        if isinstance(made, AnsweringModel):
+            module = AnsweringRecommender(made, data.n_items, self.rule, terms)
+        else:
+            module = SequentialRecommender(made, self.loss, self.rule, terms)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.rule.prepare(trained, facts.popularity)
         self.loss.prepare(facts.popularity)
         return module
+
+
+def first_stage_of(config: DictConfig) -> FirstStage | None:
+    """The trained run that the configured model builds on; None for a model of one stage."""
+    made = get_class(config.model._target_)
+    return getattr(made, "first_stage", None)
 
 
 def build(config: DictConfig) -> Parts:

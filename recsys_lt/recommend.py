@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from recsys_lt.data.sequences import Sequences
-    from recsys_lt.recommenders.sequential import SequentialRecommender
+    from recsys_lt.recommenders.recommender import Recommender
 
 #: Events of the user's history that are shown.
 RECENT = 5
@@ -149,7 +149,7 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
 
 
 def _lists(
-    module: SequentialRecommender, data: Sequences, rows: list[int], k: int, groups: NDArray[np.int8]
+    module: Recommender, data: Sequences, rows: list[int], k: int, groups: NDArray[np.int8]
 ) -> list[Recommendation]:
     import numpy as np
     import torch
@@ -161,17 +161,12 @@ def _lists(
         data,
         np.array(rows, dtype=np.int64),
         None,
-        module.backbone.max_length,
+        module.max_length,
         len(rows),
         with_seen=module.mask_seen != "none",
     )[0]
     with torch.inference_mode():
-        _, top = module.rank(batch, batch.seen, k)
-        table = module.backbone.output_table()
-        listed = top.clamp(min=0)  # -1 where a list ends early; dropped below
-        scores = (module.backbone.user_states(batch).unsqueeze(1) * table.weight[listed]).sum(2)
-        if table.bias is not None:
-            scores += table.bias[listed]
+        top, scores = module.listed(batch, batch.seen, k)
     lists = []
     for row, items, values in zip(rows, top.tolist(), scores.tolist(), strict=True):
         history = data.items[data.offsets[row] : data.offsets[row + 1]]

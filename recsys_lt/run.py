@@ -35,12 +35,13 @@ from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
 from recsys_lt.evidence.progress import TrainingProgress
 from recsys_lt.evidence.stored import Names
+from recsys_lt.evidence.trained import first_stage
 from recsys_lt.launch import launch
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories
 from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
-from recsys_lt.recommenders.sequential import SequentialRecommender
+from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.settings import MetricsSettings, TrainerSettings
 
 
@@ -104,7 +105,7 @@ def _train_and_test(
     _quiet()
     forget_peak_rss()
     pl.seed_everything(config.seed, verbose=False)
-    module = parts.recommender(data)
+    module = parts.recommender(data, first_stage(config, folder, data))
     journal = Journal(folder, settings, partial(_measured, data, measured, groups), data.fingerprint, [parts.logger])
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
@@ -128,20 +129,21 @@ def _train_and_test(
     share = Share(trainer.global_rank, trainer.world_size)
     batches = TrainBatches(
         data,
-        module.backbone.row_plan.plan(data),
+        module.row_plan.plan(data),
         settings.batch_rows,
         config.seed,
         share,
-        parts.loss.needs_seen,
+        module.needs_seen,
         settings.accumulate,
+        settings.max_train_rows,
     )
-    if module.backbone.trainable and len(batches.rows) == 0:
+    if module.trainable and len(batches.rows) == 0:
         raise UserError(
             "no user has two training events, so there is nothing to learn from",
             where=data.name,
             remedy="Use more data, or model=pop",
         )
-    rank = partial(_ranking, data, module, settings, share)
+    rank = partial(_ranking, data, module, settings, measured.max_users, share)
     if trainer.is_global_zero:
         plain: Any = OmegaConf.to_container(config, resolve=True)
         cell = {"dataset": data.name, "model": names.model, "loss": names.loss, "optimizer": names.optimizer}
@@ -157,7 +159,7 @@ def _train_and_test(
             if last is None and settings.eval_untrained:
                 trainer.validate(module, rank("valid"), verbose=False)
                 journal.record(trainer, 0, {})
-            if module.backbone.trainable and settings.max_epochs > 0:
+            if module.trainable and settings.max_epochs > 0:
                 loader = train_loader(batches, settings.num_workers, 0 if last is None else last.epoch)
                 with suppress(StopRun):
                     path = None if last is None else last.path
@@ -222,10 +224,10 @@ def _go_on_from(path: Path, fingerprint: str, settings: TrainerSettings) -> _Las
 
 
 def _ranking(
-    data: Sequences, module: SequentialRecommender, settings: TrainerSettings, share: Share, stage: str
+    data: Sequences, module: Recommender, settings: TrainerSettings, max_users: int | None, share: Share, stage: str
 ) -> Any:
     """Ranking batches of this process's part of the users who have a target at this stage."""
-    users = UsersWithTarget(data, stage)
+    users = UsersWithTarget(data, stage, max_users)
     if len(users) == 0:
         raise UserError(
             f"no user has a {stage} target with an event before it",
@@ -237,7 +239,7 @@ def _ranking(
             data,
             users,
             stage,
-            module.backbone.max_length,
+            module.max_length,
             settings.rank_rows,
             with_seen=module.mask_seen != "none",
             share=share,
@@ -264,6 +266,10 @@ def _leave_evidence(
     trainer: pl.Trainer,
     batches: TrainBatches,
 ) -> tuple[dict[str, Any], dict[str, Path]]:
+
+    def capped(some: int, every: int) -> str | None:
+        return None if some == every else f"{some:,} of {every:,}"
+
     trained = [row for row in journal.history if row["epoch"] > 0]
     seconds = statistics.median(row["seconds"] for row in trained) if trained else None
     assert journal.best is not None
@@ -287,6 +293,8 @@ def _leave_evidence(
             "interactions": len(data.items),
             "max_length": config.model.get("max_length"),
             "ranking": f"full, over all {data.n_items} items",
+            "ranked_users": capped(len(test.users), len(UsersWithTarget(data, "test"))),
+            "training_rows": capped(batches.n_rows, len(batches.rows)),
             "mask_seen": measured.mask_seen,
             "ties": "against the model",
             "groups": dict(zip(GROUPS, measured.groups.shares, strict=True)),
@@ -304,8 +312,11 @@ def _leave_evidence(
             "seconds_per_epoch": seconds,
             "eval_seconds": statistics.median(r["eval_seconds"] for r in journal.history if "eval_seconds" in r),
             "peak_rss_mb": peak_rss_mb(),
-            "targets_per_second": batches.rows.n_targets / seconds if seconds else None,
+            "targets_per_second": batches.rows.n_targets * batches.n_rows / len(batches.rows) / seconds
+            if seconds
+            else None,
             "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
+            "trained_parameters": sum(p.numel() for p in trainer.lightning_module.parameters() if p.requires_grad),
             "device": str(trainer.strategy.root_device),
             "processes": trainer.world_size,
             "threads": torch.get_num_threads(),

@@ -35,6 +35,8 @@ class TrainerSettings:
     eval_untrained
         Whether to evaluate epoch 0 too, before the first step, as published. On large data that takes as long as
         any validation.
+    max_train_rows
+        Rows of an epoch, drawn anew in each; None for all of them.
     patience
         Stop after so many validations without a better NDCG@10; None to train all epochs, as published.
     num_workers
@@ -50,6 +52,7 @@ class TrainerSettings:
     clip: float | None = None
     eval_every: int = 5
     eval_untrained: bool = True
+    max_train_rows: int | None = None
     patience: int | None = None
     num_workers: int = 0
     rank_rows: int = 512
@@ -61,8 +64,9 @@ class TrainerSettings:
             _positive("trainer.max_epochs", self.max_epochs)
         if self.num_workers != 0:
             _positive("trainer.num_workers", self.num_workers)
-        if self.patience is not None:
-            _positive("trainer.patience", self.patience)
+        for name in ("max_train_rows", "patience"):
+            if getattr(self, name) is not None:
+                _positive(f"trainer.{name}", getattr(self, name))
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"it is {self.clip!r}", where="trainer.clip", remedy="Give a positive norm, or null")
 
@@ -152,11 +156,14 @@ class MetricsSettings:
         Head, mid and tail; three numbers alone are their shares.
     ks
         List lengths.
+    max_users
+        Rank for so many users alone, the same ones for every model and seed; None for all.
     """
 
     mask_seen: str = "published"
     groups: GroupSettings = field(default_factory=GroupSettings)
     ks: Sequence[int] = (1, 5, 10, 20)
+    max_users: int | None = None
 
     def __post_init__(self) -> None:
         if self.mask_seen not in _MASKS:
@@ -170,6 +177,8 @@ class MetricsSettings:
             object.__setattr__(self, "groups", GroupSettings(given))  # type: ignore[arg-type]  # checked there
         for k in self.ks:
             _positive("metrics.ks", k)
+        if self.max_users is not None:
+            _positive("metrics.max_users", self.max_users)
         if 10 not in self.ks:
             raise UserError(
                 f"10 is not among {list(self.ks)}",

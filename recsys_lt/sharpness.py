@@ -83,12 +83,10 @@ def sharpness(
     weights = Weighting(weighting, gamma, normalise=True)
     run = trained(folder)
     module = run.model()
-    if not module.backbone.trainable:
+    if not module.trainable:
         raise UserError("its model has no loss", where=folder, remedy="Name the run of a model that trains")
-    rows = module.backbone.row_plan.plan(run.data)
-    source = TrainBatches(
-        run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.loss.needs_seen
-    )
+    rows = module.row_plan.plan(run.data)
+    source = TrainBatches(run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.needs_seen)
     batches = [source[0, step] for step in range(min(n_batches, len(source)))]
     landscape = Landscape(module, batches, run.parts.metrics.groups.of(run.data).of)
     result = {

@@ -1,15 +1,17 @@
 """Every shipped config composes and builds, or refuses in one line; every cell gets its own published setting."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from recsys_lt.__main__ import CONF
-from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.build import Parts, build
 from recsys_lt.errors import UserError
 
@@ -27,16 +29,28 @@ def composed(*overrides: str) -> DictConfig:
     "choice",
     [
         f"{group}={name}"
-        for group in ("dataset", "model", "loss", "optimizer", "strategy", "trainer", "logger")
+        for group in ("dataset", "model", "loss", "llm", "optimizer", "strategy", "trainer", "logger")
         for name in names(group)
     ]
     + [f"+experiment={name}" for name in names("experiment")],
 )
 def test_every_choice_composes_and_builds(choice: str) -> None:
-    parts = build(composed(choice))
+    if choice == "llm=pretrained":
+        choice += " llm.weights.name=somewhere"
+    config = composed(*choice.split(), *(["model=e4srec"] if choice.startswith("llm=") else []))
+    parts = build(config)
     facts = DataFacts(3, 40, torch.arange(40))
-    model = parts.model(facts)
-    assert model.output_table().weight.shape[0] == 40
+    if "llm" in config:
+        first = build(composed()).model(facts)
+        tiny = instantiate(composed("llm=tiny_random").llm)
+        facts = replace(facts, titles=[f"item {number}" for number in range(40)], first_stage=first)
+        model = parts.model(facts, llm=tiny)
+        # Tuned and trained by a rule: something of it is.
+        assert any(p.requires_grad for p in model.parameters())
+    else:
+        model = parts.model(facts)
+    if isinstance(model, Backbone):
+        assert model.output_table().weight.shape[0] == 40
     parts.loss.check(10_000)
     if choice.startswith("strategy=") and (refusal := _refusal(parts)) is not None:
         assert "\n" not in str(refusal)

@@ -16,7 +16,7 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.optim.balls import Shared
 from recsys_lt.optim.displaced import displaced
-from recsys_lt.recommenders.sequential import SequentialRecommender
+from recsys_lt.recommenders.recommender import Recommender
 
 #: Places on a slice, on both sides of the model together.
 PLACES = 21
@@ -37,7 +37,7 @@ class Landscape:
         Group of each item (0 head, 1 mid, 2 tail), [I].
     """
 
-    def __init__(self, module: SequentialRecommender, batches: Sequence[Batch], groups: NDArray[np.int8]) -> None:
+    def __init__(self, module: Recommender, batches: Sequence[Batch], groups: NDArray[np.int8]) -> None:
         self.module, self.batches = module, batches
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.groups = torch.from_numpy(groups).long()

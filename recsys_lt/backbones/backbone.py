@@ -1,9 +1,12 @@
 """What every sequential backbone answers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys_lt.backbones.padding import PaddedItems
@@ -17,11 +20,28 @@ LARGE_TABLE = 1000
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a backbone may know of the data: sizes, and training counts of the items [I] int64."""
+    """What a model may know of the data.
+
+    Parameters
+    ----------
+    n_users, n_items
+        Sizes.
+    popularity
+        Training counts of the items, [I] int64.
+    name
+        The dataset's, for messages.
+    titles
+        Of the items, I texts ("" where there is none); empty where nobody asked.
+    first_stage
+        The trained backbone a model of two stages builds on; None for all others.
+    """
 
     n_users: int
     n_items: int
     popularity: Tensor
+    name: str = ""
+    titles: Sequence[str] | NDArray[np.str_] = ()
+    first_stage: "Backbone | None" = None
 
 
 class Backbone(nn.Module, ABC):

@@ -27,6 +27,8 @@ class Dataset:
         Where the files come from.
     name
         Name in results; None for the stem of ``path``.
+    noun
+        What its items are (movie, product, place), for the prompts of language models.
     path
         The user's own file (``dataset=file`` only).
     raw_dir
@@ -50,6 +52,7 @@ class Dataset:
         self,
         source: Source,
         name: str | None = None,
+        noun: str = "item",
         path: str | None = None,
         raw_dir: str | None = None,
         cache_dir: str = "~/.cache/recsys_lt",
@@ -59,7 +62,7 @@ class Dataset:
         duplicates: str = "keep",
         expect: Mapping[str, int] | None = None,
     ) -> None:
-        self._source = source
+        self._source, self.noun = source, noun
         self._path = None if path is None else Path(path).expanduser()
         self._raw_dir = None if raw_dir is None else Path(raw_dir).expanduser()
         self._cache_dir = Path(cache_dir).expanduser()

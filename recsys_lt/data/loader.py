@@ -21,6 +21,7 @@ from recsys_lt.streams import key_of
 
 # First parts of the keys of streams, so that order, rows and steps never share one.
 _ORDER, _ROWS, _STEP = 1, 2, 3
+_USERS = 8
 
 
 #: Users' distinct items are listed once for data of so many events at most, 34 MB; else found batch by batch.
@@ -59,6 +60,8 @@ class TrainBatches(Dataset[Batch]):
         Whether batches carry each row's training items (losses with unseen negatives).
     accumulate
         Batches whose gradients make one step.
+    max_rows
+        Rows of an epoch, its order's first ones; None for all.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class TrainBatches(Dataset[Batch]):
         share: Share,
         with_seen: bool,
         accumulate: int = 1,
+        max_rows: int | None = None,
     ) -> None:
+        self.n_rows = len(rows) if max_rows is None else min(max_rows, len(rows))
         self.data, self.rows, self.batch_rows, self.seed = data, rows, batch_rows, seed
         self.share, self.with_seen, self.accumulate = share, with_seen, accumulate
         self._order: tuple[int, Order] | None = None
@@ -85,7 +90,7 @@ class TrainBatches(Dataset[Batch]):
         self._residency = _residency(self.data)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_rows)
+        return -(-self.n_rows // self.batch_rows)
 
     def order(self, epoch: int) -> Order:
         """The rows in this epoch's order: a slice of it is [n] int64."""
@@ -95,7 +100,7 @@ class TrainBatches(Dataset[Batch]):
 
     def __getitem__(self, index: tuple[int, int]) -> Batch:
         epoch, step = index
-        whole = self.order(epoch)[step * self.batch_rows : (step + 1) * self.batch_rows]
+        whole = self.order(epoch)[step * self.batch_rows : min((step + 1) * self.batch_rows, self.n_rows)]
         rows = whole[self.share.rank :: self.share.world]
         spans = self.rows.at(whole)
         user, start, stop, n_targets = (column[self.share.rank :: self.share.world] for column in spans)
@@ -133,7 +138,9 @@ class TrainBatches(Dataset[Batch]):
     def _targets_of_step(self, epoch: int, step: int) -> int:
         """Targets of all batches whose gradients make one step together with this one's."""
         first = step - step % self.accumulate
-        rows = self.order(epoch)[first * self.batch_rows : (first + self.accumulate) * self.batch_rows]
+        rows = self.order(epoch)[
+            first * self.batch_rows : min((first + self.accumulate) * self.batch_rows, self.n_rows)
+        ]
         return int(self.rows.at(rows).n_targets.sum())
 
 
@@ -240,18 +247,23 @@ class UsersWithTarget:
         The sequences.
     stage
         ``valid`` or ``test``.
+    most
+        So many of them alone, drawn at random and the same in every run; None for all.
     """
 
-    def __init__(self, data: Sequences, stage: str) -> None:
+    def __init__(self, data: Sequences, stage: str, most: int | None = None) -> None:
         at = data.targets_at(stage)
         self._owners = Owners(lambda users: (at[users] >= 1).astype(np.int64), data.n_users)
+        self._drawn = None
+        if most is not None and most < len(self._owners):
+            self._drawn = np.sort(order_of(key_of(_USERS), len(self._owners))[:most])
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return len(self._owners) if self._drawn is None else len(self._drawn)
 
     def __getitem__(self, places: Ints) -> Ints:
         """The users at these places, [n] -> [n]."""
-        return self._owners.of(places)[0]
+        return self._owners.of(places if self._drawn is None else self._drawn[places])[0]
 
 
 def _residency(data: Sequences) -> Residency:

@@ -14,6 +14,7 @@ _FILE = "config.yaml"
 #: Keys that cannot change a result: where it runs and where things are.
 NO_DIFFERENCE = (
     "logger", "strategy", "debug", "resume", "dataset.raw_dir", "dataset.cache_dir",
+    "dataset.noun", "llm",  # where they matter, the model repeats them
     "trainer.devices", "trainer.num_workers", "trainer.rank_rows",
 )  # fmt: skip
 
@@ -75,5 +76,8 @@ def as_written_now(config: Any) -> None:
     metrics = config.get("metrics") if isinstance(config, DictConfig) else None
     if isinstance(metrics, DictConfig) and isinstance(shares := metrics.get("groups"), ListConfig):
         metrics.groups = {"_target_": "recsys_lt.settings.GroupSettings", "shares": shares, "window": None}
+    for part, key in (("trainer", "max_train_rows"), ("metrics", "max_users")):
+        if isinstance(config.get(part) if isinstance(config, DictConfig) else None, DictConfig):
+            config[part].setdefault(key, None)
     if isinstance(metrics, DictConfig) and "schedule" not in config:
         config.schedule = {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0}

@@ -97,13 +97,14 @@ def _found(deciding: dict[str, Any], sweep: Path) -> Claim | None:
                 continue
         except (UserError, OmegaConfBaseException):
             continue  # no run of this version
-        if _finished(path.parent):
+        if finished(path.parent):
             return Claim("done", path.parent)
         begun = begun or Claim("begun", path.parent)
     return begun
 
 
-def _finished(folder: Path) -> bool:
+def finished(folder: Path) -> bool:
+    """Whether a folder holds a run that came to its end."""
     try:
         return bool(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["finished"])
     except (OSError, ValueError, KeyError, TypeError):

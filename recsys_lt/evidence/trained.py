@@ -6,11 +6,14 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.build import Parts, build
+from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.build import Parts, build, first_stage_of
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, load
 from recsys_lt.evidence.stored import stored
+from recsys_lt.llm.first_stage import FOLDER
+from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.recommenders.sequential import SequentialRecommender
 
 
@@ -22,7 +25,7 @@ class Unloaded(NamedTuple):
     parts: Parts
     data: Sequences
 
-    def model(self) -> SequentialRecommender:
+    def model(self) -> Recommender:
         """The best checkpoint, in eval mode.
 
         Raises
@@ -31,7 +34,7 @@ class Unloaded(NamedTuple):
             If the checkpoint is broken, of other data, or of another model.
         """
         checkpoint = load(self.folder / BEST, self.data.fingerprint)
-        module = self.parts.recommender(self.data)
+        module = self.parts.recommender(self.data, first_stage(self.config, self.folder, self.data))
         try:
             module.load_state_dict(checkpoint["state_dict"])
         except (KeyError, RuntimeError) as error:  # torch lists every tensor that does not fit, a line each
@@ -60,3 +63,36 @@ def trained(folder: Path) -> Unloaded:
         reason = str(error).splitlines()[0]
         raise UserError(reason, where=folder / "config.yaml", remedy="Mend it, or train anew") from error
     return Unloaded(folder, config, parts, parts.data(lambda _line: None))
+
+
+def first_stage(config: DictConfig, folder: Path, data: Sequences) -> Backbone | None:
+    """The trained backbone that a run's model builds on; None for a model of one stage.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    folder
+        The run folder: a first stage that was trained on the spot lies in it.
+    data
+        What both are trained on.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, or it is of other data or of no backbone.
+    """
+    asked = first_stage_of(config)
+    if asked is None:
+        return None
+    given = config.model[asked.key]
+    earlier = trained(folder / FOLDER if given is None else Path(given).expanduser())
+    where = f"model.{asked.key}={earlier.folder}"
+    if earlier.data.fingerprint != data.fingerprint:
+        raise UserError(
+            "it was trained on another dataset or split", where=where, remedy=f"Name a run on {data.name}, or null"
+        )
+    module = earlier.model()
+    if not isinstance(module, SequentialRecommender):
+        raise UserError("its model has no backbone", where=where, remedy=f"Name a run of model={asked.model}, or null")
+    return module.backbone.requires_grad_(False)

@@ -1,0 +1,124 @@
+"""BIGRec: a language model names the next title, and the catalogue is ranked by distance to what it said."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.data.batch import Batch
+from recsys_lt.errors import UserError
+from recsys_lt.llm.language_model import LLM
+from recsys_lt.llm.prompt import Prompt
+from recsys_lt.llm.title_model import TitleModel
+
+
+class BIGRec(TitleModel):
+    """Title generation and grounding.
+
+    A title, said or of the catalogue, is the last hidden state of its last token in the untuned language model; the
+    distance is Euclidean. With ``popularity`` a user's distances, from 0 (the nearest) to 1 (the farthest), are divided
+    by (1 + C) ** gamma, C an item's training interactions from 0 to 1.
+
+    Parameters
+    ----------
+    facts, llm, prompt, max_length, title_tokens, train
+        See ``TitleModel``.
+    beams
+        Of the generation; 1 is greedy.
+    popularity
+        The exponent gamma; 0 ranks by distance alone.
+
+    Raises
+    ------
+    UserError
+        As ``TitleModel``, and for a number of beams below 1 or a negative exponent.
+
+    References
+    ----------
+    Bao et al., "BIGRec", arXiv 2308.08434, and SAI990323/BIGRec.
+    """
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        llm: LLM,
+        prompt: Prompt,
+        max_length: int,
+        title_tokens: int,
+        train: bool,
+        beams: int,
+        popularity: float,
+    ) -> None:
+        if beams < 1 or popularity < 0:
+            raise UserError(
+                f"beams {beams}, popularity {popularity}",
+                where="model",
+                remedy="Give at least one beam and an exponent of at least 0",
+            )
+        super().__init__(facts, llm=llm, prompt=prompt, max_length=max_length, title_tokens=title_tokens, train=train)
+        self._beams, self._gamma, self._longest = beams, popularity, title_tokens
+        counts = facts.popularity.float()
+        spread = (counts.max() - counts.min()).clamp(min=1)
+        self.register_buffer("shares", (counts - counts.min()) / spread, persistent=False)
+        self.shares: Tensor
+        self._catalogue: Tensor | None = None  # of the untuned model, so the same all through a run
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Minus the re-weighted distances."""
+        if self._catalogue is None or self._catalogue.device != self.opening.device:
+            self._catalogue = self._grounded(self.titles)
+        said = self._grounded([title or [self.language.end] for title in self._said(batch)])
+        distances = torch.cdist(said.float(), self._catalogue.float())
+        if not self._gamma:
+            return -distances
+        low, high = distances.amin(1, keepdim=True), distances.amax(1, keepdim=True)
+        return -(distances - low) / (high - low).clamp(min=1e-12) / (1 + self.shares) ** self._gamma
+
+    def _grounded(self, titles: list[list[int]]) -> Tensor:
+        """The place of titles in the untuned model's space, [n, H]."""
+        language = self.language
+        with language.untuned():
+            opening = language.opening("")
+            hidden = language.hidden(
+                language.vectors(opening), language.vectors(self._tokens(titles)), [*map(len, titles)]
+            )
+        last = torch.tensor([*map(len, titles)], device=hidden.device).cumsum(0) - 1
+        return hidden[last]
+
+    def _said(self, batch: Batch) -> list[list[int]]:
+        """What the language model answers, as tokens, users in the order of their prompts' lengths."""
+        opening = self.opening.tolist()
+        prompts = [opening + prompt for prompt in self._prompts(batch.items.split(batch.lengths))]
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        said: list[list[int]] = [[] for _ in prompts]
+        for start in range(0, len(order), _TOGETHER):
+            rows = order[start : start + _TOGETHER]
+            longest = len(prompts[rows[-1]])
+            pad = self.language.end
+            ids = torch.tensor(
+                [[pad] * (longest - len(prompts[r])) + prompts[r] for r in rows], device=self.opening.device
+            )
+            mask = torch.tensor(
+                [[0] * (longest - len(prompts[r])) + [1] * len(prompts[r]) for r in rows], device=ids.device
+            )
+            found = self._generated(ids, mask)[:, longest:]
+            for row, tokens in zip(rows, found.tolist(), strict=True):
+                said[row] = tokens[: tokens.index(self.language.end)] if self.language.end in tokens else tokens
+        return said
+
+    def _generated(self, ids: Tensor, mask: Tensor) -> Any:
+        return self.language.causal.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=self._longest,
+            num_beams=self._beams,
+            do_sample=False,
+            pad_token_id=self.language.end,
+            eos_token_id=self.language.end,
+            use_cache=True,
+        )
+
+
+_TOGETHER = 32  # users whose answers are generated at a time

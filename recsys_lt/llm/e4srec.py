@@ -1,0 +1,130 @@
+"""E4SRec: a language model that reads item vectors and scores all items at once."""
+
+from itertools import accumulate
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.dropout import event_streams
+from recsys_lt.data.batch import Batch
+from recsys_lt.data.rows import EveryPosition, Prefixes
+from recsys_lt.errors import UserError
+from recsys_lt.llm.first_stage import FirstStage
+from recsys_lt.llm.language_model import LLM
+from recsys_lt.llm.prompt import Prompt
+from recsys_lt.output_table import OutputTable
+from recsys_lt.streams import keys_of
+
+
+class E4SRec(Backbone):
+    """Frozen item vectors of a sequential model, through a linear adaptor, as the words a language model reads.
+
+    The prompt's opening is followed by one vector an event; the state that is scored against the class head (one row an
+    item, no bias) is read after the last of them. What is trained is the adaptor, the head and the language model's
+    adapters; every loss of the ``loss`` group works on it.
+
+    Parameters
+    ----------
+    facts
+        Sizes of the data, and the sequential model whose output table gives the item vectors [I, d].
+    llm
+        The language model.
+    prompt
+        The prompt's texts; the closing is read with ``supervise=last`` alone.
+    item_vectors
+        Run folder of the sequential model; None has one trained first.
+    max_length
+        Latest events read.
+    supervise
+        ``all``: a causal model is asked for the next item after every event of a history in one pass, and its state is
+        read at the event itself (ours). ``last``: a row is a prefix, read after the closing (as published).
+
+    Raises
+    ------
+    UserError
+        For a word that is no choice, a history longer than the language model reads, or item vectors that are missing.
+
+    References
+    ----------
+    Li et al., "E4SRec", arXiv 2312.02443, and HestiaSky/E4SRec.
+    """
+
+    first_stage: ClassVar[FirstStage] = FirstStage("item_vectors", "sasrec", "ce")
+    vectors: Tensor
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        llm: LLM,
+        prompt: Prompt,
+        item_vectors: str | None,
+        max_length: int,
+        supervise: str,
+    ) -> None:
+        super().__init__()
+        if supervise not in ("all", "last"):
+            raise UserError(f"it is {supervise!r}", where="model.supervise", remedy="Choose from all, last")
+        if max_length < 1:
+            raise UserError(
+                f"it is {max_length}", where="model.max_length", remedy="Give a positive number, such as 50"
+            )
+        if facts.first_stage is None:
+            raise UserError(
+                "there are no item vectors",
+                where=f"model.item_vectors={item_vectors}",
+                remedy="Name the run folder of a sequential model, or null to have one trained first",
+            )
+        self.max_length = max_length
+        self.row_plan = EveryPosition(max_length) if supervise == "all" else Prefixes(max_length)
+        self.language = llm.load()
+        self.opening: Tensor
+        self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
+        closing = self.language.ids([prompt.closing])[0] if supervise == "last" else []
+        self.closing: Tensor
+        self.register_buffer("closing", torch.tensor(closing, dtype=torch.int64), persistent=False)
+        self.language.check_length(len(self.opening) + max_length + len(closing), f"model.max_length={max_length}")
+        found = facts.first_stage.output_table().weight.detach().float().clone()
+        self.register_buffer("vectors", found)  # in checkpoints: the other run may be gone, or trained anew
+        self.adaptor = nn.Linear(found.shape[1], self.language.width)
+        self.head = nn.Linear(self.language.width, facts.n_items, bias=False)
+
+    def output_table(self) -> OutputTable:
+        return OutputTable(self.head.weight)
+
+    def states(self, batch: Batch) -> Tensor:
+        if len(self.closing):
+            return self._after_closing(batch)
+        return self._at_events(batch, event_streams(batch))
+
+    def user_states(self, batch: Batch) -> Tensor:
+        if len(self.closing):
+            return self._after_closing(batch)
+        return self._at_events(batch, None)[batch.offsets[1:] - 1]
+
+    def _at_events(self, batch: Batch, keys: Tensor | None) -> Tensor:
+        opening = self.language.vectors(self.opening)
+        hidden = self.language.hidden(opening, self._read(batch), batch.lengths, keys, batch.key)
+        return hidden.to(self.head.weight.dtype)
+
+    def _after_closing(self, batch: Batch) -> Tensor:
+        closing = self.language.vectors(self.closing)
+        parts, streams = [], []
+        keys = event_streams(batch)
+        place = torch.arange(len(closing), device=keys.device) + (1 << 20)  # apart from the events' places
+        for events, own in zip(self._read(batch).split(batch.lengths), keys.split(batch.lengths), strict=True):
+            parts += [events, closing]
+            streams += [own, keys_of(int(own[-1]), place)]
+        lengths = [length + len(closing) for length in batch.lengths]
+        hidden = self.language.hidden(
+            self.language.vectors(self.opening), torch.cat(parts), lengths, torch.cat(streams), batch.key
+        )
+        last = torch.tensor(list(accumulate(lengths)), device=hidden.device) - 1
+        return hidden[last].to(self.head.weight.dtype)
+
+    def _read(self, batch: Batch) -> Tensor:
+        """The events' item vectors, as the language model reads them, [T, H]."""
+        read: Tensor = self.adaptor(self.vectors[batch.items])
+        return read.to(self.language.vocabulary.dtype)

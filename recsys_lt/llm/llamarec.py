@@ -1,0 +1,223 @@
+"""LlamaRec: a language model puts in order what a retriever has found."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.dropout import row_streams
+from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.rows import Prefixes
+from recsys_lt.errors import UserError
+from recsys_lt.llm.answering import AnsweringModel, Ranked
+from recsys_lt.llm.answers import mean_answer_losses
+from recsys_lt.llm.first_stage import FirstStage
+from recsys_lt.llm.language_model import LLM, LanguageModel
+from recsys_lt.llm.prompt import Prompt
+from recsys_lt.llm.titles import titles_of, tokens_of_titles
+from recsys_lt.recommenders.counting import rank_by_scores
+from recsys_lt.streams import key_of, keys_of
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_NEGATIVES, _ORDER = key_of(5), key_of(6)
+
+
+class LlamaRec(AnsweringModel):
+    """The prompt lists a user's history and the candidates, each behind a letter; the answer is a letter.
+
+    In training the candidates are the target and items drawn uniformly from those the user has no training interaction
+    with, in random order, and the loss is on the letter and the end of the answer. In ranking they are the retriever's
+    first ones, and one forward pass orders them by the logits of their letters (the verbaliser); the rest of the
+    catalogue keeps the retriever's order behind them.
+
+    Parameters
+    ----------
+    facts
+        Sizes and titles of the data, and the retriever.
+    llm
+        The language model.
+    prompt
+        The prompt's fixed texts.
+    retriever
+        Run folder of the retriever; None has LRURec trained first.
+    candidates
+        How many, 2 to 26.
+    max_length
+        Latest events told.
+    title_tokens
+        Tokens of a title told, its first ones.
+    train
+        False takes the language model as it is.
+
+    Raises
+    ------
+    UserError
+        For a number out of range, data without titles, a retriever that is missing, a tokenizer that splits the
+        letters, or a prompt longer than the language model reads.
+
+    References
+    ----------
+    Yue et al., "LlamaRec", arXiv 2311.02089, and Yueeeeeeee/LlamaRec.
+    """
+
+    first_stage: ClassVar[FirstStage] = FirstStage("retriever", "lrurec", "ce")
+    needs_seen = True
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        llm: LLM,
+        prompt: Prompt,
+        retriever: str | None,
+        candidates: int,
+        max_length: int,
+        title_tokens: int,
+        train: bool,
+    ) -> None:
+        super().__init__()
+        if not 2 <= candidates <= len(_LETTERS) or candidates > facts.n_items:
+            raise UserError(
+                f"it is {candidates}",
+                where="model.candidates",
+                remedy=f"Give 2 to {min(len(_LETTERS), facts.n_items)}: each candidate is one letter",
+            )
+        if max_length < 1 or title_tokens < 1:
+            raise UserError(
+                f"max_length {max_length}, title_tokens {title_tokens} leave nothing to read",
+                where="model",
+                remedy="Give positive numbers, such as 20 and 32",
+            )
+        if facts.first_stage is None:
+            raise UserError(
+                "there is no retriever",
+                where=f"model.retriever={retriever}",
+                remedy="Name the run folder of a sequential model, or null to have one trained first",
+            )
+        texts = titles_of(facts, prompt.noun)
+        self.retriever: Backbone = facts.first_stage.eval()
+        self.language = llm.load()
+        self.trainable, self.n_candidates, self._told = train, candidates, max_length
+        self.row_plan = Prefixes(max_length)
+        # A history is cut for the prompt here; the retriever reads as much as it was trained to.
+        self.max_length = max(max_length, self.retriever.max_length)
+        self.opening: Tensor
+        self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
+        self._titles = tokens_of_titles(self.language, texts, title_tokens)
+        self._numbers = self.language.ids([f"\n({n})" for n in range(1, max_length + 1)])
+        self._marks = self.language.ids([f"\n({letter})" for letter in _LETTERS[:candidates]])
+        self._pool, self._closing = self.language.ids(["\n\nCandidates:", prompt.closing])
+        self.letters: Tensor
+        self.register_buffer("letters", _one_token_each(self.language, prompt.closing, candidates), persistent=False)
+        longest = sorted((len(title) for title in self._titles), reverse=True)
+        self.language.check_length(
+            len(self.opening) + sum(longest[: max_length + candidates])
+            + sum(map(len, [*self._numbers, *self._marks])) + len(self._pool) + len(self._closing) + 2,
+            f"model.max_length={max_length}",
+        )  # fmt: skip
+
+    def train(self, mode: bool = True) -> "LlamaRec":
+        """The language model alone: the retriever is done."""
+        super().train(mode)
+        self.retriever.eval()
+        return self
+
+    def answer_losses(self, batch: Batch) -> Tensor:
+        """See ``AnsweringModel.answer_losses``."""
+        streams = row_streams(batch)
+        pools = self._drawn(batch, streams)
+        place = (pools == batch.targets.unsqueeze(1)).int().argmax(1)
+        answers = [[letter] for letter in self.letters[place].tolist()]
+        return mean_answer_losses(
+            self.language,
+            self.opening,
+            self._prompts(batch.items.split(batch.lengths), pools),
+            answers,
+            streams,
+            batch.key,
+        )
+
+    def _drawn(self, batch: Batch, streams: Tensor) -> Tensor:
+        """The target and uniform items the user has no training interaction with, in random order: [B, C] int64."""
+        assert batch.seen is not None
+        pools = []
+        seen = batch.seen.items.split(batch.seen.offsets.diff().tolist())
+        every = torch.arange(self._n_items, device=streams.device)
+        for target, stream, own in zip(batch.targets.tolist(), streams.tolist(), seen, strict=True):
+            # The items in the order of hashes: distinct, uniform, and the same whenever they are asked for.
+            drawn = keys_of(key_of(_NEGATIVES, stream), every)
+            drawn[own] = torch.iinfo(torch.int64).max
+            drawn[target] = torch.iinfo(torch.int64).min
+            pool = drawn.topk(self.n_candidates, largest=False).indices
+            pools.append(pool[keys_of(key_of(_ORDER, stream), pool).argsort()])
+        return torch.stack(pools)
+
+    @property
+    def _n_items(self) -> int:
+        return len(self._titles)
+
+    def _prompts(self, histories: Iterable[Tensor], pools: Tensor) -> list[list[int]]:
+        """What follows the opening: history, candidates, and the closing the letter comes after."""
+        prompts = []
+        for events, pool in zip(histories, pools.tolist(), strict=True):
+            row: list[int] = []
+            for number, item in zip(self._numbers, events[-self._told :].tolist(), strict=False):
+                row += number + self._titles[item]
+            row += self._pool
+            for mark, item in zip(self._marks, pool, strict=True):
+                row += mark + self._titles[item]
+            prompts.append(row + self._closing)
+        return prompts
+
+    def ranked(self, batch: Batch, masked: SeenSets | None, k: int) -> Ranked:
+        """See ``AnsweringModel.ranked``.
+
+        Who has their target among the candidates is asked for its place; where lists are wanted too, everybody is.
+        Scores are the letters' logits; what is no candidate has none.
+        """
+        n = self.n_candidates
+        states, table = self.retriever.user_states(batch), self.retriever.output_table()
+        ranks, found = rank_by_scores(states, table, batch.targets, masked, max(k, n))
+        scores = torch.full(found.shape, -torch.inf, device=found.device)
+        asked = torch.arange(len(batch), device=found.device)
+        if not k:
+            asked = asked[ranks <= n]
+        asked = asked[(found[asked, :n] >= 0).all(1)]  # a user who has seen nearly all keeps the retriever's order
+        if len(asked) == 0:
+            return Ranked(ranks, found[:, :k], scores[:, :k])
+        pools = found[asked, :n]
+        logits = self._logits(batch, asked, pools)
+        if len(batch.targets):
+            hit = pools == batch.targets[asked].unsqueeze(1)
+            own = logits.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
+            # Ties count against the target, as everywhere.
+            ranks[asked] = torch.where(hit.any(1), (logits >= own).sum(1), ranks[asked])
+        ordered, order = logits.sort(dim=1, descending=True, stable=True)
+        found[asked, :n], scores[asked, :n] = pools.gather(1, order), ordered
+        return Ranked(ranks, found[:, :k], scores[:, :k])
+
+    def _logits(self, batch: Batch, asked: Tensor, pools: Tensor) -> Tensor:
+        """Logits of the candidates' letters for these users, [n, C]."""
+        histories = batch.items.split(batch.lengths)
+        prompts = self._prompts((histories[row] for row in asked.tolist()), pools)
+        lengths = [len(row) for row in prompts]
+        ids = torch.tensor([token for row in prompts for token in row], device=pools.device)
+        hidden = self.language.hidden(self.language.vectors(self.opening), self.language.vectors(ids), lengths)
+        last = torch.tensor(lengths, device=pools.device).cumsum(0) - 1
+        return F.linear(hidden[last], self.language.vocabulary[self.letters]).float()
+
+
+def _one_token_each(language: LanguageModel, closing: str, n: int) -> Tensor:
+    """The tokens of the first n letters as they stand after the prompt, [n] int64."""
+    before = language.ids([closing])[0]
+    read = language.ids([closing + letter for letter in _LETTERS[:n]])
+    if any(ids[:-1] != before for ids in read) or len({ids[-1] for ids in read}) < n:
+        raise UserError(
+            "its tokenizer does not read a letter at the prompt's end as a token of its own",
+            where="llm",
+            remedy="Choose another llm, or end model.prompt.closing in another way, such as with a line break",
+        )
+    return torch.tensor([ids[-1] for ids in read])

@@ -1,0 +1,75 @@
+"""A few users, items with titles, and a language model of a few thousand weights."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+pytest.importorskip("transformers", reason="transformers is not installed: pip install 'recsys_lt[llm]'")
+pytest.importorskip("peft", reason="peft is not installed: pip install 'recsys_lt[llm]'")
+
+from recsys_lt.__main__ import CONF
+from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.backbones.sasrec import SASRec
+from recsys_lt.build import Parts, build
+from recsys_lt.data.batch import Batch
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
+from recsys_lt.data.preparation import Preparation
+from recsys_lt.data.sequences import Sequences
+from recsys_lt.data.sources.synthetic import Synthetic
+from recsys_lt.llm.language_model import LLM
+from recsys_lt.recommenders.recommender import Recommender
+
+N_ITEMS = 40
+
+
+@pytest.fixture(scope="session")
+def data() -> Sequences:
+    return Preparation(k_core=1)(Synthetic(n_users=30, n_items=N_ITEMS, mean_length=8).draw(), "made")[0]
+
+
+@pytest.fixture(scope="session")
+def first_stage(data: Sequences) -> SASRec:
+    torch.manual_seed(1)
+    facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
+    return SASRec(facts, width=16, blocks=1, heads=1, max_length=10, dropout=0.0).requires_grad_(False).eval()
+
+
+def parts_of(*choices: str) -> Parts:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", ["dataset=synthetic", "strategy=cpu", "logger=none", *choices])
+    return build(config)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., LLM]:
+    """The choice llm=tiny_random with keys changed."""
+
+    def made(*changes: str) -> LLM:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", ["llm=tiny_random", *changes])
+        llm: LLM = instantiate(config.llm, _convert_="all")
+        return llm
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def made(data: Sequences, first_stage: SASRec) -> Callable[..., Recommender]:
+    """A recommender by its choices, with the tiny language model and the first stage."""
+
+    def recommender(*choices: str) -> Recommender:
+        torch.manual_seed(0)
+        return parts_of("llm=tiny_random", *choices).recommender(data, first_stage)
+
+    return recommender
+
+
+def training_batch(data: Sequences, module: Recommender, rows: int = 6, epoch: int = 0) -> Batch:
+    return TrainBatches(data, module.row_plan.plan(data), rows, 0, Share(), module.needs_seen)[epoch, 0]
+
+
+def ranking_batch(data: Sequences, module: Recommender, stage: str = "test", rows: int = 6) -> Batch:
+    return RankBatches(data, UsersWithTarget(data, stage), stage, module.max_length, rows, with_seen=True)[0]

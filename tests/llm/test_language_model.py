@@ -1,0 +1,184 @@
+"""Packs read what rows alone would; asking again gives the same; a checkpoint holds the adapters alone."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recsys_lt.errors import UserError
+from recsys_lt.llm.weights import TinyRandom
+
+LENGTHS = [3, 1, 5, 2]
+
+
+def read(language, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(4, language.width, generator=generator),
+        torch.randn(sum(LENGTHS), language.width, generator=generator),
+    )
+
+
+def stirred(language):
+    """With adapters that change something: peft's begin as nothing."""
+    torch.manual_seed(3)
+    for p in language.parameters():
+        if p.requires_grad:
+            nn.init.normal_(p, std=0.3)
+    return language
+
+
+@pytest.mark.parametrize("pack_tokens", [1, 9, 1024])
+@pytest.mark.parametrize("graded", [True, False])
+def test_packs_equal_rows_read_alone(tiny, pack_tokens, graded) -> None:
+    language = stirred(tiny(f"llm.pack_tokens={pack_tokens}").load()).eval()
+    prompt, rows = read(language)
+    with torch.set_grad_enabled(graded):  # without gradients the prompt is read once, and kept
+        found = language.hidden(prompt, rows, LENGTHS)
+    expected = language.plain_hidden(prompt, rows, LENGTHS)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert (found - language.hidden(prompt * 0.5, rows, LENGTHS)).abs().max() > 1e-3  # the prompt is heard
+
+
+def test_gradients_of_packs_equal_those_of_rows(tiny) -> None:
+    language = stirred(tiny("llm.pack_tokens=9").load()).eval()
+    prompt, rows = read(language)
+    parameters = [p for p in language.parameters() if p.requires_grad]
+    direction = torch.randn(len(rows), language.width)
+    packed = torch.autograd.grad((language.hidden(prompt, rows, LENGTHS) * direction).sum(), parameters)
+    plain = torch.autograd.grad((language.plain_hidden(prompt, rows, LENGTHS) * direction).sum(), parameters)
+    for one, other in zip(packed, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_prompt(tiny) -> None:
+    language = tiny().load().eval()
+    prompt, rows = read(language)
+    with torch.no_grad():
+        found = language.hidden(prompt[:0], rows, LENGTHS)
+    torch.testing.assert_close(found, language.plain_hidden(prompt[:0], rows, LENGTHS), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_dropout_is_repeated_when_asked_again_and_does_not_depend_on_packs(tiny, checkpointed) -> None:
+    changes = ("llm.lora.dropout=0.5", f"llm.gradient_checkpointing={checkpointed}")
+    whole = stirred(tiny(*changes).load()).train()
+    parted = stirred(tiny(*changes, "llm.pack_tokens=9").load()).train()
+    prompt, rows = read(whole)
+    keys = torch.arange(len(rows)) * 7919
+    answers, gradients = [], []
+    for language in (whole, whole, parted):
+        found = language.hidden(prompt, rows, LENGTHS, keys, 11)
+        answers.append(found.detach())
+        gradients.append(
+            torch.autograd.grad(found.square().sum(), [p for p in language.parameters() if p.requires_grad])
+        )
+    assert torch.equal(answers[0], answers[1])
+    torch.testing.assert_close(answers[0], answers[2], rtol=1e-4, atol=1e-5)
+    for other in gradients[1:]:
+        for one, two in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+    others = whole.hidden(prompt, rows, LENGTHS, keys + 1, 11)
+    assert (answers[0] - others).abs().max() > 1e-3  # another key, another mask
+    assert (answers[0] - whole.eval().hidden(prompt, rows, LENGTHS)).abs().max() > 1e-3
+
+
+def test_checkpointing_a_pack_at_a_time_changes_nothing(tiny) -> None:
+    gradients = []
+    for checkpointed in (False, True):
+        language = stirred(tiny(f"llm.gradient_checkpointing={checkpointed}", "llm.pack_tokens=9").load()).train()
+        prompt, rows = read(language)
+        found = language.hidden(prompt, rows, LENGTHS, torch.arange(len(rows)), 5)
+        gradients.append(
+            torch.autograd.grad(found.square().sum(), [p for p in language.parameters() if p.requires_grad])
+        )
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_checkpoint_holds_the_adapters_alone(tiny) -> None:
+    class Around(nn.Module):
+        def __init__(self, language) -> None:
+            super().__init__()
+            self.language, self.head = language, nn.Linear(2, 3)
+
+    kept = Around(stirred(tiny().load()))
+    state = {name: value.clone() for name, value in kept.state_dict().items()}
+    assert {name for name in state if name.startswith("language.")} == {
+        f"language.{name}" for name, p in kept.language.named_parameters() if p.requires_grad
+    }
+    fresh = Around(tiny().load())
+    fresh.load_state_dict(state)
+    prompt, rows = read(kept.language)
+    with torch.no_grad():
+        both = [around.language.eval().hidden(prompt, rows, LENGTHS) for around in (kept, fresh)]
+    assert torch.equal(*both)
+    adapter = next(name for name in state if "lora_B" in name)
+    with pytest.raises(RuntimeError, match="lora_B"):
+        fresh.load_state_dict({name: value for name, value in state.items() if name != adapter})
+    with pytest.raises(RuntimeError, match=r"head\.weight"):
+        fresh.load_state_dict({name: value for name, value in state.items() if name != "head.weight"})
+
+
+def test_untuned_is_as_it_was_loaded(tiny) -> None:
+    language, as_loaded = stirred(tiny().load()).eval(), tiny("llm.lora=null").load().eval()
+    prompt, rows = read(language)
+    with torch.no_grad():
+        plain = as_loaded.hidden(prompt, rows, LENGTHS)
+        assert (language.hidden(prompt, rows, LENGTHS) - plain).abs().max() > 1e-3
+        with language.untuned():
+            torch.testing.assert_close(language.hidden(prompt, rows, LENGTHS), plain)
+    assert not [p for p in as_loaded.parameters() if p.requires_grad]
+
+
+def test_adapters_are_float32_on_frozen_weights_of_fewer_bits(tiny) -> None:
+    language = stirred(tiny("llm.dtype=bfloat16").load()).train()
+    assert {p.dtype for p in language.parameters() if p.requires_grad} == {torch.float32}
+    assert language.vocabulary.dtype == torch.bfloat16
+    prompt, rows = (part.bfloat16() for part in read(language))
+    found = language.hidden(prompt, rows, LENGTHS, torch.arange(len(rows)), 1)
+    found.float().square().sum().backward()
+    assert all(p.grad is not None for p in language.parameters() if p.requires_grad)
+
+
+def test_tokens_read_are_counted(tiny) -> None:
+    language = tiny("llm.pack_tokens=9").load()
+    prompt, rows = read(language)
+    language.hidden(prompt, rows, LENGTHS)
+    assert language.tokens_read == 11 + 3 * 4  # three packs, each with the prompt
+    with torch.no_grad():
+        language.hidden(prompt, rows, LENGTHS)
+    assert language.tokens_read == 11 + 3 * 4 + 11 + 4
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("llm.dtype=int4", "llm.dtype"),
+        ("llm.quantize=2bit", "llm.quantize"),
+        ("llm.quantize=4bit", "there is none"),
+        ("llm.pack_tokens=0", "llm.pack_tokens"),
+        ("llm.lora.rank=0", "llm.lora"),
+        ("llm.lora.targets=[nothing]", "q_proj"),
+    ],
+)
+def test_what_means_nothing_is_refused(tiny, change, said) -> None:
+    with pytest.raises(Exception, match=said) as refusal:
+        tiny(change).load()
+    cause = refusal.value if isinstance(refusal.value, UserError) else refusal.value.__cause__
+    assert isinstance(cause, UserError)
+    assert cause.remedy
+
+
+def test_a_row_longer_than_the_context(tiny) -> None:
+    language = tiny("+llm.weights.context=16").load()
+    language.check_length(16, "model.max_length=12")
+    with pytest.raises(UserError, match="17 tokens, and the language model reads 16"):
+        language.check_length(17, "model.max_length=13")
+
+
+def test_the_tiny_tokenizer_reads_bytes() -> None:
+    tokenizer, model = TinyRandom().load({})
+    ids = tokenizer("Zoë A", add_special_tokens=False)["input_ids"]
+    assert len(ids) == len("Zoë A".encode())
+    assert tokenizer.decode(ids) == "Zoë A"
+    assert max(ids) < model.config.vocab_size

@@ -1,0 +1,179 @@
+"""LlamaRec: letters, candidates, labels on the answer only, and the retriever's order behind."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from recsys_lt.data.batch import SeenSets
+from recsys_lt.errors import UserError
+from recsys_lt.llm.answers import mean_answer_losses
+from recsys_lt.recommenders.counting import rank_by_scores
+from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
+
+MODEL = ("model=llamarec", "model.candidates=6", "model.max_length=4", "model.title_tokens=8")
+
+
+def test_candidates_hold_the_target_once_and_nothing_the_user_has_seen(made, data) -> None:
+    module = made(*MODEL)
+    batch = training_batch(data, module, rows=30)
+    pools = module.model._drawn(batch, torch.arange(30))
+    assert pools.shape == (30, 6)
+    assert ((pools == batch.targets.unsqueeze(1)).sum(1) == 1).all()
+    places = (pools == batch.targets.unsqueeze(1)).int().argmax(1)
+    assert len(places.unique()) > 3  # in random order
+    for pool, target, seen in zip(
+        pools.tolist(), batch.targets.tolist(), batch.seen.items.split(batch.seen.offsets.diff().tolist()), strict=True
+    ):
+        assert len(set(pool)) == 6
+        assert not (set(pool) - {target}) & set(seen.tolist())
+    assert torch.equal(pools, module.model._drawn(batch, torch.arange(30)))
+    assert not torch.equal(pools, module.model._drawn(batch, torch.arange(30) + 100))
+
+
+def test_negatives_are_uniform(made, data) -> None:
+    module = made(*MODEL)
+    batch = training_batch(data, module, rows=1)
+    counts = torch.zeros(N_ITEMS)
+    for draw in range(400):
+        pool = module.model._drawn(batch, torch.tensor([draw]))[0]
+        counts[pool] += 1
+    free = torch.ones(N_ITEMS, dtype=torch.bool)
+    free[batch.seen.items] = False
+    assert counts[batch.targets[0]] == 400
+    expected = 400 * 5 / int(free.sum())
+    assert (counts[free] - expected).abs().max() < 5 * expected**0.5
+
+
+def test_the_loss_is_on_the_letter_and_the_end_alone(made, data) -> None:
+    module = made(*MODEL).eval()
+    model, language = module.model, module.model.language
+    batch = training_batch(data, module)
+    losses = model.answer_losses(batch)
+    from recsys_lt.backbones.dropout import row_streams
+
+    pools = model._drawn(batch, row_streams(batch))
+    prompts = model._prompts(batch.items.split(batch.lengths), pools)
+    expected = []
+    for prompt, pool, target in zip(prompts, pools.tolist(), batch.targets.tolist(), strict=True):
+        letter = int(model.letters[pool.index(target)])
+        text = torch.tensor([*model.opening.tolist(), *prompt, letter])
+        logits = language._inner(input_ids=text.unsqueeze(0)).logits[0]
+        expected.append(F.cross_entropy(logits[-2:], torch.tensor([letter, language.end])))
+    torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_the_prompt_reads_as_a_person_would_write_it(made, data) -> None:
+    model = made(*MODEL, "model.title_tokens=64", "dataset.noun=thing").model
+    pools = torch.tensor([[3, 1, 4, 15, 9, 2]])
+    (prompt,) = model._prompts([torch.tensor([7, 8, 5, 6, 7])], pools)
+    text = model.language.tokenizer.decode([*model.opening.tolist()[1:], *prompt])
+    title = [str(each) for each in data.item_titles]
+    assert "the things a person has chosen" in text
+    assert (
+        f"History:\n(1) {title[8]}\n(2) {title[5]}\n(3) {title[6]}\n(4) {title[7]}\n\nCandidates:\n(A) {title[3]}\n"
+        in text
+    )
+    assert text.endswith(f"(F) {title[2]}\n\n### Response:\n")
+    assert model.language.tokenizer.decode(model.letters) == "ABCDEF"
+
+
+def test_candidates_come_first_in_the_order_of_their_letters(made, data, first_stage) -> None:
+    module = made(*MODEL).eval()
+    model, batch = module.model, ranking_batch(data, module, rows=12)
+    with torch.no_grad():
+        ranks, items, scores = model.ranked(batch, batch.seen, 15)
+        alone, found = rank_by_scores(
+            first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 15
+        )
+        logits = model._logits(batch, torch.arange(12), found[:, :6])
+    assert torch.equal(items[:, 6:], found[:, 6:])  # the rest keeps the retriever's order
+    assert (scores[:, 6:] == -torch.inf).all()
+    for row in range(12):
+        assert items[row, :6].tolist() == found[row, :6][logits[row].argsort(descending=True)].tolist()
+        listed = items[row].tolist()
+        target = int(batch.targets[row])
+        if target in listed:
+            assert int(ranks[row]) == listed.index(target) + 1
+        else:
+            assert int(ranks[row]) == int(alone[row]) > 6
+    assert (ranks <= 6).equal(alone <= 6)  # the ceiling: who is found is the retriever's doing
+    with torch.no_grad():
+        assert torch.equal(model.ranked(batch, batch.seen, 0).ranks, ranks)  # without lists the same ranks
+    assert int((alone <= 6).sum()) not in (0, 12)
+
+
+def test_who_has_seen_nearly_all_keeps_the_retriever_s_order(made, data) -> None:
+    module = made(*MODEL).eval()
+    batch = ranking_batch(data, module, rows=1)
+    left = torch.tensor([int(batch.targets[0]), (int(batch.targets[0]) + 1) % N_ITEMS]).sort().values
+    seen = torch.tensor([item for item in range(N_ITEMS) if item not in left.tolist()])
+    with torch.no_grad():
+        ranks, items, _ = module.model.ranked(batch, SeenSets(seen, torch.tensor([0, len(seen)])), 5)
+    assert set(items[0].tolist()) == {*left.tolist(), -1}
+    assert int(ranks[0]) in (1, 2)
+
+
+def test_training_moves_the_adapters_and_not_the_retriever(made, data) -> None:
+    module = made(*MODEL)
+    module.batch_losses(training_batch(data, module))[0].sum().backward()
+    moved = {name for name, p in module.named_parameters() if p.grad is not None}
+    assert moved
+    assert all(".language." in name and "lora_" in name for name in moved)
+    assert {name.split(".")[-4] for name in moved} == {"q_proj", "v_proj"}
+    assert not module.train().model.retriever.training
+
+
+def test_letters_that_are_no_tokens_are_refused(made, data, first_stage, monkeypatch) -> None:
+    from recsys_lt.llm.language_model import LanguageModel
+
+    plain = LanguageModel.ids
+
+    def split(self, texts):
+        return [
+            ids + ids[-1:] if text.endswith("F") else ids for text, ids in zip(texts, plain(self, texts), strict=True)
+        ]
+
+    monkeypatch.setattr(LanguageModel, "ids", split)
+    with pytest.raises(UserError, match="does not read a letter"):
+        made(*MODEL)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("model.candidates=1", r"model\.candidates"),
+        ("model.candidates=27", r"model\.candidates"),
+        ("model.title_tokens=0", "title_tokens 0"),
+        ("+llm.weights.context=64", "reads 64"),
+    ],
+)
+def test_what_means_nothing_is_refused(made, change, said) -> None:
+    with pytest.raises(UserError, match=said):
+        made(*MODEL, change)
+
+
+def test_another_loss_is_refused() -> None:
+    with pytest.raises(UserError, match="objective of its own"):
+        parts_of("llm=tiny_random", *MODEL, "loss=ce").check()
+    with pytest.raises(UserError, match="no objective of its own"):
+        parts_of("loss=own").check()
+
+
+def test_titles_are_needed(data, first_stage) -> None:
+    bare = replace(data, item_titles=data.item_titles[:0])
+    with pytest.raises(UserError, match="made has none"):
+        parts_of("llm=tiny_random", *MODEL).recommender(bare, first_stage)
+
+
+def test_a_row_s_loss_is_the_mean_over_its_answer(made, data) -> None:
+    language = made(*MODEL).eval().model.language
+    opening = language.opening("ab")
+    answers = [[65], [66, 67, 68]]
+    both = mean_answer_losses(language, opening, [[70, 71], [72]], answers, torch.arange(2), 0)
+    for row, (prompt, answer) in enumerate(zip([[70, 71], [72]], answers, strict=True)):
+        text = torch.tensor([*opening.tolist(), *prompt, *answer])
+        logits = language._inner(input_ids=text.unsqueeze(0)).logits[0, -len(answer) - 1 :]
+        expected = F.cross_entropy(logits, torch.tensor([*answer, language.end]))
+        torch.testing.assert_close(both[row], expected, rtol=1e-4, atol=1e-4)
