@@ -226,7 +226,7 @@ def test_a_rule_accumulates_clips_and_resumes(cli: Cli, tmp_path: Path, optimize
     assert curves[0].equals(curves[1])
 
 
-@pytest.mark.parametrize("model", ["gru4rec", "caser", "fmlp_rec", "bsarec", "pop"])
+@pytest.mark.parametrize("model", ["gru4rec", "lrurec", "caser", "fmlp_rec", "bsarec", "pop"])
 def test_every_other_backbone_runs(cli: Cli, tmp_path: Path, model: str) -> None:
     done = cli(*TINY, f"model={model}", "loss=sce", "loss.k=10", "trainer.max_epochs=1", "logger=none",
                "dataset.source.n_users=60", "hydra.run.dir=run", cwd=tmp_path)  # fmt: skip

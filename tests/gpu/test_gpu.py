@@ -53,7 +53,9 @@ def test_random_streams_are_the_same_numbers():
     assert torch.equal(lanes(keys.to(DEVICE), 65).cpu(), lanes(keys, 65))
 
 
-@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "gru4rec model.one_pass=true", "caser", "fmlp_rec", "bsarec"])
+@pytest.mark.parametrize(
+    "model", ["sasrec", "gru4rec", "gru4rec model.one_pass=true", "lrurec", "caser", "fmlp_rec", "bsarec"]
+)
 @pytest.mark.parametrize(
     "loss", ["ce", "sce", "sce loss.share=batch", "sce optimizer=lazy_adam", "bce", "nce", "gbce", "ce_eta"]
 )

@@ -22,6 +22,7 @@ LOSSES = {
 TABLES = {
     "sasrec": {"items.weight"},
     "gru4rec": {"items.weight"},
+    "lrurec": {"items.weight", "out_bias"},
     "fmlp_rec": {"items.weight"},
     "bsarec": {"items.weight"},
     "caser": {"items.weight", "out_weight", "out_bias"},
