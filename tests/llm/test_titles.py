@@ -1,0 +1,147 @@
+"""Models that answer with a title: likelihoods, generation, grounding."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from recsys_lt.data.batch import SeenSets
+from recsys_lt.errors import UserError
+from recsys_lt.llm.dense import rank_of_scores
+from recsys_lt.llm.titles import titles_of
+from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
+
+SMALL = ("model.max_length=3", "model.title_tokens=9")
+BIGREC = ("model=bigrec", *SMALL, "model.beams=2")
+LIKELIHOOD = ("model=title_likelihood", *SMALL)
+
+
+def log_likelihood(language, prompt: list[int], title: list[int]) -> float:
+    """Mean over the title's tokens, of one text read alone."""
+    text = torch.tensor([[*prompt, *title]])
+    logs = language._inner(input_ids=text).logits[0].log_softmax(1)
+    places = range(len(prompt) - 1, len(prompt) + len(title) - 1)
+    return float(torch.stack([logs[at, token] for at, token in zip(places, title, strict=True)]).mean())
+
+
+@pytest.mark.parametrize("pack_tokens", [30, 1024])
+def test_likelihoods_equal_those_of_texts_read_alone(made, data, pack_tokens) -> None:
+    model = made(*LIKELIHOOD, f"llm.pack_tokens={pack_tokens}").eval().model
+    model.titles[5] = model.titles[5][:1]  # of one token: told by the prompt alone
+    batch = ranking_batch(data, made(*LIKELIHOOD), rows=2)
+    with torch.no_grad():
+        scores = model.scores(batch)
+        prompts = model._prompts(batch.items.split(batch.lengths))
+        expected = [
+            [log_likelihood(model.language, [*model.opening.tolist(), *prompt], title) for title in model.titles]
+            for prompt in prompts
+        ]
+    torch.testing.assert_close(scores, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_an_untuned_model_trains_nothing(made) -> None:
+    module = made(*LIKELIHOOD)
+    assert not module.trainable
+    assert made(*LIKELIHOOD, "model.train=true").trainable
+    assert not made(*BIGREC, "model.train=false").trainable
+
+
+def test_the_answer_is_the_title(made, data) -> None:
+    model = made(*BIGREC).eval().model
+    batch = training_batch(data, made(*BIGREC), rows=3)
+    losses = model.answer_losses(batch)
+    prompts = model._prompts(batch.items.split(batch.lengths))
+    for loss, prompt, target in zip(losses.tolist(), prompts, batch.targets.tolist(), strict=True):
+        answer = [*model.titles[target], model.language.end]
+        assert loss == pytest.approx(
+            -log_likelihood(model.language, [*model.opening.tolist(), *prompt], answer), rel=1e-4
+        )
+    assert model.language.tokenizer.decode(prompts[0]).count("\n- ") == min(3, batch.lengths[0])
+
+
+def test_generation_is_greedy_with_one_beam_and_grouping_changes_nothing(made, data) -> None:
+    module = made(*BIGREC, "model.beams=1").eval()
+    model, batch = module.model, ranking_batch(data, module, rows=3)
+    prompts = model._prompts(batch.items.split(batch.lengths))
+    with torch.no_grad():
+        said = model._said(batch)
+        for tokens, prompt in zip(said, prompts, strict=True):
+            text, expected = [*model.opening.tolist(), *prompt], []
+            while len(expected) < 9:
+                token = int(model.language._inner(input_ids=torch.tensor([text])).logits[0, -1].argmax())
+                if token == model.language.end:
+                    break
+                text.append(token)
+                expected.append(token)
+            assert tokens == expected
+
+
+def test_a_title_that_is_said_is_the_nearest(made, data, monkeypatch) -> None:
+    module = made(*BIGREC).eval()
+    model, batch = module.model, ranking_batch(data, module, rows=6)
+    wanted = batch.targets.tolist()
+    monkeypatch.setattr(model, "_said", lambda _batch: [model.titles[item] for item in wanted])
+    with torch.no_grad():
+        scores = model.scores(batch)
+        ranks, items, _ = model.ranked(batch, None, 5)
+    same = [[model.titles[i] == model.titles[w] for i in range(N_ITEMS)] for w in wanted]  # titles cut alike tie
+    assert (scores.argmax(1).tolist() == torch.tensor(wanted)).all() or any(sum(row) > 1 for row in same)
+    assert ranks.tolist() == [sum(row) for row in same]
+    assert items.shape == (6, 5)
+
+
+def test_popularity_draws_popular_items_nearer(made, data, monkeypatch) -> None:
+    plain, drawn = (made(*BIGREC, f"model.popularity={gamma}").eval().model for gamma in (0.0, 3.0))
+    batch = ranking_batch(data, made(*BIGREC), rows=6)
+    for model in (plain, drawn):
+        monkeypatch.setattr(model, "_said", lambda _batch: [[65, 66], [67], [68], [69], [70], [71]])
+    counts = torch.from_numpy(data.popularity).float()
+    with torch.no_grad():
+        alone, weighted = plain.scores(batch), drawn.scores(batch)
+        distances = (-alone - (-alone).amin(1, keepdim=True)) / (
+            (-alone).amax(1, keepdim=True) - (-alone).amin(1, keepdim=True)
+        )
+        share = (counts - counts.min()) / (counts.max() - counts.min())
+        torch.testing.assert_close(weighted, -distances / (1 + share) ** 3, rtol=1e-3, atol=1e-4)
+        first = [counts[model.ranked(batch, None, 5).items].mean() for model in (plain, drawn)]
+    assert first[1] > first[0]
+
+
+def test_grounding_is_of_the_untuned_model(made) -> None:
+    model = made(*BIGREC).eval().model
+    titles = [[65, 66], [67]]
+    with torch.no_grad():
+        before = model._grounded(titles)
+        for p in model.parameters():
+            if p.requires_grad:
+                torch.nn.init.normal_(p)
+        assert torch.equal(model._grounded(titles), before)
+
+
+def test_ranks_of_scores() -> None:
+    scores = torch.tensor([[3.0, 1.0, 2.0, 2.0], [1.0, float("nan"), 0.0, 2.0]])
+    seen = SeenSets(torch.tensor([0, 3]), torch.tensor([0, 1, 2]))
+    found = rank_of_scores(scores, torch.tensor([2, 0]), None, 2)
+    assert found.ranks.tolist() == [3, 3]  # a tie and what is no number count against the target
+    assert found.items[0].tolist() == [0, 2]
+    found = rank_of_scores(scores, torch.tensor([2, 3]), seen, 4)
+    assert found.ranks.tolist() == [2, 4]  # a masked target is last
+    assert found.items[0].tolist() == [2, 3, 1, -1]
+
+
+def test_titles_and_what_stands_for_a_missing_one(made, data) -> None:
+    from recsys_lt.backbones.backbone import DataFacts
+
+    facts = DataFacts(1, 2, torch.ones(2), "made", ["  A  long\ntitle ", ""])
+    assert titles_of(facts, "movie") == ["A long title", "untitled movie"]
+    with pytest.raises(UserError, match=r"made has none\. Use data with titles, or model=e4srec"):
+        titles_of(replace(facts, titles=["", ""]), "movie")
+    assert parts_of("llm=tiny_random", *BIGREC)
+
+
+@pytest.mark.parametrize(
+    "change", ["model.beams=0", "model.popularity=-1", "model.max_length=0", "model.title_tokens=0"]
+)
+def test_what_means_nothing_is_refused(made, change) -> None:
+    with pytest.raises(UserError, match="Give"):
+        made(*BIGREC, change)

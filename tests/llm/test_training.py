@@ -1,0 +1,122 @@
+"""The same update rules, checkpoints and processes as any model's; one command trains both stages."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from recsys_lt.evidence.checkpoints import load
+from recsys_lt.recommenders.asking import Asking
+from tests.end_to_end.conftest import cli, environment
+from tests.llm.conftest import N_ITEMS, training_batch
+
+__all__ = ["cli", "environment"]
+MADE = (
+    "dataset=synthetic", "dataset.source.n_users=60", "dataset.source.n_items=40", "llm=tiny_random", "logger=none",
+    "strategy=cpu", "trainer.batch_rows=16", "trainer.rank_rows=16", "trainer.eval_every=1",
+)  # fmt: skip
+MODELS = {
+    "e4srec": ("model=e4srec", "model.max_length=6"),
+    "llamarec": ("model=llamarec", "model.candidates=6", "model.max_length=3", "model.title_tokens=8"),
+    "bigrec": ("model=bigrec", "model.max_length=3", "model.title_tokens=6", "model.beams=1"),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", ["sam", "eisam"])
+def test_sharpness_aware_rules_put_everything_back(made, data, model, optimizer) -> None:
+    module = made(*MODELS[model], f"optimizer={optimizer}", "optimizer.rho=0.3")
+    batch = training_batch(data, module)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in parameters]
+    plain = torch.autograd.grad(module.batch_losses(batch)[0].sum(), parameters)
+    asking = Asking(parameters, [lambda weights: module.batch_losses(batch, weights)[0]], lambda: batch.targets)
+    total, gradients = module.rule.gradients(asking)
+    assert torch.isfinite(total)
+    for p, old in zip(parameters, before, strict=True):
+        assert torch.equal(p, old)
+    assert {p.dtype for p in parameters} == {torch.float32}
+    # Uphill is another place: the gradients are not the plain ones.
+    assert any((g - old).abs().max() > 1e-6 for g, old in zip(gradients, plain, strict=True))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_item_weights_weigh_answers(made, data, model) -> None:
+    module = made(*MODELS[model]).eval()
+    batch = training_batch(data, module)
+    weights = torch.rand(2, N_ITEMS)
+    totals, losses, items = module.batch_losses(batch, weights)
+    torch.testing.assert_close(totals, (weights[:, items] * losses).mean(1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_of_two_stages_its_resume_and_what_it_recommends(cli, tmp_path: Path) -> None:
+    run = (*MADE, *MODELS["e4srec"], "hydra.run.dir=run", "schedule=constant")
+    first = cli(*run, "trainer.max_epochs=1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "first stage: model=sasrec loss=ce" in first.stdout
+    stage = json.loads((tmp_path / "run/first_stage/metrics.json").read_text())
+    assert (stage["model"], stage["finished"]) == ("sasrec", True)
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["train"]["trained_parameters"] < metrics["train"]["parameters"]
+    checkpoint = load(tmp_path / "run/best.ckpt", metrics["protocol"]["fingerprint"])["state_dict"]
+    assert {name.split(".")[1] for name in checkpoint} == {"language", "adaptor", "head", "vectors"}
+    assert not [name for name in checkpoint if "embed_tokens" in name]
+    # On: not a second first stage, and in the end the same as without a stop.
+    again = cli("resume=run", "trainer.max_epochs=2", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "first stage" not in again.stdout
+    whole = cli(
+        *run[:-2], "hydra.run.dir=whole", "schedule=constant", "trainer.max_epochs=2",
+        f"model.item_vectors={tmp_path}/run/first_stage", cwd=tmp_path,
+    )  # fmt: skip
+    assert whole.returncode == 0, whole.stderr
+    one, other = (json.loads((tmp_path / f"{name}/metrics.json").read_text()) for name in ("run", "whole"))
+    assert one["test"] == other["test"]
+    listed = cli("run", "--user", "u1", "--k", "3", cwd=tmp_path, module="recsys_lt.recommend")
+    assert listed.returncode in (0, 2)
+    if listed.returncode == 2:  # the users' names are the source's business
+        name = listed.stderr.rsplit("such as ", 1)[1].split(",")[0].strip()
+        listed = cli("run", "--user", name, "--k", "3", cwd=tmp_path, module="recsys_lt.recommend")
+    assert listed.returncode == 0, listed.stderr
+    assert "recommended next" in listed.stdout
+
+
+def test_two_processes_and_caps(cli, tmp_path: Path) -> None:
+    ranks = {}
+    for devices in (1, 2):
+        done = cli(
+            *MADE, *MODELS["bigrec"], "strategy=ddp", "strategy.accelerator=cpu", f"trainer.devices={devices}",
+            "trainer.max_epochs=1", "trainer.max_train_rows=40", "metrics.max_users=20", "llm.lora.dropout=0.2",
+            f"hydra.run.dir=on{devices}", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((tmp_path / f"on{devices}/metrics.json").read_text())
+        assert metrics["train"]["processes"] == devices
+        assert metrics["protocol"]["ranked_users"] == "20 of 60"
+        assert metrics["protocol"]["training_rows"].startswith("40 of ")
+        assert metrics["test"]["users"] == 20
+        ranks[devices] = metrics["valid"]["ndcg@10"]
+    assert ranks[1] == pytest.approx(ranks[2], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        (("model=llamarec", "loss=sce"), "loss: this model has an objective of its own"),
+        (("model=sasrec", "loss=own"), "loss=own: this model has no objective of its own"),
+        (("model=e4srec", "llm.quantize=4bit"), "llm.quantize=4bit: weights are quantised on a CUDA device"),
+        (("model=e4srec", "model.item_vectors=nowhere"), "nowhere: there is no such folder"),
+        (("model=e4srec", "llm=null"), "llm"),
+        (("model=bigrec", "llm=pretrained", "llm.weights.name=./nothing/there"), "no language model can be read there"),
+    ],
+)
+def test_bad_input_is_one_line(cli, tmp_path: Path, choices, said) -> None:
+    (tmp_path / "empty").mkdir()
+    if choices == ("model=e4srec", "llm.quantize=4bit"):
+        choices = (*choices, "trainer.max_epochs=0")
+    done = cli(*MADE, *choices, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert said in lines[-1]
+    assert "Traceback" not in done.stderr
