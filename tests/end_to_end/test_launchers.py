@@ -106,7 +106,7 @@ def test_cluster_launchers_compose_and_build(launcher: str) -> None:
 
 
 # What submitit asks of SLURM, done here: the job's script is run as an array, with the variables a cluster sets.
-# As sbatch does, it takes a copy of the script: submitit moves its own away at once, at times before bash has opened it.
+# As sbatch does, it takes a copy of the script: submitit moves its own away, at times before bash has opened it.
 SBATCH = """#!/bin/bash
 script=$CLUSTER/script.sh
 cp "${@: -1}" "$script"
