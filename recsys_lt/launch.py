@@ -25,7 +25,7 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
     KeyboardInterrupt
         If a process was interrupted.
     """
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.multiprocessing import get_context
     from torch.multiprocessing.spawn import ProcessException, start_processes
 

@@ -29,7 +29,7 @@ joblib, submitit = needs("joblib", "sweep"), needs("submitit", "slurm")
     "launcher", [pytest.param("joblib", marks=joblib), pytest.param("submitit_local", marks=submitit)]
 )
 def test_cells_side_by_side(
-    cli: Cli, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+    cli: Cli, here: Cli, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
     beside = [f"hydra/launcher={launcher}"]
     if launcher == "joblib":
@@ -51,7 +51,7 @@ def test_cells_side_by_side(
     assert "protocol: split" in (good / "output.txt").read_text()
     assert "protocol: split" not in done.stdout
     # Nothing is run twice, whoever ran it; and beside others the numbers are those of a run on its own.
-    again = cli("-m", *settings, "optimizer.lr=0.001", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    again = here("-m", *settings, "optimizer.lr=0.001", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "done in" in again.stdout
     if launcher == "joblib":
@@ -75,7 +75,7 @@ def test_processes_of_a_cell_beside_others(cli: Cli, tmp_path: Path) -> None:
 def test_a_sweep_that_was_killed_goes_on_where_it_was(
     cli: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
-    sweep = ("-m", *TINY, "trainer.max_epochs=40", "trainer.eval_every=20", "logger=none", "hydra.sweep.dir=sweep")
+    sweep = ("-m", *TINY, "trainer.max_epochs=24", "trainer.eval_every=12", "logger=none", "hydra.sweep.dir=sweep")
     folder = tmp_path / "sweep" / "0_synthetic_sasrec_ce_adam_seed0"
     process = start(*sweep, "seed=0", cwd=tmp_path)
     wait_for_epoch(process, folder, 3)
@@ -88,7 +88,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(
     assert [path.name for path in (tmp_path / "sweep").glob("*_seed0*")] == [folder.name]
     curve = (folder / "learning_curve.csv").read_text().splitlines()
     assert curve[:4] == begun  # with their seconds: these epochs were not run again
-    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 40
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 24
 
 
 @submitit
