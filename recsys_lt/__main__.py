@@ -303,6 +303,14 @@ def main() -> int:
             raise
         _complain(str(error) if isinstance(error, UserError) else _one_line(error))
         return 2
+    except ValueError as error:
+        if debug or not str(error).startswith("Config group override must be"):
+            raise
+        empty = next(
+            (a for a in sys.argv[1:] if a.endswith("=null") and (CONF / a.partition("=")[0]).is_dir()), "a group"
+        )
+        _complain(f"{empty}: a group is a choice. Leave it out for the default, or name one of conf/")
+        return 2
     except KeyboardInterrupt:
         launch = current_launch()
         _complain(f"interrupted; go on with {'resume=<run folder>' if launch is None else _again(launch)}")

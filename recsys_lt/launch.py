@@ -7,7 +7,6 @@ variables of a launcher in their environment and starts nothing.
 
 import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -26,17 +25,18 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
     KeyboardInterrupt
         If a process was interrupted.
     """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.multiprocessing import get_context
-    from torch.multiprocessing.spawn import ProcessRaisedException, start_processes
+    from torch.multiprocessing.spawn import ProcessException, start_processes
 
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    # Where the processes find each other is kept here, open from the moment the system names its port: a port only
+    # asked for may be another program's, or another cell's, before rank 0 opens it. Nor does it end with rank 0.
+    meeting = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     spawned = start_processes(
         _work,
-        (function, arguments, n_processes, port, sender),
+        (function, arguments, n_processes, meeting.port, sender),
         nprocs=n_processes,
         join=False,
         start_method="spawn",
@@ -52,7 +52,7 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], n_processes
             for pid in spawned.pids():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGINT)
-        except ProcessRaisedException:
+        except ProcessException:  # one raised, or was killed; what was said before that counts
             if not receiver.poll():
                 raise
             break
@@ -85,6 +85,7 @@ def _work(
         "WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # torch's word for: whoever started the processes holds the store
     }
     os.setpgrp()
     import torch

@@ -171,6 +171,7 @@ def _train_and_test(
                 trainer.validate(module, rank("valid"), verbose=False)
                 reached = journal.history.pop() if journal.history else {"epoch": 0}
                 journal.record(trainer, reached.pop("epoch"), reached)
+            trainer.strategy.barrier("best")  # the first process has written what all read now
             best = load(folder / BEST, data.fingerprint)
             module.load_state_dict(best["state_dict"])
             journal.best = best["notes"]["best"]

@@ -1,13 +1,18 @@
 """The command line, as a person has it: another process, another folder."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
+from recsys_lt import __main__ as command_line
 from recsys_lt.native.library import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +49,29 @@ def cli(environment: dict[str, str]) -> Cli:
             text=True,
             timeout=300,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def here(environment: dict[str, str]) -> Cli:
+    """What ``cli`` does, in this process: a new one takes seconds to import everything, and most tests need none.
+
+    Warnings are pytest's here: a test that nothing at all is said takes ``cli``.
+    """
+
+    def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        output, errors = io.StringIO(), io.StringIO()
+        GlobalHydra.instance().clear()
+        with (
+            contextlib.chdir(cwd),
+            mock.patch.dict(os.environ, environment),
+            mock.patch.object(sys, "argv", ["recsys_lt", *arguments]),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            code = command_line.main()
+        return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
     return run
 

@@ -29,7 +29,7 @@ joblib, submitit = needs("joblib", "sweep"), needs("submitit", "slurm")
     "launcher", [pytest.param("joblib", marks=joblib), pytest.param("submitit_local", marks=submitit)]
 )
 def test_cells_side_by_side(
-    cli: Cli, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+    cli: Cli, here: Cli, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
     beside = [f"hydra/launcher={launcher}"]
     if launcher == "joblib":
@@ -51,7 +51,7 @@ def test_cells_side_by_side(
     assert "protocol: split" in (good / "output.txt").read_text()
     assert "protocol: split" not in done.stdout
     # Nothing is run twice, whoever ran it; and beside others the numbers are those of a run on its own.
-    again = cli("-m", *settings, "optimizer.lr=0.001", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    again = here("-m", *settings, "optimizer.lr=0.001", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "done in" in again.stdout
     if launcher == "joblib":
@@ -75,7 +75,7 @@ def test_processes_of_a_cell_beside_others(cli: Cli, tmp_path: Path) -> None:
 def test_a_sweep_that_was_killed_goes_on_where_it_was(
     cli: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
-    sweep = ("-m", *TINY, "trainer.max_epochs=40", "trainer.eval_every=20", "logger=none", "hydra.sweep.dir=sweep")
+    sweep = ("-m", *TINY, "trainer.max_epochs=24", "trainer.eval_every=12", "logger=none", "hydra.sweep.dir=sweep")
     folder = tmp_path / "sweep" / "0_synthetic_sasrec_ce_adam_seed0"
     process = start(*sweep, "seed=0", cwd=tmp_path)
     wait_for_epoch(process, folder, 3)
@@ -88,7 +88,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(
     assert [path.name for path in (tmp_path / "sweep").glob("*_seed0*")] == [folder.name]
     curve = (folder / "learning_curve.csv").read_text().splitlines()
     assert curve[:4] == begun  # with their seconds: these epochs were not run again
-    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 40
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 24
 
 
 @submitit
@@ -106,14 +106,17 @@ def test_cluster_launchers_compose_and_build(launcher: str) -> None:
 
 
 # What submitit asks of SLURM, done here: the job's script is run as an array, with the variables a cluster sets.
+# As sbatch does, it takes a copy of the script: submitit moves its own away, at times before bash has opened it.
 SBATCH = """#!/bin/bash
-script="${@: -1}"
-cp "$script" "$SEEN"
+script=$CLUSTER/script.sh
+cp "${@: -1}" "$script"
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$script")
 for task in $(seq 0 "$last"); do
-  SLURM_JOB_ID=$((900 + task)) SLURM_ARRAY_JOB_ID=99 SLURM_ARRAY_TASK_ID=$task SLURM_JOB_NAME=recsys_lt \\
-    SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=here \\
-    SLURM_CPUS_PER_TASK=1 bash "$script" > /dev/null 2>&1 &
+  {
+    SLURM_JOB_ID=$((900 + task)) SLURM_ARRAY_JOB_ID=99 SLURM_ARRAY_TASK_ID=$task SLURM_JOB_NAME=recsys_lt \\
+      SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=here \\
+      SLURM_CPUS_PER_TASK=1 bash "$script" && touch "$CLUSTER/$task.COMPLETED" || touch "$CLUSTER/$task.FAILED"
+  } > "$CLUSTER/job_$task.log" 2>&1 &
 done
 echo "Submitted batch job 99"
 """
@@ -121,8 +124,14 @@ SRUN = """#!/bin/bash
 while [[ "$1" == --* ]]; do if [[ "$1" == --unbuffered ]]; then shift; else shift 2; fi; done
 exec "$@"
 """
+# The truth, so that a job that died without a word is not waited for.
 SACCT = """#!/bin/bash
-echo "JobID|State|NodeList"; echo "99_0|RUNNING|here"; echo "99_1|RUNNING|here"
+echo "JobID|State|NodeList"
+for task in 0 1; do
+  state=RUNNING
+  for ended in COMPLETED FAILED; do if [[ -e "$CLUSTER/$task.$ended" ]]; then state=$ended; fi; done
+  echo "99_$task|$state|here"
+done
 """
 
 
@@ -130,19 +139,23 @@ echo "JobID|State|NodeList"; echo "99_0|RUNNING|here"; echo "99_1|RUNNING|here"
 def test_slurm_with_a_scheduler_of_three_shell_scripts(
     cli: Cli, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
+    cluster = tmp_path / "cluster"
+    cluster.mkdir()
     for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
-    monkeypatch.setitem(environment, "PATH", f"{tools}:{environment['PATH']}")
-    monkeypatch.setitem(environment, "SEEN", str(tmp_path / "script.sh"))
-    done = cli(
-        "-m", *TINY, "trainer.max_epochs=1", "logger=none", "strategy=ddp", "strategy.accelerator=cpu",
-        "trainer.devices=2", "optimizer.lr=0.001,-1", "hydra.sweep.dir=sweep", "hydra/launcher=slurm",
-        "hydra.launcher.partition=short", cwd=tmp_path,
-    )  # fmt: skip
-    script = (tmp_path / "script.sh").read_text()
+        (cluster / name).write_text(text)
+        (cluster / name).chmod(0o755)
+    monkeypatch.setitem(environment, "PATH", f"{cluster}:{environment['PATH']}")
+    monkeypatch.setitem(environment, "CLUSTER", str(cluster))
+    try:
+        done = cli(
+            "-m", *TINY, "trainer.max_epochs=1", "logger=none", "strategy=ddp", "strategy.accelerator=cpu",
+            "trainer.devices=2", "optimizer.lr=0.001,-1", "hydra.sweep.dir=sweep", "hydra/launcher=slurm",
+            "hydra.launcher.partition=short", cwd=tmp_path,
+        )  # fmt: skip
+    finally:  # pytest shows it where the test fails
+        for log in (*sorted(cluster.glob("*.log")), *sorted(tmp_path.glob("sweep/*/output.txt"))):
+            print(f"{log}:\n{log.read_text()}")
+    script = (cluster / "script.sh").read_text()
     for line in ("--partition=short", "--array=0-1%2", "--time=480", "--gpus-per-node=1", "--mem=32GB"):
         assert f"#SBATCH {line}" in script
     assert done.returncode == 2, done.stderr

@@ -13,7 +13,7 @@ import pytest
 
 from tests.end_to_end.conftest import TINY, Cli
 
-LONG = (*TINY, "trainer.max_epochs=40", "trainer.eval_every=4", "dataset.source.n_users=1500", "logger=none")
+LONG = (*TINY, "trainer.max_epochs=24", "trainer.eval_every=4", "dataset.source.n_users=800", "logger=none")
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -22,9 +22,9 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def alone(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def alone(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     place = tmp_path_factory.mktemp("alone")
-    done = cli(*LONG, "hydra.run.dir=run", cwd=place)
+    done = here(*LONG, "hydra.run.dir=run", cwd=place)
     assert done.returncode == 0, done.stderr
     return result(place / "run")
 
@@ -49,7 +49,7 @@ def validations(folder: Path) -> list[bool]:
 
 
 def test_kill_and_resume_equals_never_stopped(
-    cli: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
+    here: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
 ) -> None:
     # With a worker, which fetches ahead before a resumed run has said which epoch it is at.
     process = start(*LONG, "trainer.num_workers=1", "hydra.run.dir=run", cwd=tmp_path)
@@ -57,13 +57,13 @@ def test_kill_and_resume_equals_never_stopped(
     process.kill()
     process.wait()
     assert not (tmp_path / "run" / "metrics.json").exists()
-    done = cli("resume=run", cwd=tmp_path)
+    done = here("resume=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == alone
 
 
 def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
-    cli: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
+    here: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
 ) -> None:
     process = start(*LONG, "hydra.run.dir=run", cwd=tmp_path)
     wait_for_epoch(process, tmp_path / "run", 5)
@@ -75,13 +75,13 @@ def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
     so_far = result(tmp_path / "run")
     assert so_far["finished"] is False
     assert so_far["best_epoch"] % 4 == 0
-    done = cli("resume=run", cwd=tmp_path)
+    done = here("resume=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == alone
 
 
 def test_ctrl_c_before_the_first_validation_leaves_metrics_too(
-    cli: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+    here: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
     late = (
         *LONG,
@@ -100,25 +100,25 @@ def test_ctrl_c_before_the_first_validation_leaves_metrics_too(
     assert so_far["finished"] is False
     assert 3 <= so_far["best_epoch"] == so_far["epochs"] < 20
     assert validations(tmp_path / "run") == [*[False] * (so_far["epochs"] - 1), True]
-    done = cli("resume=run", cwd=tmp_path)
+    done = here("resume=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (result(tmp_path / "run")["finished"], result(tmp_path / "run")["best_epoch"]) == (True, 20)
     assert validations(tmp_path / "run") == [*[False] * 19, True]
 
 
-def test_a_finished_run_can_be_made_longer_but_not_shorter(cli: Cli, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_made_longer_but_not_shorter(cli: Cli, here: Cli, tmp_path: Path) -> None:
     short = (*TINY, "logger=none", "trainer.eval_every=1")
-    assert cli(*short, "trainer.max_epochs=2", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
-    assert cli(*short, "trainer.max_epochs=3", "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
-    refused = cli("resume=run", "trainer.max_epochs=1", cwd=tmp_path)
+    assert here(*short, "trainer.max_epochs=2", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    assert here(*short, "trainer.max_epochs=3", "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
+    refused = here("resume=run", "trainer.max_epochs=1", cwd=tmp_path)
     assert refused.returncode == 2
     assert "trained 2 epochs already" in refused.stderr
     assert cli("resume=run", "trainer.max_epochs=3", cwd=tmp_path).returncode == 0
     assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 
-def test_a_loss_that_is_not_a_number_stops_and_names_the_step(cli: Cli, tmp_path: Path) -> None:
-    done = cli(*TINY, "optimizer.lr=1e30", "trainer.max_epochs=5", "logger=none", cwd=tmp_path)
+def test_a_loss_that_is_not_a_number_stops_and_names_the_step(here: Cli, tmp_path: Path) -> None:
+    done = here(*TINY, "optimizer.lr=1e30", "trainer.max_epochs=5", "logger=none", cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "epoch 1, step" in done.stderr

@@ -8,8 +8,8 @@ import pytest
 from tests.end_to_end.conftest import TINY, Cli
 
 
-def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, tmp_path: Path) -> None:
-    done = cli(
+def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, here: Cli, tmp_path: Path) -> None:
+    done = here(
         "-m", *TINY, "loss=ce,sce", "loss.k=10", "seed=0,1", "trainer.max_epochs=1", "logger=none",
         "hydra.sweep.dir=multirun/grid", cwd=tmp_path,
     )  # fmt: skip
@@ -33,8 +33,12 @@ def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, t
         assert word in table.stdout
 
 
-@pytest.mark.parametrize("choices", [["adam"], ["eisam", "optimizer.form=rowwise", "optimizer.rho=0.3"]])
-def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_path: Path, choices: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("choices", "seeds"), [(["adam"], "0,1"), (["eisam", "optimizer.form=rowwise", "optimizer.rho=0.3"], "0")]
+)
+def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(
+    cli: Cli, here: Cli, tmp_path: Path, choices: list[str], seeds: str
+) -> None:
     optimizer, *further = choices
     settings = (
         *TINY,
@@ -45,9 +49,11 @@ def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_pat
         f"optimizer={optimizer}",
         *further,
     )
-    one = cli(*settings, "logger=none", "hydra.run.dir=one", cwd=tmp_path)
+    one = here(*settings, "logger=none", "hydra.run.dir=one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
-    two = cli("-m", *settings, "strategy=ddp", "trainer.devices=2", "seed=0,1", "hydra.sweep.dir=two", cwd=tmp_path)
+    two = cli(
+        "-m", *settings, "strategy=ddp", "trainer.devices=2", f"seed={seeds}", "hydra.sweep.dir=two", cwd=tmp_path
+    )
     assert two.returncode == 0, two.stderr
     single = json.loads((tmp_path / "one" / "metrics.json").read_text())
     double = json.loads((tmp_path / "two" / f"0_synthetic_sasrec_ce_{optimizer}_seed0" / "metrics.json").read_text())
@@ -56,12 +62,14 @@ def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(cli: Cli, tmp_pat
     for part in ("valid", "test"):
         for name, value in single[part].items():
             assert abs(double[part][name] - value) <= 1e-4 * max(1.0, abs(value)), name
-    assert (tmp_path / "two" / f"1_synthetic_sasrec_ce_{optimizer}_seed1" / "metrics.json").is_file()
+    for seed in seeds.split(","):  # the first cell's processes leave nothing in the way of the next one's
+        cell = tmp_path / "two" / f"{seed}_synthetic_sasrec_ce_{optimizer}_seed{seed}"
+        assert json.loads((cell / "metrics.json").read_text())["seed"] == int(seed)
 
 
-def test_what_is_done_in_a_sweep_folder_is_not_run_again(cli: Cli, tmp_path: Path) -> None:
+def test_what_is_done_in_a_sweep_folder_is_not_run_again(cli: Cli, here: Cli, tmp_path: Path) -> None:
     settings = ("-m", *TINY, "trainer.max_epochs=1", "logger=none", "hydra.sweep.dir=sweep")
-    first = cli(*settings, "seed=0", cwd=tmp_path)
+    first = here(*settings, "seed=0", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     (run,) = (tmp_path / "sweep").glob("*/metrics.json")
     written = run.stat().st_mtime_ns

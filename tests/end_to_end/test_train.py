@@ -130,9 +130,9 @@ def test_the_same_seed_gives_the_same_numbers_with_workers_and_other_rank_batche
 
 
 def test_without_a_look_at_the_untrained_model_training_is_the_same(
-    cli: Cli, metrics: dict[str, Any], tmp_path: Path
+    here: Cli, metrics: dict[str, Any], tmp_path: Path
 ) -> None:
-    done = cli(
+    done = here(
         *TINY, "trainer.max_epochs=7", "trainer.eval_every=3", "trainer.eval_untrained=false", "logger=none",
         "hydra.run.dir=run", cwd=tmp_path,
     )  # fmt: skip
@@ -145,8 +145,8 @@ def test_without_a_look_at_the_untrained_model_training_is_the_same(
         assert again[part] == metrics[part]
 
 
-def test_a_model_that_does_not_train_is_validated_all_the_same(cli: Cli, tmp_path: Path) -> None:
-    done = cli(*TINY, "model=pop", "trainer.eval_untrained=false", "logger=none", "hydra.run.dir=run", cwd=tmp_path)
+def test_a_model_that_does_not_train_is_validated_all_the_same(here: Cli, tmp_path: Path) -> None:
+    done = here(*TINY, "model=pop", "trainer.eval_untrained=false", "logger=none", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["best_epoch"], metrics["epochs"]) == (0, 0)
@@ -154,9 +154,9 @@ def test_a_model_that_does_not_train_is_validated_all_the_same(cli: Cli, tmp_pat
 
 
 def test_popularity_of_late(
-    cli: Cli, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Cli, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = cli(
+    done = here(
         *TINY, "model=pop", "logger=none", "hydra.run.dir=run", "metrics.groups=[0.3,0.5,0.2]",
         "metrics.groups.window=20w", cwd=tmp_path,
     )  # fmt: skip
@@ -177,7 +177,7 @@ def test_popularity_of_late(
     deciles = metrics["long_tail"]["deciles"]
     assert (deciles[0]["most"], deciles[-1]["least"]) == (groups.popularity.max(), groups.popularity.min())
     # ARP stays a mean of all training interactions, whatever the groups are made by.
-    done = cli(*TINY, "model=pop", "logger=none", "hydra.run.dir=usual", cwd=tmp_path)
+    done = here(*TINY, "model=pop", "logger=none", "hydra.run.dir=usual", cwd=tmp_path)
     usual = json.loads((tmp_path / "usual" / "metrics.json").read_text())
     assert usual["protocol"]["fingerprint"] == metrics["protocol"]["fingerprint"]
     assert usual["test"]["arp@10"] == metrics["test"]["arp@10"]
@@ -185,14 +185,14 @@ def test_popularity_of_late(
 
 
 @pytest.mark.parametrize("rule", [(), ("optimizer=eisam", "optimizer.rho=0.5", "optimizer.accumulate=two_pass")])
-def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path, rule: tuple[str, ...]) -> None:
+def test_two_half_batches_make_the_step_of_one(here: Cli, tmp_path: Path, rule: tuple[str, ...]) -> None:
     """Also where the last batch is smaller, and rows differ in their number of targets."""
     curves = []
     for name, settings in {
         "whole": ["trainer.batch_rows=90"],
         "halves": ["trainer.batch_rows=45", "trainer.accumulate=2"],
     }.items():
-        done = cli(
+        done = here(
             *TINY, *rule, *settings, "trainer.max_epochs=2", "logger=none", f"hydra.run.dir={name}", cwd=tmp_path
         )
         assert done.returncode == 0, done.stderr
@@ -208,16 +208,16 @@ def test_two_half_batches_make_the_step_of_one(cli: Cli, tmp_path: Path, rule: t
         ("eisam", "optimizer.accumulate=two_pass", "precision=bf16-mixed"),
     ],
 )
-def test_a_rule_accumulates_clips_and_resumes(cli: Cli, tmp_path: Path, optimizer: tuple[str, ...]) -> None:
+def test_a_rule_accumulates_clips_and_resumes(cli: Cli, here: Cli, tmp_path: Path, optimizer: tuple[str, ...]) -> None:
     settings = (
         *TINY, "dataset.source.n_items=1500", "loss=sce", "loss.k=20", "loss.share=batch",
         f"optimizer={optimizer[0]}", *optimizer[1:],
         "trainer.accumulate=2", "trainer.clip=0.1", "trainer.eval_every=1", "logger=none",
     )  # fmt: skip
     for name, epochs in (("whole", 3), ("parts", 1)):
-        done = cli(*settings, f"trainer.max_epochs={epochs}", f"hydra.run.dir={name}", cwd=tmp_path)
+        done = here(*settings, f"trainer.max_epochs={epochs}", f"hydra.run.dir={name}", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-    done = cli("resume=parts", "trainer.max_epochs=3", cwd=tmp_path)
+    done = cli("resume=parts", "trainer.max_epochs=3", cwd=tmp_path)  # a process that remembers nothing
     assert (done.returncode, done.stderr) == (0, "")
     whole, parts = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "parts"))
     assert whole["best_epoch"] > 0
@@ -227,9 +227,9 @@ def test_a_rule_accumulates_clips_and_resumes(cli: Cli, tmp_path: Path, optimize
 
 
 @pytest.mark.parametrize("model", ["gru4rec", "lrurec", "caser", "fmlp_rec", "bsarec", "pop"])
-def test_every_other_backbone_runs(cli: Cli, tmp_path: Path, model: str) -> None:
-    done = cli(*TINY, f"model={model}", "loss=sce", "loss.k=10", "trainer.max_epochs=1", "logger=none",
-               "dataset.source.n_users=60", "hydra.run.dir=run", cwd=tmp_path)  # fmt: skip
+def test_every_other_backbone_runs(here: Cli, tmp_path: Path, model: str) -> None:
+    done = here(*TINY, f"model={model}", "loss=sce", "loss.k=10", "trainer.max_epochs=1", "logger=none",
+                "dataset.source.n_users=60", "hydra.run.dir=run", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert 0 <= metrics["test"]["ndcg@10"] <= 1
