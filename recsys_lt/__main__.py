@@ -306,10 +306,12 @@ def main() -> int:
     except ValueError as error:
         if debug or not str(error).startswith("Config group override must be"):
             raise
-        empty = next(
-            (a for a in sys.argv[1:] if a.endswith("=null") and (CONF / a.partition("=")[0]).is_dir()), "a group"
+        empty = [
+            given for given in sys.argv[1:] if given.endswith("=null") and (CONF / given[: -len("=null")]).is_dir()
+        ]
+        _complain(
+            f"{', '.join(empty) or 'null'}: a group is a choice. Leave it out for the default, or name one of conf/"
         )
-        _complain(f"{empty}: a group is a choice. Leave it out for the default, or name one of conf/")
         return 2
     except KeyboardInterrupt:
         launch = current_launch()
