@@ -306,12 +306,9 @@ def main() -> int:
     except ValueError as error:
         if debug or not str(error).startswith("Config group override must be"):
             raise
-        empty = [
-            given for given in sys.argv[1:] if given.endswith("=null") and (CONF / given[: -len("=null")]).is_dir()
-        ]
-        _complain(
-            f"{', '.join(empty) or 'null'}: a group is a choice. Leave it out for the default, or name one of conf/"
-        )
+        groups = [given.removesuffix("=null") for given in sys.argv[1:] if given.endswith("=null")]
+        empty = ", ".join(f"{group}=null" for group in groups if (CONF / group).is_dir())
+        _complain(f"{empty}: a group is a choice. Leave it out for the default, or name one of conf/")
         return 2
     except KeyboardInterrupt:
         launch = current_launch()
