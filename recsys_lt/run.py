@@ -273,6 +273,7 @@ def _leave_evidence(
 
     trained = [row for row in journal.history if row["epoch"] > 0]
     seconds = statistics.median(row["seconds"] for row in trained) if trained else None
+    tokens = [row["tokens_per_second"] for row in trained if "tokens_per_second" in row]
     assert journal.best is not None
     assert test.exposure is not None
     exposed = test.exposure.counts[test.exposure.ks.index(K)]
@@ -316,6 +317,7 @@ def _leave_evidence(
             "targets_per_second": batches.rows.n_targets * batches.n_rows / len(batches.rows) / seconds
             if seconds
             else None,
+            "tokens_per_second": statistics.median(tokens) if tokens else None,
             "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
             "trained_parameters": sum(p.numel() for p in trainer.lightning_module.parameters() if p.requires_grad),
             "device": str(trainer.strategy.root_device),

@@ -49,6 +49,8 @@ class Journal(pl.Callback):
         self.best: dict[str, Any] | None = None
         self.stop_asked = False
         self._epoch_start = 0.0
+        self._tokens: int | None = None
+        self._read: int | None = None
         self._losses: list[torch.Tensor] = []
         self._validated: dict[str, Any] | None = None
         self._metrics: Mapping[str, float | None] = {}
@@ -73,6 +75,7 @@ class Journal(pl.Callback):
         trainer.check_val_every_n_epoch = epoch if self.settings.evaluates(epoch) else epoch + 1
         self._losses = []
         self._validated = None
+        self._tokens = pl_module.tokens_read()  # type: ignore[operator]
         self._epoch_start = time.perf_counter()
 
     def on_train_batch_end(
@@ -82,6 +85,7 @@ class Journal(pl.Callback):
             self._losses.append(pl_module.last_total)
         if batch_index + 1 == trainer.num_training_batches:
             self._seconds = time.perf_counter() - self._epoch_start
+            self._read = pl_module.tokens_read()
         if self.stop_asked and trainer.world_size == 1:
             raise StopRun
 
@@ -101,7 +105,10 @@ class Journal(pl.Callback):
         total = torch.stack(self._losses).mean()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total, reduce_op="mean")
-        self.record(trainer, trainer.current_epoch + 1, {"train/loss": float(total), "seconds": self._seconds})
+        row = {"train/loss": float(total), "seconds": self._seconds}
+        if self._tokens is not None and self._read is not None:
+            row["tokens_per_second"] = (self._read - self._tokens) / self._seconds
+        self.record(trainer, trainer.current_epoch + 1, row)
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
             self.stop_asked = bool(trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False))

@@ -131,6 +131,12 @@ class Recommender(pl.LightningModule):
     def listed(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """First k items and what they are ordered by, [B, k] each, ``seen`` items left out; -1 past a list's end."""
 
+    def tokens_read(self) -> int | None:
+        """Tokens a language model has read since it was loaded; None where there is none."""
+        languages = [getattr(module, "language", None) for module in self.children()]
+        read = [int(language.tokens_read) for language in languages if language is not None]
+        return sum(read) if read else None
+
     def _products(self, dtype: torch.dtype | None) -> torch.autocast:
         # Without autocast's cache of converted weights, which would outlive a rule's moving of the parameters.
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None, cache_enabled=False)

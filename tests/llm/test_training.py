@@ -60,6 +60,9 @@ def test_a_run_of_two_stages_its_resume_and_what_it_recommends(here, tmp_path: P
     assert (stage["model"], stage["finished"]) == ("sasrec", True)
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["train"]["trained_parameters"] < metrics["train"]["parameters"]
+    assert metrics["train"]["tokens_per_second"] > 0
+    assert "tokens_per_second" in (tmp_path / "run/learning_curve.csv").read_text()
+    assert stage["train"]["tokens_per_second"] is None
     checkpoint = load(tmp_path / "run/best.ckpt", metrics["protocol"]["fingerprint"])["state_dict"]
     assert {name.split(".")[1] for name in checkpoint} == {"language", "adaptor", "head", "vectors"}
     assert not [name for name in checkpoint if "embed_tokens" in name]
