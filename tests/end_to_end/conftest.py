@@ -41,14 +41,11 @@ def cli(environment: dict[str, str]) -> Cli:
     """Run ``python -m <module> <arguments>`` in a folder; output and errors apart, exit code not checked."""
 
     def run(*arguments: str, cwd: Path, module: str = "recsys_lt") -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        command = [sys.executable, "-m", module, *arguments]
+        try:
+            return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+        except subprocess.TimeoutExpired as stuck:
+            pytest.fail(f"{stuck}, having said\n{stuck.stdout!r}\n{stuck.stderr!r}")
 
     return run
 
