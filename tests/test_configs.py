@@ -32,7 +32,7 @@ def composed(*overrides: str) -> DictConfig:
         for group in ("dataset", "model", "loss", "llm", "optimizer", "strategy", "trainer", "logger")
         for name in names(group)
     ]
-    + [f"+experiment={name}" for name in names("experiment")],
+    + [f"+{group}={name}" for group in ("experiment", "rival") for name in names(group)],
 )
 def test_every_choice_composes_and_builds(choice: str) -> None:
     if choice == "llm=pretrained":
@@ -96,6 +96,6 @@ def test_every_experiment_opens_with_what_it_reaches_and_its_command(experiment:
 
 def test_the_readme_names_every_choice() -> None:
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    for group in ("dataset", "model", "loss", "optimizer", "schedule", "strategy", "logger", "experiment"):
+    for group in ("dataset", "model", "llm", "loss", "optimizer", "schedule", "strategy", "logger", "experiment"):
         for name in names(group):
             assert f"`{name}`" in readme or f"`+experiment={name}`" in readme, f"{group}={name}"
