@@ -1,5 +1,6 @@
 """BIGRec: a language model names the next title, and the catalogue is ranked by distance to what it said."""
 
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -63,6 +64,9 @@ class BIGRec(TitleModel):
         spread = (counts.max() - counts.min()).clamp(min=1)
         self.register_buffer("shares", (counts - counts.min()) / spread, persistent=False)
         self.shares: Tensor
+        # A title is a line: an untuned model goes on with a list of them.
+        line = self.language.ids(["\n"])[0]
+        self._ends = [self.language.end, *(line if len(line) == 1 else [])]
         self._catalogue: Tensor | None = None  # of the untuned model, so the same all through a run
 
     def scores(self, batch: Batch) -> Tensor:
@@ -105,7 +109,7 @@ class BIGRec(TitleModel):
             )
             found = self._generated(ids, mask)[:, longest:]
             for row, tokens in zip(rows, found.tolist(), strict=True):
-                said[row] = tokens[: tokens.index(self.language.end)] if self.language.end in tokens else tokens
+                said[row] = list(takewhile(lambda token: token not in self._ends, tokens))
         return said
 
     def _generated(self, ids: Tensor, mask: Tensor) -> Any:
@@ -116,7 +120,7 @@ class BIGRec(TitleModel):
             num_beams=self._beams,
             do_sample=False,
             pad_token_id=self.language.end,
-            eos_token_id=self.language.end,
+            eos_token_id=self._ends,
             use_cache=True,
         )
 

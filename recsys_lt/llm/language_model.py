@@ -149,9 +149,11 @@ class LanguageModel(nn.Module):
         return found
 
     def opening(self, text: str) -> Tensor:
-        """The tokens of a prompt's beginning, after the token that begins a text where the model has one: [P]."""
-        begin = self.tokenizer.bos_token_id
-        return torch.tensor(([] if begin is None else [begin]) + self.ids([text])[0], device=self.vocabulary.device)
+        """The tokens of a prompt's beginning, after what the tokenizer begins every text with: [P]."""
+        found: list[int] = self.tokenizer(text)["input_ids"]
+        if found and found[-1] == self.end:  # some end every text too; this one goes on
+            found = found[:-1]
+        return torch.tensor(found, dtype=torch.int64, device=self.vocabulary.device)
 
     def vectors(self, ids: Tensor) -> Tensor:
         """Input vectors of tokens, [T] -> [T, H]."""

@@ -68,7 +68,7 @@ def test_the_prompt_reads_as_a_person_would_write_it(made, data) -> None:
     model = made(*MODEL, "model.title_tokens=64", "dataset.noun=thing").model
     pools = torch.tensor([[3, 1, 4, 15, 9, 2]])
     (prompt,) = model._prompts([torch.tensor([7, 8, 5, 6, 7])], pools)
-    text = model.language.tokenizer.decode([*model.opening.tolist()[1:], *prompt])
+    text = model.language.tokenizer.decode([*model.opening.tolist(), *prompt])
     title = [str(each) for each in data.item_titles]
     assert "the things a person has chosen" in text
     assert (
