@@ -83,14 +83,16 @@ def main(arguments: list[str]) -> None:
     train(0)
     for name, work, backward in (("training", train, True), ("ranking", rank, False)):
         total = floor = 0.0
-        tokens = 0
+        tokens = targets = 0
         for step in range(1, ROUNDS + 1):
             before = language.tokens_read
             total += _seconds(lambda step=step, work=work: work(step))  # type: ignore[misc]
             tokens += language.tokens_read - before
+            targets += len((source[0, step] if name == "training" else ranking[step]).targets)
             floor += _seconds(_products(language, language.tokens_read - before, backward))
         print(
-            f"{name}: {tokens / total:.0f} tokens/s, {total / ROUNDS:.1f} s a batch of {tokens // ROUNDS} tokens; "
+            f"{name}: {tokens / total:.0f} tokens/s, {targets / total:.1f} targets/s, "
+            f"{total / ROUNDS:.1f} s a batch of {tokens // ROUNDS} tokens; "
             f"matrix products alone {floor / ROUNDS:.1f} s, {floor / total:.0%} of it"
         )
     print(f"peak RSS {peak_rss_mb():,.0f} MB; {torch.get_num_threads()} threads")

@@ -51,6 +51,19 @@ def test_item_weights_weigh_answers(made, data, model) -> None:
     torch.testing.assert_close(totals, (weights[:, items] * losses).mean(1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_products_in_bfloat16_are_near(made, data, model) -> None:
+    losses = []
+    for precision in ("float32", "bf16-mixed"):
+        module = made(*MODELS[model], f"precision={precision}")
+        totals, each, _ = module.batch_losses(training_batch(data, module))
+        totals.sum().backward()
+        assert {p.grad.dtype for p in module.parameters() if p.grad is not None} == {torch.float32}
+        losses.append(each)
+    torch.testing.assert_close(losses[0], losses[1], rtol=0.03, atol=0.03)
+    assert not torch.equal(losses[0], losses[1])
+
+
 def test_a_run_of_two_stages_its_resume_and_what_it_recommends(here, tmp_path: Path) -> None:
     run = (*MADE, *MODELS["e4srec"], "hydra.run.dir=run", "schedule=constant")
     first = here(*run, "trainer.max_epochs=1", cwd=tmp_path)
