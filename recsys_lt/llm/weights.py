@@ -109,9 +109,9 @@ class PackagedGGUF(Weights):
             with locked(self.folder.with_suffix(".lock"), lambda: None):
                 if not (self.folder / "config.json").is_file():
                     self._convert()
-        except OSError as error:
+        except (OSError, needed("safetensors").SafetensorError) as error:  # the latter is a full disk's too
             raise UserError(
-                f"the language model cannot be kept ({error.strerror or error})",
+                f"the language model cannot be kept ({getattr(error, 'strerror', None) or error})",
                 where=self.folder,
                 remedy="Free about 1 GB, or set dataset.cache_dir or RECSYS_LT_CACHE to a folder with room",
             ) from error
