@@ -24,7 +24,7 @@ from recsys_lt.sweep_start import current_launch, forget_launch
 if TYPE_CHECKING:
     from recsys_lt.evidence.stored import Stored
     from recsys_lt.evidence.sweep import Claim
-    from recsys_lt.llm.first_stage import FirstStage
+    from recsys_lt.first_stage import FirstStage
     from recsys_lt.sweep_start import Launch
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -68,7 +68,7 @@ def _single(config: DictConfig, hydra_config: Any, folder: Path) -> None:
 def _run(this: "Stored", folder: Path, resumed: bool) -> dict[str, Any]:
     """One run; a model of two stages has its first one trained before it, if no run of that is named."""
     from recsys_lt.build import first_stage_of
-    from recsys_lt.llm.first_stage import FOLDER
+    from recsys_lt.first_stage import FOLDER
     from recsys_lt.run import run
 
     asked = first_stage_of(this.config)
@@ -91,8 +91,11 @@ def _first_stage(this: "Stored", asked: "FirstStage", folder: Path) -> None:
         first = stored(folder)
     else:
         choices = {"dataset": this.names.dataset, "model": asked.model, "loss": asked.loss}
-        config = hydra.compose("config", [*(f"{group}={name}" for group, name in choices.items()), "logger=none"])
-        for key in ("dataset", "seed", "metrics", "strategy"):
+        # A small model takes one device, whatever the second stage is spread over.
+        on_cpu = this.config.strategy.get("accelerator") == "cpu"
+        others = ("logger=none", "strategy=cpu" if on_cpu else "strategy=auto")
+        config = hydra.compose("config", [*(f"{group}={name}" for group, name in choices.items()), *others])
+        for key in ("dataset", "seed", "metrics"):
             OmegaConf.update(config, key, this.config[key], merge=False, force_add=True)
         first = Stored(config, Names(**choices, optimizer="adam"), None)
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,11 +104,18 @@ def _first_stage(this: "Stored", asked: "FirstStage", folder: Path) -> None:
 
 
 def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored":
+    from recsys_lt.build import first_stage_of
     from recsys_lt.evidence.stored import Names, Stored
 
     for key in ("path", "raw_dir"):  # what is typed here must be found again from another folder
         if config.dataset.get(key) is not None:
             config.dataset[key] = str(Path(str(config.dataset[key])).expanduser().absolute())
+    stage = first_stage_of(config)
+    if stage is not None and config.model[stage.key] is not None:
+        config.model[stage.key] = str(Path(str(config.model[stage.key])).expanduser().absolute())
+    weights = OmegaConf.select(config, "llm.weights.name")
+    if weights is not None and Path(str(weights)).expanduser().is_dir():
+        config.llm.weights.name = str(Path(str(weights)).expanduser().absolute())
     return Stored(config, Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields)), group)
 
 

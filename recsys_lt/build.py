@@ -13,13 +13,13 @@ from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.config_types import check_types
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.llm.answering import AnsweringModel
-from recsys_lt.llm.first_stage import FirstStage
+from recsys_lt.first_stage import FirstStage
 from recsys_lt.losses.loss import Loss
 from recsys_lt.losses.own import Own
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
 from recsys_lt.recommenders.answering import AnsweringRecommender
+from recsys_lt.recommenders.answering_model import AnsweringModel
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.recommender import Recommender, Terms
 from recsys_lt.recommenders.sequential import SequentialRecommender
@@ -147,6 +147,10 @@ def build(config: DictConfig) -> Parts:
             f"there is no key {unknown[0]!r}",
             where="configuration",
             remedy=f"The keys are {', '.join(sorted(_KEYS))}",
+        )
+    if config.get("llm") is not None and "llm" not in config.model:
+        raise UserError(
+            "this model has no language model", where="llm", remedy="Leave llm out, or choose one such as model=e4srec"
         )
     if config.precision not in PRECISIONS:
         raise UserError(

@@ -90,6 +90,8 @@ def _work(
     os.setpgrp()
     import torch
 
+    if torch.cuda.is_available():  # what a process loads by itself goes to its own device
+        torch.cuda.set_device(rank % torch.cuda.device_count())
     torch.set_num_threads(max(1, torch.get_num_threads() // world))
     try:
         value = function(*arguments)

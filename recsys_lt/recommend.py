@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Item:
     item, title
         The source's own id, and its title ("" where the source has none).
     score
-        The model's; only its order means something.
+        The model's; only its order means something. Minus infinity where it gives none.
     group
         head, mid or tail, as the run's metrics have it.
     interactions
@@ -166,6 +167,7 @@ def _lists(
         with_seen=module.mask_seen != "none",
     )[0]
     with torch.inference_mode():
+        batch = batch.to(module.device)
         top, scores = module.listed(batch, batch.seen, k)
     lists = []
     for row, items, values in zip(rows, top.tolist(), scores.tolist(), strict=True):
@@ -213,6 +215,10 @@ def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -
     return table
 
 
+def _said(score: float) -> str:
+    return "" if math.isinf(score) else f"{score:#.4g}"  # a re-ranker scores its candidates alone
+
+
 def _show(console: Console, one: Recommendation, k: int) -> None:
     from rich.console import Console
     from rich.measure import Measurement
@@ -231,7 +237,7 @@ def _show(console: Console, one: Recommendation, k: int) -> None:
             ("group", False), ("training interactions", True),
         ),
         [
-            (str(i.rank), i.item, i.title, f"{i.score:#.4g}", i.group, f"{i.interactions:,}")
+            (str(i.rank), i.item, i.title, _said(i.score), i.group, f"{i.interactions:,}")
             for i in one.items
         ],
     )  # fmt: skip
@@ -260,7 +266,14 @@ def _write_csv(path: Path, lists: Sequence[Recommendation]) -> None:
             writer.writerow(["user", "rank", "item", "title", "score", "group", "training_interactions"])
             for one in lists:
                 for i in one.items:
-                    values: list[Any] = [i.rank, i.item, i.title, f"{i.score:.8g}", i.group, i.interactions]
+                    values: list[Any] = [
+                        i.rank,
+                        i.item,
+                        i.title,
+                        "" if math.isinf(i.score) else f"{i.score:.8g}",
+                        i.group,
+                        i.interactions,
+                    ]
                     writer.writerow([one.user, *values])
     except OSError as error:
         what = f"cannot be written ({error.strerror})"

@@ -87,7 +87,7 @@ def sharpness(
         raise UserError("its model has no loss", where=folder, remedy="Name the run of a model that trains")
     rows = module.row_plan.plan(run.data)
     source = TrainBatches(run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.needs_seen)
-    batches = [source[0, step] for step in range(min(n_batches, len(source)))]
+    batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]
     landscape = Landscape(module, batches, run.parts.metrics.groups.of(run.data).of)
     result = {
         "batches": len(batches),

@@ -10,7 +10,8 @@ from recsys_lt.errors import UserError
 from recsys_lt.evidence.stored import NO_DIFFERENCE
 
 # What cannot change a result, or is there to differ from run to run.
-_NO_DIFFERENCE = ("seed", "choices", *NO_DIFFERENCE)
+# A prompt names the noun it repeats, and a table reads configurations as they are written.
+_NO_DIFFERENCE = ("seed", "choices", *(key for key in NO_DIFFERENCE if key != "dataset.noun"))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.stored import as_written_now
+from recsys_lt.first_stage import FOLDER
 
 IDENTITY = ("dataset", "model", "loss", "optimizer")
 
@@ -123,8 +124,9 @@ def find_runs(root: Path) -> list[Run]:
             finished.append(folder)
             folders.clear()
             continue
-        # Weights & Biases keeps a config.yaml of its own in each of its folders.
-        folders[:] = [f for f in folders if not f.startswith(".") and f != "wandb"]
+        # Weights & Biases keeps a config.yaml of its own in each of its folders; a first stage is part of its run,
+        # which may have failed.
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in ("wandb", FOLDER)]
         if _config_in(folder) is not None:
             configured.append(folder)
     # A configuration above finished runs is the sweep's; one below a failed run is that run's own.

@@ -87,6 +87,16 @@ class Batch:
             return self.rows_of_events()
         return torch.arange(len(self), device=self.items.device)
 
+    def latest(self, most: int) -> "Batch":
+        """The same with the last ``most`` events of each history alone; for ranking, whose targets are the rows'."""
+        if max(self.lengths, default=0) <= most:
+            return self
+        lengths = tuple(min(length, most) for length in self.lengths)
+        offsets = torch.tensor([0, *lengths], device=self.items.device).cumsum(0)
+        rows = self.rows_of_events()
+        kept = torch.arange(len(rows), device=rows.device) >= (self.offsets[1:] - offsets.diff())[rows]
+        return replace(self, items=self.items[kept], offsets=offsets, lengths=lengths)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         moved = {
             name: getattr(self, name).to(device, non_blocking=non_blocking)

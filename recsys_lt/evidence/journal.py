@@ -107,7 +107,10 @@ class Journal(pl.Callback):
             total = trainer.strategy.reduce(total, reduce_op="mean")
         row = {"train/loss": float(total), "seconds": self._seconds}
         if self._tokens is not None and self._read is not None:
-            row["tokens_per_second"] = (self._read - self._tokens) / self._seconds
+            read = torch.tensor(float(self._read - self._tokens), device=pl_module.device)
+            if trainer.world_size > 1:
+                read = trainer.strategy.reduce(read, reduce_op="sum")
+            row["tokens_per_second"] = float(read) / self._seconds
         self.record(trainer, trainer.current_epoch + 1, row)
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step

@@ -14,7 +14,9 @@ _FILE = "config.yaml"
 #: Keys that cannot change a result: where it runs and where things are.
 NO_DIFFERENCE = (
     "logger", "strategy", "debug", "resume", "dataset.raw_dir", "dataset.cache_dir",
-    "dataset.noun", "llm",  # where they matter, the model repeats them
+    "dataset.noun",  # where it matters, the prompt repeats it
+    "model.llm",  # repeats llm
+    "llm.weights.cache_dir", "llm.pack_tokens", "llm.gradient_checkpointing",
     "trainer.devices", "trainer.num_workers", "trainer.rank_rows",
 )  # fmt: skip
 

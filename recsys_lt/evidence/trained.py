@@ -12,7 +12,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, load
 from recsys_lt.evidence.stored import stored
-from recsys_lt.llm.first_stage import FOLDER
+from recsys_lt.first_stage import FOLDER
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.recommenders.sequential import SequentialRecommender
 
@@ -43,7 +43,9 @@ class Unloaded(NamedTuple):
                 where=self.folder / BEST,
                 remedy="Restore the run's config.yaml and best.ckpt, or train anew",
             ) from error
-        return module.eval()
+        # A quantised language model is where it was loaded; the rest joins it.
+        elsewhere = next((p.device for p in module.parameters() if p.device.type != "cpu"), None)
+        return module.eval() if elsewhere is None else module.eval().to(elsewhere)
 
 
 def trained(folder: Path) -> Unloaded:

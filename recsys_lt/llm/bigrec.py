@@ -109,8 +109,12 @@ class BIGRec(TitleModel):
             )
             found = self._generated(ids, mask)[:, longest:]
             for row, tokens in zip(rows, found.tolist(), strict=True):
-                said[row] = list(takewhile(lambda token: token not in self._ends, tokens))
+                said[row] = list(takewhile(self._goes_on, tokens))
         return said
+
+    def _goes_on(self, token: int) -> bool:
+        # Many vocabularies have tokens that hold a line's end and more.
+        return token != self.language.end and "\n" not in self.language.tokenizer.decode([token])
 
     def _generated(self, ids: Tensor, mask: Tensor) -> Any:
         return self.language.causal.generate(
@@ -119,6 +123,10 @@ class BIGRec(TitleModel):
             max_new_tokens=self._longest,
             num_beams=self._beams,
             do_sample=False,
+            # Not what the model came with: titles of the history may be said again, and long ones.
+            repetition_penalty=1.0,
+            length_penalty=1.0,
+            no_repeat_ngram_size=0,
             pad_token_id=self.language.end,
             eos_token_id=self._ends,
             use_cache=True,

@@ -11,7 +11,7 @@ from recsys_lt.backbones.dropout import event_streams
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import EveryPosition, Prefixes
 from recsys_lt.errors import UserError
-from recsys_lt.llm.first_stage import FirstStage
+from recsys_lt.first_stage import FirstStage
 from recsys_lt.llm.language_model import LLM
 from recsys_lt.llm.prompt import Prompt
 from recsys_lt.output_table import OutputTable
@@ -78,16 +78,17 @@ class E4SRec(Backbone):
                 remedy="Name the run folder of a sequential model, or null to have one trained first",
             )
         self.max_length = max_length
-        self.row_plan = EveryPosition(max_length) if supervise == "all" else Prefixes(max_length)
+        self._last = supervise == "last"
+        self.row_plan = Prefixes(max_length) if self._last else EveryPosition(max_length)
         self.language = llm.load()
         self.opening: Tensor
         self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
-        closing = self.language.ids([prompt.closing])[0] if supervise == "last" else []
+        closing = self.language.ids([prompt.closing])[0] if self._last else []
         self.closing: Tensor
         self.register_buffer("closing", torch.tensor(closing, dtype=torch.int64), persistent=False)
         self.language.check_length(len(self.opening) + max_length + len(closing), f"model.max_length={max_length}")
         found = facts.first_stage.output_table().weight.detach().float().clone()
-        self.register_buffer("vectors", found)  # in checkpoints: the other run may be gone, or trained anew
+        self.register_buffer("vectors", found)  # in checkpoints: the other run may be trained anew
         self.adaptor = nn.Linear(found.shape[1], self.language.width)
         self.head = nn.Linear(self.language.width, facts.n_items, bias=False)
 
@@ -95,18 +96,18 @@ class E4SRec(Backbone):
         return OutputTable(self.head.weight)
 
     def states(self, batch: Batch) -> Tensor:
-        if len(self.closing):
+        if self._last:
             return self._after_closing(batch)
         return self._at_events(batch, event_streams(batch))
 
     def user_states(self, batch: Batch) -> Tensor:
-        if len(self.closing):
+        if self._last:
             return self._after_closing(batch)
         return self._at_events(batch, None)[batch.offsets[1:] - 1]
 
     def _at_events(self, batch: Batch, keys: Tensor | None) -> Tensor:
         opening = self.language.vectors(self.opening)
-        hidden = self.language.hidden(opening, self._read(batch), batch.lengths, keys, batch.key)
+        hidden = self.language.hidden(opening, self._read(batch), batch.lengths, keys, batch.step_key)
         return hidden.to(self.head.weight.dtype)
 
     def _after_closing(self, batch: Batch) -> Tensor:
@@ -119,7 +120,7 @@ class E4SRec(Backbone):
             streams += [own, keys_of(int(own[-1]), place)]
         lengths = [length + len(closing) for length in batch.lengths]
         hidden = self.language.hidden(
-            self.language.vectors(self.opening), torch.cat(parts), lengths, torch.cat(streams), batch.key
+            self.language.vectors(self.opening), torch.cat(parts), lengths, torch.cat(streams), batch.step_key
         )
         last = torch.tensor(list(accumulate(lengths)), device=hidden.device) - 1
         return hidden[last].to(self.head.weight.dtype)

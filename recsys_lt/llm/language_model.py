@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -115,15 +116,17 @@ class LanguageModel(nn.Module):
         self._streams = TokenStreams()
         self._pack_tokens, self._checkpointed = pack_tokens, checkpointed
         causal.requires_grad_(False)
+        _without_dropout(causal)
         causal.config.use_cache = False
         self._adapted = lora is not None
         self.causal = causal if lora is None else lora.on(causal, self._streams)
         self.width = int(causal.config.hidden_size)
-        self.context = int(getattr(causal.config, "max_position_embeddings", 1 << 30))
+        self.context = _context(causal.config)
         #: Tokens read since it was loaded, prompts included; in training, forward passes alone count.
         self.tokens_read = 0
         self.register_state_dict_post_hook(_without_frozen)
         self.register_load_state_dict_post_hook(_not_missed)
+        self._check_reading()
 
     @property
     def _inner(self) -> Any:
@@ -208,11 +211,14 @@ class LanguageModel(nn.Module):
         of_prompt = None
         if keys is not None:
             of_prompt = keys_of(key, torch.arange(len(prompt), device=rows.device) + (_PROMPT << 32))
-        cache = None if torch.is_grad_enabled() or len(prompt) == 0 else self._read(prompt)
+        # Training mode has masks for the prompt, gradients or not.
+        kept = keys is None and not torch.is_grad_enabled() and len(prompt) > 0
+        cache = self._read(prompt) if kept else None
         states = []
         start = 0
         for pack in _packs(lengths, len(prompt), self._pack_tokens):
             stop = start + sum(pack)
+            self.tokens_read += stop - start + (0 if kept else len(prompt))
             own = None if keys is None else keys[start:stop]
             if cache is not None:
                 # A copy, because a pack adds its own keys and values; cutting them off again changes with versions.
@@ -231,14 +237,34 @@ class LanguageModel(nn.Module):
         """``hidden`` row by row, as anybody would read them: what packs are held equal to."""
         states = []
         for row in rows.split(list(lengths)):
-            found = self._inner.model(inputs_embeds=torch.cat([prompt, row]).unsqueeze(0), use_cache=False)
+            found = self._inner.base_model(inputs_embeds=torch.cat([prompt, row]).unsqueeze(0), use_cache=False)
             states.append(found.last_hidden_state[0, len(prompt) :])
         return torch.cat(states)
+
+    @torch.no_grad()
+    def _check_reading(self) -> None:
+        """Raise UserError for a model whose answers are more than packs and a product with its vocabulary tell."""
+        was, lengths = self.training, [2, 3]
+        self.eval()
+        ids = torch.arange(8, device=self.vocabulary.device) % len(self.vocabulary)
+        read = self.vectors(ids)
+        found = F.linear(self.hidden(read[:3], read[3:], lengths), self.vocabulary)
+        prompt, rows = ids[:3], ids[3:].split(lengths)
+        told = [self._inner(input_ids=torch.cat([prompt, row]).unsqueeze(0)).logits[0, 3:] for row in rows]
+        self.train(was)
+        self.tokens_read = 0
+        expected = torch.cat(told)
+        if not torch.allclose(found.float(), expected.float(), atol=0.05 * float(expected.abs().max())):
+            raise UserError(
+                f"{type(self._inner).__name__} reads itself in another way than here (by its attention or its head)",
+                where="llm",
+                remedy="Choose a plain decoder, such as of the Llama, Qwen, Phi or GPT families",
+            )
 
     def _read(self, prompt: Tensor) -> Any:
         """Keys and values of a prompt, for all rows that begin with it."""
         cache = needed("transformers").DynamicCache()
-        self._inner.model(inputs_embeds=prompt.unsqueeze(0), past_key_values=cache, use_cache=True)
+        self._inner.base_model(inputs_embeds=prompt.unsqueeze(0), past_key_values=cache, use_cache=True)
         self.tokens_read += len(prompt)
         return cache
 
@@ -261,15 +287,16 @@ class LanguageModel(nn.Module):
         order = torch.arange(len(row), device=device)
         sees = ((row == asks) | (row == -1)) & (order <= order[past:].unsqueeze(1))
         self._streams.keys = streams
-        self.tokens_read += n_prompt + len(rows)
-        found = self._inner.model(
-            inputs_embeds=torch.cat([prompt, rows]).unsqueeze(0),
-            attention_mask=sees[None, None],
-            position_ids=position.unsqueeze(0),
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-        self._streams.keys = None
+        try:
+            found = self._inner.base_model(
+                inputs_embeds=torch.cat([prompt, rows]).unsqueeze(0),
+                attention_mask=sees[None, None],
+                position_ids=position.unsqueeze(0),
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+        finally:  # a checkpoint's second pass is left by an exception
+            self._streams.keys = None
         states: Tensor = found.last_hidden_state[0, n_prompt:]
         return states
 
@@ -284,6 +311,23 @@ def _packs(lengths: Sequence[int], prompt: int, most: int) -> Iterator[list[int]
         pack.append(length)
     if pack:
         yield pack
+
+
+def _without_dropout(causal: Any) -> None:
+    """Its own dropout draws from a state, so that asking again would give another answer; the adapters' is keyed."""
+    for module in [causal.config, *causal.modules()]:
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
+                setattr(module, name, 0.0)
+
+
+def _context(config: Any) -> int:
+    """How many tokens it reads as they are read here: all of them seen by the last."""
+    longest = int(getattr(config, "max_position_embeddings", 1 << 30))
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return longest if window is None else min(longest, int(window))
 
 
 def _trained(module: nn.Module) -> set[str]:

@@ -12,13 +12,14 @@ from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
-from recsys_lt.llm.answering import AnsweringModel, Ranked
-from recsys_lt.llm.answers import mean_answer_losses
-from recsys_lt.llm.first_stage import FirstStage
+from recsys_lt.first_stage import FirstStage
+from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.llm.language_model import LLM, LanguageModel
 from recsys_lt.llm.prompt import Prompt
 from recsys_lt.llm.titles import titles_of, tokens_of_titles
+from recsys_lt.recommenders.answering_model import AnsweringModel
 from recsys_lt.recommenders.counting import rank_by_scores
+from recsys_lt.recommenders.dense import Ranked
 from recsys_lt.streams import key_of, keys_of
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -102,7 +103,7 @@ class LlamaRec(AnsweringModel):
         self.language = llm.load()
         self.trainable, self.n_candidates, self._told = train, candidates, max_length
         self.row_plan = Prefixes(max_length)
-        # A history is cut for the prompt here; the retriever reads as much as it was trained to.
+        # The longer of the two; each cuts what it reads.
         self.max_length = max(max_length, self.retriever.max_length)
         self.opening: Tensor
         self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
@@ -114,7 +115,7 @@ class LlamaRec(AnsweringModel):
         self.register_buffer("letters", _one_token_each(self.language, prompt.closing, candidates), persistent=False)
         longest = sorted((len(title) for title in self._titles), reverse=True)
         self.language.check_length(
-            len(self.opening) + sum(longest[: max_length + candidates])
+            len(self.opening) + max_length * longest[0] + sum(longest[:candidates])
             + sum(map(len, [*self._numbers, *self._marks])) + len(self._pool) + len(self._closing) + 2,
             f"model.max_length={max_length}",
         )  # fmt: skip
@@ -179,7 +180,9 @@ class LlamaRec(AnsweringModel):
         Scores are the letters' logits; what is no candidate has none.
         """
         n = self.n_candidates
-        states, table = self.retriever.user_states(batch), self.retriever.output_table()
+        # A retriever reads as much as it was trained to, however much is told.
+        states = self.retriever.user_states(batch.latest(self.retriever.max_length))
+        table = self.retriever.output_table()
         ranks, found = rank_by_scores(states, table, batch.targets, masked, max(k, n))
         scores = torch.full(found.shape, -torch.inf, device=found.device)
         asked = torch.arange(len(batch), device=found.device)
@@ -193,8 +196,8 @@ class LlamaRec(AnsweringModel):
         if len(batch.targets):
             hit = pools == batch.targets[asked].unsqueeze(1)
             own = logits.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
-            # Ties count against the target, as everywhere.
-            ranks[asked] = torch.where(hit.any(1), (logits >= own).sum(1), ranks[asked])
+            # Ties count against the target, as everywhere: one that ties with what is listed is no candidate.
+            ranks[asked] = torch.where(hit.any(1) & (ranks[asked] <= n), (logits >= own).sum(1), ranks[asked])
         ordered, order = logits.sort(dim=1, descending=True, stable=True)
         found[asked, :n], scores[asked, :n] = pools.gather(1, order), ordered
         return Ranked(ranks, found[:, :k], scores[:, :k])

@@ -37,7 +37,7 @@ class Pretrained(Weights):
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 name, use_safetensors=True, attn_implementation="sdpa", **common, **options
             )
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, needed("safetensors").SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(
                 f"no language model can be read there ({reason})",

@@ -10,12 +10,12 @@ from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
-from recsys_lt.llm.answering import AnsweringModel, Ranked
-from recsys_lt.llm.answers import mean_answer_losses
-from recsys_lt.llm.dense import rank_of_scores
+from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.llm.language_model import LLM
 from recsys_lt.llm.prompt import Prompt
 from recsys_lt.llm.titles import titles_of, tokens_of_titles
+from recsys_lt.recommenders.answering_model import AnsweringModel
+from recsys_lt.recommenders.dense import Ranked, rank_of_scores
 
 
 class TitleModel(AnsweringModel):
@@ -62,7 +62,7 @@ class TitleModel(AnsweringModel):
         (self._next, self._closing) = self.language.ids(["\n-", prompt.closing])
         longest = sorted((len(title) for title in self.titles), reverse=True)
         self.language.check_length(
-            len(self.opening) + sum(longest[:max_length]) + max_length * len(self._next) + len(self._closing)
+            len(self.opening) + max_length * (longest[0] + len(self._next)) + len(self._closing)
             + longest[0] + 1,
             f"model.max_length={max_length}",
         )  # fmt: skip
@@ -71,7 +71,7 @@ class TitleModel(AnsweringModel):
         """See ``AnsweringModel.answer_losses``."""
         answers = [self.titles[item] for item in batch.targets.tolist()]
         prompts = self._prompts(batch.items.split(batch.lengths))
-        return mean_answer_losses(self.language, self.opening, prompts, answers, row_streams(batch), batch.key)
+        return mean_answer_losses(self.language, self.opening, prompts, answers, row_streams(batch), batch.step_key)
 
     def _prompts(self, histories: Iterable[Tensor]) -> list[list[int]]:
         """What follows the opening: the titles, oldest first, and the closing the answer comes after."""

@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch, SeenSets
-from recsys_lt.llm.answering import AnsweringModel
+from recsys_lt.errors import UserError
 from recsys_lt.losses.blocks import plain_means
 from recsys_lt.optim.rule import UpdateRule
+from recsys_lt.recommenders.answering_model import AnsweringModel
 from recsys_lt.recommenders.recommender import Recommender, Terms
 
 
@@ -34,6 +35,12 @@ class AnsweringRecommender(Recommender):
             trainable=model.trainable,
             needs_seen=model.needs_seen,
         )
+        if model.trainable and not any(p.requires_grad for p in model.parameters()):
+            raise UserError(
+                "there is nothing to train",
+                where="llm.lora=null",
+                remedy="Leave llm.lora as it is, or take the model as it is: model.train=false",
+            )
         self.model = model
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -66,9 +66,10 @@ class SequentialRecommender(Recommender):
 
     def listed(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """See ``Recommender.listed``."""
-        _, items = self.rank(batch, seen, k)
-        table, known = self.backbone.output_table(), items.clamp(min=0)
-        scores = (self.backbone.user_states(batch).unsqueeze(1) * table.weight[known]).sum(2)
+        states, table = self.backbone.user_states(batch), self.backbone.output_table()
+        _, items = rank_by_scores(states, table, batch.targets, self._masked(batch, seen), k)
+        known = items.clamp(min=0)
+        scores = (states.unsqueeze(1) * table.weight[known]).sum(2)
         return items, scores if table.bias is None else scores + table.bias[known]
 
 

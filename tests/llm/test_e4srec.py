@@ -84,6 +84,13 @@ def test_supervised_at_the_end_a_row_is_a_prefix_read_after_the_closing(made, da
     torch.testing.assert_close(states, hidden[torch.tensor(lengths).cumsum(0) - 1], rtol=1e-4, atol=1e-5)
 
 
+def test_a_prefix_without_a_closing_is_read_at_its_last_event(made, data) -> None:
+    module = made(*MODEL, "model.supervise=last", "model.prompt.closing=''").eval()
+    batch = training_batch(data, module)
+    with torch.no_grad():
+        assert module.backbone.states(batch).shape[0] == len(batch.targets) == len(batch)
+
+
 @pytest.mark.parametrize("supervise", ["all", "last"])
 def test_asking_again_gives_the_same(made, data, supervise) -> None:
     module = made(*MODEL, f"model.supervise={supervise}", "llm.lora.dropout=0.5").train()
@@ -93,8 +100,8 @@ def test_asking_again_gives_the_same(made, data, supervise) -> None:
     batch = training_batch(data, module)
     first, second = module.batch_losses(batch)[1], module.batch_losses(batch)[1]
     assert torch.equal(first, second)
-    later = module.batch_losses(replace(batch, key=batch.key + 1))[1]
-    assert (first - later).abs().max() > 1e-4
+    for other in (replace(batch, key=batch.key + 1), replace(batch, step_key=batch.step_key + 1)):
+        assert (first - module.batch_losses(other)[1]).abs().max() > 1e-4
 
 
 def test_item_vectors_are_the_first_stage_s_and_stay(made, data, first_stage) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.errors import UserError
+from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.tiny_random import TinyRandom
 
 LENGTHS = [3, 1, 5, 2]
@@ -182,3 +183,65 @@ def test_the_tiny_tokenizer_reads_bytes() -> None:
     assert len(ids) == len("Zoë A".encode())
     assert tokenizer.decode(ids) == "Zoë A"
     assert max(ids) < model.config.vocab_size
+
+
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+FAMILIES = {
+    "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 2}),
+    "gpt_neox": ("GPTNeoXConfig", _SIZES | {"intermediate_size": 64}),
+    "opt": ("OPTConfig", _SIZES | {"ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.5}),
+    "qwen3": (
+        "Qwen3Config",
+        _SIZES | {"num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 64, "attention_dropout": 0.5},
+    ),
+}
+
+
+def of_family(name: str, sizes: dict, **more) -> LanguageModel:
+    import transformers
+
+    tokenizer, _ = TinyRandom().load({})
+    config = getattr(transformers, name)(vocab_size=258, bos_token_id=256, eos_token_id=257, **sizes, **more)
+    torch.manual_seed(0)
+    causal = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    return LanguageModel(tokenizer, causal, None, 1024, False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_are_read_alike_and_their_own_dropout_is_off(family) -> None:
+    language = of_family(*FAMILIES[family]).train()
+    prompt, rows = read(language)
+    with torch.no_grad():
+        first, second = (language.hidden(prompt, rows, LENGTHS, torch.arange(len(rows)), 1) for _ in range(2))
+        assert torch.equal(first, second)
+        expected = language.plain_hidden(prompt, rows, LENGTHS)
+    torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_window_shorter_than_a_row_is_refused_when_rows_are_that_long() -> None:
+    sizes = {**FAMILIES["qwen3"][1], "sliding_window": 8}
+    language = of_family("MistralConfig", sizes)
+    with pytest.raises(UserError, match="9 tokens, and the language model reads 8"):
+        language.check_length(9, "model.max_length")
+
+
+def test_a_head_that_does_more_than_a_product_is_refused() -> None:
+    with pytest.raises(UserError, match="reads itself in another way"):
+        of_family("GraniteConfig", FAMILIES["qwen3"][1], logits_scaling=4.0)
+
+
+def test_masks_do_not_depend_on_whether_gradients_are_wanted(tiny) -> None:
+    language = stirred(tiny("llm.lora.dropout=0.5", "llm.pack_tokens=9").load()).train()
+    prompt, rows = read(language)
+    keys = torch.arange(len(rows)) * 31
+    found = language.hidden(prompt, rows, LENGTHS, keys, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(language.hidden(prompt, rows, LENGTHS, keys, 3), found)
+
+
+def test_a_checkpoint_leaves_no_masks_behind_and_counts_tokens_once(tiny) -> None:
+    language = stirred(tiny("llm.gradient_checkpointing=true", "llm.lora.dropout=0.5").load()).train()
+    prompt, rows = read(language)
+    language.hidden(prompt, rows, LENGTHS, torch.arange(len(rows)), 3).sum().backward()
+    assert language._streams.keys is None
+    assert language.tokens_read == 4 + 11

@@ -1,14 +1,18 @@
 """LlamaRec: letters, candidates, labels on the answer only, and the retriever's order behind."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import SeenSets
+from recsys_lt.data.loader import RankBatches, UsersWithTarget
 from recsys_lt.errors import UserError
-from recsys_lt.llm.answers import mean_answer_losses
+from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.recommenders.counting import rank_by_scores
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
 
@@ -113,6 +117,34 @@ def test_who_has_seen_nearly_all_keeps_the_retriever_s_order(made, data) -> None
         ranks, items, _ = module.model.ranked(batch, SeenSets(seen, torch.tensor([0, len(seen)])), 5)
     assert set(items[0].tolist()) == {*left.tolist(), -1}
     assert int(ranks[0]) in (1, 2)
+
+
+def test_a_retriever_that_reads_less_than_is_told(data) -> None:
+    torch.manual_seed(1)
+    facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
+    short = SASRec(facts, width=16, blocks=1, heads=1, max_length=2, dropout=0.0).eval()
+    torch.manual_seed(0)
+    module = parts_of("llm=tiny_random", *MODEL).recommender(data, short).eval()
+    assert module.max_length == 4
+    batch = ranking_batch(data, module)
+    read = RankBatches(data, UsersWithTarget(data, "test"), "test", 2, 6, with_seen=True)[0]
+    assert batch.lengths != read.lengths
+    with torch.no_grad():
+        found = module.model.ranked(batch, batch.seen, N_ITEMS).items
+        expected = rank_by_scores(short.user_states(read), short.output_table(), read.targets, read.seen, N_ITEMS)[1]
+    assert torch.equal(found[:, 6:], expected[:, 6:])
+
+
+def test_a_target_that_ties_with_what_is_listed_is_no_candidate(made, data) -> None:
+    module = made(*MODEL).eval()
+    module.model.retriever = copy.deepcopy(module.model.retriever)
+    with torch.no_grad():
+        module.model.retriever.items.weight.zero_()  # all items tie: those of the lowest ids are listed
+    batch = ranking_batch(data, module, rows=12)
+    with torch.no_grad():
+        listed, alone = (module.model.ranked(batch, None, k).ranks for k in (10, 0))
+    assert torch.equal(listed, alone)
+    assert (listed == N_ITEMS).all()
 
 
 def test_training_moves_the_adapters_and_not_the_retriever(made, data) -> None:

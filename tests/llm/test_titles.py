@@ -7,8 +7,8 @@ import torch
 
 from recsys_lt.data.batch import SeenSets
 from recsys_lt.errors import UserError
-from recsys_lt.llm.dense import rank_of_scores
 from recsys_lt.llm.titles import titles_of
+from recsys_lt.recommenders.dense import rank_of_scores
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
 
 SMALL = ("model.max_length=3", "model.title_tokens=9")
@@ -75,6 +75,25 @@ def test_generation_is_greedy_with_one_beam_and_grouping_changes_nothing(made, d
                 text.append(token)
                 expected.append(token)
             assert tokens == expected
+
+
+def test_a_title_ends_with_its_line(made, data, monkeypatch) -> None:
+    model = made(*BIGREC).eval().model
+    batch = ranking_batch(data, made(*BIGREC), rows=2)
+    both = [[65, 66, *model.language.ids(["\n"])[0], 67], [68, model.language.end, 69]]
+    long = len(both[0])
+    said = torch.tensor([row + [model.language.end] * (long - len(row)) for row in both])
+    monkeypatch.setattr(model, "_generated", lambda ids, _mask: torch.cat([ids, said], 1))
+    lengths = [len(prompt) for prompt in model._prompts(batch.items.split(batch.lengths))]
+    found = model._said(batch)
+    assert sorted(found) == [[65, 66], [68]]
+    assert found[0 if lengths[0] <= lengths[1] else 1] == [65, 66]  # users are asked shortest prompt first
+
+
+def test_nothing_to_train_is_one_line(made) -> None:
+    with pytest.raises(UserError, match="nothing to train"):
+        made(*BIGREC, "llm.lora=null")
+    assert made(*BIGREC, "llm.lora=null", "model.train=false")
 
 
 def test_a_title_that_is_said_is_the_nearest(made, data, monkeypatch) -> None:

@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+from recsys_lt.__main__ import CONF
+from recsys_lt.analysis.cells import cells_of
+from recsys_lt.analysis.runs import find_runs
 from recsys_lt.evidence.checkpoints import load
+from recsys_lt.evidence.stored import Names, Stored, store
+from recsys_lt.evidence.sweep import claimed
 from recsys_lt.recommend import recommend
 from recsys_lt.recommenders.asking import Asking
 from tests.end_to_end.conftest import cli, environment, here
@@ -117,9 +123,10 @@ def test_two_processes_and_caps(cli, tmp_path: Path) -> None:
     ("choices", "said"),
     [
         (("model=llamarec", "loss=sce"), "loss: this model has an objective of its own"),
-        (("model=sasrec", "loss=own"), "loss=own: this model has no objective of its own"),
+        (("model=sasrec", "loss=own", "~llm"), "loss=own: this model has no objective of its own"),
         (("model=bigrec", "llm.quantize=4bit"), "llm.quantize=4bit: weights are quantised on a CUDA device"),
         (("model=e4srec", "model.item_vectors=nowhere"), "nowhere: there is no such folder"),
+        (("model=sasrec",), "llm: this model has no language model"),
         (("model=e4srec", "llm=null"), "llm=null: a group is a choice"),
         (("model=bigrec", "llm=pretrained", "llm.weights.name=./nothing/there"), "no language model can be read there"),
     ],
@@ -130,3 +137,39 @@ def test_bad_input_is_one_line(here, tmp_path: Path, choices, said) -> None:
     lines = done.stderr.strip().splitlines()
     assert said in lines[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_s_table_tells_language_models_apart_and_leaves_first_stages_out(tmp_path: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        configs = [compose("config", [*MADE, "model=e4srec", f"llm.lora.rank={rank}"]) for rank in (4, 16)]
+    metrics = {
+        "dataset": "synthetic", "model": "e4srec", "loss": "ce", "optimizer": "adamw", "seed": 0, "finished": True,
+        "protocol": {"fingerprint": "x"}, "test": {"ndcg@10": 0.1},
+    }  # fmt: skip
+    names = Names("synthetic", "e4srec", "ce", "adamw")
+    for number, config in enumerate(configs):
+        folder = tmp_path / f"{number}_e4srec"
+        (folder / "first_stage").mkdir(parents=True)
+        store(folder, Stored(config, names, "sweep"))
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / "first_stage" / "metrics.json").write_text(json.dumps(metrics | {"model": "sasrec"}))
+    failed = tmp_path / "2_e4srec"
+    store(failed / "first_stage", Stored(configs[0], names, None))
+    (failed / "first_stage" / "metrics.json").write_text(json.dumps(metrics | {"model": "sasrec"}))
+    store(failed, Stored(configs[1], names, "sweep"))
+    runs = find_runs(tmp_path)
+    assert [run.folder.name for run in runs] == ["0_e4srec", "1_e4srec", "2_e4srec"]
+    cells = cells_of(runs)
+    assert [(cell.label, len(cell.finished), len(cell.failed)) for cell in cells] == [
+        ("e4srec/ce/adamw/rank=4", 1, 0),
+        ("e4srec/ce/adamw/rank=16", 1, 1),
+    ]
+    # What cannot change a result finds a done cell all the same.
+    other = compose_again("llm.pack_tokens=64", "llm.lora.rank=4")
+    with claimed(Stored(other, names, "sweep"), tmp_path / "3_e4srec") as claim:
+        assert (claim.state, claim.folder.name) == ("done", "0_e4srec")
+
+
+def compose_again(*changes: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [*MADE, "model=e4srec", *changes])

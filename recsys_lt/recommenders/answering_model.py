@@ -1,30 +1,12 @@
 """What every language model that answers in words is asked."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.rows import RowPlan
-
-
-class Ranked(NamedTuple):
-    """How a catalogue is ranked for B users.
-
-    Parameters
-    ----------
-    ranks
-        1-based ranks of the targets, [B] int64 (empty without targets).
-    items
-        The first k items, best first, [B, k] int64; -1 where a list ends early.
-    scores
-        What they are ordered by, [B, k]; minus infinity where the model gives none.
-    """
-
-    ranks: Tensor
-    items: Tensor
-    scores: Tensor
+from recsys_lt.recommenders.dense import Ranked
 
 
 class AnsweringModel(nn.Module, ABC):

@@ -1,10 +1,29 @@
 """Ranks from scores that are no dot products: a user's whole catalogue at once."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from recsys_lt.data.batch import SeenSets
-from recsys_lt.llm.answering import Ranked
+
+
+class Ranked(NamedTuple):
+    """How a catalogue is ranked for B users.
+
+    Parameters
+    ----------
+    ranks
+        1-based ranks of the targets, [B] int64 (empty without targets).
+    items
+        The first k items, best first, [B, k] int64; -1 where a list ends early.
+    scores
+        What they are ordered by, [B, k]; minus infinity where the model gives none.
+    """
+
+    ranks: Tensor
+    items: Tensor
+    scores: Tensor
 
 
 def rank_of_scores(scores: Tensor, targets: Tensor, masked: SeenSets | None, k: int) -> Ranked:
