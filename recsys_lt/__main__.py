@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -78,29 +79,51 @@ def _run(this: "Stored", folder: Path, resumed: bool) -> dict[str, Any]:
 
 
 def _first_stage(this: "Stored", asked: "FirstStage", folder: Path) -> None:
-    """Train the run a model builds on, on the same data with the same seed, unless it is there already."""
-    from recsys_lt.evidence.stored import Names, Stored, store, stored
-    from recsys_lt.evidence.sweep import finished
+    """Train the run a model builds on, on the same data with the same seed, unless it is there already.
+
+    The cells of a sweep that need the same one share it.
+    """
+    from recsys_lt.data.lock import locked
+    from recsys_lt.evidence.stored import store
+    from recsys_lt.evidence.sweep import claimed, finished
     from recsys_lt.run import run
 
     if finished(folder):
         return
-    print(f"first stage: model={asked.model} loss={asked.loss}, in {folder}", flush=True)
-    begun = (folder / "config.yaml").is_file()
-    if begun:
-        first = stored(folder)
-    else:
-        choices = {"dataset": this.names.dataset, "model": asked.model, "loss": asked.loss}
-        # A small model takes one device, whatever the second stage is spread over.
-        on_cpu = this.config.strategy.get("accelerator") == "cpu"
-        others = ("logger=none", "strategy=cpu" if on_cpu else "strategy=auto")
-        config = hydra.compose("config", [*(f"{group}={name}" for group, name in choices.items()), *others])
-        for key in ("dataset", "seed", "metrics"):
-            OmegaConf.update(config, key, this.config[key], merge=False, force_add=True)
-        first = Stored(config, Names(**choices, optimizer="adam"), None)
-        folder.mkdir(parents=True, exist_ok=True)
+    first = _first_asked(this, asked)
+
+    def train(where: Path, begun: bool) -> None:
+        print(f"first stage: model={asked.model} loss={asked.loss}, in {where}", flush=True)
+        run(first.config, first.names, where, None, begun)
+
+    if this.group is None:
+        begun = (folder / "config.yaml").is_file()
         store(folder, first)
-    run(first.config, first.names, folder, None, begun)
+        train(folder, begun)
+        return
+    shared = folder.parent.parent / ".first_stages" / f"{'_'.join(first.names)}_seed{first.config.seed}"
+    shared.parent.mkdir(parents=True, exist_ok=True)
+    with locked(shared.with_suffix(".lock"), lambda: print(f"waiting for {shared}", flush=True)):
+        with claimed(first, shared) as claim:
+            if claim.state != "done":
+                train(claim.folder, claim.state == "begun")
+        try:
+            folder.symlink_to(os.path.relpath(claim.folder, folder.parent))
+        except OSError:  # no links on this file system
+            shutil.copytree(claim.folder, folder, dirs_exist_ok=True)
+
+
+def _first_asked(this: "Stored", asked: "FirstStage") -> "Stored":
+    from recsys_lt.evidence.stored import Names, Stored
+
+    choices = {"dataset": this.names.dataset, "model": asked.model, "loss": asked.loss}
+    # A small model takes one device, whatever the second stage is spread over.
+    on_cpu = this.config.strategy.get("accelerator") == "cpu"
+    others = ("logger=none", "strategy=cpu" if on_cpu else "strategy=auto")
+    config = hydra.compose("config", [*(f"{group}={name}" for group, name in choices.items()), *others])
+    for key in ("dataset", "seed", "metrics"):
+        OmegaConf.update(config, key, this.config[key], merge=False, force_add=True)
+    return Stored(config, Names(**choices, optimizer="adam"), None)
 
 
 def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored":

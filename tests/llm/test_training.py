@@ -170,6 +170,21 @@ def test_a_sweep_s_table_tells_language_models_apart_and_leaves_first_stages_out
         assert (claim.state, claim.folder.name) == ("done", "0_e4srec")
 
 
+def test_cells_of_a_sweep_share_a_first_stage(here, tmp_path: Path) -> None:
+    sweep = ("-m", *MADE, *MODELS["e4srec"], "trainer.max_epochs=1", "hydra.sweep.dir=sweep", "optimizer=adamw,sam")
+    done = here(*sweep, "seed=0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("first stage: model=sasrec") == 1
+    cells = sorted((tmp_path / "sweep").glob("*_seed0"))
+    stages = {(cell / "first_stage").resolve() for cell in cells}
+    assert len(cells) == 2
+    assert [stage.name for stage in stages] == ["synthetic_sasrec_ce_adam_seed0"]
+    # It moves with the sweep.
+    (tmp_path / "sweep").rename(tmp_path / "elsewhere")
+    (one,) = recommend(tmp_path / "elsewhere" / cells[0].name, ["u1"], 3)
+    assert len(one.items) == 3
+
+
 def compose_again(*changes: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", [*MADE, "model=e4srec", *changes])
