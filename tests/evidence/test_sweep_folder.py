@@ -16,9 +16,23 @@ NAMES = Names("synthetic", "sasrec", "ce", "adam")
 
 
 def cell(lr: float = 1e-3, **others: Any) -> Stored:
-    config = {"dataset": {"raw_dir": None}, "model": {}, "metrics": {}, "optimizer": {"lr": lr}, "seed": 0}
-    config |= {"schedule": {}, "trainer": {"devices": 1}, "logger": "none"}
+    config = {
+        "dataset": {"raw_dir": None},
+        "model": {},
+        "metrics": {"max_users": None},
+        "optimizer": {"lr": lr},
+        "seed": 0,
+    }
+    config |= {"schedule": {}, "trainer": {"devices": 1, "max_train_rows": None}, "logger": "none"}
     return Stored(OmegaConf.create(config | others), NAMES, "sweep")
+
+
+def test_a_cell_of_an_earlier_version_is_known_again(tmp_path: Path) -> None:
+    older = cell(metrics={}, trainer={"devices": 2})  # before there were caps
+    with claimed(older, tmp_path / "0") as claim:
+        finish(claim.folder)
+    with claimed(cell(), tmp_path / "1") as claim:
+        assert claim == ("done", tmp_path / "0")
 
 
 def finish(folder: Path, finished: bool = True) -> None:
@@ -29,7 +43,7 @@ def test_new_then_begun_then_done_in_whatever_order_and_on_whatever_device(tmp_p
     with claimed(cell(), tmp_path / "0") as claim:
         assert claim == ("new", tmp_path / "0")
         assert stored(tmp_path / "0").config == cell().config
-    moved = cell(trainer={"devices": 4}, logger="wandb")
+    moved = cell(trainer={"devices": 4, "max_train_rows": None}, logger="wandb")
     with claimed(moved, tmp_path / "7") as claim:
         assert claim == ("begun", tmp_path / "0")
         assert stored(tmp_path / "0").config.trainer.devices == 4  # as it is run now
