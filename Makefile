@@ -35,7 +35,7 @@ check: $(READY)  ## ruff (lint and format) and mypy
 
 results: $(READY)  ## Work through the published runs; stop and start again at will
 	$(BIN)/python benchmarks/published/run_cells.py
-	for study in beauty_sce beauty_ce ml_100k yelp ml_1m; do $(BIN)/python benchmarks/long_tail/tune.py $$study; done
+	$(BIN)/python benchmarks/long_tail/tune.py
 	$(MAKE) page
 
 page: $(READY)  ## Make docs/results.md and docs/long_tail.md from docs/runs

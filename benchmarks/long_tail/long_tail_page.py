@@ -13,8 +13,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "benchmarks")]
 
+from markdown_table import table_lines  # noqa: E402
 from tune import RUNS, Trial, base_of, choice, study_named, trials_of  # noqa: E402
 
 from recsys_lt import table  # noqa: E402
@@ -27,10 +28,6 @@ def _words(change: Mapping[str, Any]) -> str:
     return " ".join(f"`{key}={value}`" for key, value in change.items()) or "as it is"
 
 
-def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
-
-
 def trials_table(study: Mapping[str, Any], trials: Mapping[str, list[Trial]], best: Mapping[str, Trial | None]) -> str:
     """Markdown: a row a trial that ran, the chosen ones bold."""
     rows = []
@@ -40,7 +37,7 @@ def trials_table(study: Mapping[str, Any], trials: Mapping[str, list[Trial]], be
             cells = [method, _words(trial.change), *(f"{number:.4f}" for number in numbers)]
             rows.append([f"**{cell}**" for cell in cells] if trial == best[method] else cells)
     wanted = sum(len(given["trials"]) for given in study["methods"].values())
-    lines = _rows(["method", "trial", "valid NDCG@10", "head", "nonhead"], rows)
+    lines = table_lines(["method", "trial", "valid NDCG@10", "head", "nonhead"], rows)
     if len(rows) < wanted:
         lines += ["", f"{len(rows)} of {wanted} trials have run."]
     return "\n".join(lines)

@@ -113,7 +113,7 @@ def choice(name: str, method: str, study: Mapping[str, Any], runs: Path = RUNS) 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not there; 1 if a run failed or waits for another method's trials."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("study", help="its name in study.yaml")
+    parser.add_argument("study", nargs="?", help="its name in study.yaml (default: all, one after the other)")
     parser.add_argument("--methods", nargs="+", help="only these (default: all, in order)")
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "long_tail", help="folder of the full runs")
     parser.add_argument("--file", type=Path, default=Path(__file__).with_name("study.yaml"), help="the studies")
@@ -128,34 +128,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials-only", action="store_true", help="no further seeds yet")
     parser.add_argument("overrides", nargs="*", help="further overrides, such as strategy=gpu")
     asked = parser.parse_args(argv)
-    study = study_named(asked.study, asked.file)
+    every = yaml.safe_load(asked.file.read_text(encoding="utf-8")) if asked.study is None else [asked.study]
+    return max(_work_through(name, asked) for name in every)
+
+
+def _work_through(name: str, asked: argparse.Namespace) -> int:
+    study = study_named(name, asked.file)
     early = {method: int(number) for method, number in (pair.split("=") for pair in asked.seeds_of)}
     methods = list(early) or asked.methods or list(study["methods"])
-    work, kept = asked.work / asked.study, asked.runs / asked.study
+    work, kept = asked.work / name, asked.runs / name
     missing = []
     for method in methods:
         for number in [early[method]] if early else range(len(study["methods"][method]["trials"])):
-            name = f"{method}_{number}"
-            folder = work / name
-            if not _done(kept / "trials" / name):
-                settings = settings_of(study, method, number, seed=0)
-                if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "trials" / name, _OF_TRIAL)):
-                    missing.append(name)
+            run = f"{method}_{number}"
+            folder = work / run
+            settings = settings_of(study, method, number, seed=0)
+            if _done(kept / "trials" / run, settings):
+                continue
+            if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "trials" / run, _OF_TRIAL)):
+                missing.append(run)
     for method in [] if asked.trials_only else methods:
-        trial = choice(asked.study, method, study, asked.runs)
+        trial = choice(name, method, study, asked.runs)
         taken = early[method] if early else None if trial is None else trial.number
         if taken is None:
             missing.append(f"seeds of {method}")
             continue
         for seed in range(study["methods"][method]["seeds"]):
-            name = f"{method}_{taken}_seed{seed}"
-            if _done(kept / "seeds" / name):
+            run = f"{method}_{taken}_seed{seed}"
+            settings = settings_of(study, method, taken, seed)
+            if _done(kept / "seeds" / run, settings):
                 continue
             # Seed 0 has run as the trial.
-            folder = work / (f"{method}_{taken}" if seed == 0 else name)
-            settings = settings_of(study, method, taken, seed)
-            if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "seeds" / name)):
-                missing.append(name)
+            folder = work / (f"{method}_{taken}" if seed == 0 else run)
+            if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "seeds" / run)):
+                missing.append(run)
     if missing:
         print(f"not there: {', '.join(missing)}", file=sys.stderr)
     return int(bool(missing))
@@ -168,12 +174,32 @@ def settings_of(study: Mapping[str, Any], method: str, number: int, seed: int) -
     return [f"{key}={value}" for key, value in settings.items()]
 
 
-def _done(folder: Path) -> bool:
-    return (folder / "metrics.json").is_file()
+def _done(folder: Path, settings: Sequence[str]) -> bool:
+    """Whether the run is there.
+
+    Raises
+    ------
+    SystemExit
+        If it is another one: the study has changed since.
+    """
+    if not (folder / "metrics.json").is_file():
+        return False
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    for key, wanted in (setting.split("=", 1) for setting in settings):
+        found = config["choices"].get(key) or _value(config, key)
+        if found is not None and str(found) != wanted:  # a key that came later says nothing
+            raise SystemExit(f"error: {folder} has {key}={found}, the study now {wanted}. Remove it to run it again")
+    return True
+
+
+def _value(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
 
 
 def _run(folder: Path, settings: Sequence[str], overrides: Sequence[str]) -> bool:
-    if not _done(folder):
+    if not _done(folder, settings):
         print(f"== {folder.name}", flush=True)
         resumed = (folder / "config.yaml").is_file()
         how = [f"resume={folder}"] if resumed else [*settings, *overrides, "logger=none", f"hydra.run.dir={folder}"]

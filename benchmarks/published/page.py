@@ -18,10 +18,14 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from recsys_lt.atomic import write_text
-from recsys_lt.errors import UserError
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from markdown_table import table_lines  # noqa: E402
+
+from recsys_lt.atomic import write_text  # noqa: E402
+from recsys_lt.errors import UserError  # noqa: E402
+
 COMMAND = "python benchmarks/published/page.py"
 GROUPS = ("head", "mid", "tail")
 METRIC = "ndcg@10"
@@ -251,7 +255,7 @@ def _test_table(groups: Sequence[Group], place: Path) -> list[str]:
         "dataset", "model", "loss", "seed", "measured", "published", "tolerance", "within?",
         *GROUPS, "best epoch", "s/epoch", "device",
     ]  # fmt: skip
-    return _markdown(header, rows)
+    return table_lines(header, rows)
 
 
 def _curve_table(groups: Sequence[Group], place: Path) -> list[str]:
@@ -273,7 +277,7 @@ def _curve_table(groups: Sequence[Group], place: Path) -> list[str]:
                 ]
             )
     header = ["dataset", "model", "loss", "seed", "epoch", "measured", "published", "tolerance", "within?"]
-    lines = _markdown(header, rows) if rows else []
+    lines = table_lines(header, rows) if rows else []
     if unpublished:
         lines += ["", f"Run, with no published curve to compare with: {', '.join(unpublished)}."]
     return lines
@@ -316,10 +320,6 @@ def _device(run: Run) -> str:
     train = run.metrics["train"]
     device = f"{train['device']} ({train['threads']} threads)" if train["device"] == "cpu" else train["device"]
     return device if run.precision in (None, "float32") else f"{device}, {run.precision}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -90,6 +90,14 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     assert seeds == [0, 1, 0]
     again = run()
     assert (again.returncode, again.stdout) == (0, "")
+    changed = {"small": STUDY["small"] | {"common": STUDY["small"]["common"] | {"dataset.source.n_users": 90}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(changed))
+    refused = run()
+    assert refused.returncode == 1
+    assert "adam_0 has dataset.source.n_users=80, the study now 90" in refused.stderr
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    command.remove("small")
+    assert run().returncode == 0  # no name: all of them
 
     page = subprocess.run(
         [sys.executable, str(SCRIPT.with_name("long_tail_page.py")), "--file", str(tmp_path / "study.yaml"),
