@@ -83,6 +83,7 @@ def _first_stage(this: "Stored", asked: "FirstStage", folder: Path) -> None:
 
     The cells of a sweep that need the same one share it.
     """
+    from recsys_lt.build import build
     from recsys_lt.data.lock import locked
     from recsys_lt.evidence.stored import store
     from recsys_lt.evidence.sweep import claimed, finished
@@ -90,6 +91,9 @@ def _first_stage(this: "Stored", asked: "FirstStage", folder: Path) -> None:
 
     if finished(folder):
         return
+    parts = build(this.config)
+    parts.check()
+    parts.data(lambda _line: None)  # what the second stage cannot do is said before the first is trained
     first = _first_asked(this, asked)
 
     def train(where: Path, begun: bool) -> None:
@@ -291,8 +295,14 @@ def _similar_key(key: str) -> str:
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
+    chosen = [
+        given for given in sys.argv[1:] if (CONF / given.partition("=")[0].lstrip("+")).is_dir() and "," not in given
+    ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config")
+        try:
+            config = compose("config", chosen)
+        except HydraException:  # that is another complaint
+            config = compose("config")
     parent, _, last = key.rpartition(".")
     inside = OmegaConf.select(config, parent, default=None) if parent else config
     if not isinstance(inside, DictConfig):
@@ -303,7 +313,7 @@ def _similar_key(key: str) -> str:
     if near:
         return f"Did you mean {prefix}{near[0]}?"
     of = f"of {parent} " if prefix else ""
-    return f"By default the keys {of}are {', '.join(sorted(names))}; they follow the choices."
+    return f"The keys {of}are {', '.join(sorted(names))}; they follow the choices."
 
 
 def _help() -> None:

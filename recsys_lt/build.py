@@ -87,13 +87,30 @@ class Parts:
             )
 
     def data(self, announce: Callable[[str], None]) -> Sequences:
-        """Load the dataset, with the times of events if a metric reads them."""
-        return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
+        """Load the dataset, with the times of events if a metric reads them.
+
+        Raises
+        ------
+        UserError
+            As ``Dataset.load``, and for a model that reads titles on data without any.
+        """
+        data = self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
+        if self._reads_titles and not any(data.item_titles):
+            raise UserError(
+                f"this model reads the items' titles, and {data.name} has none",
+                where="model",
+                remedy="Use data with titles, or model=e4srec, which reads none",
+            )
+        return data
 
     @property
     def _answers(self) -> bool:
         made = getattr(self.model, "func", self.model)
         return isinstance(made, type) and issubclass(made, AnsweringModel)
+
+    @property
+    def _reads_titles(self) -> bool:
+        return self._answers  # in words: what they tell and are told are titles
 
     def recommender(self, data: Sequences, first_stage: Backbone | None = None) -> Recommender:
         """Build the model for these data; its weights come of torch's current seed.

@@ -126,16 +126,24 @@ def test_two_processes_and_caps(cli, tmp_path: Path) -> None:
         (("model=sasrec", "loss=own", "~llm"), "loss=own: this model has no objective of its own"),
         (("model=bigrec", "llm.quantize=4bit"), "llm.quantize=4bit: weights are quantised on a CUDA device"),
         (("model=e4srec", "model.item_vectors=nowhere"), "nowhere: there is no such folder"),
+        (
+            ("model=llamarec", "dataset=file", "dataset.path=bare.csv", "dataset.k_core=1"),
+            "bare has none. Use data with titles",
+        ),
+        (("model=e4srec", "llm.lora.rnk=3"), "Did you mean llm.lora.rank?"),
         (("model=sasrec",), "llm: this model has no language model"),
         (("model=e4srec", "llm=null"), "llm=null: a group is a choice"),
         (("model=bigrec", "llm=pretrained", "llm.weights.name=./nothing/there"), "no language model can be read there"),
     ],
 )
 def test_bad_input_is_one_line(here, tmp_path: Path, choices, said) -> None:
-    done = here(*MADE, *choices, "hydra.run.dir=run", cwd=tmp_path)
+    (tmp_path / "bare.csv").write_text("user,item\n" + "".join(f"a,{n}\nb,{n + 1}\n" for n in range(5)))
+    made = [given for given in MADE if "dataset=file" not in choices or not given.startswith("dataset")]
+    done = here(*made, *choices, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()
     assert said in lines[-1]
+    assert "first stage" not in done.stdout  # at once, not after the first stage
     assert "Traceback" not in done.stderr
 
 
