@@ -19,7 +19,7 @@ from recsys_lt.losses.own import Own
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
 from recsys_lt.recommenders.answering import AnsweringRecommender
-from recsys_lt.recommenders.answering_model import AnsweringModel
+from recsys_lt.recommenders.answering_model import AnsweringModel, check_titles
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.recommender import Recommender, Terms
 from recsys_lt.recommenders.sequential import SequentialRecommender
@@ -95,22 +95,14 @@ class Parts:
             As ``Dataset.load``, and for a model that reads titles on data without any.
         """
         data = self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
-        if self._reads_titles and not any(data.item_titles):
-            raise UserError(
-                f"this model reads the items' titles, and {data.name} has none",
-                where="model",
-                remedy="Use data with titles, or model=e4srec, which reads none",
-            )
+        if self._answers:
+            check_titles(data.item_titles, data.name)
         return data
 
     @property
     def _answers(self) -> bool:
         made = getattr(self.model, "func", self.model)
         return isinstance(made, type) and issubclass(made, AnsweringModel)
-
-    @property
-    def _reads_titles(self) -> bool:
-        return self._answers  # in words: what they tell and are told are titles
 
     def recommender(self, data: Sequences, first_stage: Backbone | None = None) -> Recommender:
         """Build the model for these data; its weights come of torch's current seed.

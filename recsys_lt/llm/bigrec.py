@@ -9,7 +9,7 @@ from torch import Tensor
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.data.batch import Batch
 from recsys_lt.errors import UserError
-from recsys_lt.llm.language_model import LLM
+from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.prompt import Prompt
 from recsys_lt.llm.title_model import TitleModel
 
@@ -84,17 +84,12 @@ class BIGRec(TitleModel):
         """The place of titles in the untuned model's space, [n, H]."""
         language = self.language
         with language.untuned():
-            opening = language.opening("")
-            hidden = language.hidden(
-                language.vectors(opening), language.vectors(self._tokens(titles)), [*map(len, titles)]
-            )
-        last = torch.tensor([*map(len, titles)], device=hidden.device).cumsum(0) - 1
-        return hidden[last]
+            return language.states_after(language.opening(""), titles)
 
     def _said(self, batch: Batch) -> list[list[int]]:
         """What the language model answers, as tokens, users in the order of their prompts' lengths."""
         opening = self.opening.tolist()
-        prompts = [opening + prompt for prompt in self._prompts(batch.items.split(batch.lengths))]
+        prompts = [opening + prompt for prompt in self._prompts(batch)]
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         said: list[list[int]] = [[] for _ in prompts]
         for start in range(0, len(order), _TOGETHER):

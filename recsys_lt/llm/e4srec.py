@@ -12,7 +12,7 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import EveryPosition, Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.first_stage import FirstStage
-from recsys_lt.llm.language_model import LLM
+from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.prompt import Prompt
 from recsys_lt.output_table import OutputTable
 from recsys_lt.streams import keys_of

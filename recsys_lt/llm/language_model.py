@@ -11,88 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recsys_lt.errors import UserError
+from recsys_lt.llm.frozen import keep_trained_alone, silence
 from recsys_lt.llm.lora import Lora, TokenStreams
 from recsys_lt.llm.packages import needed
-from recsys_lt.llm.weights import Weights
 from recsys_lt.streams import keys_of
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PROMPT = 7  # sets the streams of the shared prompt apart
-
-
-class LLM:
-    """The choice ``llm``: which language model, held how, adapted how.
-
-    Parameters
-    ----------
-    weights
-        Where it comes from.
-    lora
-        What is trained of it; None for nothing.
-    dtype
-        Of its frozen weights: float32, bfloat16 or float16.
-    quantize
-        ``4bit`` (nf4, doubly quantised) or ``8bit`` by bitsandbytes, on a CUDA device; None for neither.
-    gradient_checkpointing
-        Compute a pack's activations again for its backward pass instead of keeping them: about a third slower, and
-        memory for one pack whatever the batch.
-    pack_tokens
-        Tokens read at a time, at the most (a longer row is read alone).
-
-    Raises
-    ------
-    UserError
-        For a word that is no choice or a number out of range.
-    """
-
-    def __init__(
-        self,
-        weights: Weights,
-        lora: Lora | None,
-        dtype: str = "float32",
-        quantize: str | None = None,
-        gradient_checkpointing: bool = False,
-        pack_tokens: int = 1024,
-    ) -> None:
-        if dtype not in _DTYPES:
-            raise UserError(f"it is {dtype!r}", where="llm.dtype", remedy=f"Choose from {', '.join(_DTYPES)}")
-        if quantize not in (None, "4bit", "8bit"):
-            raise UserError(f"it is {quantize!r}", where="llm.quantize", remedy="Choose from 4bit, 8bit, null")
-        if pack_tokens < 1:
-            raise UserError(
-                f"it is {pack_tokens}", where="llm.pack_tokens", remedy="Give a positive number, such as 1024"
-            )
-        self.weights, self.lora, self.dtype, self.quantize = weights, lora, _DTYPES[dtype], quantize
-        self.gradient_checkpointing, self.pack_tokens = gradient_checkpointing, pack_tokens
-
-    def load(self) -> "LanguageModel":
-        """Read the model and adapt it.
-
-        Raises
-        ------
-        UserError
-            If it cannot be had, a package is missing, or it cannot be quantised here.
-        """
-        options: dict[str, Any] = {"dtype": self.dtype}
-        if self.quantize is not None:
-            if not torch.cuda.is_available():
-                raise UserError(
-                    "weights are quantised on a CUDA device, and there is none",
-                    where=f"llm.quantize={self.quantize}",
-                    remedy="Leave it null, or run where there is a GPU",
-                )
-            needed("bitsandbytes", "llm-gpu")
-            bits: dict[str, Any] = {"load_in_8bit": True}
-            if self.quantize == "4bit":
-                bits = {
-                    "load_in_4bit": True,
-                    "bnb_4bit_quant_type": "nf4",
-                    "bnb_4bit_use_double_quant": True,
-                    "bnb_4bit_compute_dtype": torch.bfloat16,
-                }
-            options["quantization_config"] = needed("transformers").BitsAndBytesConfig(**bits)
-        tokenizer, causal = self.weights.load(options)
-        return LanguageModel(tokenizer, causal, self.lora, self.pack_tokens, self.gradient_checkpointing)
 
 
 class LanguageModel(nn.Module):
@@ -116,7 +40,7 @@ class LanguageModel(nn.Module):
         self._streams = TokenStreams()
         self._pack_tokens, self._checkpointed = pack_tokens, checkpointed
         causal.requires_grad_(False)
-        _without_dropout(causal)
+        silence(causal)
         causal.config.use_cache = False
         self._adapted = lora is not None
         self.causal = causal if lora is None else lora.on(causal, self._streams)
@@ -124,8 +48,7 @@ class LanguageModel(nn.Module):
         self.context = _context(causal.config)
         #: Tokens read since it was loaded, prompts included; in training, forward passes alone count.
         self.tokens_read = 0
-        self.register_state_dict_post_hook(_without_frozen)
-        self.register_load_state_dict_post_hook(_not_missed)
+        keep_trained_alone(self)
         self._check_reading()
 
     @property
@@ -233,6 +156,21 @@ class LanguageModel(nn.Module):
             start = stop
         return torch.cat(states) if states else rows
 
+    def states_after(self, opening: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Hidden state of the last token of each row, read after an opening they share: [n, H].
+
+        Parameters
+        ----------
+        opening
+            Its tokens, [P] int64.
+        rows
+            The tokens of each; at least one.
+        """
+        ids = torch.tensor([token for row in rows for token in row], device=opening.device)
+        lengths = [len(row) for row in rows]
+        last = torch.tensor(lengths, device=opening.device).cumsum(0) - 1
+        return self.hidden(self.vectors(opening), self.vectors(ids), lengths)[last]
+
     def plain_hidden(self, prompt: Tensor, rows: Tensor, lengths: Sequence[int]) -> Tensor:
         """``hidden`` row by row, as anybody would read them: what packs are held equal to."""
         states = []
@@ -313,40 +251,8 @@ def _packs(lengths: Sequence[int], prompt: int, most: int) -> Iterator[list[int]
         yield pack
 
 
-def _without_dropout(causal: Any) -> None:
-    """Its own dropout draws from a state, so that asking again would give another answer; the adapters' is keyed."""
-    for module in [causal.config, *causal.modules()]:
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name, value in list(vars(module).items()):
-            if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
-                setattr(module, name, 0.0)
-
-
 def _context(config: Any) -> int:
     """How many tokens it reads as they are read here: all of them seen by the last."""
     longest = int(getattr(config, "max_position_embeddings", 1 << 30))
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     return longest if window is None else min(longest, int(window))
-
-
-def _trained(module: nn.Module) -> set[str]:
-    return {name for name, p in module.named_parameters() if p.requires_grad}
-
-
-def _without_frozen(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
-    kept = {prefix + name for name in _trained(module)}
-    for name in [name for name in state if name.startswith(prefix) and name not in kept]:
-        del state[name]
-
-
-def _not_missed(module: nn.Module, incompatible: Any) -> None:
-    """What was loaded from elsewhere is not missing from a checkpoint."""
-    kept = tuple(_trained(module))
-    # Tied weights have two names.
-    ours = {name for name, _ in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]}
-    incompatible.missing_keys[:] = [
-        name
-        for name in incompatible.missing_keys
-        if (kept and name.endswith(kept)) or not any(name.endswith(f".{own}") or name == own for own in ours)
-    ]

@@ -1,6 +1,6 @@
 """LlamaRec: a language model puts in order what a retriever has found."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -10,14 +10,12 @@ from torch import Tensor
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
-from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.first_stage import FirstStage
-from recsys_lt.llm.answer_losses import mean_answer_losses
-from recsys_lt.llm.language_model import LLM, LanguageModel
+from recsys_lt.llm.choice import LLM
+from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.prompt import Prompt
-from recsys_lt.llm.titles import titles_of, tokens_of_titles
-from recsys_lt.recommenders.answering_model import AnsweringModel
+from recsys_lt.llm.prompted import PromptedModel
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.dense import Ranked
 from recsys_lt.streams import key_of, keys_of
@@ -26,7 +24,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NEGATIVES, _ORDER = key_of(5), key_of(6)
 
 
-class LlamaRec(AnsweringModel):
+class LlamaRec(PromptedModel):
     """The prompt lists a user's history and the candidates, each behind a letter; the answer is a letter.
 
     In training the candidates are the target and items drawn uniformly from those the user has no training interaction
@@ -38,26 +36,18 @@ class LlamaRec(AnsweringModel):
     ----------
     facts
         Sizes and titles of the data, and the retriever.
-    llm
-        The language model.
-    prompt
-        The prompt's fixed texts.
+    llm, prompt, max_length, title_tokens, train
+        See ``PromptedModel``.
     retriever
         Run folder of the retriever; None has LRURec trained first.
     candidates
         How many, 2 to 26.
-    max_length
-        Latest events told.
-    title_tokens
-        Tokens of a title told, its first ones.
-    train
-        False takes the language model as it is.
 
     Raises
     ------
     UserError
-        For a number out of range, data without titles, a retriever that is missing, a tokenizer that splits the
-        letters, or a prompt longer than the language model reads.
+        As ``PromptedModel``, and for a number of candidates out of range, a retriever that is missing, a tokenizer
+        that splits the letters, or a prompt longer than the language model reads.
 
     References
     ----------
@@ -79,18 +69,11 @@ class LlamaRec(AnsweringModel):
         title_tokens: int,
         train: bool,
     ) -> None:
-        super().__init__()
         if not 2 <= candidates <= len(_LETTERS) or candidates > facts.n_items:
             raise UserError(
                 f"it is {candidates}",
                 where="model.candidates",
                 remedy=f"Give 2 to {min(len(_LETTERS), facts.n_items)}: each candidate is one letter",
-            )
-        if max_length < 1 or title_tokens < 1:
-            raise UserError(
-                f"max_length {max_length}, title_tokens {title_tokens} leave nothing to read",
-                where="model",
-                remedy="Give positive numbers, such as 20 and 32",
             )
         if facts.first_stage is None:
             raise UserError(
@@ -98,22 +81,17 @@ class LlamaRec(AnsweringModel):
                 where=f"model.retriever={retriever}",
                 remedy="Name the run folder of a sequential model, or null to have one trained first",
             )
-        texts = titles_of(facts, prompt.noun)
+        super().__init__(facts, llm=llm, prompt=prompt, max_length=max_length, title_tokens=title_tokens, train=train)
         self.retriever: Backbone = facts.first_stage.eval()
-        self.language = llm.load()
-        self.trainable, self.n_candidates, self._told = train, candidates, max_length
-        self.row_plan = Prefixes(max_length)
+        self.n_candidates, self._told = candidates, max_length
         # The longer of the two; each cuts what it reads.
         self.max_length = max(max_length, self.retriever.max_length)
-        self.opening: Tensor
-        self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
-        self._titles = tokens_of_titles(self.language, texts, title_tokens)
         self._numbers = self.language.ids([f"\n({n})" for n in range(1, max_length + 1)])
         self._marks = self.language.ids([f"\n({letter})" for letter in _LETTERS[:candidates]])
         self._pool, self._closing = self.language.ids(["\n\nCandidates:", prompt.closing])
         self.letters: Tensor
         self.register_buffer("letters", _one_token_each(self.language, prompt.closing, candidates), persistent=False)
-        longest = sorted((len(title) for title in self._titles), reverse=True)
+        longest = sorted(map(len, self.titles), reverse=True)
         self.language.check_length(
             len(self.opening) + max_length * longest[0] + sum(longest[:candidates])
             + sum(map(len, [*self._numbers, *self._marks])) + len(self._pool) + len(self._closing) + 2,
@@ -126,27 +104,19 @@ class LlamaRec(AnsweringModel):
         self.retriever.eval()
         return self
 
-    def answer_losses(self, batch: Batch) -> Tensor:
-        """See ``AnsweringModel.answer_losses``."""
-        streams = row_streams(batch)
-        pools = self._drawn(batch, streams)
+    def asked_and_answered(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
+        """See ``PromptedModel.asked_and_answered``."""
+        pools = self._drawn(batch, row_streams(batch))
         place = (pools == batch.targets.unsqueeze(1)).int().argmax(1)
         answers = [[letter] for letter in self.letters[place].tolist()]
-        return mean_answer_losses(
-            self.language,
-            self.opening,
-            self._prompts(batch.items.split(batch.lengths), pools),
-            answers,
-            streams,
-            batch.key,
-        )
+        return self._prompts(batch.items.split(batch.lengths), pools), answers
 
     def _drawn(self, batch: Batch, streams: Tensor) -> Tensor:
         """The target and uniform items the user has no training interaction with, in random order: [B, C] int64."""
         assert batch.seen is not None
         pools = []
         seen = batch.seen.items.split(batch.seen.offsets.diff().tolist())
-        every = torch.arange(self._n_items, device=streams.device)
+        every = torch.arange(len(self.titles), device=streams.device)
         for target, stream, own in zip(batch.targets.tolist(), streams.tolist(), seen, strict=True):
             # The items in the order of hashes: distinct, uniform, and the same whenever they are asked for.
             drawn = keys_of(key_of(_NEGATIVES, stream), every)
@@ -156,20 +126,16 @@ class LlamaRec(AnsweringModel):
             pools.append(pool[keys_of(key_of(_ORDER, stream), pool).argsort()])
         return torch.stack(pools)
 
-    @property
-    def _n_items(self) -> int:
-        return len(self._titles)
-
     def _prompts(self, histories: Iterable[Tensor], pools: Tensor) -> list[list[int]]:
         """What follows the opening: history, candidates, and the closing the letter comes after."""
         prompts = []
         for events, pool in zip(histories, pools.tolist(), strict=True):
             row: list[int] = []
             for number, item in zip(self._numbers, events[-self._told :].tolist(), strict=False):
-                row += number + self._titles[item]
+                row += number + self.titles[item]
             row += self._pool
             for mark, item in zip(self._marks, pool, strict=True):
-                row += mark + self._titles[item]
+                row += mark + self.titles[item]
             prompts.append(row + self._closing)
         return prompts
 
@@ -206,11 +172,8 @@ class LlamaRec(AnsweringModel):
         """Logits of the candidates' letters for these users, [n, C]."""
         histories = batch.items.split(batch.lengths)
         prompts = self._prompts((histories[row] for row in asked.tolist()), pools)
-        lengths = [len(row) for row in prompts]
-        ids = torch.tensor([token for row in prompts for token in row], device=pools.device)
-        hidden = self.language.hidden(self.language.vectors(self.opening), self.language.vectors(ids), lengths)
-        last = torch.tensor(lengths, device=pools.device).cumsum(0) - 1
-        return F.linear(hidden[last], self.language.vocabulary[self.letters]).float()
+        states = self.language.states_after(self.opening, prompts)
+        return F.linear(states, self.language.vocabulary[self.letters]).float()
 
 
 def _one_token_each(language: LanguageModel, closing: str, n: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Ranking by the likelihood of titles: what an untuned language model knows of a catalogue."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +26,7 @@ class TitleLikelihood(TitleModel):
 
     def scores(self, batch: Batch) -> Tensor:
         """See ``TitleModel.scores``."""
-        return torch.stack([self._of_user(prompt) for prompt in self._prompts(batch.items.split(batch.lengths))])
+        return torch.stack([self._of_user(prompt) for prompt in self._prompts(batch)])
 
     def _of_user(self, prompt: list[int]) -> Tensor:
         language, titles = self.language, self.titles
@@ -46,3 +48,6 @@ class TitleLikelihood(TitleModel):
                 logits = F.linear(hidden[part], language.vocabulary).float()
                 sums = sums.index_add(0, of_item[part], -F.cross_entropy(logits, rest[part], reduction="none"))
         return sums / torch.tensor([len(title) for title in titles], device=sums.device)
+
+    def _tokens(self, rows: Iterable[Iterable[int]]) -> Tensor:
+        return torch.tensor([token for row in rows for token in row], device=self.opening.device)

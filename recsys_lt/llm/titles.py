@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from recsys_lt.backbones.backbone import DataFacts
-from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
+from recsys_lt.recommenders.answering_model import check_titles
 
 
 def titles_of(facts: DataFacts, noun: str) -> list[str]:
@@ -15,13 +15,8 @@ def titles_of(facts: DataFacts, noun: str) -> list[str]:
     UserError
         If the dataset has no titles at all.
     """
+    check_titles(facts.titles, facts.name)
     texts = [" ".join(str(title).split()) for title in facts.titles]
-    if not any(texts):
-        raise UserError(
-            f"this model reads the items' titles, and {facts.name or 'the dataset'} has none",
-            where="model",
-            remedy="Use data with titles, or model=e4srec, which reads none",
-        )
     return [text or f"untitled {noun}" for text in texts]
 
 

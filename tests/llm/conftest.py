@@ -19,7 +19,7 @@ from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTar
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.synthetic import Synthetic
-from recsys_lt.llm.language_model import LLM
+from recsys_lt.llm.choice import LLM
 from recsys_lt.recommenders.recommender import Recommender
 
 N_ITEMS = 40

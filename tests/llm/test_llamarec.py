@@ -157,6 +157,19 @@ def test_training_moves_the_adapters_and_not_the_retriever(made, data) -> None:
     assert not module.train().model.retriever.training
 
 
+def test_the_opening_s_dropout_is_new_in_every_step(made, data) -> None:
+    module = made(*MODEL, "llm.lora.dropout=0.5").train()
+    for p in module.parameters():
+        if p.requires_grad:
+            torch.nn.init.normal_(p, std=0.3)
+    batch = training_batch(data, module)
+    first, again, later = (
+        module.batch_losses(each)[1] for each in (batch, batch, replace(batch, step_key=batch.step_key + 1))
+    )
+    assert torch.equal(first, again)
+    assert (first - later).abs().max() > 1e-4
+
+
 def test_letters_that_are_no_tokens_are_refused(made, data, first_stage, monkeypatch) -> None:
     from recsys_lt.llm.language_model import LanguageModel
 

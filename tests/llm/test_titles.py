@@ -32,7 +32,7 @@ def test_likelihoods_equal_those_of_texts_read_alone(made, data, pack_tokens) ->
     batch = ranking_batch(data, made(*LIKELIHOOD), rows=2)
     with torch.no_grad():
         scores = model.scores(batch)
-        prompts = model._prompts(batch.items.split(batch.lengths))
+        prompts = model._prompts(batch)
         expected = [
             [log_likelihood(model.language, [*model.opening.tolist(), *prompt], title) for title in model.titles]
             for prompt in prompts
@@ -52,7 +52,7 @@ def test_the_answer_is_the_title(made, data) -> None:
     batch = training_batch(data, made(*BIGREC), rows=3)
     with torch.no_grad():
         losses = model.answer_losses(batch)
-    prompts = model._prompts(batch.items.split(batch.lengths))
+    prompts = model._prompts(batch)
     for loss, prompt, target in zip(losses.tolist(), prompts, batch.targets.tolist(), strict=True):
         answer = [*model.titles[target], model.language.end]
         expected = log_likelihood(model.language, [*model.opening.tolist(), *prompt], answer)
@@ -63,7 +63,7 @@ def test_the_answer_is_the_title(made, data) -> None:
 def test_generation_is_greedy_with_one_beam_and_grouping_changes_nothing(made, data) -> None:
     module = made(*BIGREC, "model.beams=1").eval()
     model, batch = module.model, ranking_batch(data, module, rows=3)
-    prompts = model._prompts(batch.items.split(batch.lengths))
+    prompts = model._prompts(batch)
     with torch.no_grad():
         said = model._said(batch)
         for tokens, prompt in zip(said, prompts, strict=True):
@@ -84,7 +84,7 @@ def test_a_title_ends_with_its_line(made, data, monkeypatch) -> None:
     long = len(both[0])
     said = torch.tensor([row + [model.language.end] * (long - len(row)) for row in both])
     monkeypatch.setattr(model, "_generated", lambda ids, _mask: torch.cat([ids, said], 1))
-    lengths = [len(prompt) for prompt in model._prompts(batch.items.split(batch.lengths))]
+    lengths = [len(prompt) for prompt in model._prompts(batch)]
     found = model._said(batch)
     assert sorted(found) == [[65, 66], [68]]
     assert found[0 if lengths[0] <= lengths[1] else 1] == [65, 66]  # users are asked shortest prompt first

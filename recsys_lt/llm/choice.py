@@ -1,0 +1,88 @@
+"""The choice ``llm``: which language model, held how, adapted how."""
+
+from typing import Any
+
+import torch
+
+from recsys_lt.errors import UserError
+from recsys_lt.llm.language_model import LanguageModel
+from recsys_lt.llm.lora import Lora
+from recsys_lt.llm.packages import needed
+from recsys_lt.llm.weights import Weights
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class LLM:
+    """A language model that is yet to be loaded.
+
+    Parameters
+    ----------
+    weights
+        Where it comes from.
+    lora
+        What is trained of it; None for nothing.
+    dtype
+        Of its frozen weights: float32, bfloat16 or float16.
+    quantize
+        ``4bit`` (nf4, doubly quantised) or ``8bit`` by bitsandbytes, on a CUDA device; None for neither.
+    gradient_checkpointing
+        Compute a pack's activations again for its backward pass instead of keeping them: about a third slower, and
+        memory for one pack whatever the batch.
+    pack_tokens
+        Tokens read at a time, at the most (a longer row is read alone).
+
+    Raises
+    ------
+    UserError
+        For a word that is no choice or a number out of range.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        lora: Lora | None,
+        dtype: str = "float32",
+        quantize: str | None = None,
+        gradient_checkpointing: bool = False,
+        pack_tokens: int = 1024,
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise UserError(f"it is {dtype!r}", where="llm.dtype", remedy=f"Choose from {', '.join(_DTYPES)}")
+        if quantize not in (None, "4bit", "8bit"):
+            raise UserError(f"it is {quantize!r}", where="llm.quantize", remedy="Choose from 4bit, 8bit, null")
+        if pack_tokens < 1:
+            raise UserError(
+                f"it is {pack_tokens}", where="llm.pack_tokens", remedy="Give a positive number, such as 1024"
+            )
+        self.weights, self.lora, self.dtype, self.quantize = weights, lora, _DTYPES[dtype], quantize
+        self.gradient_checkpointing, self.pack_tokens = gradient_checkpointing, pack_tokens
+
+    def load(self) -> LanguageModel:
+        """Read the model and adapt it.
+
+        Raises
+        ------
+        UserError
+            If it cannot be had, a package is missing, or it cannot be quantised here.
+        """
+        options: dict[str, Any] = {"dtype": self.dtype}
+        if self.quantize is not None:
+            if not torch.cuda.is_available():
+                raise UserError(
+                    "weights are quantised on a CUDA device, and there is none",
+                    where=f"llm.quantize={self.quantize}",
+                    remedy="Leave it null, or run where there is a GPU",
+                )
+            needed("bitsandbytes", "llm-gpu")
+            bits: dict[str, Any] = {"load_in_8bit": True}
+            if self.quantize == "4bit":
+                bits = {
+                    "load_in_4bit": True,
+                    "bnb_4bit_quant_type": "nf4",
+                    "bnb_4bit_use_double_quant": True,
+                    "bnb_4bit_compute_dtype": torch.bfloat16,
+                }
+            options["quantization_config"] = needed("transformers").BitsAndBytesConfig(**bits)
+        tokenizer, causal = self.weights.load(options)
+        return LanguageModel(tokenizer, causal, self.lora, self.pack_tokens, self.gradient_checkpointing)

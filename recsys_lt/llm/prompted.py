@@ -1,0 +1,69 @@
+"""What all models share that are told a history in titles and answer in words."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.backbones.dropout import row_streams
+from recsys_lt.data.batch import Batch
+from recsys_lt.data.rows import Prefixes
+from recsys_lt.errors import UserError
+from recsys_lt.llm.answer_losses import mean_answer_losses
+from recsys_lt.llm.choice import LLM
+from recsys_lt.llm.prompt import Prompt
+from recsys_lt.llm.titles import titles_of, tokens_of_titles
+from recsys_lt.recommenders.answering_model import AnsweringModel
+
+
+class PromptedModel(AnsweringModel):
+    """A language model that reads an opening, a row's own words, and answers.
+
+    Parameters
+    ----------
+    facts
+        Sizes and titles of the data.
+    llm
+        The language model.
+    prompt
+        The prompt's fixed texts.
+    max_length
+        Latest events told.
+    title_tokens
+        Tokens of a title told, its first ones.
+    train
+        False takes the language model as it is.
+
+    Raises
+    ------
+    UserError
+        For a number that is not positive, or data without titles.
+    """
+
+    def __init__(
+        self, facts: DataFacts, *, llm: LLM, prompt: Prompt, max_length: int, title_tokens: int, train: bool
+    ) -> None:
+        super().__init__()
+        if max_length < 1 or title_tokens < 1:
+            raise UserError(
+                f"max_length {max_length}, title_tokens {title_tokens} leave nothing to read",
+                where="model",
+                remedy="Give positive numbers, such as 10 and 32",
+            )
+        texts = titles_of(facts, prompt.noun)
+        self.language = llm.load()
+        self.max_length, self.trainable = max_length, train
+        self.row_plan = Prefixes(max_length)
+        self.opening: Tensor
+        self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
+        self.titles = tokens_of_titles(self.language, texts, title_tokens)
+
+    def answer_losses(self, batch: Batch) -> Tensor:
+        """See ``AnsweringModel.answer_losses``."""
+        prompts, answers = self.asked_and_answered(batch)
+        return mean_answer_losses(self.language, self.opening, prompts, answers, row_streams(batch), batch.step_key)
+
+    @abstractmethod
+    def asked_and_answered(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
+        """Each training row's tokens after the opening, and its answer's."""
