@@ -1,12 +1,10 @@
 """``python -m recsys_lt``: the only place that knows Hydra's command line."""
 
 import contextlib
-import difflib
 import io
 import multiprocessing
 import os
 import re
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,21 +18,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError
+from recsys_lt.hydra_refusals import one_line
 from recsys_lt.sweep_start import current_launch, forget_launch
 
 if TYPE_CHECKING:
     from recsys_lt.evidence.stored import Stored
     from recsys_lt.evidence.sweep import Claim
-    from recsys_lt.first_stage import FirstStage
     from recsys_lt.sweep_start import Launch
 
 _PACKAGE = Path(__file__).resolve().parent
 # In the wheel conf/ lies inside the package; in a checkout, beside it.
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
-
-#: Hydra's launchers that are not part of it -> the extra of ours that brings them.
-_LAUNCHERS = {"joblib": "sweep", "slurm": "slurm", "submitit_local": "slurm", "submitit_slurm": "slurm"}
-
 
 #: What a single run refused: raised out of the task, Hydra would add lines of its own.
 _refused: list[UserError] = []
@@ -59,75 +53,16 @@ def _task(config: DictConfig) -> None:
 def _single(config: DictConfig, hydra_config: Any, folder: Path) -> None:
     # Heavy imports wait until there is something to do.
     from recsys_lt.evidence.stored import store
+    from recsys_lt.stages import run_stages
 
     resumed = config.resume is not None
     this = _resumed(folder, list(hydra_config.overrides.task)) if resumed else _asked(config, hydra_config, None)
     store(folder, this)
-    _run(this, folder, resumed)
+    run_stages(this, folder, resumed, _composed)
 
 
-def _run(this: "Stored", folder: Path, resumed: bool) -> dict[str, Any]:
-    """One run; a model of two stages has its first one trained before it, if no run of that is named."""
-    from recsys_lt.build import first_stage_of
-    from recsys_lt.first_stage import FOLDER
-    from recsys_lt.run import run
-
-    asked = first_stage_of(this.config)
-    if asked is not None and this.config.model[asked.key] is None:
-        _first_stage(this, asked, folder / FOLDER)
-    return run(this.config, this.names, folder, this.group, resumed)
-
-
-def _first_stage(this: "Stored", asked: "FirstStage", folder: Path) -> None:
-    """Train the run a model builds on, on the same data with the same seed, unless it is there already.
-
-    The cells of a sweep that need the same one share it.
-    """
-    from recsys_lt.build import build
-    from recsys_lt.data.lock import locked
-    from recsys_lt.evidence.stored import store
-    from recsys_lt.evidence.sweep import claimed, finished
-    from recsys_lt.run import run
-
-    if finished(folder):
-        return
-    parts = build(this.config)
-    parts.check()
-    parts.data(lambda _line: None)  # what the second stage cannot do is said before the first is trained
-    first = _first_asked(this, asked)
-
-    def train(where: Path, begun: bool) -> None:
-        print(f"first stage: model={asked.model} loss={asked.loss}, in {where}", flush=True)
-        run(first.config, first.names, where, None, begun)
-
-    if this.group is None:
-        begun = (folder / "config.yaml").is_file()
-        store(folder, first)
-        train(folder, begun)
-        return
-    shared = folder.parent.parent / ".first_stages" / f"{'_'.join(first.names)}_seed{first.config.seed}"
-    shared.parent.mkdir(parents=True, exist_ok=True)
-    with locked(shared.with_suffix(".lock"), lambda: print(f"waiting for {shared}", flush=True)):
-        with claimed(first, shared) as claim:
-            if claim.state != "done":
-                train(claim.folder, claim.state == "begun")
-        try:
-            folder.symlink_to(os.path.relpath(claim.folder, folder.parent))
-        except OSError:  # no links on this file system
-            shutil.copytree(claim.folder, folder, dirs_exist_ok=True)
-
-
-def _first_asked(this: "Stored", asked: "FirstStage") -> "Stored":
-    from recsys_lt.evidence.stored import Names, Stored
-
-    choices = {"dataset": this.names.dataset, "model": asked.model, "loss": asked.loss}
-    # A small model takes one device, whatever the second stage is spread over.
-    on_cpu = this.config.strategy.get("accelerator") == "cpu"
-    others = ("logger=none", "strategy=cpu" if on_cpu else "strategy=auto")
-    config = hydra.compose("config", [*(f"{group}={name}" for group, name in choices.items()), *others])
-    for key in ("dataset", "seed", "metrics"):
-        OmegaConf.update(config, key, this.config[key], merge=False, force_add=True)
-    return Stored(config, Names(**choices, optimizer="adam"), None)
+def _composed(choices: list[str]) -> DictConfig:
+    return hydra.compose("config", choices)
 
 
 def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored":
@@ -149,6 +84,7 @@ def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored"
 def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
     """One cell of a sweep, unless it is done."""
     from recsys_lt.evidence.sweep import claimed
+    from recsys_lt.stages import run_stages
 
     if config.resume is not None:
         raise UserError(
@@ -173,12 +109,13 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
             if claim.state == "begun":
                 print(f"{folder.name}: goes on in {claim.folder}", flush=True)
             with _noted(claim.folder, config, _complain):
-                _run(this, claim.folder, claim.state == "begun")
+                run_stages(this, claim.folder, claim.state == "begun", _composed)
 
 
 def _beside_others(this: "Stored", claim: "Claim") -> None:
     """Only begin and end are said on the terminal; the rest goes into the run folder."""
     from recsys_lt.evidence.own_output import OUTPUT, own_output
+    from recsys_lt.stages import run_stages
 
     name = claim.folder.name
     # A worker of joblib starts processes in a way of its own, which those it starts do not know.
@@ -188,7 +125,7 @@ def _beside_others(this: "Stored", claim: "Claim") -> None:
         _noted(claim.folder, this.config, lambda line: say(f"{line}, see {OUTPUT}")),
     ):
         say(f"{name}: {'goes on' if claim.state == 'begun' else 'begins'}, output in {claim.folder / OUTPUT}")
-        metrics = _run(this, claim.folder, claim.state == "begun")
+        metrics = run_stages(this, claim.folder, claim.state == "begun", _composed)
         gain = metrics["test"].get("ndcg@10")
         say(f"{name}: ready" + ("" if gain is None else f", test ndcg@10 {gain:.4f}"))
 
@@ -255,67 +192,6 @@ def _check_resume(arguments: list[str]) -> None:
             )
 
 
-def _one_line(error: Exception) -> str:
-    """Hydra's message without its lists of packages and its advice to add unknown keys."""
-    text = str(error)
-    missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
-    if missing:
-        asked = re.search(r"Could not override '([^']+)'", text)
-        key = asked.group(1) if asked else missing.group(1)
-        return f"there is no key {key!r}. {_similar_key(key)}"
-    choice = re.search(r"(?:Could not find|Could not load|Unable to find or open) '([^']+)'", text) or re.search(
-        r"In '[^']*': Could not find '([^']+)'", text
-    )
-    if choice:
-        group, _, name = choice.group(1).rpartition("/")
-        if group == "hydra/launcher":
-            return _no_launcher(name)
-        options = sorted(p.stem for p in (CONF / group).glob("*.yaml") if not p.stem.startswith("_"))
-        if group and options:
-            return f"{group} has no choice {name!r}. Choose from {', '.join(options)}."
-    group_missing = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
-    if group_missing:
-        return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1))}"
-    if "Cannot merge DictConfig with ListConfig" in text:
-        where = re.search(r"In '([^']+)'", text)
-        place = where[1] if where else "configuration"
-        return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
-    first = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(first[:3])
-
-
-def _no_launcher(name: str) -> str:
-    if name not in _LAUNCHERS:
-        return f"hydra/launcher has no choice {name!r}. Choose from basic, {', '.join(_LAUNCHERS)}."
-    return f"hydra/launcher={name}: it is not installed. Install it with: pip install 'recsys_lt[{_LAUNCHERS[name]}]'"
-
-
-def _similar_key(key: str) -> str:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    chosen = [
-        given for given in sys.argv[1:] if (CONF / given.partition("=")[0].lstrip("+")).is_dir() and "," not in given
-    ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            config = compose("config", chosen)
-        except HydraException:  # that is another complaint
-            config = compose("config")
-    parent, _, last = key.rpartition(".")
-    inside = OmegaConf.select(config, parent, default=None) if parent else config
-    if not isinstance(inside, DictConfig):
-        inside, last = config, key
-    names = [str(name) for name in inside if not str(name).startswith("_")]
-    near = difflib.get_close_matches(last, names, n=1)
-    prefix = f"{parent}." if inside is not config else ""
-    if near:
-        return f"Did you mean {prefix}{near[0]}?"
-    of = f"of {parent} " if prefix else ""
-    return f"The keys {of}are {', '.join(sorted(names))}; they follow the choices."
-
-
 def _help() -> None:
     """Hydra's help without the groups nobody chooses from by hand."""
     text = io.StringIO()
@@ -323,7 +199,7 @@ def _help() -> None:
         _task()
     for line in text.getvalue().splitlines():
         if not line.startswith("setting: "):
-            print(line.replace(": _base, ", ": "))
+            print(re.sub(r"(?<=: |, )_\w+, ", "", line))
 
 
 def main() -> int:
@@ -344,7 +220,7 @@ def main() -> int:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        _complain(str(error) if isinstance(error, UserError) else _one_line(error))
+        _complain(str(error) if isinstance(error, UserError) else one_line(error, CONF))
         return 2
     except ValueError as error:
         if debug or not str(error).startswith("Config group override must be"):
