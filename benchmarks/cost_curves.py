@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
-import bench
 import compare
 from machine import QUIET, RESULTS, alone, here
+from measurements import MEASUREMENTS
+from timed import Asked, loaded, set_up
 
 from recsys_lt.errors import UserError
 
@@ -64,10 +65,10 @@ class Point:
 
 def ours(name: str, point: Point, steps: int) -> float:
     """Microseconds a target of one of ``bench.py``'s measurements: the median of three times so many steps."""
-    asked = bench.Asked(1, steps, None, point.overrides(name != CE))
-    measurement = bench.MEASUREMENTS[name]
-    config, data, _ = bench._load(measurement.choices, asked)
-    _, work, floor = bench._set_up(config, data, measurement, "cpu")
+    asked = Asked(1, steps, None, point.overrides(name != CE))
+    measurement = MEASUREMENTS[name]
+    config, data, _ = loaded(measurement.choices, asked)
+    _, work, floor = set_up(config, data, measurement, "cpu")
     work(2)
     return statistics.median(work(steps) for _ in range(3)) / floor.targets * 1e6
 

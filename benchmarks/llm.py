@@ -8,23 +8,18 @@ slows both: the share is what those products are of a pass.
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from hydra import compose, initialize_config_dir  # noqa: E402
-
-from recsys_lt.__main__ import CONF  # noqa: E402
-from recsys_lt.backbones.backbone import DataFacts  # noqa: E402
-from recsys_lt.backbones.sasrec import SASRec  # noqa: E402
-from recsys_lt.build import build  # noqa: E402
-from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget  # noqa: E402
-from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb  # noqa: E402
+from recsys_lt.__main__ import CONF
+from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.backbones.sasrec import SASRec
+from recsys_lt.build import build
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
+from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
 
 ROUNDS = 3
 

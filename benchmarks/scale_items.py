@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import totals_of
 from machine import QUIET, RESULTS, alone, here
+from timed import totals_of
 
 from recsys_lt.errors import UserError
 

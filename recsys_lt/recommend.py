@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recsys_lt.errors import UserError
 
@@ -215,8 +215,8 @@ def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -
     return table
 
 
-def _said(score: float) -> str:
-    return "" if math.isinf(score) else f"{score:#.4g}"  # a re-ranker scores its candidates alone
+def _said(score: float, digits: str) -> str:
+    return "" if math.isinf(score) else f"{score:{digits}}"  # a re-ranker scores its candidates alone
 
 
 def _show(console: Console, one: Recommendation, k: int) -> None:
@@ -237,7 +237,7 @@ def _show(console: Console, one: Recommendation, k: int) -> None:
             ("group", False), ("training interactions", True),
         ),
         [
-            (str(i.rank), i.item, i.title, _said(i.score), i.group, f"{i.interactions:,}")
+            (str(i.rank), i.item, i.title, _said(i.score, "#.4g"), i.group, f"{i.interactions:,}")
             for i in one.items
         ],
     )  # fmt: skip
@@ -266,15 +266,8 @@ def _write_csv(path: Path, lists: Sequence[Recommendation]) -> None:
             writer.writerow(["user", "rank", "item", "title", "score", "group", "training_interactions"])
             for one in lists:
                 for i in one.items:
-                    values: list[Any] = [
-                        i.rank,
-                        i.item,
-                        i.title,
-                        "" if math.isinf(i.score) else f"{i.score:.8g}",
-                        i.group,
-                        i.interactions,
-                    ]
-                    writer.writerow([one.user, *values])
+                    score = _said(i.score, ".8g")
+                    writer.writerow([one.user, i.rank, i.item, i.title, score, i.group, i.interactions])
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
         raise UserError(what, where=path, remedy="Name another file") from error

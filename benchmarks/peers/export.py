@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import bench
+from timed import Asked, loaded
 
 from recsys_lt.errors import UserError
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     given = parser.parse_args(argv)
     try:
-        _, data, note = bench._load(("loss=ce",), bench.Asked(1, None, given.raw_dir, tuple(given.set)))
+        _, data, note = loaded(("loss=ce",), Asked(1, None, given.raw_dir, tuple(given.set)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

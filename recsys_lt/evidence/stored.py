@@ -75,11 +75,12 @@ def stored(folder: Path) -> Stored:
 
 def as_written_now(config: Any) -> None:
     """Say in place what an earlier version's configuration said in other words, so that the two compare."""
-    metrics = config.get("metrics") if isinstance(config, DictConfig) else None
-    if isinstance(metrics, DictConfig) and isinstance(shares := metrics.get("groups"), ListConfig):
+    parts = [config.get(part) for part in ("trainer", "metrics")] if isinstance(config, DictConfig) else []
+    if not parts or not all(isinstance(part, DictConfig) for part in parts):
+        return  # no run's
+    trainer, metrics = parts
+    trainer.setdefault("max_train_rows", None)
+    metrics.setdefault("max_users", None)
+    if isinstance(shares := metrics.get("groups"), ListConfig):
         metrics.groups = {"_target_": "recsys_lt.settings.GroupSettings", "shares": shares, "window": None}
-    for part, key in (("trainer", "max_train_rows"), ("metrics", "max_users")):
-        if isinstance(config.get(part) if isinstance(config, DictConfig) else None, DictConfig):
-            config[part].setdefault(key, None)
-    if isinstance(metrics, DictConfig) and "schedule" not in config:
-        config.schedule = {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0}
+    config.setdefault("schedule", {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0})

@@ -119,10 +119,10 @@ def test_a_benchmark_does_not_begin_by_fetching(bench, cache, monkeypatch):
 
     loaded = []
     monkeypatch.setattr(Dataset, "load", lambda self, announce: loaded.append(self.name))
-    _, _, note = bench._load((), bench.Asked(1, 1, None, ()))
+    _, _, note = bench.loaded((), bench.Asked(1, 1, None, ()))
     assert (loaded, note) == (["synthetic"], "made up, with Beauty's sizes")
     (cache / "downloads" / "beauty").mkdir(parents=True)
-    _, _, note = bench._load((), bench.Asked(1, 1, None, ()))
+    _, _, note = bench.loaded((), bench.Asked(1, 1, None, ()))
     assert (loaded, note) == (["synthetic", "beauty"], "beauty")
 
 
