@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from markdown_table import table_lines  # noqa: E402
 
+from recsys_lt.analysis.paper.published import FILE, Facts, Published, facts  # noqa: E402
 from recsys_lt.atomic import write_text  # noqa: E402
 from recsys_lt.errors import UserError  # noqa: E402
 
@@ -31,28 +32,12 @@ GROUPS = ("head", "mid", "tail")
 METRIC = "ndcg@10"
 
 
-@dataclass(frozen=True)
-class Published:
-    """Mean and standard deviation over the published seeds."""
-
-    mean: float
-    std: float
-
-    @property
-    def tolerance(self) -> float:
-        return max(3 * self.std, 0.03 * self.mean)
-
-    def verdict(self, measured: float) -> tuple[bool, str]:
-        """Whether the measured value is within the tolerance, and that in words."""
-        difference = measured - self.mean
-        within = abs(difference) <= self.tolerance
-        return (
-            within,
-            f"{'yes' if within else '**NO**'} ({difference:+.5f}, {difference / self.mean:+.1%})",
-        )
-
-    def __str__(self) -> str:
-        return f"{self.mean:.5f} ± {self.std:.5f}"
+def verdict(published: Published, measured: float) -> str:
+    """Whether a measured value agrees, in words."""
+    difference = measured - published.mean
+    return (
+        f"{'yes' if published.agrees(measured) else '**NO**'} ({difference:+.5f}, {difference / published.mean:+.1%})"
+    )
 
 
 @dataclass(frozen=True)
@@ -111,8 +96,8 @@ class Queue:
     missing: tuple[str, ...]
 
 
-def read_queue(cells_file: Path, runs_folder: Path) -> Queue:
-    """Find each cell's run.
+def read_queue(cells_file: Path, runs_folder: Path, published: Facts) -> Queue:
+    """Find each cell's run and what was published for it.
 
     Raises
     ------
@@ -120,27 +105,25 @@ def read_queue(cells_file: Path, runs_folder: Path) -> Queue:
         Where a file is broken, or a folder holds another run than its name says.
     """
     runs: dict[_Key, list[Run]] = {}
-    published: dict[_Key, tuple[Published, dict[int, Published]]] = {}
     missing = []
     for cell in yaml.safe_load(cells_file.read_text(encoding="utf-8")):
         choices = cell["choose"]
         changes = " ".join(f"{key}={value}" for key, value in cell.get("set", {}).items())
         key = (choices["dataset"], choices["model"], choices["loss"], changes, cell.get("curve"))
-        numbers = (
-            Published(*cell["test"]),
-            {int(epoch): Published(*pair) for epoch, pair in cell.get("valid", {}).items()},
-        )
-        if published.setdefault(key, numbers) != numbers:
-            raise UserError(f"{cell['cell']} has other published numbers than another seed of it", where=cells_file)
+        if published.test(*key[:3]) is None:
+            raise UserError(f"nothing was published of {cell['cell']}", where=cells_file, remedy="Take it out")
         folder = runs_folder / cell["cell"]
         if (folder / "metrics.json").is_file():
             runs.setdefault(key, []).append(_read_run(folder, choices))
         else:
             missing.append(cell["cell"])
-    groups = tuple(
-        Group(*key, test=published[key][0], valid=published[key][1], runs=tuple(found)) for key, found in runs.items()
-    )
-    return Queue(groups, tuple(missing))
+    groups = []
+    for key, found in runs.items():
+        test = published.test(*key[:3])
+        assert test is not None
+        # Another setting has another curve.
+        groups.append(Group(*key, test, {} if key[3] else published.valid(*key[:3]), tuple(found)))
+    return Queue(tuple(groups), tuple(missing))
 
 
 def _read_run(folder: Path, choices: dict[str, Any]) -> Run:
@@ -185,9 +168,9 @@ def page(queue: Queue, place: Path) -> str:
 
 
 def _opening(queue: Queue) -> list[str]:
-    tests = [g.test.verdict(_mean(g.test_values(METRIC)))[0] for g in queue.groups if g.epochs is None]
+    tests = [g.test.agrees(_mean(g.test_values(METRIC))) for g in queue.groups if g.epochs is None]
     points = [
-        published.verdict(measured)[0]
+        published.agrees(measured)
         for group in queue.groups
         for epoch, published in group.valid.items()
         if (measured := _at(group, epoch)) is not None
@@ -244,7 +227,7 @@ def _test_table(groups: Sequence[Group], place: Path) -> list[str]:
                 _spread(measured),
                 str(group.test),
                 f"{group.test.tolerance:.5f}",
-                group.test.verdict(_mean(measured))[1],
+                verdict(group.test, _mean(measured)),
                 *(f"{_mean(values):.4f}" if values else "-" for values in parts),
                 _each(f"{run.metrics['best_epoch']} of {run.metrics['epochs']}" for run in group.runs),
                 _each(_seconds(run) for run in group.runs),
@@ -273,7 +256,7 @@ def _curve_table(groups: Sequence[Group], place: Path) -> list[str]:
                     "-" if measured is None else _spread([run.curve[epoch] for run in group.runs]),
                     str(published),
                     f"{published.tolerance:.5f}",
-                    "not measured" if measured is None else published.verdict(measured)[1],
+                    "not measured" if measured is None else verdict(published, measured),
                 ]
             )
     header = ["dataset", "model", "loss", "seed", "epoch", "measured", "published", "tolerance", "within?"]
@@ -327,11 +310,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     here = Path(__file__).resolve().parent
     parser.add_argument("--cells", type=Path, default=here / "cells.yaml", help="what is to run")
+    parser.add_argument("--published", type=Path, default=FILE, help="what was published")
     parser.add_argument("--runs", type=Path, default=ROOT / "docs" / "runs", help="the finished runs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="the page")
     arguments = parser.parse_args(argv)
     try:
-        queue = read_queue(arguments.cells, arguments.runs)
+        queue = read_queue(arguments.cells, arguments.runs, facts(arguments.published))
         write_text(arguments.out, page(queue, arguments.out.resolve().parent))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recsys_lt.analysis.paper.published import facts
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -25,7 +27,7 @@ VALID = {5: [0.010, 0.001], 10: [0.020, 0.001], 20: [0.040, 0.001]}
 
 def cell(name, loss="ce", seed=0, **more):
     choose = {"dataset": "beauty", "model": "sasrec", "loss": loss, "seed": seed}
-    return {"cell": name, "choose": choose, "test": [0.06, 0.0004], "valid": VALID} | more
+    return {"cell": name, "choose": choose} | more
 
 
 def make_run(folder, ndcg=0.06, *, loss="ce", seed=0, curve=(0.010, 0.020, 0.040), **more):
@@ -51,10 +53,16 @@ def make_run(folder, ndcg=0.06, *, loss="ce", seed=0, curve=(0.010, 0.020, 0.040
 
 @pytest.fixture
 def made(tmp_path, capsys):
-    def run(*cells):
+    def run(*cells, valid=VALID, std=0.0004):
         (tmp_path / "cells.yaml").write_text(yaml.safe_dump(list(cells)))
+        entry = {"ndcg@10": [0.06, std], "source": "logs"}
+        losses = dict.fromkeys(("ce", "sce", "bce", "nce"), entry), dict.fromkeys(("ce", "sce", "bce", "nce"), valid)
+        test, curves = ({"beauty": {"sasrec": given}} for given in losses)
+        (tmp_path / "published.yaml").write_text(yaml.safe_dump({"test": test, "valid": curves}))
         out = tmp_path / "docs" / "results.md"
-        arguments = ["--cells", tmp_path / "cells.yaml", "--runs", tmp_path / "docs" / "runs", "--out", out]
+        arguments = ["--cells", tmp_path / "cells.yaml", "--published", tmp_path / "published.yaml"]
+        arguments += ["--runs", tmp_path / "docs" / "runs", "--out", out]
+        facts.cache_clear()  # another file of the same name
         code = page.main([str(argument) for argument in arguments])
         return code, out.read_text() if out.is_file() else "", capsys.readouterr().err
 
@@ -115,7 +123,7 @@ def test_mean_over_the_seeds_present(made, tmp_path):
 )
 def test_tolerance(made, tmp_path, ndcg, std, said):
     make_run(tmp_path / "docs/runs/one", ndcg - 1e-9)
-    _, text, _ = made(cell("one", test=[0.06, std]))
+    _, text, _ = made(cell("one"), std=std)
     (row,) = rows(text, FULL)
     assert row["within?"].startswith(said)
     assert f"{int(said == 'yes')} of 1 test results" in text
@@ -136,9 +144,7 @@ def test_curve_cells_are_compared_by_their_curves_alone(made, tmp_path):
 
 def test_no_published_curve(made, tmp_path):
     make_run(tmp_path / "docs/runs/short")
-    without = cell("short", curve=10)
-    del without["valid"]
-    _, text, _ = made(without)
+    _, text, _ = made(cell("short", curve=10), valid={})
     assert "no published curve to compare with: beauty sasrec ce" in text
 
 
@@ -146,7 +152,6 @@ def test_a_changed_setting_is_a_row_of_its_own(made, tmp_path):
     for name, ndcg in (("one", 0.060), ("other", 0.059)):
         make_run(tmp_path / "docs/runs" / name, ndcg)
     changed = cell("other", set={"+experiment": "fast", "trainer.patience": 4})
-    del changed["valid"]
     _, text, _ = made(cell("one"), changed)
     assert [(row["loss"], row["measured"]) for row in rows(text, FULL)] == [
         ("ce", "0.06000"),
@@ -188,6 +193,6 @@ def test_broken_json(made, tmp_path):
 
 
 def test_the_cells_that_are_shipped_can_be_read(tmp_path):
-    queue = page.read_queue(ROOT / "benchmarks" / "published" / "cells.yaml", tmp_path)
+    queue = page.read_queue(ROOT / "benchmarks" / "published" / "cells.yaml", tmp_path, facts())
     assert queue.missing
     assert len(set(queue.missing)) == len(queue.missing)
