@@ -38,9 +38,10 @@ results: $(READY)  ## Work through the published runs; stop and start again at w
 	$(BIN)/python benchmarks/long_tail/tune.py
 	$(MAKE) page
 
-page: $(READY)  ## Make docs/results.md and docs/long_tail.md from docs/runs
+page: $(READY)  ## Make docs/results.md, docs/long_tail.md and docs/figures from docs/runs
 	$(BIN)/python benchmarks/published/page.py
 	$(BIN)/python benchmarks/long_tail/long_tail_page.py
+	$(BIN)/python -m recsys_lt.figures docs/runs --out docs/figures
 
 bench: $(READY)  ## Seconds an epoch against the floor, one line a measurement
 	$(BIN)/python benchmarks/bench.py

@@ -17,7 +17,9 @@ from recsys_lt.errors import UserError
 
 
 def names(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
+    folder = CONF / group
+    paths = (path for path in folder.rglob("*.yaml") if not path.stem.startswith("_"))
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in paths)
 
 
 def composed(*overrides: str) -> DictConfig:

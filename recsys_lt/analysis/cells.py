@@ -67,7 +67,7 @@ class Cell:
         return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def _compared(run: Run) -> dict[str, str]:
+def compared(run: Run) -> dict[str, str]:
     """The keys of a run's configuration that may tell cells apart, values as text."""
     own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder tells nothing
     return {
@@ -96,22 +96,20 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
     the model's name and makes no column. A failed run joins the finished ones whose configuration it
     shares.
     """
-    compared = {run.folder: _compared(run) for run in runs}
+    texts = {run.folder: compared(run) for run in runs}
     known = {
-        tuple(sorted(compared[run.folder].items())): run.identity
-        for run in runs
-        if run.metrics is not None and run.config
+        tuple(sorted(texts[run.folder].items())): run.identity for run in runs if run.metrics is not None and run.config
     }
     identities = {
         run.folder: run.identity
         if run.metrics is not None
-        else known.get(tuple(sorted(compared[run.folder].items())), run.identity)
+        else known.get(tuple(sorted(texts[run.folder].items())), run.identity)
         for run in runs
     }
 
     differing: dict[str, dict[str, None]] = {}  # dataset -> keys, in order
     for identity in dict.fromkeys(identities.values()):
-        configs = [compared[r.folder] for r in runs if identities[r.folder] == identity and r.config]
+        configs = [texts[r.folder] for r in runs if identities[r.folder] == identity and r.config]
         for key in dict.fromkeys(key for config in configs for key in config):
             # What only some have came with a later version, and nothing is known of it in the others.
             if len({config[key] for config in configs if key in config}) > 1:
@@ -121,7 +119,7 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
     for run in runs:
         identity = identities[run.folder]
         names = _short(list(differing.get(identity[0], {})))
-        settings = tuple((name, compared[run.folder].get(key, "-")) for key, name in names.items())
+        settings = tuple((name, texts[run.folder].get(key, "-")) for key, name in names.items())
         groups.setdefault((identity, settings), []).append(run)
     cells = [
         Cell(

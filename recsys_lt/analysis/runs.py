@@ -54,13 +54,14 @@ def _name_in(config: dict[str, Any], part: str) -> str:
     return "?"
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """A tree of mappings by dotted keys, ``model.dropout``; an empty mapping below the root stays one value."""
     if not isinstance(tree, dict) or (not tree and prefix):
         return {prefix: tree}
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except Exception as error:  # yaml and omegaconf raise unrelated classes for malformed text
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
-    return _flat(tree) if isinstance(tree, dict) else {}
+    return flat(tree) if isinstance(tree, dict) else {}
 
 
 def _config_in(folder: Path) -> Path | None:

@@ -1,0 +1,92 @@
+"""Figure 4: small models with CE and SCE beside recommenders made of language models."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
+from recsys_lt.analysis.paper.piece import Piece, Value
+from recsys_lt.analysis.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Bar(NamedTuple):
+    """One recommender on one dataset: NDCG@10 of all targets and by group (None where it was not measured)."""
+
+    name: str
+    kind: str
+    ours: bool
+    gains: tuple[float | None, ...]
+
+
+_COLOURS = {"LLM": ORANGE, "CE": BLUE, "SCE": LIGHT_BLUE}
+
+
+def bars(evidence: Evidence, dataset: str) -> list[Bar]:
+    """What there is to compare on a dataset; a published value stands where we have no run."""
+    found = []
+    for each in evidence.facts.language_models:
+        number = evidence.facts.of_language_model(each.model, dataset)
+        if number is not None:
+            found.append(Bar(each.name, "LLM", False, (number.mean, None, None, None)))
+    names = {each.model: each.name for each in evidence.facts.language_models} | {
+        "bigrec": "BIGRec", "title_likelihood": "untuned LM",
+    }  # fmt: skip
+    for model, name in names.items():
+        for cell in evidence.any_of(dataset, model):
+            found.append(Bar(f"{name} ({cell.identity[3]})", "LLM", True, _gains(cell)))
+    for model, name in BACKBONES.items():
+        for loss in ("ce", "sce"):
+            own = evidence.closest(dataset, model, loss)
+            number = evidence.facts.test(dataset, model, loss)
+            if own is not None:
+                found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], True, _gains(own)))
+            elif number is not None:
+                found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], False, (number.mean, None, None, None)))
+    return found
+
+
+def _gains(cell: Cell) -> tuple[float | None, ...]:
+    return tuple(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values())
+
+
+def comparison(evidence: Evidence) -> Piece:
+    """NDCG@10 as bars, a panel a dataset; what we have not run is published, and hollow."""
+    every = {dataset: bars(evidence, dataset) for dataset in DATASETS}
+    panels = {dataset: found for dataset, found in every.items() if any(bar.ours for bar in found)}
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for each, (dataset, found) in zip(axes, panels.items(), strict=True):
+            for place, bar in enumerate(found):
+                colour = _COLOURS[bar.kind]
+                each.barh(
+                    place, bar.gains[0] or 0.0, color=colour if bar.ours else "white", edgecolor=colour,
+                    hatch=None if bar.ours else "////", linewidth=1.0,
+                )  # fmt: skip
+            best = max((bar.gains[0] or 0.0 for bar in found if bar.kind == "LLM"), default=None)
+            if best is not None:
+                each.axvline(best, color=GREY, linewidth=0.9, linestyle="--")
+            each.set_yticks(range(len(found)), [bar.name for bar in found], fontsize=8)
+            each.set_ylim(max(map(len, panels.values())) - 0.4, -0.6)  # bars as thick in every panel
+            each.set_title(DATASETS[dataset], fontsize=10)
+            each.set_xlabel("test NDCG@10 (hatched: published)")
+            tidy(each)
+
+    rows: list[list[Value]] = [
+        [DATASETS[dataset], bar.name, "ours" if bar.ours else "published", *bar.gains]
+        for dataset, found in panels.items()
+        for bar in found
+    ]
+    return Piece(
+        "figure4",
+        "Figure 4: CE and SCE of each backbone beside recommenders made of language models, test NDCG@10",
+        ["dataset", "recommender", "whose number", *GROUPS],
+        rows,
+        "The dashed line is the best language model. Published ones are single runs, of 60 M to 7 B parameters.",
+        draw if panels else None,
+        (4.8 * max(1, len(panels)), 4.6),
+        () if any(b.ours and b.kind == "LLM" for found in panels.values() for b in found)
+        else ("python -m recsys_lt -m +experiment=llm_vs_small_ml100k",),
+    )  # fmt: skip

@@ -1,0 +1,40 @@
+"""Table 2: how large the models are."""
+
+from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, Evidence
+from recsys_lt.analysis.paper.piece import Piece, Value
+
+
+def models_table(evidence: Evidence) -> Piece:
+    """Parameters as the runs counted them, beside the published language models."""
+    rows: list[list[Value]] = []
+    for dataset, dataset_name in DATASETS.items():
+        models = dict.fromkeys(
+            [*BACKBONES, *(cell.identity[1] for cell in evidence.cells if cell.dataset == dataset and cell.finished)]
+        )
+        for model in models:
+            cells = evidence.any_of(dataset, model)
+            trains = [run.metrics["train"] for cell in cells for run in cell.finished if run.metrics is not None]
+            counts = sorted({int(train["parameters"]) for train in trains if train.get("parameters")})
+            if not counts:
+                continue
+            trained = sorted({int(train.get("trained_parameters", train["parameters"])) for train in trains})
+            lengths = sorted(
+                {int(run.metrics["protocol"]["max_length"]) for c in cells for run in c.finished if run.metrics}
+            )
+            rows.append(
+                [dataset_name, BACKBONES.get(model, model), _range(counts), _range(trained), _range(lengths), "counted"]
+            )
+    for each in evidence.facts.language_models:
+        size = f"{each.parameters:,.1f} M".replace(".0 M", " M")
+        rows.append([None, f"{each.name} ({each.language_model})", size, None, None, "published"])
+    return Piece(
+        "table2",
+        "Table 2: models",
+        ["dataset", "model", "parameters", "trained", "latest events read", "where from"],
+        rows,
+        "Counted by the runs themselves, item vectors included.",
+    )
+
+
+def _range(values: list[int]) -> str:
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"

@@ -1,0 +1,49 @@
+"""Figure 1a: how wide a band below the target CE-eta keeps, and what that is worth."""
+
+from typing import TYPE_CHECKING
+
+from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, mean
+from recsys_lt.analysis.paper.piece import Piece
+from recsys_lt.analysis.plots import BLUE, GREY, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COMMAND = "python -m recsys_lt +experiment=paper/figure1a_beauty"
+
+
+def truncation(evidence: Evidence) -> Piece:
+    """NDCG@10 against eta, for all, head, mid and tail targets, with CE as a line."""
+    swept = evidence.sweep("beauty", "sasrec", "ce_eta", "eta")
+    whole = evidence.beside(next(iter(swept.values())), "ce") if swept else None
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots(1, len(GROUPS))
+        for each, (group, prefix) in zip(axes, GROUPS.items(), strict=True):
+            points = [
+                (eta, value) for eta, cell in swept.items() if (value := mean(cell, f"{prefix}ndcg@10")) is not None
+            ]
+            each.plot(*zip(*points, strict=True), color=BLUE, marker="o", markersize=4)
+            if (line := mean(whole, f"{prefix}ndcg@10")) is not None:
+                each.axhline(line, color=GREY, linewidth=1, linestyle="--", label="CE")
+                each.legend(frameon=False, fontsize=8)
+            each.set_xscale("log")
+            each.set_title(f"{group} targets", fontsize=9)
+            each.set_xlabel("eta")
+            tidy(each)
+        axes[0].set_ylabel("test NDCG@10")
+
+    cells = {**{str(eta): cell for eta, cell in swept.items()}, **({"CE": whole} if whole is not None else {})}
+    return Piece(
+        "figure1a",
+        "Figure 1a: CE-eta, SASRec on Beauty, test NDCG@10",
+        ["eta", "seeds", *GROUPS],
+        [
+            [eta, " ".join(map(str, cell.seeds)), *(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values())]
+            for eta, cell in cells.items()
+        ],
+        "A small eta keeps only what is scored near the target (tight), a large one all items (CE).",
+        draw if swept else None,
+        (9.6, 2.9),
+        () if len(swept) > 3 and whole is not None else (COMMAND,),
+    )

@@ -1,0 +1,168 @@
+"""``python -m recsys_lt.figures <folder of runs>``: the CE/SCE paper's tables and figures from these runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_lt.errors import UserError
+
+# Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from recsys_lt.analysis.paper.evidence import Evidence
+    from recsys_lt.analysis.paper.piece import Piece
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lt.figures",
+        description="Tables 1-4 and figures 1a, 2, 3, 4 of arXiv 2402.06216 from the runs in a folder, with the "
+        "published numbers beside them, and a check of the paper's claims.",
+    )
+    parser.add_argument("folder", type=Path, help="every metrics.json below it is a run")
+    parser.add_argument("--out", type=Path, help="where to write (default: <folder>/figures)")
+    return parser
+
+
+def pieces(evidence: Evidence) -> list[Piece]:
+    """All tables and figures, in the order they are read."""
+    from recsys_lt.analysis.paper.bounding import bounding
+    from recsys_lt.analysis.paper.claims import claim_check
+    from recsys_lt.analysis.paper.comparison import comparison
+    from recsys_lt.analysis.paper.datasets_table import datasets_table
+    from recsys_lt.analysis.paper.losses_table import losses_table
+    from recsys_lt.analysis.paper.main_table import main_table
+    from recsys_lt.analysis.paper.models_table import models_table
+    from recsys_lt.analysis.paper.negatives import negatives
+    from recsys_lt.analysis.paper.truncation import truncation
+
+    tables = (losses_table, models_table, main_table, datasets_table)
+    makers = (claim_check, *tables, truncation, bounding, negatives, comparison)
+    return [make(evidence) for make in makers]
+
+
+def evidence_of(folder: Path) -> Evidence:
+    """The runs below a folder, beside what was published.
+
+    Raises
+    ------
+    UserError
+        As ``find_runs`` and ``cells_of``.
+    """
+    from recsys_lt.analysis.cells import cells_of
+    from recsys_lt.analysis.paper.evidence import Evidence, once_a_seed
+    from recsys_lt.analysis.paper.published import facts
+    from recsys_lt.analysis.runs import find_runs
+
+    return Evidence([once_a_seed(cell) for cell in cells_of(find_runs(folder))], facts(), _published_setting)
+
+
+def _published_setting(dataset: str, model: str, loss: str) -> Mapping[str, str]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from recsys_lt.__main__ import CONF
+    from recsys_lt.analysis.cells import compared
+    from recsys_lt.analysis.runs import Run, flat
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"dataset={dataset}", f"model={model}", f"loss={loss}"])
+    return compared(Run(Path("published"), None, flat(OmegaConf.to_container(config, resolve=False))))
+
+
+def _write(piece: Piece, out: Path) -> None:
+    import csv
+
+    from recsys_lt.atomic import replacing
+
+    with replacing(out / f"{piece.name}.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(piece.header)
+        writer.writerows(["" if value is None else value for value in row] for row in piece.rows)
+    if piece.draw is not None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=piece.size, layout="constrained")
+        FigureCanvasAgg(figure)
+        piece.draw(figure)
+        with replacing(out / f"{piece.name}.png") as draft:
+            figure.savefig(draft, format="png", dpi=160)
+
+
+def _page(made: Sequence[Piece], folder: Path, out: Path) -> str:
+    from recsys_lt.analysis.paper.piece import markdown
+
+    lines = [
+        "# The CE/SCE paper's tables and figures, from these runs", "",
+        f"Made by `python -m recsys_lt.figures {folder.as_posix()} --out {out.as_posix()}`; not written by hand. "
+        "Numbers are test metrics, means over the seeds listed. What was published, and where, is in "
+        "recsys_lt/analysis/paper/published.yaml.",
+    ]  # fmt: skip
+    for piece in made:
+        lines += ["", f"## {piece.title}", ""]
+        if piece.draw is not None:
+            lines += [f"![{piece.title}]({piece.name}.png)", ""]
+        if piece.note:
+            lines += [piece.note, ""]
+        lines += markdown(piece.header, piece.rows) if piece.rows else ["No run for it yet."]
+        if piece.lacking:
+            lines += ["", "Not run yet:", "", *(f"    {command}" for command in piece.lacking)]
+    return "\n".join(lines) + "\n"
+
+
+def _run(folder: Path, out: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from recsys_lt.analysis.paper.piece import text
+    from recsys_lt.atomic import write_text
+
+    made = pieces(evidence_of(folder))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for piece in made:
+            _write(piece, out)
+        write_text(out / "figures.md", _page(made, folder, out))
+    except OSError as error:
+        raise UserError(
+            f"cannot be written ({error.strerror})", where=out, remedy="Name another folder: --out"
+        ) from error
+    console = Console()
+    claims = made[0]
+    table = Table(box=box.SIMPLE, title=claims.title, show_lines=True, padding=(0, 1, 0, 0))
+    for name in claims.header:
+        table.add_column(name, overflow="fold")
+    for row in claims.rows:
+        table.add_row(*(Text(text(value)) for value in row))
+    console.print(table)
+    for piece in made[1:]:
+        n = f"{len(piece.rows)} rows" if piece.rows else "no run for it yet"
+        console.print(Text(f"{piece.name}: {piece.title} ({n})"))
+        for command in list(piece.lacking)[:2]:
+            console.print(Text(f"    not run yet: {command}"))
+        if len(piece.lacking) > 2:
+            console.print(Text(f"    and {len(piece.lacking) - 2} more, in figures.md"))
+    console.print(
+        Text(f"{out / 'figures.md'}: all of it, with {sum(p.draw is not None for p in made)} drawings"), soft_wrap=True
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write tables and figures; 0, or 2 with one line on standard error for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _run(arguments.folder, arguments.out or arguments.folder / "figures")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
