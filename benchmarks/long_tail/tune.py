@@ -182,8 +182,9 @@ def _done(folder: Path, settings: Sequence[str]) -> bool:
     SystemExit
         If it is another one: the study has changed since.
     """
-    if not (folder / "metrics.json").is_file():
-        return False
+    path = folder / "metrics.json"
+    if not path.is_file() or not json.loads(path.read_text(encoding="utf-8"))["finished"]:
+        return False  # or it was interrupted, and goes on
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     for key, wanted in (setting.split("=", 1) for setting in settings):
         found = config["choices"].get(key) or _value(config, key)
