@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -40,7 +41,7 @@ def workspace(entity: str, project: str, dataset: str | None = None) -> Workspac
         sections=[_drawn(section) for section in SECTIONS],
         settings=ws.WorkspaceSettings(x_axis="epoch", smoothing_type="none", max_runs=MOST),
         runset_settings=ws.RunsetSettings(
-            filters=[] if dataset is None else [ws.Config("dataset") == dataset],
+            filters="" if dataset is None else ws.And(ws.Config("dataset") == dataset),
             groupby=[ws.Config(name) for name in GROUPED_BY],
             # Bars stand in this order, and beyond the limit of a panel the last are left out.
             order=[ws.Ordering(ws.Summary("test/ndcg@10"), ascending=False)],
@@ -118,17 +119,17 @@ def _project(entity: str, project: str) -> Project:
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))  # what is to be said, we say
-    server = wandb.setup().settings.base_url
+    server = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+    _ask(server)
     try:
         found = wandb.Api().project(project, entity)
         assert found.id
     except wandb.errors.AuthenticationError as error:
-        status = _status(error)
-        if status in (401, 403):
-            raise UserError(
-                "W&B does not take the API key", where=server, remedy="Run wandb login --relogin, or mend WANDB_API_KEY"
-            ) from error
-        raise _no_answer(server) from error
+        raise UserError(
+            f"the API key is not taken ({_words(error)})",
+            where=server,
+            remedy="Run wandb login --relogin, or mend WANDB_API_KEY",
+        ) from error
     except ValueError as error:
         if error.__cause__ is not None:  # it was asked for, and no answer came
             raise _no_answer(server) from error
@@ -140,9 +141,22 @@ def _project(entity: str, project: str) -> Project:
     return found
 
 
-def _status(error: BaseException) -> int:
-    """HTTP status of the answer; 0 if there was none."""
-    return getattr(getattr(error.__cause__, "response", None), "http_status", 0)
+def _ask(server: str) -> None:
+    """Ask for anything at all: wandb tries for minutes, and its process keeps ours from ending while it does."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    try:
+        urlopen(server, timeout=10).close()
+    except HTTPError:
+        pass  # an answer
+    except (OSError, HTTPException, ValueError) as error:
+        raise _no_answer(server) from error
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__
 
 
 def _no_answer(server: str) -> UserError:
@@ -157,5 +171,6 @@ def _said_in_a_line(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = str(error).strip().rstrip(".") or type(error).__name__
-        raise UserError(f"the view is not saved ({words})", where=where, remedy="Check --view and your role") from error
+        raise UserError(
+            f"the view is not saved ({_words(error)})", where=where, remedy="Check --view, and that you may write there"
+        ) from error
