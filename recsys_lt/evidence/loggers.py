@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+#: Where `wandb login` keeps a key: wandb 0.31 has another name for the server of the versions before it.
+_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+
 
 class NoLogger:
     """The run folder's CSV is all."""
@@ -77,7 +80,7 @@ class WandbLogger(NoLogger):
 
     def _mode(self) -> Any:
         """What was configured, else what the environment says, else online where there is a key."""
-        return self.mode or os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        return self.mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
 
     def log(self, row: dict[str, Any]) -> None:
         if self._run is not None:
@@ -124,10 +127,12 @@ def flat(metrics: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _has_key() -> bool:
+def has_key() -> bool:
     """Whether wandb would find a key without asking."""
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
-    return netrc.is_file() and host in netrc.read_text(errors="replace")
+    server = os.environ.get("WANDB_BASE_URL")
+    hosts = (server.split("//")[-1].split("/")[0],) if server else _HOSTS
+    known = netrc.read_text(errors="replace").split() if netrc.is_file() else []
+    return any(host in known for host in hosts)

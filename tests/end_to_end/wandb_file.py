@@ -30,10 +30,10 @@ def _records(path: Path) -> Iterator[bytes]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Group, tags, name, id, config and the summary as it stood at the end."""
+    """Group, tags, name, id, config, the summary as it stood at the end, and the history: rows and what they hold."""
     from wandb.proto import wandb_internal_pb2 as pb
 
-    found: dict[str, Any] = {"config": {}, "summary": {}, "history": 0}
+    found: dict[str, Any] = {"config": {}, "summary": {}, "history": 0, "history_keys": set()}
     for raw in _records(path):
         record = pb.Record()
         record.ParseFromString(raw)
@@ -50,4 +50,5 @@ def read(path: Path) -> dict[str, Any]:
                 found["summary"].pop("/".join([item.key] if item.key else item.nested_key), None)
         elif kind == "history":
             found["history"] += 1
+            found["history_keys"] |= {item.key or "/".join(item.nested_key) for item in record.history.item}
     return found
