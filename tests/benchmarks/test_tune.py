@@ -110,3 +110,11 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     assert "| synthetic |" not in written  # one dataset needs no column
     assert written.count("| sasrec | ce | ") == 2
     assert (tmp_path / "docs" / "long_tail" / "small.png").is_file()
+
+
+def test_an_interrupted_run_is_not_done(tune, tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps({"finished": False}))
+    assert not tune._done(tmp_path, ["seed=0"])
+    (tmp_path / "metrics.json").write_text(json.dumps({"finished": True}))
+    (tmp_path / "config.yaml").write_text("seed: 0\nchoices: {}\n")
+    assert tune._done(tmp_path, ["seed=0"])
