@@ -57,6 +57,12 @@ class Parts:
             raise UserError(
                 "this model has an objective of its own", where="loss", remedy="Leave loss out, or loss=own"
             )
+        if self._answers and self.metrics.bound_targets is not None:
+            raise UserError(
+                "this model's loss is of words, and bounds no rank",
+                where="metrics.bound_targets",
+                remedy="Leave it out",
+            )
         if isinstance(self.loss, Own) and not self._answers:
             raise UserError(
                 "this model has no objective of its own", where="loss=own", remedy="Choose one, such as loss=ce"

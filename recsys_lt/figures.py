@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recsys_lt.figures",
-        description="Tables 1-4 and figures 1a, 2, 3, 4 of arXiv 2402.06216 from the runs in a folder, with the "
+        description="Tables 1-4 and figures 1a, 1b, 2, 3, 4 of arXiv 2402.06216 from the runs in a folder, with the "
         "published numbers beside them, and a check of the paper's claims.",
     )
     parser.add_argument("folder", type=Path, help="every metrics.json below it is a run")
@@ -37,10 +37,11 @@ def pieces(evidence: Evidence) -> list[Piece]:
     from recsys_lt.analysis.paper.main_table import main_table
     from recsys_lt.analysis.paper.models_table import models_table
     from recsys_lt.analysis.paper.negatives import negatives
+    from recsys_lt.analysis.paper.tightness import tightness
     from recsys_lt.analysis.paper.truncation import truncation
 
     tables = (losses_table, models_table, main_table, datasets_table)
-    makers = (claim_check, *tables, truncation, bounding, negatives, comparison)
+    makers = (claim_check, *tables, truncation, tightness, bounding, negatives, comparison)
     return [make(evidence) for make in makers]
 
 

@@ -35,6 +35,7 @@ from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
 from recsys_lt.evidence.progress import TrainingProgress
 from recsys_lt.evidence.stored import Names
+from recsys_lt.evidence.tightness import Tightness
 from recsys_lt.evidence.trained import first_stage
 from recsys_lt.launch import launch
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
@@ -106,12 +107,15 @@ def _train_and_test(
     forget_peak_rss()
     pl.seed_everything(config.seed, verbose=False)
     module = parts.recommender(data, first_stage(config, folder, data))
-    journal = Journal(folder, settings, partial(_measured, data, measured, groups), data.fingerprint, [parts.logger])
+    watch = None if measured.bound_targets is None else Tightness(measured.bound_targets, groups)
+    measure = partial(_measured, data, measured, groups)
+    also = dict if watch is None else watch.row
+    journal = Journal(folder, settings, measure, data.fingerprint, [parts.logger], also)
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
         devices=settings.devices,
         max_epochs=settings.max_epochs,
-        callbacks=[journal, TrainingProgress(Console(), journal)],
+        callbacks=[*([] if watch is None else [watch]), journal, TrainingProgress(Console(), journal)],
         plugins=[AtomicCheckpointIO(data.fingerprint)],
         default_root_dir=folder,
         logger=False,

@@ -38,13 +38,21 @@ class Journal(pl.Callback):
         Of the data, noted in checkpoints.
     loggers
         Where rows also go: objects with ``log(row)``.
+    also
+        What else an epoch's row holds.
     """
 
     def __init__(
-        self, folder: Path, settings: TrainerSettings, measure: Measure, fingerprint: str, loggers: list[Any]
+        self,
+        folder: Path,
+        settings: TrainerSettings,
+        measure: Measure,
+        fingerprint: str,
+        loggers: list[Any],
+        also: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.folder, self.settings, self.measure = folder, settings, measure
-        self.fingerprint, self.loggers = fingerprint, loggers
+        self.fingerprint, self.loggers, self.also = fingerprint, loggers, also
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.stop_asked = False
@@ -111,7 +119,7 @@ class Journal(pl.Callback):
             if trainer.world_size > 1:
                 read = trainer.strategy.reduce(read, reduce_op="sum")
             row["tokens_per_second"] = float(read) / self._seconds
-        self.record(trainer, trainer.current_epoch + 1, row)
+        self.record(trainer, trainer.current_epoch + 1, row | dict(self.also()))
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
             self.stop_asked = bool(trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False))

@@ -81,6 +81,7 @@ def as_written_now(config: Any) -> None:
     trainer, metrics = parts
     trainer.setdefault("max_train_rows", None)
     metrics.setdefault("max_users", None)
+    metrics.setdefault("bound_targets", None)
     if isinstance(shares := metrics.get("groups"), ListConfig):
         metrics.groups = {"_target_": "recsys_lt.settings.GroupSettings", "shares": shares, "window": None}
     config.setdefault("schedule", {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0})

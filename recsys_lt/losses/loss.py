@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from recsys_lt.output_table import OutputTable
@@ -48,6 +49,10 @@ class Loss(ABC):
 
     def prepare(self, counts: Tensor) -> None:  # noqa: B027  (most losses do not ask)
         """Told once, before it is first evaluated, how many training interactions each item has, [I]."""
+
+    def met(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
+        """Items that the loss of some target is told from, [I] bool; a full softmax is told from all."""
+        return torch.ones(len(table.weight), dtype=torch.bool, device=states.device)
 
     @abstractmethod
     def __call__(

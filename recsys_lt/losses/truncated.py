@@ -30,6 +30,14 @@ class _Truncated(Loss):
         """See ``Loss.__call__``."""
         return weighted_means(states, targets, table, weights, self._one_pass)
 
+    def met(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
+        """See ``Loss.met``."""
+        found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
+        for rows in row_blocks(len(states), len(table.weight), states.device):
+            logits = F.linear(states[rows], table.weight, table.bias).to(states.dtype)
+            found |= self.kept(logits, targets[rows]).any(0)
+        return found
+
     def plain(
         self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

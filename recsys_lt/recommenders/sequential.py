@@ -55,6 +55,25 @@ class SequentialRecommender(Recommender):
             totals, losses = self.loss(states, batch.targets, self._output_table(), weights, _draw_of(batch))
         return totals, losses, batch.targets
 
+    @torch.no_grad()
+    def bounded(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Whether each target's loss is at least -log NDCG of its rank among all items, and what it is told from.
+
+        Returns
+        -------
+        held
+            [N] bool.
+        met
+            Items in the sum of some target's loss, [I] bool.
+        """
+        states = self.backbone.states(batch).float()
+        table, draw = self.backbone.output_table(), _draw_of(batch)
+        losses = self.loss(states, batch.targets, table, None, draw)[1]
+        ranks, _ = rank_by_scores(states, table, batch.targets, None, 0)
+        # Beyond the rounding of the loss: a target ranked first is bounded by a loss of 0.
+        held = losses >= torch.log2(1.0 + ranks).log() - 1e-6
+        return held, self.loss.met(states, batch.targets, table, draw)
+
     def _output_table(self) -> OutputTable:
         """What is scored against; its gradients by rows where the rule takes them so."""
         return self.backbone.output_table()._replace(rows=self.rule.rows and self.n_items >= LARGE_TABLE)

@@ -101,7 +101,7 @@ def test_every_piece_is_written_and_says_what_is_lacking(runs, tmp_path, capsys)
     said = capsys.readouterr().out
     assert "paper/figure1a_beauty" in said
     page = (out / "figures.md").read_text()
-    names = ["claims", "table1", "table2", "table3", "table4", "figure1a", "figure2", "figure3", "figure4"]
+    names = ["claims", "table1", "table2", "table3", "table4", "figure1a", "figure1b", "figure2", "figure3", "figure4"]
     assert sorted(path.stem for path in out.glob("*.csv")) == sorted(names)
     assert sorted(path.name for path in out.glob("*.png")) == ["figure2.png", "figure4.png"]
     for name in ("figure2", "figure4"):
@@ -186,6 +186,18 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     assert figures.main([str(tmp_path)]) == 0
     with (out / "figure3.csv").open() as file:
         assert len(list(csv.reader(file))) == 1 + 10 + 2
+
+
+def test_tightness_is_read_from_the_curves(tmp_path) -> None:
+    make_run(tmp_path / "sce", *cell("sce", "metrics.bound_targets=100"))
+    columns = "epoch,train/loss,bound/ndcg,bound/met,bound/head/ndcg,bound/head/met"
+    (tmp_path / "sce" / "learning_curve.csv").write_text(f"{columns}\n0,,,,,\n1,9,.25,.5,.75,1\n2,8,.5,.5,1,1\n")
+    make_run(tmp_path / "ce", *cell("ce"))
+    evidence = figures.evidence_of(tmp_path)
+    (piece,) = [each for each in figures.pieces(evidence) if each.name == "figure1b"]
+    assert piece.rows[0] == ["SCE", 1, "bounded", 0.25, 0.75, None, None]
+    assert piece.rows[-1] == ["SCE", 2, "met", 0.5, 1.0, None, None]
+    assert not piece.lacking
 
 
 def test_the_bound_holds_where_the_figure_draws_it() -> None:

@@ -19,7 +19,7 @@ def cell(lr: float = 1e-3, **others: Any) -> Stored:
     config = {
         "dataset": {"raw_dir": None},
         "model": {},
-        "metrics": {"max_users": None},
+        "metrics": {"max_users": None, "bound_targets": None},
         "optimizer": {"lr": lr},
         "seed": 0,
     }
