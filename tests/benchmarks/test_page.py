@@ -161,6 +161,23 @@ def test_a_changed_setting_is_a_row_of_its_own(made, tmp_path):
     assert "no published curve" not in text
 
 
+def test_a_cell_for_figures_alone_is_on_no_table(made, tmp_path):
+    for name, ndcg in (("one", 0.060), ("other", 0.059)):
+        make_run(tmp_path / "docs/runs" / name, ndcg)
+    _, text, _ = made(
+        cell("one"), cell("other", set={"loss.k": 1}, **{"for": "figures"}), cell("third", **{"for": "figures"})
+    )
+    assert len(rows(text, FULL)) == 1
+    assert "- third" in text
+
+
+def test_what_was_never_published_is_one_line(made, tmp_path):
+    make_run(tmp_path / "docs/runs/one", loss="neg")
+    code, _, error = made(cell("one", loss="neg"))
+    assert code == 2
+    assert "nothing was published of beauty sasrec neg" in error
+
+
 def test_nothing_ran(made):
     code, text, _ = made(cell("one"))
     assert code == 0

@@ -50,10 +50,8 @@ def tightness(evidence: Evidence) -> Piece:
     for loss, rows in curves.items():
         for row in (rows[0], rows[-1]):
             for measure, words in (("ndcg", "bounded"), ("met", "met")):
-                table.append(
-                    [loss, int(row["epoch"]), words]
-                    + [row.get(f"bound/{prefix}{measure}") for prefix in GROUPS.values()]
-                )
+                shares = (row.get(f"bound/{prefix}{measure}") for prefix in GROUPS.values())
+                table.append([loss, int(row["epoch"]), words, *shares])
     return Piece(
         "figure1b",
         "Figure 1b: tightness and coverage in training, SASRec on Beauty",
