@@ -185,7 +185,7 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     out = tmp_path / "figures"
     assert figures.main([str(tmp_path)]) == 0
     with (out / "figure3.csv").open() as file:
-        assert len(list(csv.reader(file))) == 1 + 10 + 2
+        assert len(list(csv.reader(file))) == 1 + 10 + 3  # alpha 1 is SSM
 
 
 def test_tightness_is_read_from_the_curves(tmp_path) -> None:

@@ -17,10 +17,14 @@ _COLOURS = {"all": BLUE, "head": ORANGE, "mid": "#3a923a", "tail": GREY}
 
 def sampled(evidence: Evidence) -> dict[str, dict[float, Cell]]:
     """The three sweeps: SSM by K, SCE by K at alpha 100, SCE by alpha at K 100."""
+    ssm = evidence.sweep("beauty", "sasrec", "ssm", "k")
+    by_alpha = evidence.sweep("beauty", "sasrec", "sce", "alpha", k=100)
+    if by_alpha and 100.0 in ssm:  # SCE with alpha 1
+        by_alpha = {1.0: ssm[100.0]} | by_alpha
     return {
-        "ssm by K": evidence.sweep("beauty", "sasrec", "ssm", "k"),
+        "ssm by K": ssm,
         "sce by K": evidence.sweep("beauty", "sasrec", "sce", "k", alpha=100),
-        "sce by alpha": evidence.sweep("beauty", "sasrec", "sce", "alpha", k=100),
+        "sce by alpha": by_alpha,
     }
 
 
