@@ -95,8 +95,6 @@ def _write(piece: Piece, out: Path) -> None:
 
 
 def _page(made: Sequence[Piece], folder: Path, out: Path) -> str:
-    from recsys_lt.analysis.paper.piece import markdown
-
     lines = [
         "# The CE/SCE paper's tables and figures, from these runs", "",
         f"Made by `python -m recsys_lt.figures {folder.as_posix()} --out {out.as_posix()}`; not written by hand. "
@@ -109,7 +107,7 @@ def _page(made: Sequence[Piece], folder: Path, out: Path) -> str:
             lines += [f"![{piece.title}]({piece.name}.png)", ""]
         if piece.note:
             lines += [piece.note, ""]
-        lines += markdown(piece.header, piece.rows) if piece.rows else ["No run for it yet."]
+        lines += piece.on_page() if piece.rows else ["No run for it yet."]
         if piece.lacking:
             lines += ["", "Not run yet:", "", *(f"    {command}" for command in piece.lacking)]
     return "\n".join(lines) + "\n"

@@ -31,6 +31,8 @@ class Piece:
         Of the drawing, inches.
     lacking
         Commands that make what is not there.
+    columns
+        Those that a page has room for; empty for all. The CSV has all.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Piece:
     draw: "Callable[[Figure], None] | None" = None
     size: tuple[float, float] = (6.4, 4.0)
     lacking: Sequence[str] = field(default_factory=tuple)
+    columns: Sequence[str] = ()
+
+    def on_page(self) -> list[str]:
+        """The table in Markdown, a line a row."""
+        kept = [place for place, name in enumerate(self.header) if not self.columns or name in self.columns]
+        return markdown([self.header[c] for c in kept], [[row[c] for c in kept] for row in self.rows])
 
 
 def text(value: Value) -> str:
