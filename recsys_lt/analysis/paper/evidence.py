@@ -59,11 +59,12 @@ class Evidence:
 
     def closest(self, dataset: str, model: str, loss: str) -> Cell | None:
         """The published setting's cell, or else the one of another setting with the best validation NDCG@10."""
-        found = self.as_published(dataset, model, loss)
-        if found is not None:
-            return found
-        cells = self.of(dataset, model, loss)
-        whole = [cell for cell in cells if _validated(cell) is not None and not self.cut_short(cell)]
+        return self.as_published(dataset, model, loss) or self.best_of_other_settings(dataset, model, loss)
+
+    def best_of_other_settings(self, dataset: str, model: str, loss: str) -> Cell | None:
+        """The cell of another setting, trained to its end, with the best validation NDCG@10."""
+        others = [cell for cell in self.of(dataset, model, loss) if self.changes(cell) and not self.cut_short(cell)]
+        whole = [cell for cell in others if _validated(cell) is not None]
         return max(whole, key=lambda cell: _validated(cell) or 0.0, default=None)
 
     def changes(self, cell: Cell) -> dict[str, str]:
