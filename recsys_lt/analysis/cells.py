@@ -67,8 +67,8 @@ class Cell:
         return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def _compared(run: Run) -> dict[str, str]:
-    """The keys of a run's configuration that may tell cells apart, values as text."""
+def telling(run: Run) -> dict[str, str]:
+    """The keys of a run's configuration that may tell cells apart, with their values as text."""
     own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder tells nothing
     return {
         key: "null" if value is None else str(value)
@@ -96,7 +96,7 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
     the model's name and makes no column. A failed run joins the finished ones whose configuration it
     shares.
     """
-    compared = {run.folder: _compared(run) for run in runs}
+    compared = {run.folder: telling(run) for run in runs}
     known = {
         tuple(sorted(compared[run.folder].items())): run.identity
         for run in runs

@@ -1,0 +1,87 @@
+"""What a section of the report shows: a drawing with its words, its key and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from recsys_lt.reporting.drawing import canvas, inline_svg
+
+if TYPE_CHECKING:
+    from recsys_lt.analysis.written_tables import Content
+    from recsys_lt.reporting.cast import Member
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """One figure of the report.
+
+    Parameters
+    ----------
+    title
+        What it is.
+    caption
+        What it shows and how to read it, in a sentence or two.
+    svg
+        The drawing; None where nothing could be drawn, and ``lacking`` says why.
+    key
+        The cells in it that have a colour.
+    numbers
+        What was drawn, as a table.
+    lacking
+        What is not in it, and why: a line each.
+    """
+
+    title: str
+    caption: str
+    svg: Markup | None = None
+    key: tuple[Member, ...] = ()
+    numbers: Content | None = None
+    lacking: tuple[str, ...] = field(default=())
+
+
+@cache
+def swatch(colour: str, dash: Any, mark: str) -> Markup:
+    """A piece of a cell's line with its mark, for keys and tables."""
+    with canvas(0.42, 0.18) as (figure, axes):
+        axes.set_axis_off()
+        axes.plot([0, 2], [0, 0], color=colour, linestyle=dash)
+        axes.plot([1], [0], mark, color=colour, markersize=6)
+        axes.set_xlim(-0.1, 2.1)
+        svg = inline_svg(figure, "", "swatch-")
+    return Markup(svg.replace('role="img" aria-label=""', 'aria-hidden="true" class="swatch"'))
+
+
+def at_the_ends(axes: Any, ends: Sequence[tuple[Member, float]]) -> None:
+    """Write each cell's number right of the axes, at the height its line ends; numbers keep their distance."""
+    low, high = axes.get_ylim()
+    lowest = -1.0
+    for member, y in sorted(ends, key=lambda end: end[1]):
+        place = max((y - low) / (high - low), lowest)
+        axes.text(
+            1.015, place, f"{member.number}", transform=axes.transAxes, va="center", fontsize=8.5,
+            color=member.colour.light,
+        )  # fmt: skip
+        lowest = place + 0.055
+
+
+def left_grey(members: Sequence[Member]) -> str:
+    """What to say of the cells without a colour of their own; "" where all have one."""
+    grey = [member for member in members if not member.coloured and member.cell.finished]
+    if not grey:
+        return ""
+    coloured = sum(member.coloured for member in members)
+    return f" Colours mark the reference and the best cells, {coloured} in all; the other {len(grey)} are grey."
+
+
+def lacking(members: Sequence[Member], what: str) -> tuple[str, ...]:
+    """One line that says which cells' runs hold no ``what``; none where there are no such cells."""
+    if not members:
+        return ()
+    shown = ", ".join(f"{member.number} ({member.name})" for member in members[:6])
+    more = f" and {len(members) - 6} more" if len(members) > 6 else ""
+    return (f"Not drawn, as the runs hold no {what}: {shown}{more}.",)
