@@ -1,5 +1,7 @@
 """The table of a sweep as text: what stands in each place, and the lines below it."""
 
+from collections.abc import Callable
+
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.comparison import TESTED, Comparison, best
 from recsys_lt.analysis.numbers import shown
@@ -53,7 +55,7 @@ def content(compared: Comparison, sign: str = "±") -> Content:
     return Content(names, headings, sections)
 
 
-def caption(compared: Comparison, mark: str) -> list[str]:
+def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambda cell: cell.label) -> list[str]:
     """What one must know to read the table, a sentence or two a line.
 
     Parameters
@@ -62,11 +64,13 @@ def caption(compared: Comparison, mark: str) -> list[str]:
         The cells.
     mark
         How the best ones are marked, in a word.
+    name
+        What to call a cell.
     """
     lines = [f"Test metrics, mean and sample standard deviation over n runs (seeds); {mark}: best of its dataset."]
     references, gain = compared.references, compared.gain
     against = "; ".join(
-        (f"{dataset}: " if len(references) > 1 else "") + (cell.label if cell else "no such cell")
+        (f"{dataset}: " if len(references) > 1 else "") + (name(cell) if cell else "no such cell")
         for dataset, cell in references.items()
     )
     if any(p is not None for p in compared.p_values.values()):
@@ -81,7 +85,7 @@ def caption(compared: Comparison, mark: str) -> list[str]:
     for cell in compared.cells:
         repeated = sorted({str(seed) for seed in cell.seeds if cell.seeds.count(seed) > 1})
         if repeated:
-            lines.append(f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {cell.label}.")
+            lines.append(f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {name(cell)}.")
     for run in (run for cell in compared.cells for run in cell.failed):
         lines.append(f"Failed or unfinished: {run.folder.relative_to(compared.root)} (seed {run.seed})")
     return lines

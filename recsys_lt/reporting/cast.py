@@ -43,6 +43,11 @@ class Member:
     mark: str
     coloured: bool
 
+    @property
+    def full_name(self) -> str:
+        """All that it is called by."""
+        return ", ".join(part for part in self.cell.parts if not part.endswith("=-"))
+
 
 def cast(compared: Comparison) -> dict[str, list[Member]]:
     """Number, name and colour the cells of each dataset, in the order of the sweep."""

@@ -65,7 +65,7 @@ def canvas(width: float = WIDTH, height: float = HEIGHT) -> Iterator[tuple[Figur
         yield figure, figure.subplots()
 
 
-def inline_svg(figure: Figure, alt: str, prefix: str) -> Markup:
+def inline_svg(figure: Figure, alt: str, prefix: str, kind: str = "") -> Markup:
     """A figure as an ``<svg>`` element.
 
     Parameters
@@ -73,9 +73,11 @@ def inline_svg(figure: Figure, alt: str, prefix: str) -> Markup:
     figure
         What was drawn on a ``canvas``, inside its block.
     alt
-        What it shows, for who cannot see it.
+        What it shows, for who cannot see it; "" for an ornament.
     prefix
         Goes before its ids: those of several figures meet in one page.
+    kind
+        Its class in the page's style sheet.
     """
     # A canvas of its own: pyplot would keep every figure, and may look for a display.
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -88,12 +90,11 @@ def inline_svg(figure: Figure, alt: str, prefix: str) -> Markup:
     used = set(re.findall(r"""(?:url\(#|href="#)([^)"]+)""", text.getvalue()))
     for parent in root.iter():
         for child in list(parent):
-            if child.tag == f"{_SVG}metadata" or not isinstance(child.tag, str):
+            # matplotlib's style is one rule for all there is; the page's style sheet says it of drawings alone.
+            if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
                 parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
-        if element.tag == "style":
-            element.text = ""  # matplotlib's only rule says how lines join; the page's style sheet does
         name = element.attrib.pop("id", None)
         if name in used:
             element.set("id", f"{prefix}{name}")
@@ -109,8 +110,13 @@ def inline_svg(figure: Figure, alt: str, prefix: str) -> Markup:
             element.text = None
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
-    root.set("role", "img")
-    root.set("aria-label", alt)
+    if kind:
+        root.set("class", kind)
+    if alt:
+        root.set("role", "img")
+        root.set("aria-label", alt)
+    else:
+        root.set("aria-hidden", "true")
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

@@ -129,10 +129,13 @@ def examples(members: Sequence[Member], compared: Comparison, users: int) -> Exa
     shown = _Shown({}, 0)
     for member, run, ranked in found:
         try:
-            lists, shown = _asked(run.folder, rows)
+            lists, shown_here = _asked(run.folder, rows)
+            if answers and shown_here != shown:
+                raise UserError("it ran on other data than the cell before it", where=run.folder)
         except UserError as error:
             lacking.append(f"Cell {member.number} ({member.name}) is not asked: {_without_path(error)}.")
             continue
+        shown = shown_here
         answers.append((member, run, ranked, lists))
     if not answers:
         return Examples((), 0, tuple(lacking))

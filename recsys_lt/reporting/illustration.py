@@ -28,8 +28,6 @@ class Illustration:
         What it shows and how to read it, in a sentence or two.
     svg
         The drawing; None where nothing could be drawn, and ``lacking`` says why.
-    key
-        The cells in it that have a colour.
     numbers
         What was drawn, as a table.
     lacking
@@ -39,7 +37,6 @@ class Illustration:
     title: str
     caption: str
     svg: Markup | None = None
-    key: tuple[Member, ...] = ()
     numbers: Content | None = None
     lacking: tuple[str, ...] = field(default=())
 
@@ -52,21 +49,31 @@ def swatch(colour: str, dash: Any, mark: str) -> Markup:
         axes.plot([0, 2], [0, 0], color=colour, linestyle=dash)
         axes.plot([1], [0], mark, color=colour, markersize=6)
         axes.set_xlim(-0.1, 2.1)
-        svg = inline_svg(figure, "", "swatch-")
-    return Markup(svg.replace('role="img" aria-label=""', 'aria-hidden="true" class="swatch"'))
+        return inline_svg(figure, "", "swatch-", "swatch")
 
 
 def at_the_ends(axes: Any, ends: Sequence[tuple[Member, float]]) -> None:
     """Write each cell's number right of the axes, at the height its line ends; numbers keep their distance."""
     low, high = axes.get_ylim()
-    lowest = -1.0
-    for member, y in sorted(ends, key=lambda end: end[1]):
-        place = max((y - low) / (high - low), lowest)
+    ordered = sorted(ends, key=lambda end: end[1])
+    places = apart([(y - low) / (high - low) for _, y in ordered], 0.06)
+    for (member, _), place in zip(ordered, places, strict=True):
         axes.text(
             1.015, place, f"{member.number}", transform=axes.transAxes, va="center", fontsize=8.5,
             color=member.colour.light,
         )  # fmt: skip
-        lowest = place + 0.055
+
+
+def apart(places: Sequence[float], distance: float) -> list[float]:
+    """Ascending places in 0..1, moved as little as it takes to be so far apart."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(place if not moved else max(place, moved[-1] + distance))
+    highest = 1.0
+    for n in reversed(range(len(moved))):
+        moved[n] = min(moved[n], highest)
+        highest = moved[n] - distance
+    return moved
 
 
 def left_grey(members: Sequence[Member]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import recsys_lt
-from recsys_lt.analysis.comparison import Comparison, best, compare
+from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.comparison import TESTED, Comparison, best, compare
 from recsys_lt.analysis.numbers import shown
 from recsys_lt.analysis.sweep_table import caption, content, mean_and_std
 from recsys_lt.analysis.written_tables import Content, Entry
@@ -33,6 +34,7 @@ class Part(NamedTuple):
     dataset: str
     members: list[Member]
     by_number: dict[str, Member]
+    key: list[Member]
     in_short: str
     facts: Facts
     table: Content | None
@@ -64,6 +66,7 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
                 dataset,
                 members,
                 {str(member.number): member for member in members},
+                [member for member in members if member.coloured] if len(members) > 1 else [],
                 _in_short(compared, dataset, members),
                 what_was_run(members, folder),
                 None if alone and metrics is None else Content(["#", *rows.names[skipped:]], rows.headings, [table]),
@@ -79,10 +82,20 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
         title=folder.resolve().name,
         extent=_extent(compared),
         parts=parts,
-        caption=caption(compared, "bold") if any(part.table is not None for part in parts) else [],
+        caption=_caption(compared, everyone) if any(part.table is not None for part in parts) else [],
         version=recsys_lt.__version__,
         day=datetime.date.today().isoformat(),
     )
+
+
+def _caption(compared: Comparison, everyone: Mapping[str, Sequence[Member]]) -> list[str]:
+    by_cell = {id(member.cell): member for members in everyone.values() for member in members}
+
+    def name(cell: Cell) -> str:
+        member = by_cell[id(cell)]
+        return f"cell {member.number} ({member.full_name})"
+
+    return caption(compared, "bold", name)
 
 
 def _counted(n: int, what: str) -> str:
@@ -113,18 +126,25 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     said += f" ({groups})" if groups else ""
     if len(ran) == 1:
         return f"Test {said}."
-    parts = ", ".join(part for part in first.cell.parts if not part.endswith("=-"))
-    text = f"Best: cell {first.number}, {parts}; test {said}."
+    text = f"Best: cell {first.number}, {first.full_name}; test {said}."
     reference = compared.references[dataset]
-    tested = [(member, p) for member in ran if (p := compared.p(member.cell)) is not None]
-    if reference is None or not tested:
+    if reference is None or not any(compared.p(member.cell) is not None for member in ran):
         return text + " No differences could be tested."
-    differ = [member for member, p in tested if p < _LEVEL]
-    whom = "it" if first.cell is reference else f"the reference, cell {_number(ran, reference)}"
-    return text + (
-        f" Of the {_counted(len(tested), 'cell')} tested against {whom}, {len(differ) or 'none'} "
-        f"{'differs' if len(differ) == 1 else 'differ'} at p < {_LEVEL} (corrected; over users)."
-    )
+    whom = "it" if first.cell is reference else f"the reference, cell {_number(ran, reference)},"
+    overall, nonhead = (_differing(compared, ran, group) for group in TESTED)
+    text += f" Tested against {whom} {overall} at p < {_LEVEL} (corrected; over users)"
+    return text + (f"; for users with a mid or tail target {nonhead}." if nonhead else ".")
+
+
+def _differing(compared: Comparison, ran: Sequence[Member], group: str) -> str:
+    """How many cells differ from their reference, in words; "" where none could be tested."""
+    known = [p for member in ran if (p := compared.p(member.cell, group)) is not None]
+    if not known:
+        return ""
+    differ = sum(p < _LEVEL for p in known)
+    if len(known) == 1:
+        return "the one other cell differs" if differ else "the one other cell does not differ"
+    return f"{differ or 'none'} of {len(known)} cells {'differs' if differ == 1 else 'differ'}"
 
 
 def _number(members: Sequence[Member], cell: object) -> int:

@@ -100,7 +100,18 @@ def _said_of_all(members: Sequence[Member], part: Callable[[dict[str, Any]], Any
 
 def _whose(value: tuple[str, dict[int, None]]) -> str:
     text, numbers = value
-    return f"{text} ({'cell' if len(numbers) == 1 else 'cells'} {', '.join(map(str, numbers))})"
+    return f"{text} ({'cell' if len(numbers) == 1 else 'cells'} {_ranges(list(numbers))})"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """1, 2, 3, 5 as "1 to 3, 5"."""
+    pieces: list[list[int]] = []
+    for number in numbers:
+        if pieces and number == pieces[-1][-1] + 1:
+            pieces[-1].append(number)
+        else:
+            pieces.append([number])
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 2 else ", ".join(map(str, p)) for p in pieces)
 
 
 def _words(value: Any) -> str:

@@ -128,7 +128,7 @@ def _ndcg(
         several = any(len(member.cell.finished) > 1 for member in drawn)
         caption += ", means over the runs." if several else "."
     table = _numbers(drawn, parts, by_tenths, "ndcg")
-    return Illustration(title, caption + left_grey(drawn), svg, _key(drawn), table, missing)
+    return Illustration(title, caption + left_grey(drawn), svg, table, missing)
 
 
 def _exposure(
@@ -156,14 +156,11 @@ def _exposure(
         axes.set_ylabel("share of lists of ten [%]")
         _places(axes, len(asked), by_tenths)
         svg = inline_svg(figure, title, f"{prefix}exposure-")
-    caption = "Share of all places in the lists of ten that each part of the items gets"
-    caption += (
-        "; above its bar (its share of training interactions) it is shown more than it was asked for"
-        if by_tenths
-        else ""
-    )
+    caption = "Share of all places in the lists of ten that each part of the items gets."
+    if by_tenths:
+        caption += " Bars: its share of training interactions; a point above its bar is shown more than it was chosen."
     table = _numbers(exposed, parts, by_tenths, "exposure")
-    return Illustration(title, f"{caption}.{left_grey(exposed)}", svg, _key(exposed), table, missing)
+    return Illustration(title, caption + left_grey(exposed), svg, table, missing)
 
 
 def _places(axes: Any, n: int, by_tenths: bool) -> None:
@@ -171,10 +168,6 @@ def _places(axes: Any, n: int, by_tenths: bool) -> None:
     axes.grid(axis="x", visible=False)
     axes.set_xticks(range(1, n + 1), [str(place) for place in range(1, n + 1)] if by_tenths else list(GROUPS))
     axes.set_xlabel("tenths of the items, most popular first" if by_tenths and n == 10 else "items, most popular first")
-
-
-def _key(drawn: Sequence[Member]) -> tuple[Member, ...]:
-    return tuple(member for member in drawn if member.coloured) if len(drawn) > 1 else ()
 
 
 def _numbers(drawn: Sequence[Member], parts: _Parts, by_tenths: bool, field: str) -> Content:

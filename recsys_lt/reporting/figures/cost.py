@@ -31,14 +31,14 @@ def cost(members: Sequence[Member], decisive: str, prefix: str) -> Illustration:
         members,
         ("minutes of training", _minutes),
         (f"test {name}", lambda cell: cell.mean_std(decisive)),
-        "Cost against accuracy",
+        "Accuracy against training time",
         f"Test {name} against the minutes a run's epochs took (median epoch times their number, validation not "
         "counted); up and left is better. Times compare only between runs on the same machine, left to themselves.",
         "training time",
         f"{prefix}cost-",
         orders=True,
     )
-    return Illustration(drawn.title, drawn.caption, drawn.svg, drawn.key, _numbers(ran), drawn.lacking)
+    return Illustration(drawn.title, drawn.caption, drawn.svg, _numbers(ran), drawn.lacking)
 
 
 def _values(cell: Cell, key: str) -> list[Any]:

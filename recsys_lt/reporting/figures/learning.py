@@ -7,8 +7,8 @@ from pathlib import Path
 
 from recsys_lt.reporting.cast import Member
 from recsys_lt.reporting.drawing import canvas, inline_svg
-from recsys_lt.reporting.illustration import Illustration, at_the_ends, lacking, left_grey
-from recsys_lt.reporting.palette import CELLS, INK
+from recsys_lt.reporting.illustration import Illustration, apart, at_the_ends, lacking, left_grey
+from recsys_lt.reporting.palette import CELLS, INK, MUTED
 
 _FILE = "learning_curve.csv"
 _SCORE = "valid/ndcg@10"
@@ -93,8 +93,7 @@ def _draw(members: Sequence[Member], column: str, ylabel: str, alt: str, prefix:
         svg = inline_svg(figure, alt, prefix)
     caption = " Each thin line is a run, the thick one their mean." if several else ""
     missing = [member for member in members if member not in drawn]
-    key = tuple(member for member in drawn if member.coloured) if len(drawn) > 1 else ()
-    return Illustration("", caption + left_grey(drawn), svg, key, lacking=lacking(missing, f"{_FILE} with {column}"))
+    return Illustration("", caption + left_grey(drawn), svg, lacking=lacking(missing, f"{_FILE} with {column}"))
 
 
 def _scores(members: Sequence[Member], column: str, prefix: str) -> Illustration:
@@ -104,7 +103,7 @@ def _scores(members: Sequence[Member], column: str, prefix: str) -> Illustration
     found = _draw(members, column, title.replace("Validation", "validation").split(",")[0], title, prefix + tag, True)
     whom = "users whose validation target is no head item" if nonhead else "all users"
     caption = f"Validation NDCG@10 of {whom} after each epoch that was validated; the higher and the sooner the better."
-    return Illustration(title, caption + found.caption, found.svg, found.key, None, found.lacking)
+    return Illustration(title, caption + found.caption, found.svg, None, found.lacking)
 
 
 def _losses(members: Sequence[Member], prefix: str) -> Illustration:
@@ -112,7 +111,7 @@ def _losses(members: Sequence[Member], prefix: str) -> Illustration:
     caption = (
         "Mean training loss of each epoch; where it still falls while validation does not rise, the model overfits."
     )
-    return Illustration("Training loss", caption + found.caption, found.svg, found.key, None, found.lacking)
+    return Illustration("Training loss", caption + found.caption, found.svg, None, found.lacking)
 
 
 def _overall_and_groups(member: Member, prefix: str) -> Illustration:
@@ -138,15 +137,17 @@ def _overall_and_groups(member: Member, prefix: str) -> Illustration:
         axes.set_xlabel("completed epochs")
         axes.set_ylabel("validation NDCG@10")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=7))
-        lowest = -1.0
-        for name, y, colour in sorted(ends, key=lambda end: end[1]):
-            place = max(y / (highest * 1.06), lowest)
+        if len(curves[0][1]) == 1:
+            best = max(curves[0][1][0].items(), key=lambda point: point[1])[0]  # the earliest on a tie, as it is chosen
+            axes.axvline(best, color=MUTED.light, linewidth=0.9, linestyle="--")
+        ends.sort(key=lambda end: end[1])
+        places = apart([y / (highest * 1.06) for _, y, _ in ends], 0.065)
+        for (name, _, colour), place in zip(ends, places, strict=True):
             axes.text(1.015, place, name, transform=axes.transAxes, va="center", fontsize=8.5, color=colour.light)
-            lowest = place + 0.065
         svg = inline_svg(figure, "Validation NDCG@10 over epochs", prefix + "learn-")
-    runs = "; a line a run" if len(member.cell.finished) > 1 else ""
+    runs, dashed = ("; a line a run", "") if len(member.cell.finished) > 1 else ("", " (dashed)")
     caption = (
         "Validation NDCG@10 after each epoch that was validated, of all users and of those whose target is a head item "
-        f"or none{runs}; the test metrics are of the epoch where the line of all is highest."
+        f"or none{runs}. The test metrics are of the epoch where the line of all is highest{dashed}."
     )
     return Illustration("Validation NDCG@10", caption, svg)

@@ -43,6 +43,10 @@ def scatter(
     missing = lacking([member for member in ran if member not in drawn], what)
     if not drawn:
         return Illustration(title, "", lacking=missing)
+    if len(ran) == 1:
+        (x, _), (y, _) = places[ran[0].number]
+        words = f"Not drawn, as there is one configuration: {across[0]} {x:.4g}, {up[0]} {y:.4g}."
+        return Illustration(title, "", lacking=(words,))
     with canvas() as (figure, axes):
         for member in sorted(drawn, key=lambda member: member.coloured):
             (x, dx), (y, dy) = places[member.number]
@@ -64,5 +68,4 @@ def scatter(
         svg = inline_svg(figure, title, prefix)
     if any(len(member.cell.finished) > 1 for member in drawn):
         caption += " Bars: standard deviation over seeds."
-    key = tuple(member for member in drawn if member.coloured) if len(drawn) > 1 else ()
-    return Illustration(title, caption + left_grey(drawn), svg, key, lacking=missing)
+    return Illustration(title, caption + left_grey(drawn), svg, lacking=missing)
