@@ -76,15 +76,20 @@ def cast(compared: Comparison) -> dict[str, list[Member]]:
 
 
 def _coloured(cells: Sequence[Cell], decisive: str, reference: Cell | None) -> dict[int, int]:
-    """Place in the palette by id of the cell: the reference and the best ones."""
+    """Place in the palette by id of the cell: the reference, the best of each kind, then the other best ones."""
     finished = [cell for cell in cells if cell.finished]
     goal = better(decisive) is not False
 
-    def order(cell: Cell) -> tuple[bool, bool, float]:
+    def order(cell: Cell) -> tuple[bool, float]:
         mean = cell.mean_std(decisive)[0]
-        return cell is not reference, mean is None, 0.0 if mean is None else -mean if goal else mean
+        return mean is None, 0.0 if mean is None else -mean if goal else mean
 
-    chosen = {id(cell) for cell in sorted(finished, key=order)[:COLOURED]}
+    ranking = sorted(finished, key=order)
+    kinds: dict[tuple[str, ...], Cell] = {}
+    for cell in ranking:
+        kinds.setdefault(cell.identity, cell)
+    first = [] if reference is None else [reference]
+    chosen = list(dict.fromkeys(id(cell) for cell in (*first, *kinds.values(), *ranking)))[:COLOURED]
     # In the order of the sweep, so that a colour does not depend on who won.
     return {key: place for place, key in enumerate(id(cell) for cell in finished if id(cell) in chosen)}
 

@@ -82,7 +82,10 @@ def left_grey(members: Sequence[Member]) -> str:
     if not grey:
         return ""
     coloured = sum(member.coloured for member in members)
-    return f" Colours mark the reference and the best cells, {coloured} in all; the other {len(grey)} are grey."
+    return (
+        f" Colours mark the reference and the best of each model, loss and optimizer ({coloured} in all); the other "
+        f"{len(grey)} cells are grey."
+    )
 
 
 def lacking(members: Sequence[Member], what: str) -> tuple[str, ...]:

@@ -5,9 +5,17 @@ from recsys_lt.analysis.numbers import shown
 from recsys_lt.analysis.sweep_table import mean_and_std
 from recsys_lt.analysis.written_tables import Content, Entry
 from recsys_lt.metrics.groups import GROUPS
-from recsys_lt.metrics.ranking import RANKING_METRICS
 
 _COLUMNS = ("", *(f"{group}/" for group in GROUPS), "nonhead/")
+
+
+#: NDCG first: it is what selects the epoch.
+_ORDER = ("ndcg", "hr", "mrr")
+
+
+def _place(metric: str) -> tuple[bool, int, int]:
+    name, k = metric.split("@")
+    return int(k) != 10, int(k), _ORDER.index(name)
 
 
 def metrics_by_group(cell: Cell) -> Content:
@@ -21,9 +29,9 @@ def metrics_by_group(cell: Cell) -> Content:
     known = [
         metric
         for metric in (cell.finished[0].metrics or {})["test"]
-        if "/" not in metric and metric.split("@")[0] in RANKING_METRICS
+        if "/" not in metric and metric.split("@")[0] in _ORDER
     ]
-    known.sort(key=lambda metric: (int(metric.split("@")[1]) != 10, int(metric.split("@")[1])))  # those at 10 first
+    known.sort(key=_place)
     rows = []
     for metric in known:
         row = [Entry(metric.upper())]
