@@ -129,22 +129,33 @@ def _configurations(members: Sequence[Member]) -> tuple[Content | None, list[tup
     for member in members:
         run = next((run for run in (*member.cell.finished, *member.cell.failed) if run.config), None)
         if run is not None:
-            of_run = {key: _cut(value) for key, value in telling(run).items() if _tells(key, value)}
-            configured.append((member, of_run))
+            configured.append((member, telling(run)))
     keys = list(dict.fromkeys(key for _, of_run in configured for key in of_run))
-    values = {key: {of_run.get(key, MISSING) for _, of_run in configured} for key in keys}
-    shared = [(key, next(iter(values[key]))) for key in keys if len(values[key]) == 1]
-    differing = [key for key in keys if len(values[key]) > 1]
+    values = {key: _values(key, [of_run for _, of_run in configured]) for key in keys}
+    told = [key for key in keys if any(_tells(key, value) for value in values[key])]
+    shared = [(key, _cut(values[key][0])) for key in told if len(values[key]) == 1]
+    differing = [key for key in told if len(values[key]) > 1]
     if not differing:
         return None, shared
     rows = []
     for member, of_run in configured:
         row = [Entry(str(member.number), value=member.number)]
         row += [Entry(part) for part in member.cell.identity[1:]]
-        rows.append(row + [Entry(of_run.get(key, MISSING), value=_number(of_run.get(key))) for key in differing])
-    return Content(
-        ["#", "model", "loss", "optimizer"], [key.replace(".", ".\n", 1) for key in differing], [rows]
-    ), shared
+        rows.append(row + [Entry(_cut(of_run.get(key, MISSING)), value=_number(of_run.get(key))) for key in differing])
+    headings = [key.replace(".", ".\n", 1) for key in differing]
+    return Content(["#", "model", "loss", "optimizer"], headings, [rows]), shared
+
+
+def _values(key: str, configurations: Sequence[dict[str, str]]) -> list[str]:
+    """The values of a key, and ``MISSING`` if a cell of another class has no such key.
+
+    What a cell of the same class does not say came with a later version of it, and is no difference.
+    """
+    of_class = f"{key.split('.')[0]}._target_"
+    known = list(dict.fromkeys(of_run[key] for of_run in configurations if key in of_run))
+    classes = {of_run.get(of_class) for of_run in configurations if key in of_run}
+    elsewhere = any(key not in of_run and of_run.get(of_class) not in classes for of_run in configurations)
+    return known + [MISSING] * elsewhere
 
 
 def _tells(key: str, value: str) -> bool:
