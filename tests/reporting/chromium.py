@@ -1,6 +1,7 @@
 """Headless Chromium, spoken to over a pipe: what a page does there, without a library to drive it."""
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -25,12 +26,21 @@ class Chromium:
             "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
             "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank",
         ]  # fmt: skip
+        far = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10) for descriptor in (ours[0], theirs[1])]
+
+        def in_their_places():
+            os.dup2(far[0], 3)
+            os.dup2(far[1], 4)
+
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{ours[0]} 4>&{theirs[1]}', "sh", binary, *flags],
-            pass_fds=(ours[0], theirs[1]),
+            [binary, *flags],
+            preexec_fn=in_their_places,
+            pass_fds=(3, 4),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        for descriptor in far:
+            os.close(descriptor)
         os.close(ours[0])
         os.close(theirs[1])
         self._to, self._from = ours[1], theirs[0]

@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 from importlib.resources import files
+from itertools import pairwise
 
 import pytest
 
@@ -29,17 +30,17 @@ def test_all_sections_are_there_and_say_what_was_measured(html):
     for name in re.findall(r'<a href="#(\w+)"', page):
         assert section(page, name).strip()
     run = text_of(section(page, "run"))
-    assert "split : leave-one-out" in run
-    assert "torch : 2.99" in run
-    assert "fingerprint : ml-100k" in run
+    assert "split leave-one-out" in run
+    assert "torch 2.99" in run
+    assert "fingerprint ml-100k" in run
     results = section(page, "results")
     assert "<strong>0.0520 ±0.0028</strong>" in results
     assert "<strong>0.0400</strong>" not in results
     assert "paired permutation test" in results
     assert re.search(r'data-sort="0\.\d+">[.<]', results)  # a p-value, to sort by its number
     for name in ("learning", "popularity", "cost"):
-        assert section(page, name).count("<svg role=") >= 1
-        assert section(page, name).count("<figcaption>") == section(page, name).count("<svg role=")
+        assert section(page, name).count('role="img"') >= 1
+        assert section(page, name).count("<figcaption>") == section(page, name).count('role="img"')
     assert "Best: cell 1, sasrec, ce, adam; test NDCG@10 is 0.0520 ±0.0028 (head 0.1040, nonhead 0.0312)" in text_of(
         page
     )
@@ -56,11 +57,11 @@ def test_the_table_is_that_of_the_table_command(html, sweep, capsys):
 
 def test_what_runs_lack_is_said_in_its_place(html):
     page = html.read_text()
-    assert "4 (seed 4): the loss is not a number at step 3" in text_of(section(page, "run")).replace(" (", " (")
+    assert "4 (seed 4): the loss is not a number at step 3" in text_of(section(page, "run"))
     assert "One run holds no config.yaml" in section(page, "run")
-    assert "hold no learning_curve.csv with valid/ndcg@10: 3 (bce)" in section(page, "learning")
+    assert "hold no learning_curve.csv with valid/ndcg@10: 3 (sasrec, bce, adam)" in section(page, "learning")
     assert "values of different losses do not compare" in section(page, "learning")
-    assert "hold no long_tail of metrics.json: 3 (bce)" in section(page, "popularity")
+    assert "hold no long_tail of metrics.json: 3 (sasrec, bce, adam)" in section(page, "popularity")
     assert section(page, "users").count("no run holds both best.ckpt and ranks.parquet") == 2  # once a dataset
 
 
@@ -69,7 +70,7 @@ def test_without_tenths_head_mid_and_tail_stand_in(tmp_path):
     make_run(tmp_path / "b", loss="sce", deciles=False)
     page = report.write_report(tmp_path).read_text()
     assert "Head, mid and tail stand for tenths of the items" in page
-    assert section(page, "popularity").count("<svg role=") == 3
+    assert section(page, "popularity").count('role="img"') == 3
 
 
 def test_a_run_that_holds_metrics_alone(tmp_path):
@@ -116,7 +117,7 @@ def test_many_cells_share_out_few_colours(tmp_path):
 def test_nothing_from_the_data_becomes_markup(tmp_path, monkeypatch):
     evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
     make_run(tmp_path / "a" / "0", model=evil, config=False)
-    make_run(tmp_path / "a" / "1", loss="$x^{$", dataset="beauty")
+    make_run(tmp_path / "a" / "1", loss="$x^$", dataset="beauty")
     fail(tmp_path / "a" / "<u>2", error=evil)
 
     def hostile(members, compared, users):
@@ -141,13 +142,13 @@ def test_nothing_is_fetched_from_anywhere(html):
 
 def test_drawings_take_the_pages_colours_and_share_no_ids(html):
     page = html.read_text()
-    drawings = re.findall(r"(?s)<svg role=.*?</svg>", page)
+    drawings = re.findall(r'(?s)<svg [^>]*role="img".*?</svg>', page)
     assert len(drawings) > 8
     assert all("var(--" in drawing for drawing in drawings)
     assert not re.search(r"#[0-9a-f]{6}\b", "".join(drawings))
     ids = re.findall(r' id="([^"]+)"', "".join(drawings))
     assert len(ids) == len(set(ids))
-    assert {reference for reference in re.findall(r'(?:url\(|href=")#([^")]+)', "".join(drawings))} <= set(ids)
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', "".join(drawings))) <= set(ids)
     assert all(re.search(r'aria-label="[^"]+"', drawing) for drawing in drawings)
 
 
@@ -209,5 +210,5 @@ def test_template_style_and_script_travel_in_the_package():
 @pytest.mark.parametrize("places", [[], [0.5], [0.98, 0.99, 1.0], [0.0, 0.01, 0.5, 0.51, 0.52, 1.0]])
 def test_labels_keep_their_distance_and_stay_inside(places):
     moved = apart(places, 0.06)
-    assert all(b - a >= 0.06 - 1e-9 for a, b in zip(moved, moved[1:], strict=False))
+    assert all(b - a >= 0.06 - 1e-9 for a, b in pairwise(moved))
     assert all(-1e-9 <= place <= 1 for place in moved)

@@ -13,8 +13,9 @@ from tests.test_recommend import train
 def trained(tmp_path_factory):
     """A sweep of two cells: a run on data with titles, and the same one under another name."""
     root = tmp_path_factory.mktemp("users")
-    first = train(root / "sweep" / "a", "dataset=synthetic", "dataset.source.n_users=80", "dataset.source.n_items=60")
-    shutil.copytree(first, root / "sweep" / "b")
+    first = train(root / "run", "dataset=synthetic", "dataset.source.n_users=80", "dataset.source.n_items=60")
+    for name in "ab":
+        shutil.copytree(first, root / "sweep" / name)
     path = root / "sweep" / "b" / "metrics.json"
     metrics = json.loads(path.read_text())
     metrics["loss"] = "another"
