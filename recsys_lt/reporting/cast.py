@@ -49,15 +49,27 @@ class Member:
         return ", ".join(part for part in self.cell.parts if not part.endswith("=-"))
 
 
+def cells(numbers: Sequence[int]) -> str:
+    """Cells by their numbers: "cell 4", "cells 1 to 3, 5"."""
+    pieces: list[list[int]] = []
+    for number in numbers:
+        if pieces and number == pieces[-1][-1] + 1:
+            pieces[-1].append(number)
+        else:
+            pieces.append([number])
+    said = ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 2 else ", ".join(map(str, p)) for p in pieces)
+    return f"{'cell' if len(numbers) == 1 else 'cells'} {said}"
+
+
 def cast(compared: Comparison) -> dict[str, list[Member]]:
     """Number, name and colour the cells of each dataset, in the order of the sweep."""
     members: dict[str, list[Member]] = {}
     number = 0
-    for dataset, cells in compared.by_dataset.items():
-        names = _names(cells)
-        coloured = _coloured(cells, compared.decisive, compared.references[dataset])
+    for dataset, of_one in compared.by_dataset.items():
+        names = _names(of_one)
+        coloured = _coloured(of_one, compared.decisive, compared.references[dataset])
         members[dataset] = []
-        for cell in cells:
+        for cell in of_one:
             number += 1
             own = id(cell) in coloured
             place = coloured[id(cell)] if own else 0

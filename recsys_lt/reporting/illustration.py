@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from recsys_lt.reporting.cast import Member, cells
 from recsys_lt.reporting.drawing import canvas, inline_svg
 
 if TYPE_CHECKING:
     from recsys_lt.analysis.written_tables import Content
-    from recsys_lt.reporting.cast import Member
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,5 @@ def lacking(members: Sequence[Member], what: str) -> tuple[str, ...]:
     """One line that says which cells' runs hold no ``what``; none where there are no such cells."""
     if not members:
         return ()
-    shown = ", ".join(f"{member.number} ({member.name})" for member in members[:6])
-    more = f" and {len(members) - 6} more" if len(members) > 6 else ""
-    return (f"Not drawn, as the runs hold no {what}: {shown}{more}.",)
+    names = f" ({members[0].name})" if len(members) == 1 else ""
+    return (f"Not drawn, as the runs hold no {what}: {cells([member.number for member in members])}{names}.",)

@@ -51,12 +51,12 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
     compared = compare(folder, metrics, against)
     everyone = cast(compared)
     rows = content(compared)
-    # A name of the dataset in every row is not needed: each has its own table.
-    skipped = 1 if len(everyone) > 1 else 0
+    # What a cell is called stands in one column: the numbers are what one wants to see, on a phone too.
+    names = len(rows.names)
     parts = []
     for number, ((dataset, members), section) in enumerate(zip(everyone.items(), rows.sections, strict=True)):
         table = [
-            [Entry(str(member.number), value=member.number), *row[skipped:]]
+            [Entry(str(member.number), value=member.number), Entry(member.name), *row[names:]]
             for member, row in zip(members, section, strict=True)
         ]
         alone = len(members) == 1 and bool(members[0].cell.finished)
@@ -69,7 +69,7 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
                 [member for member in members if member.coloured] if len(members) > 1 else [],
                 _in_short(compared, dataset, members),
                 what_was_run(members, folder),
-                None if alone and metrics is None else Content(["#", *rows.names[skipped:]], rows.headings, [table]),
+                None if alone and metrics is None else Content(["#", "cell"], rows.headings, [table]),
                 metrics_by_group(members[0].cell) if alone else None,
                 learning(members, prefix),
                 [*along_the_tail(members, prefix), head_against_nonhead(members, prefix)],

@@ -10,7 +10,7 @@ from recsys_lt.analysis.cells import telling
 from recsys_lt.analysis.numbers import MISSING
 from recsys_lt.analysis.runs import Run
 from recsys_lt.analysis.written_tables import Content, Entry
-from recsys_lt.reporting.cast import Member
+from recsys_lt.reporting.cast import Member, cells
 
 #: Longer values, such as prompts, are cut here.
 _LONGEST = 160
@@ -100,18 +100,7 @@ def _said_of_all(members: Sequence[Member], part: Callable[[dict[str, Any]], Any
 
 def _whose(value: tuple[str, dict[int, None]]) -> str:
     text, numbers = value
-    return f"{text} ({'cell' if len(numbers) == 1 else 'cells'} {_ranges(list(numbers))})"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """1, 2, 3, 5 as "1 to 3, 5"."""
-    pieces: list[list[int]] = []
-    for number in numbers:
-        if pieces and number == pieces[-1][-1] + 1:
-            pieces[-1].append(number)
-        else:
-            pieces.append([number])
-    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 2 else ", ".join(map(str, p)) for p in pieces)
+    return f"{text} ({cells(list(numbers))})"
 
 
 def _words(value: Any) -> str:
