@@ -52,12 +52,19 @@ def swatch(colour: str, dash: Any, mark: str) -> Markup:
         return inline_svg(figure, "", "swatch-", "swatch")
 
 
-def at_the_ends(axes: Any, ends: Sequence[tuple[Member, float]]) -> None:
-    """Write each cell's number right of the axes, at the height its line ends; numbers keep their distance."""
+def at_the_ends(axes: Any, ends: Sequence[tuple[Member, float, float]]) -> None:
+    """Write each cell's number where its line ends, at x and y; those that end last, right of the axes and apart."""
     low, high = axes.get_ylim()
-    ordered = sorted(ends, key=lambda end: end[1])
-    places = apart([(y - low) / (high - low) for _, y in ordered], 0.06)
-    for (member, _), place in zip(ordered, places, strict=True):
+    last = max((x for _, x, _ in ends), default=0.0)
+    for member, x, y in ends:
+        if x < 0.9 * last:
+            axes.annotate(
+                f"{member.number}", (x, y), (6, 0), textcoords="offset points", va="center", fontsize=8.5,
+                color=member.colour.light,
+            )  # fmt: skip
+    ordered = sorted((end for end in ends if end[1] >= 0.9 * last), key=lambda end: end[2])
+    places = apart([(y - low) / (high - low) for *_, y in ordered], 0.06)
+    for (member, *_), place in zip(ordered, places, strict=True):
         axes.text(
             1.015, place, f"{member.number}", transform=axes.transAxes, va="center", fontsize=8.5,
             color=member.colour.light,

@@ -82,6 +82,17 @@ def test_a_run_that_holds_metrics_alone(tmp_path):
     assert "0.0500" in section(page, "results")
 
 
+def test_a_dataset_of_which_no_run_finished(tmp_path):
+    make_run(tmp_path / "a")
+    fail(tmp_path / "b")
+    config = tmp_path / "b" / "config.yaml"
+    config.write_text(config.read_text().replace("beauty", "toys"))
+    page = report.write_report(tmp_path).read_text()
+    assert "<h3>toys</h3>" in section(page, "run")
+    assert "Not drawn: no run has finished." in section(page, "cost")
+    assert "failed" in section(page, "results")
+
+
 def test_how_configurations_differ(tmp_path):
     make_run(tmp_path / "a", lr="0.001")
     make_run(tmp_path / "b", lr="0.01")

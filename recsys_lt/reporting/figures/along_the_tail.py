@@ -120,7 +120,7 @@ def _ndcg(
         axes.set_ylim(0, highest * 1.06)
         axes.set_ylabel("test NDCG@10")
         _places(axes, len(parts[drawn[0].number]), by_tenths)
-        svg = inline_svg(figure, title, f"{prefix}ndcg-")
+        svg = inline_svg(figure, f"Line chart, a line a cell: {title}", f"{prefix}ndcg-")
     caption = "Test NDCG@10 of the users whose target lies in each part of the items, the most popular items left"
     caption += "; a line that falls less to the right serves rare items better."
     if intervals:
@@ -155,7 +155,7 @@ def _exposure(
         axes.set_ylim(0, highest * 1.06)
         axes.set_ylabel("share of lists of ten [%]")
         _places(axes, len(asked), by_tenths)
-        svg = inline_svg(figure, title, f"{prefix}exposure-")
+        svg = inline_svg(figure, "Line chart, a line a cell: exposure by popularity of the items", f"{prefix}exposure-")
     caption = "Share of all places in the lists of ten that each part of the items gets."
     if by_tenths:
         caption += " Bars: its share of training interactions; a point above its bar is shown more than it was chosen."

@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from recsys_lt.reporting.cast import Member
 from recsys_lt.reporting.drawing import canvas, inline_svg
@@ -13,6 +14,41 @@ from recsys_lt.reporting.palette import CELLS, INK, MUTED
 _FILE = "learning_curve.csv"
 _SCORE = "valid/ndcg@10"
 Curve = dict[float, float]  # by epoch
+
+
+class _Kind(NamedTuple):
+    """One column of the curves, and how it is drawn."""
+
+    title: str
+    column: str
+    axis: str
+    caption: str
+    tag: str
+    from_zero: bool = True
+
+
+_ALL = _Kind(
+    "Validation NDCG@10",
+    _SCORE,
+    "validation NDCG@10",
+    "Validation NDCG@10 of all users after each epoch that was validated; the higher and the sooner the better.",
+    "learn-",
+)
+_NONHEAD = _Kind(
+    "Validation NDCG@10, mid and tail targets",
+    "valid/nonhead/ndcg@10",
+    "validation NDCG@10",
+    "Validation NDCG@10 of the users whose target is no head item, after each epoch that was validated.",
+    "learn-nonhead-",
+)
+_LOSS = _Kind(
+    "Training loss",
+    "train/loss",
+    "training loss",
+    "Mean training loss of each epoch; where it still falls while validation does not rise, the model overfits.",
+    "loss-",
+    from_zero=False,
+)
 
 
 def learning(members: Sequence[Member], prefix: str) -> list[Illustration]:
@@ -26,15 +62,13 @@ def learning(members: Sequence[Member], prefix: str) -> list[Illustration]:
         For the ids in the drawings.
     """
     ran = [member for member in members if member.cell.finished]
-    figures = [_overall_and_groups(ran[0], prefix) if len(ran) == 1 else _scores(ran, _SCORE, prefix)]
-    if len(ran) > 1 and any(_curves(member, "valid/nonhead/ndcg@10") for member in ran):
-        figures.append(_scores(ran, "valid/nonhead/ndcg@10", prefix))
-    if len({member.cell.identity[2] for member in ran}) == 1:
-        figures.append(_losses(ran, prefix))
-    else:
+    figures = [_overall_and_groups(ran[0], prefix) if len(ran) == 1 else _draw(ran, _ALL, prefix)]
+    if len(ran) > 1 and any(_curves(member, _NONHEAD.column) for member in ran):
+        figures.append(_draw(ran, _NONHEAD, prefix))
+    if len({member.cell.identity[2] for member in ran}) > 1:
         words = "Not drawn: values of different losses do not compare."
-        figures.append(Illustration("Training loss", "", lacking=(words,)))
-    return figures
+        return [*figures, Illustration(_LOSS.title, "", lacking=(words,))]
+    return [*figures, _draw(ran, _LOSS, prefix)]
 
 
 def _curves(member: Member, column: str) -> list[Curve]:
@@ -59,11 +93,11 @@ def _mean(curves: Sequence[Curve]) -> Curve:
     return {epoch: math.fsum(curve[epoch] for curve in curves) / len(curves) for epoch in shared}
 
 
-def _draw(members: Sequence[Member], column: str, ylabel: str, alt: str, prefix: str, from_zero: bool) -> Illustration:
-    curves = {member.number: _curves(member, column) for member in members}
+def _draw(members: Sequence[Member], kind: _Kind, prefix: str) -> Illustration:
+    curves = {member.number: _curves(member, kind.column) for member in members}
     drawn = [member for member in members if curves[member.number]]
     if not drawn:
-        return Illustration("", "", lacking=(f"Not drawn: no run holds a {_FILE} with {column}.",))
+        return Illustration(kind.title, "", lacking=(f"Not drawn: no run holds a {_FILE} with {kind.column}.",))
     several = any(len(curves[member.number]) > 1 for member in drawn)
     with canvas() as (figure, axes):
         from matplotlib.ticker import MaxNLocator
@@ -82,36 +116,18 @@ def _draw(members: Sequence[Member], column: str, ylabel: str, alt: str, prefix:
             axes.plot(xs[-1:], ys[-1:], member.mark, color=colour)
             highest = max([highest, *(y for curve in of_cell for y in curve.values())])
             if member.coloured:
-                ends.append((member, ys[-1]))
-        if from_zero:
+                ends.append((member, xs[-1], ys[-1]))
+        if kind.from_zero:
             axes.set_ylim(0, highest * 1.06)
         axes.set_xlabel("completed epochs")
-        axes.set_ylabel(ylabel)
+        axes.set_ylabel(kind.axis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=7))
         if len(drawn) > 1:
             at_the_ends(axes, ends)
-        svg = inline_svg(figure, alt, prefix)
-    caption = " Each thin line is a run, the thick one their mean." if several else ""
-    missing = [member for member in members if member not in drawn]
-    return Illustration("", caption + left_grey(drawn), svg, lacking=lacking(missing, f"{_FILE} with {column}"))
-
-
-def _scores(members: Sequence[Member], column: str, prefix: str) -> Illustration:
-    nonhead = "nonhead" in column
-    title = "Validation NDCG@10, mid and tail targets" if nonhead else "Validation NDCG@10"
-    tag = "learn-nonhead-" if nonhead else "learn-"
-    found = _draw(members, column, title.replace("Validation", "validation").split(",")[0], title, prefix + tag, True)
-    whom = "users whose validation target is no head item" if nonhead else "all users"
-    caption = f"Validation NDCG@10 of {whom} after each epoch that was validated; the higher and the sooner the better."
-    return Illustration(title, caption + found.caption, found.svg, None, found.lacking)
-
-
-def _losses(members: Sequence[Member], prefix: str) -> Illustration:
-    found = _draw(members, "train/loss", "training loss", "Training loss", prefix + "loss-", False)
-    caption = (
-        "Mean training loss of each epoch; where it still falls while validation does not rise, the model overfits."
-    )
-    return Illustration("Training loss", caption + found.caption, found.svg, None, found.lacking)
+        svg = inline_svg(figure, f"Line chart, a line a cell: {kind.title} over epochs", prefix + kind.tag)
+    caption = kind.caption + (" Each thin line is a run, the thick one their mean." if several else "")
+    missing = lacking([member for member in members if member not in drawn], f"{_FILE} with {kind.column}")
+    return Illustration(kind.title, caption + left_grey(drawn), svg, lacking=missing)
 
 
 def _overall_and_groups(member: Member, prefix: str) -> Illustration:
@@ -122,7 +138,7 @@ def _overall_and_groups(member: Member, prefix: str) -> Illustration:
     )
     curves = [(name, _curves(member, column), colour) for name, column, colour in parts]
     if not curves[0][1]:
-        return Illustration("Validation NDCG@10", "", lacking=(f"Not drawn: no run holds a {_FILE} with {_SCORE}.",))
+        return Illustration(_ALL.title, "", lacking=(f"Not drawn: no run holds a {_FILE} with {_SCORE}.",))
     with canvas() as (figure, axes):
         from matplotlib.ticker import MaxNLocator
 
@@ -144,10 +160,12 @@ def _overall_and_groups(member: Member, prefix: str) -> Illustration:
         places = apart([y / (highest * 1.06) for _, y, _ in ends], 0.065)
         for (name, _, colour), place in zip(ends, places, strict=True):
             axes.text(1.015, place, name, transform=axes.transAxes, va="center", fontsize=8.5, color=colour.light)
-        svg = inline_svg(figure, "Validation NDCG@10 over epochs", prefix + "learn-")
+        svg = inline_svg(
+            figure, "Line chart: validation NDCG@10 over epochs, of all, head and nonhead targets", prefix + "learn-"
+        )
     runs, dashed = ("; a line a run", "") if len(member.cell.finished) > 1 else ("", " (dashed)")
     caption = (
         "Validation NDCG@10 after each epoch that was validated, of all users and of those whose target is a head item "
         f"or none{runs}. The test metrics are of the epoch where the line of all is highest{dashed}."
     )
-    return Illustration("Validation NDCG@10", caption, svg)
+    return Illustration(_ALL.title, caption, svg)

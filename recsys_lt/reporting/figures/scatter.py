@@ -44,7 +44,7 @@ def scatter(
     drawn = [m for m in ran if all(mean is not None for mean, _ in places[m.number])]
     missing = lacking([member for member in ran if member not in drawn], what)
     if not drawn:
-        return Illustration(title, "", lacking=missing)
+        return Illustration(title, "", lacking=missing or ("Not drawn: no run has finished.",))
     if len(ran) == 1:
         (x, _), (y, _) = places[ran[0].number]
         words = f"Not drawn, as there is one configuration: {across[0]} {x:.4g}, {up[0]} {y:.4g}."
@@ -65,7 +65,7 @@ def scatter(
         axes.set_ylabel(up[0])
         figure.draw_without_rendering()  # lays out: only then is it known where points lie on the paper
         _number(axes, [(member, places[member.number]) for member in drawn])
-        svg = inline_svg(figure, title, prefix)
+        svg = inline_svg(figure, f"Scatter plot, a point a cell: {up[0]} against {across[0]}", prefix)
     if any(len(member.cell.finished) > 1 for member in drawn):
         caption += " Bars: standard deviation over seeds."
     return Illustration(title, caption + left_grey(drawn), svg, lacking=missing)
