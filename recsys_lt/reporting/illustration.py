@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from recsys_lt.reporting.cast import Member, cells
 from recsys_lt.reporting.drawing import canvas, inline_svg
+from recsys_lt.reporting.palette import MUTED
 
 if TYPE_CHECKING:
     from recsys_lt.analysis.written_tables import Content
@@ -56,18 +57,40 @@ def at_the_ends(axes: Any, ends: Sequence[tuple[Member, float, float]]) -> None:
     """Write each cell's number where its line ends, at x and y; those that end last, right of the axes and apart."""
     low, high = axes.get_ylim()
     last = max((x for _, x, _ in ends), default=0.0)
-    for member, x, y in ends:
-        if x < 0.9 * last:
-            axes.annotate(
-                f"{member.number}", (x, y), (6, 0), textcoords="offset points", va="center", fontsize=8.5,
-                color=member.colour.light,
-            )  # fmt: skip
+    beside(axes, [end for end in ends if end[1] < 0.9 * last], AFTER)
     ordered = sorted((end for end in ends if end[1] >= 0.9 * last), key=lambda end: end[2])
     places = apart([(y - low) / (high - low) for *_, y in ordered], 0.06)
     for (member, *_), place in zip(ordered, places, strict=True):
         axes.text(
             1.015, place, f"{member.number}", transform=axes.transAxes, va="center", fontsize=8.5,
             color=member.colour.light,
+        )  # fmt: skip
+
+
+#: Where a number may stand beside its point, in points of type, the best place first.
+AROUND = ((7, 6), (-7, 6), (7, -7), (-7, -7), (0, 11), (0, -12), (14, 0), (-14, 0))
+AFTER = ((10, 0), (10, 9), (10, -9), (10, 18), (10, -18), (22, 0), (22, 9), (22, -9), (22, 18), (22, -18))
+
+
+def beside(axes: Any, points: Sequence[tuple[Member, float, float]], where: Sequence[tuple[int, int]]) -> None:
+    """Write each cell's number where no other point or number is; a grey cell that has no such place goes without."""
+    axes.figure.draw_without_rendering()  # lays out: only then is it known where points lie on the paper
+    places = [axes.transData.transform((x, y)) for _, x, y in points]
+    taken = [(float(x), float(y)) for x, y in places]
+    scale = axes.figure.dpi / 72
+    pairs = sorted(zip(points, places, strict=True), key=lambda pair: not pair[0][0].coloured)
+    for (member, x, y), (px, py) in pairs:
+        free = [
+            (dx, dy) for dx, dy in where
+            if all(abs(px + dx * scale - a) > 8 * scale or abs(py + dy * scale - b) > 7 * scale for a, b in taken)
+        ]  # fmt: skip
+        if not free and not member.coloured:
+            continue
+        dx, dy = free[0] if free else where[0]
+        taken.append((float(px + dx * scale), float(py + dy * scale)))
+        axes.annotate(
+            f"{member.number}", (x, y), (dx, dy), textcoords="offset points", ha="center", va="center",
+            color=member.colour.light if member.coloured else MUTED.light, fontsize=8.5 if member.coloured else 7,
         )  # fmt: skip
 
 
