@@ -6,7 +6,6 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,65 +13,13 @@ from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.console import Console, RenderableType
 
     from recsys_lt.data.sequences import Sequences
-    from recsys_lt.recommenders.recommender import Recommender
+    from recsys_lt.evidence.lists import Recommendation
 
-#: Events of the user's history that are shown.
-RECENT = 5
 #: Columns a title is folded to in a narrow terminal, at the least.
 _TITLE = 16
-
-
-@dataclass(frozen=True)
-class Item:
-    """One recommended item.
-
-    Parameters
-    ----------
-    rank
-        Place in the list, from 1.
-    item, title
-        The source's own id, and its title ("" where the source has none).
-    score
-        The model's; only its order means something. Minus infinity where it gives none.
-    group
-        head, mid or tail, as the run's metrics have it.
-    interactions
-        How often the item was interacted with in training.
-    """
-
-    rank: int
-    item: str
-    title: str
-    score: float
-    group: str
-    interactions: int
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """A user's list.
-
-    Parameters
-    ----------
-    user
-        The source's own id.
-    events
-        Length of the whole history the list is made from.
-    recent
-        Id and title of its last events, oldest first.
-    items
-        The list, best first; shorter than asked where all other items are seen ones.
-    """
-
-    user: str
-    events: int
-    recent: tuple[tuple[str, str], ...]
-    items: tuple[Item, ...]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,6 +82,7 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
     """
     if k < 1:
         raise UserError(f"it is {k}", where="--k", remedy="Give a whole number of at least 1")
+    from recsys_lt.evidence.lists import lists
     from recsys_lt.evidence.trained import trained
 
     run = trained(folder)
@@ -146,52 +94,7 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
             remedy=f"Give at most {data.n_items}",
         )
     rows = _rows_of(data, list(dict.fromkeys(users)))
-    return _lists(run.model(), data, rows, k, run.parts.metrics.groups.of(data).of)
-
-
-def _lists(
-    module: Recommender, data: Sequences, rows: list[int], k: int, groups: NDArray[np.int8]
-) -> list[Recommendation]:
-    import numpy as np
-    import torch
-
-    from recsys_lt.data.loader import RankBatches
-    from recsys_lt.metrics.groups import GROUPS
-
-    batch = RankBatches(
-        data,
-        np.array(rows, dtype=np.int64),
-        None,
-        module.max_length,
-        len(rows),
-        with_seen=module.mask_seen != "none",
-    )[0]
-    with torch.inference_mode():
-        batch = batch.to(module.device)
-        top, scores = module.listed(batch, batch.seen, k)
-    lists = []
-    for row, items, values in zip(rows, top.tolist(), scores.tolist(), strict=True):
-        history = data.items[data.offsets[row] : data.offsets[row + 1]]
-        lists.append(
-            Recommendation(
-                user=str(data.user_ids[row]),
-                events=len(history),
-                recent=tuple((str(data.item_ids[i]), str(data.item_titles[i])) for i in history[-RECENT:]),
-                items=tuple(
-                    Item(
-                        rank,
-                        str(data.item_ids[item]),
-                        str(data.item_titles[item]),
-                        value,
-                        GROUPS[groups[item]],
-                        int(data.popularity[item]),
-                    )
-                    for rank, (item, value) in enumerate(zip(items, values, strict=True), start=1)
-                    if item >= 0
-                ),
-            )
-        )
-    return lists
+    return lists(run.model(), data, rows, k, run.parts.metrics.groups.of(data).of)
 
 
 def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> RenderableType:

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """What stands in one place of a table."""
+    """What stands in one place of a table; ``value`` is the number it shows, None for none."""
 
     text: str
     best: bool = False
     failed: bool = False
+    value: float | None = None
 
 
 class Content(NamedTuple):

@@ -1,0 +1,183 @@
+"""A sweep's cells against each other: which metrics to show, which cell is best, and how sure one can be of it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys_lt.analysis.cells import Cell, cells_of
+from recsys_lt.analysis.runs import find_runs
+from recsys_lt.analysis.significance import holm, paired_p_value
+from recsys_lt.errors import UserError
+
+DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
+#: Users tested: all of them, and those whose target is no head item.
+TESTED = ("", "nonhead")
+HIGHER_IS_BETTER = {"ndcg": True, "hr": True, "mrr": True, "coverage": True, "aplt": True, "gini": False}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a table of a sweep says, in numbers.
+
+    Parameters
+    ----------
+    root
+        The folder all runs lie in.
+    by_dataset
+        The cells of each dataset; only those are compared with each other.
+    metrics
+        Test metrics to show.
+    decisive
+        The one that says which cell is best.
+    gain
+        The per-user gain the tests are on, and its k.
+    test
+        Name of the test, as ``paired_p_value`` takes it.
+    references
+        The cell the others of a dataset are tested against; None where the dataset has none.
+    p_values
+        Of every finished cell but the references, by the id of the cell and the group of the targets; corrected for
+        the cells of each dataset. None where it could not be tested.
+    """
+
+    root: Path
+    by_dataset: dict[str, list[Cell]]
+    metrics: list[str]
+    decisive: str
+    gain: tuple[str, int]
+    test: str
+    references: dict[str, Cell | None]
+    p_values: dict[tuple[int, str], float | None]
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [cell for cells in self.by_dataset.values() for cell in cells]
+
+    def p(self, cell: Cell, group: str = "") -> float | None:
+        """How a cell's test against its reference came out; None for the reference itself and for no test."""
+        return self.p_values.get((id(cell), group))
+
+
+def compare(
+    root: Path, metrics: Sequence[str] | None = None, against: str | None = None, test: str = "permutation"
+) -> Comparison:
+    """Compare the cells of a sweep.
+
+    Parameters
+    ----------
+    root
+        The sweep, or a run.
+    metrics
+        Test metrics to show; None for the usual ones. The first with a better side decides which cell is best.
+    against
+        Names that single out the cell to test against; None for the best one.
+    test
+        See ``paired_p_value``.
+
+    Raises
+    ------
+    UserError
+        Where the folder holds no finished run, a run cannot be read, or there is no such metric or cell.
+    """
+    by_dataset: dict[str, list[Cell]] = {}
+    for cell in cells_of(find_runs(root)):
+        by_dataset.setdefault(cell.dataset, []).append(cell)
+    chosen = _chosen_metrics([c for cells in by_dataset.values() for c in cells], metrics, root)
+    gain = _tested_gain(chosen)
+    decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
+    references = _references(by_dataset, decisive, against)
+    p_values = _p_values(by_dataset, references, gain, test)
+    return Comparison(root, by_dataset, chosen, decisive, gain, test, references, p_values)
+
+
+def better(metric: str) -> bool | None:
+    """Whether higher is better; None for a metric with no better side (ARP, exposure, users)."""
+    return HIGHER_IS_BETTER.get(metric.rsplit("/", 1)[-1].split("@")[0])
+
+
+def best(cells: Sequence[Cell], metric: str) -> float | None:
+    """The best mean of these cells; None for a metric with no better side, or that none of them measured."""
+    goal = better(metric)
+    means = [mean for cell in cells if (mean := cell.mean_std(metric)[0]) is not None]
+    if goal is None or not means:
+        return None
+    return max(means) if goal else min(means)
+
+
+def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, root: Path) -> list[str]:
+    known = {key: None for cell in cells for run in cell.finished if run.metrics for key in run.metrics["test"]}
+    if asked is None:
+        usual = [metric for metric in DEFAULT_METRICS if metric in known]
+        return usual or [metric for metric in known if re.fullmatch(r"(ndcg|hr|mrr)@\d+", metric)]
+    for metric in asked:
+        if metric not in known:
+            some = ", ".join(key for key in known if "/" not in key) or "none"
+            raise UserError(
+                f"no run has a test metric {metric!r}",
+                where=root,
+                remedy=f"There are {some}; most also under head/, mid/, tail/ and nonhead/",
+            )
+    return list(dict.fromkeys(asked))
+
+
+def _tested_gain(metrics: Sequence[str]) -> tuple[str, int]:
+    """The per-user gain the tests are on: the first overall ranking metric shown, or NDCG@10."""
+    for metric in metrics:
+        if found := re.fullmatch(r"(ndcg|hr|mrr)@(\d+)", metric):
+            return found[1], int(found[2])
+    return "ndcg", 10
+
+
+def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell | None:
+    """The cell the others of one dataset are tested against; None where the dataset has none."""
+    finished = [cell for cell in cells if cell.finished]
+    if against is None:
+        highest = best(finished, metric)
+        return next((cell for cell in finished if highest is not None and cell.mean_std(metric)[0] == highest), None)
+    if exact := [cell for cell in finished if cell.label == against]:
+        return exact[0]
+    wanted = {part for part in against.split("/") if part}
+    found = [cell for cell in finished if wanted and wanted <= {cell.dataset, *cell.parts}]
+    if len(found) > 1:
+        raise UserError(
+            f"{against!r} fits {len(found)} cells",
+            where="--against",
+            remedy=f"Name one of {', '.join(cell.label for cell in found)}",
+        )
+    return found[0] if found else None
+
+
+def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | None) -> dict[str, Cell | None]:
+    references = {name: _reference(cells, metric, against) for name, cells in by_dataset.items()}
+    if against is not None and not any(references.values()):
+        labels = dict.fromkeys(cell.label for cells in by_dataset.values() for cell in cells if cell.finished)
+        raise UserError(
+            f"no finished cell is called {against!r}",
+            where="--against",
+            remedy=f"Name one of {', '.join(labels)}",
+        )
+    return references
+
+
+def _p_values(
+    by_dataset: dict[str, list[Cell]], references: dict[str, Cell | None], gain: tuple[str, int], test: str
+) -> dict[tuple[int, str], float | None]:
+    """Test results for every finished cell but the references, corrected for the cells of each dataset."""
+    values: dict[tuple[int, str], float | None] = {}
+    for name, cells in by_dataset.items():
+        reference = references[name]
+        if reference is None:
+            continue
+        others = [cell for cell in cells if cell is not reference and cell.finished]
+        for group in TESTED:
+            # A k beyond the length of a model's lists has not been measured, nor can it be tested.
+            metric = f"{group}/{gain[0]}@{gain[1]}".removeprefix("/")
+            raw = [
+                paired_p_value(cell, reference, *gain, test, group)
+                if all(c.values(metric) for c in (cell, reference))
+                else None
+                for cell in others
+            ]
+            values |= {(id(cell), group): p for cell, p in zip(others, holm(raw), strict=True)}
+    return values

@@ -1,0 +1,109 @@
+"""The table of a sweep as text: what stands in each place, and the lines below it."""
+
+from collections.abc import Callable
+
+from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.comparison import TESTED, Comparison, best
+from recsys_lt.analysis.numbers import shown
+from recsys_lt.analysis.written_tables import Content, Entry
+
+_TESTS = {
+    "permutation": "paired permutation test",
+    "t": "paired t-test",
+    "wilcoxon": "Wilcoxon signed-rank test",
+}
+
+
+def content(compared: Comparison, sign: str = "±") -> Content:
+    """The table: a row a cell, a section a dataset.
+
+    Parameters
+    ----------
+    compared
+        The cells.
+    sign
+        What stands before a spread.
+    """
+    cells = compared.cells
+    settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
+    several = len(compared.by_dataset) > 1
+    names = [*(["dataset"] if several else []), "model", "loss", "optimizer", *settings]
+    headings = [
+        f"{measure}\n{'/'.join(group) or 'overall'}"
+        for *group, measure in (metric.split("/") for metric in compared.metrics)
+    ]
+    tested = [g for g in TESTED if any(compared.p(cell, g) is not None for cell in cells)] or [""]
+    headings += ["n", *(f"p\n{group}" if group else "p" for group in tested)]
+    sections = []
+    for dataset, of_one in compared.by_dataset.items():
+        highest = {metric: best(of_one, metric) if len(of_one) > 1 else None for metric in compared.metrics}
+        rows = []
+        for cell in of_one:
+            row = [Entry(part) for part in ([dataset] if several else []) + list(cell.identity[1:])]
+            row += [Entry(cell.settings.get(key, "-")) for key in settings]
+            for metric in compared.metrics:
+                mean = cell.mean_std(metric)[0]
+                text = mean_and_std(cell, metric, sign) if cell.finished else "failed"
+                row.append(Entry(text, mean is not None and mean == highest[metric], not cell.finished, mean))
+            row.append(Entry(_shown_n(cell), value=float(len(cell.finished))))
+            for group in tested:
+                p = compared.p(cell, group)
+                text = "ref" if cell is compared.references[dataset] else _shown_p(p)
+                row.append(Entry(text, value=p))
+            rows.append(row)
+        sections.append(rows)
+    return Content(names, headings, sections)
+
+
+def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambda cell: cell.label) -> list[str]:
+    """What one must know to read the table, a sentence or two a line.
+
+    Parameters
+    ----------
+    compared
+        The cells.
+    mark
+        How the best ones are marked, in a word.
+    name
+        What to call a cell.
+    """
+    lines = [f"Test metrics, mean and sample standard deviation over n runs (seeds); {mark}: best of its dataset."]
+    references, gain = compared.references, compared.gain
+    against = "; ".join(
+        (f"{dataset}: " if len(references) > 1 else "") + (name(cell) if cell else "no such cell")
+        for dataset, cell in references.items()
+    )
+    if any(p is not None for p in compared.p_values.values()):
+        lines.append(
+            f"p: two-sided {_TESTS[compared.test]} over users on {gain[0].upper()}@{gain[1]}, each user averaged over "
+            f"the seeds both cells have, against {against} (ref). It speaks of which users were drawn, not of "
+            "the spread over seeds. Corrected by Holm for the cells of a dataset; nonhead: users whose target is "
+            "mid or tail."
+        )
+    elif compared.p_values:
+        lines.append(f"p: no test against {against} (ref): no common seed, no ranks.parquet or other users.")
+    for cell in compared.cells:
+        repeated = sorted({str(seed) for seed in cell.seeds if cell.seeds.count(seed) > 1})
+        if repeated:
+            lines.append(f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {name(cell)}.")
+    for run in (run for cell in compared.cells for run in cell.failed):
+        lines.append(f"Failed or unfinished: {run.folder.relative_to(compared.root)} (seed {run.seed})")
+    return lines
+
+
+def mean_and_std(cell: Cell, metric: str, sign: str = "±") -> str:
+    """A metric of a cell: its mean, and its spread over seeds where there are several."""
+    mean, std = cell.mean_std(metric)
+    text = shown(metric, mean)
+    # A space to break at: in a narrow terminal the spread goes below the mean.
+    return text if std is None else f"{text} {sign}{shown(metric, std)}"
+
+
+def _shown_p(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return "<.0001" if p < 1e-4 else f"{p:.4f}".removeprefix("0")
+
+
+def _shown_n(cell: Cell) -> str:
+    return f"{len(cell.finished)}" + (f" +{len(cell.failed)} failed" if cell.failed else "")

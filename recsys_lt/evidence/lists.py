@@ -1,0 +1,124 @@
+"""What a trained model lists for some users, with the source's own ids and titles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys_lt.data.loader import RankBatches
+from recsys_lt.data.sequences import Sequences
+from recsys_lt.metrics.groups import GROUPS
+from recsys_lt.recommenders.recommender import Recommender
+
+#: Events of the user's history that are kept.
+RECENT = 5
+
+
+@dataclass(frozen=True)
+class Item:
+    """One listed item.
+
+    Parameters
+    ----------
+    rank
+        Place in the list, from 1.
+    item, title
+        The source's own id, and its title ("" where the source has none).
+    score
+        The model's; only its order means something. Minus infinity where it gives none.
+    group
+        head, mid or tail, as the run's metrics have it.
+    interactions
+        How often the item was interacted with in training.
+    """
+
+    rank: int
+    item: str
+    title: str
+    score: float
+    group: str
+    interactions: int
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A user's list.
+
+    Parameters
+    ----------
+    user
+        The source's own id.
+    events
+        Length of the history the list is made from.
+    recent
+        Id and title of its last events, oldest first.
+    items
+        The list, best first; shorter than asked where all other items are seen ones.
+    """
+
+    user: str
+    events: int
+    recent: tuple[tuple[str, str], ...]
+    items: tuple[Item, ...]
+
+
+def lists(
+    module: Recommender,
+    data: Sequences,
+    rows: Sequence[int],
+    k: int,
+    groups: NDArray[np.int8],
+    stage: str | None = None,
+    recent: int = RECENT,
+) -> list[Recommendation]:
+    """The first k items of a model for each of some users.
+
+    Parameters
+    ----------
+    module
+        The model, in eval mode.
+    data
+        What it was trained on.
+    rows
+        Users, by their place in the data.
+    k
+        Length of the lists, no more than the catalogue.
+    groups
+        Group of each item, [I].
+    stage
+        ``valid`` or ``test``: from the events before that target, as the run was evaluated; None: from whole histories.
+    recent
+        Last events of the history to keep.
+    """
+    users = np.array(rows, dtype=np.int64)
+    with_seen = module.mask_seen != "none"
+    batch = RankBatches(data, users, stage, module.max_length, len(rows), with_seen=with_seen)[0]
+    with torch.inference_mode():
+        batch = batch.to(module.device)
+        top, scores = module.listed(batch, batch.seen, k)
+    ends = data.targets_at(stage)[users] if stage else np.diff(data.offsets)[users]
+    found = []
+    for row, end, items, values in zip(rows, ends.tolist(), top.tolist(), scores.tolist(), strict=True):
+        history = data.items[data.offsets[row] : data.offsets[row] + end]
+        found.append(
+            Recommendation(
+                user=str(data.user_ids[row]),
+                events=len(history),
+                recent=tuple((str(data.item_ids[i]), str(data.item_titles[i])) for i in history[-recent:]),
+                items=tuple(
+                    Item(
+                        rank,
+                        str(data.item_ids[item]),
+                        str(data.item_titles[item]),
+                        value,
+                        GROUPS[groups[item]],
+                        int(data.popularity[item]),
+                    )
+                    for rank, (item, value) in enumerate(zip(items, values, strict=True), start=1)
+                    if item >= 0
+                ),
+            )
+        )
+    return found

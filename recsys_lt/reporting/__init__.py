@@ -1,0 +1,1 @@
+"""The pieces of ``python -m recsys_lt.report``: one self-contained HTML file about some runs."""

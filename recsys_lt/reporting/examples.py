@@ -1,0 +1,246 @@
+"""Some users: what they had chosen, what they chose next, and what was recommended to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.comparison import Comparison, better
+from recsys_lt.analysis.runs import Run
+from recsys_lt.errors import UserError
+from recsys_lt.metrics.groups import GROUPS
+from recsys_lt.reporting.cast import Member
+
+if TYPE_CHECKING:
+    from recsys_lt.evidence.lists import Recommendation
+
+K = 10
+#: Events of a history that are shown.
+RECENT = 6
+_CHECKPOINT, _RANKS = "best.ckpt", "ranks.parquet"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One cell's answer for a user.
+
+    Parameters
+    ----------
+    member
+        The cell.
+    seed
+        Of the run whose model it is.
+    rank
+        Of the target; 0 for one that was not listed.
+    items
+        The first ten: title (id where there is none), group, and whether it is the target.
+    """
+
+    member: Member
+    seed: str
+    rank: int
+    items: tuple[tuple[str, str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A user, with the answers of one or two cells.
+
+    Parameters
+    ----------
+    user
+        The source's own id.
+    events
+        Length of the history before the target.
+    recent
+        Titles of its last events, oldest first.
+    target, group, interactions
+        Of the target: its title, its group, its training interactions.
+    answers
+        Of the cells.
+    """
+
+    user: str
+    events: int
+    recent: tuple[str, ...]
+    target: str
+    group: str
+    interactions: int
+    answers: tuple[Listed, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The users of one dataset; ``lacking`` says what is not shown, and why."""
+
+    users: tuple[Example, ...]
+    catalogue: int
+    lacking: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A run's ranks.parquet, users in order."""
+
+    user: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+
+def examples(members: Sequence[Member], compared: Comparison, users: int) -> Examples:
+    """Ask the best cell and the reference (where they are one: the next best) about the same few users.
+
+    Parameters
+    ----------
+    members
+        Cells of one dataset.
+    compared
+        What says which cell is best.
+    users
+        How many. They are drawn evenly from the users with a head, a mid and a tail target, whatever came out.
+    """
+    if users == 0:
+        return Examples((), 0, ("No users: --users 0.",))
+    ran = [member for member in members if member.cell.finished]
+    able = [member for member in ran if _whole(member.cell) is not None]
+    if not able:
+        words = f"No users' lists: no run holds both {_CHECKPOINT} and {_RANKS}, which they are made from."
+        return Examples((), 0, (words,))
+    chosen, notes = _chosen(ran, able, compared)
+    lacking = list(notes)
+    found: list[tuple[Member, Run, _Ranked]] = []
+    for member in chosen:
+        run = _whole(member.cell)
+        assert run is not None
+        try:
+            found.append((member, run, _ranked(run.folder / _RANKS)))
+        except UserError as error:
+            lacking.append(f"Cell {member.number} is not asked: {_without_path(error)}.")
+    if not found:
+        return Examples((), 0, tuple(lacking))
+    rows = _drawn([ranked for _, _, ranked in found], users)
+    answers: list[tuple[Member, Run, _Ranked, list[Recommendation]]] = []
+    shown = _Shown({}, 0)
+    for member, run, ranked in found:
+        try:
+            lists, shown_here = _asked(run.folder, rows)
+            if answers and shown_here != shown:
+                raise UserError("it ran on other data than the cell before it", where=run.folder)
+        except UserError as error:
+            lacking.append(f"Cell {member.number} ({member.name}) is not asked: {_without_path(error)}.")
+            continue
+        shown = shown_here
+        answers.append((member, run, ranked, lists))
+    if not answers:
+        return Examples((), 0, tuple(lacking))
+    return Examples(
+        tuple(_example(place, row, answers, shown) for place, row in enumerate(rows)), shown.items, tuple(lacking)
+    )
+
+
+def _whole(cell: Cell) -> Run | None:
+    """A run of the cell that can be asked."""
+    return next(
+        (run for run in cell.finished if all((run.folder / name).is_file() for name in (_CHECKPOINT, _RANKS))), None
+    )
+
+
+def _without_path(error: UserError) -> str:
+    """What is wrong, without the folders of the machine it went wrong on."""
+    where = "" if error.where is None else f"{Path(str(error.where)).name}: "
+    return where + " ".join(error.what.split())
+
+
+def _chosen(ran: Sequence[Member], able: Sequence[Member], compared: Comparison) -> tuple[list[Member], list[str]]:
+    def order(member: Member) -> tuple[bool, float]:
+        mean = member.cell.mean_std(compared.decisive)[0]
+        return mean is None, 0.0 if mean is None else -mean if better(compared.decisive) is not False else mean
+
+    ranking = sorted(ran, key=order)
+    reference = next((m for m in ran if m.cell is compared.references[m.cell.dataset]), None)
+    wanted = list(dict.fromkeys(member.number for member in (ranking[0], reference) if member is not None))
+    wanted += [member.number for member in ranking if member.number not in wanted][: 2 - len(wanted)]
+    gone = [member for member in ran if member.number in wanted and member not in able]
+    chosen = [member for member in able if member.number in wanted]
+    chosen += [member for member in sorted(able, key=order) if member not in chosen][: 2 - len(chosen)]
+    notes = [
+        f"Cell {member.number} ({member.name}) is not asked: its runs hold no {_CHECKPOINT} or no {_RANKS}."
+        for member in gone
+    ]
+    return sorted(chosen, key=order), notes
+
+
+def _ranked(path: Path) -> _Ranked:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        table = parquet.read_table(path)
+        user, rank = (table[name].to_numpy().astype(np.int64) for name in ("user", "rank"))
+        known = "group" in table.column_names  # the first version had none
+        group = table["group"].to_numpy().astype(np.int64) if known else np.zeros_like(user)
+    except (OSError, KeyError, ValueError, ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot be read as per-user ranks ({reason})", where=path, remedy="Mend it") from error
+    order = np.argsort(user, kind="stable")
+    return _Ranked(user[order], rank[order], group[order])
+
+
+def _drawn(ranked: Sequence[_Ranked], users: int) -> list[int]:
+    """Users that all cells ranked: groups of the targets in turn, and evenly from each."""
+    shared = np.isin(ranked[0].user, ranked[-1].user)
+    user, group = ranked[0].user[shared], ranked[0].group[shared]
+    pools = [pool for pool in (user[group == code] for code in range(len(GROUPS))) if len(pool)]
+    wanted = [0] * len(pools)
+    for _ in range(min(users, len(user))):
+        room = [place for place, pool in enumerate(pools) if wanted[place] < len(pool)]
+        wanted[min(room, key=lambda place: wanted[place])] += 1
+    rows: list[int] = []
+    for pool, n in zip(pools, wanted, strict=True):
+        rows += [int(pool[(2 * place + 1) * len(pool) // (2 * n)]) for place in range(n)]
+    return rows
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The targets of the users, as they are shown, and the size of the catalogue."""
+
+    targets: dict[int, tuple[str, str, int, str]]
+    items: int
+
+
+def _asked(folder: Path, rows: Sequence[int]) -> tuple[list[Recommendation], _Shown]:
+    from recsys_lt.evidence.lists import lists
+    from recsys_lt.evidence.trained import trained
+
+    run = trained(folder)
+    data = run.data
+    if max(rows) >= data.n_users or (data.test_at[rows] < 1).any():
+        raise UserError("its ranks are of other data", where=folder / _RANKS, remedy="Run it again")
+    groups = run.parts.metrics.groups.of(data).of
+    found = lists(run.model(), data, rows, min(K, data.n_items), groups, stage="test", recent=RECENT)
+    targets = {}
+    for row in rows:
+        item = int(data.items[data.offsets[row] + data.test_at[row]])
+        name = str(data.item_titles[item]) or str(data.item_ids[item])
+        targets[row] = (name, GROUPS[groups[item]], int(data.popularity[item]), str(data.item_ids[item]))
+    return found, _Shown(targets, data.n_items)
+
+
+def _example(
+    place: int, row: int, answers: Sequence[tuple[Member, Run, _Ranked, list[Recommendation]]], shown: _Shown
+) -> Example:
+    target, group, interactions, identity = shown.targets[row]
+    one = answers[0][3][place]
+    listed = []
+    for member, run, ranked, lists in answers:
+        items = tuple((item.title or item.item, item.group, item.item == identity) for item in lists[place].items)
+        rank = int(ranked.rank[np.searchsorted(ranked.user, row)])
+        listed.append(Listed(member, str(run.seed), rank, items))
+    recent = tuple(title or item for item, title in one.recent)
+    return Example(one.user, one.events, recent, target, group, interactions, tuple(listed))

@@ -1,0 +1,43 @@
+"""All ranking metrics of one cell, overall and by popularity of the target."""
+
+from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.numbers import shown
+from recsys_lt.analysis.sweep_table import mean_and_std
+from recsys_lt.analysis.written_tables import Content, Entry
+from recsys_lt.metrics.groups import GROUPS
+
+_COLUMNS = ("", *(f"{group}/" for group in GROUPS), "nonhead/")
+
+
+#: NDCG first: it is what selects the epoch.
+_ORDER = ("ndcg", "hr", "mrr")
+
+
+def _place(metric: str) -> tuple[bool, int, int]:
+    name, k = metric.split("@")
+    return int(k) != 10, int(k), _ORDER.index(name)
+
+
+def metrics_by_group(cell: Cell) -> Content:
+    """A row a metric, a column a group.
+
+    Parameters
+    ----------
+    cell
+        A finished one.
+    """
+    known = [
+        metric
+        for metric in (cell.finished[0].metrics or {})["test"]
+        if "/" not in metric and metric.split("@")[0] in _ORDER
+    ]
+    known.sort(key=_place)
+    rows = []
+    for metric in known:
+        row = [Entry(metric.upper())]
+        for group in _COLUMNS:
+            row.append(Entry(mean_and_std(cell, group + metric), value=cell.mean_std(group + metric)[0]))
+        rows.append(row)
+    users = [(f"{group}users", cell.mean_std(f"{group}users")[0]) for group in _COLUMNS]
+    rows.append([Entry("users"), *(Entry(shown(metric, value), value=value) for metric, value in users)])
+    return Content(["metric"], [group.removesuffix("/") or "overall" for group in _COLUMNS], [rows])
