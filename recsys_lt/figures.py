@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_lt.command import exit_code
 from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
@@ -155,12 +155,7 @@ def _run(folder: Path, out: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write tables and figures; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)
-    try:
-        _run(arguments.folder, arguments.out or arguments.folder / "figures")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: _run(arguments.folder, arguments.out or arguments.folder / "figures"))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_lt.command import exit_code
 from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
@@ -179,19 +179,18 @@ def _write_csv(path: Path, lists: Sequence[Recommendation]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the lists; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)
-    try:
-        lists = recommend(arguments.folder, arguments.user, arguments.k)
-        if arguments.csv is not None:
-            _write_csv(arguments.csv, lists)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    lists = recommend(arguments.folder, arguments.user, arguments.k)
+    if arguments.csv is not None:
+        _write_csv(arguments.csv, lists)
     from rich.console import Console
 
     console = Console()
     for one in lists:
         _show(console, one, arguments.k)
-    return 0
 
 
 if __name__ == "__main__":

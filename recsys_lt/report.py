@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsys_lt.command import exit_code
 from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
@@ -92,13 +92,12 @@ def write_report(
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report and say where; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         path = write_report(arguments.folder, arguments.out, arguments.metric, arguments.against, arguments.users)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
-    return 0
+        print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

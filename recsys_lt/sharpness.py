@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys_lt.command import exit_code
 from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
@@ -120,18 +120,17 @@ def _table(result: Mapping[str, Any]) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, save; 0, or 2 with one line on standard error for what the user can mend."""
     given = _parser().parse_args(argv)
-    try:
-        result = sharpness(given.folder, tuple(given.rho), given.weighting, given.gamma, given.batches, given.items)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> None:
+    result = sharpness(given.folder, tuple(given.rho), given.weighting, given.gamma, given.batches, given.items)
     from rich.console import Console
 
     console = Console()
     console.print(_table(result))
     console.print(f"the parameters' norm is {result['parameter_norm']:.1f}")
     console.print(f"{given.folder}/sharpness.json, sharpness.png", soft_wrap=True)
-    return 0
 
 
 if __name__ == "__main__":

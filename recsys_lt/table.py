@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_lt.command import exit_code
 from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
@@ -181,12 +181,7 @@ def print_table(folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)
-    try:
-        _run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: _run(arguments))
 
 
 if __name__ == "__main__":
