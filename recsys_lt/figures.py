@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,11 +55,11 @@ def evidence_of(folder: Path) -> Evidence:
         As ``find_runs`` and ``cells_of``.
     """
     from recsys_lt.analysis.cells import cells_of
-    from recsys_lt.analysis.paper.evidence import Evidence, once_a_seed
+    from recsys_lt.analysis.paper.evidence import Evidence
     from recsys_lt.analysis.paper.published import facts
     from recsys_lt.analysis.runs import find_runs
 
-    return Evidence([once_a_seed(cell) for cell in cells_of(find_runs(folder))], facts(), _published_setting)
+    return Evidence(cells_of(find_runs(folder)), facts(), _published_setting)
 
 
 def _published_setting(dataset: str, model: str, loss: str) -> Mapping[str, str]:
@@ -94,13 +95,15 @@ def _write(piece: Piece, out: Path) -> None:
             figure.savefig(draft, format="png", dpi=160)
 
 
-def _page(made: Sequence[Piece], folder: Path, out: Path) -> str:
+def _page(made: Sequence[Piece], folder: Path, out: Path, remarks: Sequence[str]) -> str:
+    command = shlex.join(["python", "-m", "recsys_lt.figures", folder.as_posix(), "--out", out.as_posix()])
     lines = [
         "# The CE/SCE paper's tables and figures, from these runs", "",
-        f"Made by `python -m recsys_lt.figures {folder.as_posix()} --out {out.as_posix()}`; not written by hand. "
-        "Numbers are test metrics, means over the seeds listed. What was published, and where, is in "
+        f"Made by `{command}`; not written by hand. "
+        "Numbers are test metrics, means over seeds. What was published, and where, is in "
         "recsys_lt/analysis/paper/published.yaml.",
     ]  # fmt: skip
+    lines += ["", *(f"- {remark}" for remark in remarks)] if remarks else []
     for piece in made:
         lines += ["", f"## {piece.title}", ""]
         if piece.draw is not None:
@@ -122,17 +125,20 @@ def _run(folder: Path, out: Path) -> None:
     from recsys_lt.analysis.paper.piece import text
     from recsys_lt.atomic import write_text
 
-    made = pieces(evidence_of(folder))
+    evidence = evidence_of(folder)
+    made = pieces(evidence)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for piece in made:
             _write(piece, out)
-        write_text(out / "figures.md", _page(made, folder, out))
+        write_text(out / "figures.md", _page(made, folder, out, evidence.remarks))
     except OSError as error:
         raise UserError(
             f"cannot be written ({error.strerror})", where=out, remedy="Name another folder: --out"
         ) from error
     console = Console()
+    for remark in evidence.remarks:
+        console.print(Text(remark))
     claims = made[0]
     table = Table(box=box.SIMPLE, title=claims.title, show_lines=True, padding=(0, 1, 0, 0))
     for name in claims.header:

@@ -11,7 +11,13 @@ from recsys_lt.evidence.stored import NO_DIFFERENCE
 
 # What cannot change a result, or is there to differ from run to run.
 # A prompt names the noun it repeats, and a table reads configurations as they are written.
-_NO_DIFFERENCE = ("seed", "choices", "metrics.bound_targets", *(key for key in NO_DIFFERENCE if key != "dataset.noun"))
+_NO_DIFFERENCE = (
+    "seed",
+    "choices",
+    "group",
+    "metrics.bound_targets",
+    *(key for key in NO_DIFFERENCE if key != "dataset.noun"),
+)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class _Sums(NamedTuple):
 
 
 class Tightness(pl.Callback):
-    """Looks at an epoch's first targets (a random sample: rows are shuffled) as each step is about to be taken.
+    """Looks at an epoch's first targets (a random sample: rows are shuffled) as each batch is about to be asked.
 
     Nothing of the run changes: a recommender's answers are pure. With several processes the first one's targets are
     looked at.
@@ -68,7 +68,7 @@ class Tightness(pl.Callback):
         """Columns of the epoch: ``bound/ndcg`` and ``bound/met``, and both of head, mid and tail.
 
         ``ndcg`` is the share of targets with -log NDCG of their rank among all items at most their loss; ``met`` the
-        share of items that a step's loss tells its targets from, a mean over steps.
+        share of items that a batch's losses tell its targets from, a mean over batches.
         """
         held, targets, met, steps = self._sums
         if not steps:

@@ -35,7 +35,8 @@ class _Truncated(Loss):
         found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
         for rows in row_blocks(len(states), len(table.weight), states.device):
             logits = F.linear(states[rows], table.weight, table.bias).to(states.dtype)
-            found |= self.kept(logits, targets[rows]).any(0)
+            kept = self.kept(logits, targets[rows])  # and a target is not told from itself
+            found |= kept.scatter_(1, targets[rows].unsqueeze(1), False).any(0)
         return found
 
     def plain(

@@ -66,9 +66,12 @@ class SequentialRecommender(Recommender):
         met
             Items in the sum of some target's loss, [I] bool.
         """
-        states = self.backbone.states(batch).float()
+        with self._products(self.precision.backbone):
+            states = self.backbone.states(batch)
+        states = states.float()
         table, draw = self.backbone.output_table(), _draw_of(batch)
-        losses = self.loss(states, batch.targets, table, None, draw)[1]
+        with self._products(self.precision.loss):
+            losses = self.loss(states, batch.targets, table, None, draw)[1]
         ranks, _ = rank_by_scores(states, table, batch.targets, None, 0)
         # Beyond the rounding of the loss: a target ranked first is bounded by a loss of 0.
         held = losses >= torch.log2(1.0 + ranks).log() - 1e-6

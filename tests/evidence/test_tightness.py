@@ -60,7 +60,12 @@ def test_what_a_loss_is_told_from() -> None:
     table = module.backbone.output_table()
     scores = module.backbone.states(batch) @ table.weight.T
     own = scores.gather(1, batch.targets.unsqueeze(1))
-    assert torch.equal(module.bounded(batch)[1], (scores >= own - 1e-6).any(0))
+    above = scores >= own - 1e-6
+    above[torch.arange(len(above)), batch.targets] = False  # a target is not told from itself
+    assert torch.equal(module.bounded(batch)[1], above.any(0))
+    with torch.no_grad():
+        table.weight.zero_()  # a batch alone: all tie, each is told from all others
+    assert module.bounded(batch)[1].all()
 
 
 def test_a_row_is_of_the_first_targets_by_group() -> None:

@@ -35,13 +35,14 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
     }  # fmt: skip
     for model, name in names.items():
         for cell in evidence.any_of(dataset, model):
-            found.append(Bar(f"{name} ({cell.identity[3]})", "LLM", True, _gains(cell)))
+            found.append(Bar(f"{name} ({', '.join([cell.identity[3], *_caps(cell)])})", "LLM", True, _gains(cell)))
     for model, name in BACKBONES.items():
         for loss in ("ce", "sce"):
             own = evidence.closest(dataset, model, loss)
             number = evidence.facts.test(dataset, model, loss)
             if own is not None:
-                found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], True, _gains(own)))
+                other = "" if evidence.in_words(own) == "published" or number is None else " (other setting)"
+                found.append(Bar(f"{name}, {LOSSES[loss]}{other}", LOSSES[loss], True, _gains(own)))
             elif number is not None:
                 found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], False, (number.mean, None, None, None)))
     return found
@@ -49,6 +50,13 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
 
 def _gains(cell: Cell) -> tuple[float | None, ...]:
     return tuple(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values())
+
+
+def _caps(cell: Cell) -> list[str]:
+    """Where a cell was trained or ranked on a part alone: not to be compared with those on all."""
+    protocol = cell.finished[0].metrics["protocol"] if cell.finished[0].metrics is not None else {}
+    words = {"ranked_users": "users", "training_rows": "training rows"}
+    return [f"{protocol[key]} {what} alone" for key, what in words.items() if protocol.get(key) is not None]
 
 
 def comparison(evidence: Evidence) -> Piece:

@@ -9,7 +9,7 @@ from recsys_lt.analysis.paper.piece import Piece, Value
 def datasets_table(evidence: Evidence) -> Piece:
     """Counts of what was trained and ranked on, from the protocol of every run."""
     protocols: dict[tuple[str, Any], dict[str, Any]] = {}
-    for cell in evidence.cells:
+    for cell in evidence.readable:
         for run in cell.finished:
             if run.metrics is not None:
                 protocols.setdefault(

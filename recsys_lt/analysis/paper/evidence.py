@@ -1,6 +1,6 @@
 """What a folder of runs can say about the paper."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,15 +15,25 @@ DATASETS = {"beauty": "Beauty", "yelp": "Yelp", "ml-1m": "ML-1M", "ml-100k": "ML
 #: Groups of targets, and what stands before their metrics.
 GROUPS = {"all": "", "head": "head/", "mid": "mid/", "tail": "tail/"}
 
+#: Changes after which a number is of another task, and says nothing beside a published one.
+_OTHER_TASK = ("dataset", "metrics.mask_seen", "metrics.max_users", "trainer.max_train_rows")
+#: Changes that say how often a run was looked at, not how it was trained.
+_LOOKS = ("trainer.eval_every", "trainer.eval_untrained", "metrics")
+#: What was called on a run's own, in the words of ``metrics.json``.
+_NEEDED = ("protocol", "train", "valid", "test")
+
 #: Dataset, model, loss -> the keys of their configuration as texts.
 Compose = Callable[[str, str, str], Mapping[str, str]]
+#: Changes that cells have in common.
+Rest = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Finished cells, and what was published.
 
-    Only runs by plain Adam count (the paper's optimizer); whatever else a folder holds is left alone.
+    Beside published numbers stand only runs by plain Adam (the paper's optimizer) with a configuration that says so, on
+    the published data and by the published protocol; whatever else a folder holds is left alone.
 
     Parameters
     ----------
@@ -41,9 +51,35 @@ class Evidence:
     _composed: dict[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     @cached_property
+    def readable(self) -> list[Cell]:
+        """Cells with their runs that hold what every run writes, one a seed."""
+        whole = (replace(cell, finished=tuple(run for run in cell.finished if _is_whole(run))) for cell in self.cells)
+        return [_once_a_seed(cell) for cell in whole if cell.finished]
+
+    @cached_property
     def finished(self) -> list[Cell]:
-        """The cells that count."""
-        return [cell for cell in self.cells if cell.finished and cell.identity[3] == "adam"]
+        """The cells that may stand beside published numbers."""
+        return [cell for cell in self.readable if cell.identity[3] == "adam" and self._is_the_task(cell)]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader must know of runs that were left out."""
+        said = [
+            f"Left out, as it lacks {' or '.join(_NEEDED)}: {run.folder.name}"
+            for cell in self.cells
+            for run in cell.finished
+            if not _is_whole(run)
+        ]
+        for cell in self.cells:
+            by_seed: dict[Any, Run] = {}
+            for run in cell.finished:
+                first = by_seed.setdefault(run.seed, run)
+                if first is not run and run.metrics and first.metrics and run.metrics["test"] != first.metrics["test"]:
+                    said.append(
+                        f"Seed {run.seed} of {cell.dataset} {cell.label} ran twice with other results; "
+                        f"{first.folder.name} counts, {run.folder.name} does not"
+                    )
+        return said
 
     def of(self, dataset: str, model: str, loss: str) -> list[Cell]:
         """Cells of that dataset, model and loss, in any setting."""
@@ -51,11 +87,14 @@ class Evidence:
 
     def any_of(self, dataset: str, model: str) -> list[Cell]:
         """Cells of that dataset and model, by any optimizer."""
-        return [cell for cell in self.cells if cell.finished and cell.identity[:2] == (dataset, model)]
+        return [cell for cell in self.readable if cell.identity[:2] == (dataset, model)]
 
     def as_published(self, dataset: str, model: str, loss: str) -> Cell | None:
-        """The cell run in the published setting."""
-        return next((cell for cell in self.of(dataset, model, loss) if not self.changes(cell)), None)
+        """The runs in the published setting, wherever they lie."""
+        found = [cell for cell in self.of(dataset, model, loss) if not self.changes(cell)]
+        if not found:
+            return None
+        return _once_a_seed(replace(found[0], finished=tuple(run for cell in found for run in cell.finished)))
 
     def closest(self, dataset: str, model: str, loss: str) -> Cell | None:
         """The published setting's cell, or else the one of another setting with the best validation NDCG@10."""
@@ -73,15 +112,33 @@ class Evidence:
         if key not in self._composed:
             self._composed[key] = self.compose(*key)
         published = self._composed[key]
-        own = compared(cell.finished[0])
-        return {name: value for name, value in own.items() if name in published and published[name] != value}
+        found: dict[str, str] = {}
+        for run in cell.finished:
+            own = compared(run)
+            found |= {name: value for name, value in own.items() if name in published and published[name] != value}
+        return found
 
     def cut_short(self, cell: Cell) -> bool:
         """Whether it is the published setting stopped early: its test metrics are not to be compared."""
-        return set(self.changes(cell)) == {"trainer.max_epochs"}
+        changes = {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, _LOOKS)}
+        if set(changes) != {"trainer.max_epochs"}:
+            return False
+        return int(changes["trainer.max_epochs"]) < int(self.compose(*cell.identity[:3])["trainer.max_epochs"])
 
-    def sweep(self, dataset: str, model: str, loss: str, key: str, **fixed: float) -> dict[float, Cell]:
-        """Cells that differ in one key alone, by its value, in order: the largest such family.
+    def in_words(self, cell: Cell) -> str:
+        """``published``, or how the setting differs."""
+        changes = {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, _LOOKS)}
+        last = [name.rsplit(".", 1)[-1] for name in changes]
+        words = []
+        for short, (name, value) in zip(last, changes.items(), strict=True):
+            if short == "_target_":
+                words.append(f"{name.removesuffix('._target_')} {value.rsplit('.', 1)[-1]}")
+            else:
+                words.append(f"{short if last.count(short) == 1 else name} {value}")
+        return ", ".join(words) or "published"
+
+    def families(self, dataset: str, model: str, loss: str, key: str, **fixed: float) -> dict[Rest, dict[float, Cell]]:
+        """Cells that differ in one key of the loss alone, by its value, in order.
 
         Parameters
         ----------
@@ -91,21 +148,30 @@ class Evidence:
             Of the loss, such as ``eta``.
         **fixed
             Other keys of the loss with the values they must have.
+
+        Returns
+        -------
+        dict
+            By what each family changes of the published setting besides.
         """
-        families: dict[tuple[tuple[str, str], ...], dict[float, Cell]] = {}
+        found: dict[Rest, dict[float, Cell]] = {}
+        asked = {f"loss.{name}": value for name, value in {key: None, **fixed}.items()}
         for cell in self.of(dataset, model, loss):
             own = compared(cell.finished[0])
-            if f"loss.{key}" not in own or any(float(own.get(f"loss.{k}", "nan")) != v for k, v in fixed.items()):
+            values = {name: _number(own.get(name)) for name in asked}
+            wrong = any(wanted is not None and values[name] != wanted for name, wanted in asked.items())
+            value = values[f"loss.{key}"]
+            if wrong or value is None or self.cut_short(cell):
                 continue
-            rest = tuple(sorted((name, value) for name, value in own.items() if name != f"loss.{key}"))
-            families.setdefault(rest, {})[float(own[f"loss.{key}"])] = cell
-        largest = max(families.values(), key=len, default={})
-        return dict(sorted(largest.items()))
+            changes = self.changes(cell).items()
+            rest = tuple(sorted((n, v) for n, v in changes if n not in asked and not _is_one_of(n, _LOOKS)))
+            found.setdefault(rest, {}).setdefault(value, cell)
+        return {rest: dict(sorted(cells.items())) for rest, cells in found.items()}
 
     def beside(self, cell: Cell, loss: str) -> Cell | None:
         """The cell that differs from this one in its loss alone."""
-        wanted = _without_loss(cell)
-        same = (other for other in self.of(cell.dataset, cell.identity[1], loss) if _without_loss(other) == wanted)
+        wanted = self._besides_loss(cell)
+        same = (other for other in self.of(cell.dataset, cell.identity[1], loss) if self._besides_loss(other) == wanted)
         return next(same, None)
 
     def best_language_model(self, dataset: str, metric: str = "ndcg@10") -> tuple[str, float] | None:
@@ -117,6 +183,50 @@ class Evidence:
                 found.append((each.name, number.mean))
         return max(found, key=lambda pair: pair[1], default=None)
 
+    def _besides_loss(self, cell: Cell) -> dict[str, str]:
+        """Changes, told as values: the published settings of two losses may differ themselves."""
+        keys = ("optimizer.lr", "optimizer.weight_decay", "model.dropout", "trainer.max_epochs", "trainer.batch_rows")
+        own = compared(cell.finished[0])
+        changes = {
+            n: v for n, v in self.changes(cell).items() if not n.startswith("loss.") and not _is_one_of(n, _LOOKS)
+        }
+        return changes | {key: own[key] for key in keys if key in own}
+
+    def _is_the_task(self, cell: Cell) -> bool:
+        """Whether it was run on the published data by the published protocol, as far as its dataset has one."""
+        if any(not run.config for run in cell.finished):
+            return False  # nobody knows its setting
+        if cell.identity[0] not in DATASETS or cell.identity[1] not in BACKBONES:
+            return True
+        if any(_is_one_of(name, _OTHER_TASK) for name in self.changes(cell)):
+            return False
+        published = self._composed[cell.identity[0], cell.identity[1], cell.identity[2]]
+        for run in cell.finished:
+            assert run.metrics is not None
+            protocol = run.metrics["protocol"]
+            if protocol.get("ranked_users") is not None or protocol.get("training_rows") is not None:
+                return False
+            for count in ("users", "items", "interactions"):
+                expected = published.get(f"dataset.expect.{count}")
+                if expected not in (None, "null") and str(protocol.get(count)) != expected:
+                    return False
+        return True
+
+
+def _is_one_of(name: str, keys: Iterable[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in keys)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:  # an interpolation, such as ${trainer.batch_rows}
+        return None
+
+
+def _is_whole(run: Run) -> bool:
+    return run.metrics is not None and all(isinstance(run.metrics.get(part), dict) for part in _NEEDED)
+
 
 def _validated(cell: Cell) -> float | None:
     values = [run.metrics["valid"].get("ndcg@10") for run in cell.finished if run.metrics is not None]
@@ -124,16 +234,17 @@ def _validated(cell: Cell) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def _without_loss(cell: Cell) -> dict[str, str]:
-    return {k: v for k, v in compared(cell.finished[0]).items() if not k.startswith("loss.")}
-
-
-def once_a_seed(cell: Cell) -> Cell:
+def _once_a_seed(cell: Cell) -> Cell:
     """A cell without runs that repeat a seed of it: a folder may keep one twice."""
     first: dict[Any, Run] = {}
     for run in cell.finished:
         first.setdefault(run.seed, run)
     return replace(cell, finished=tuple(first.values()))
+
+
+def largest(families: Mapping[Rest, dict[float, Cell]]) -> dict[float, Cell]:
+    """The family with the most values; empty where there is none."""
+    return max(families.values(), key=len, default={})
 
 
 def mean(cell: Cell | None, metric: str) -> float | None:

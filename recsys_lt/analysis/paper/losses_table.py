@@ -22,17 +22,26 @@ def losses_table(evidence: Evidence) -> Piece:
         cell = evidence.closest("beauty", "sasrec", loss)
         runs = [] if cell is None else [run.metrics["train"] for run in cell.finished if run.metrics is not None]
         seconds = [float(train["seconds_per_epoch"]) for train in runs if train.get("seconds_per_epoch")]
-        devices = sorted({f"{train['device']}, {train['threads']} threads" for train in runs})
+        devices = sorted({f"{train.get('device')}, {train.get('threads')} threads" for train in runs})
         rows.append(
             [
-                loss, z, negatives, logits, mean(cell, "ndcg@10"),
+                loss, z, negatives, logits, mean(cell, "ndcg@10"), None if cell is None else evidence.in_words(cell),
                 f"{sum(seconds) / len(seconds):.1f}" if seconds else None, "; ".join(devices) or None,
             ]
         )  # fmt: skip
     return Piece(
         "table1",
         "Table 1: losses as -s+ + log Z",
-        ["loss", "Z of a target", "negatives", "logits of a target", "Beauty, SASRec: NDCG@10", "s/epoch", "on"],
+        [
+            "loss",
+            "Z of a target",
+            "negatives",
+            "logits of a target",
+            "Beauty, SASRec: NDCG@10",
+            "setting",
+            "s/epoch",
+            "on",
+        ],
         rows,
         "s+ is the target's score, s another item's, I the catalogue. The columns are ours. Times are of the "
         "machines the runs were made on, which differ.",

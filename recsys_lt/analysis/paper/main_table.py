@@ -28,7 +28,7 @@ def main_table(evidence: Evidence) -> Piece:
                 rows.append(_row(evidence, dataset, model, loss, own, best[1], "published"))
                 other = evidence.best_of_other_settings(dataset, model, loss)
                 if other is not None:
-                    rows.append(_row(evidence, dataset, model, loss, other, best[1], _said(evidence, other)))
+                    rows.append(_row(evidence, dataset, model, loss, other, best[1], evidence.in_words(other)))
     return Piece(
         "table3",
         "Table 3: small models against recommenders made of language models, test metrics",
@@ -49,11 +49,6 @@ def main_table(evidence: Evidence) -> Piece:
             "% over best LLM, ours", "% over best LLM, published",
         ),
     )  # fmt: skip
-
-
-def _said(evidence: Evidence, cell: Cell) -> str:
-    short = {key.rsplit(".", 1)[-1]: value for key, value in evidence.changes(cell).items()}
-    return ", ".join(f"{key} {value}" for key, value in short.items())
 
 
 def _row(

@@ -9,7 +9,7 @@ def models_table(evidence: Evidence) -> Piece:
     rows: list[list[Value]] = []
     for dataset, dataset_name in DATASETS.items():
         models = dict.fromkeys(
-            [*BACKBONES, *(cell.identity[1] for cell in evidence.cells if cell.dataset == dataset and cell.finished)]
+            [*BACKBONES, *(cell.identity[1] for cell in evidence.readable if cell.dataset == dataset and cell.finished)]
         )
         for model in models:
             cells = evidence.any_of(dataset, model)
@@ -19,7 +19,12 @@ def models_table(evidence: Evidence) -> Piece:
                 continue
             trained = sorted({int(train.get("trained_parameters", train["parameters"])) for train in trains})
             lengths = sorted(
-                {int(run.metrics["protocol"]["max_length"]) for c in cells for run in c.finished if run.metrics}
+                {
+                    int(run.metrics["protocol"]["max_length"])
+                    for c in cells
+                    for run in c.finished
+                    if run.metrics is not None and run.metrics["protocol"].get("max_length") is not None
+                }
             )
             rows.append(
                 [dataset_name, BACKBONES.get(model, model), _range(counts), _range(trained), _range(lengths), "counted"]
@@ -37,4 +42,6 @@ def models_table(evidence: Evidence) -> Piece:
 
 
 def _range(values: list[int]) -> str:
+    if not values:
+        return "-"
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"

@@ -16,16 +16,18 @@ _COLOURS = {"all": BLUE, "head": ORANGE, "mid": "#3a923a", "tail": GREY}
 
 
 def sampled(evidence: Evidence) -> dict[str, dict[float, Cell]]:
-    """The three sweeps: SSM by K, SCE by K at alpha 100, SCE by alpha at K 100."""
-    ssm = evidence.sweep("beauty", "sasrec", "ssm", "k")
-    by_alpha = evidence.sweep("beauty", "sasrec", "sce", "alpha", k=100)
-    if by_alpha and 100.0 in ssm:  # SCE with alpha 1
-        by_alpha = {1.0: ssm[100.0]} | by_alpha
-    return {
-        "ssm by K": ssm,
-        "sce by K": evidence.sweep("beauty", "sasrec", "sce", "k", alpha=100),
-        "sce by alpha": by_alpha,
+    """The three sweeps, alike in all but the loss: SSM by K, SCE by K at alpha 100, SCE by alpha at K 100."""
+    families = {
+        "ssm by K": evidence.families("beauty", "sasrec", "ssm", "k"),
+        "sce by K": evidence.families("beauty", "sasrec", "sce", "k", alpha=100),
+        "sce by alpha": evidence.families("beauty", "sasrec", "sce", "alpha", k=100),
     }
+    settings = dict.fromkeys(rest for each in families.values() for rest in each)
+    chosen = max(settings, key=lambda rest: sum(len(each.get(rest, {})) for each in families.values()), default=())
+    found = {name: each.get(chosen, {}) for name, each in families.items()}
+    if found["sce by alpha"] and 100.0 in found["ssm by K"]:  # SCE with alpha 1
+        found["sce by alpha"] = {1.0: found["ssm by K"][100.0]} | found["sce by alpha"]
+    return found
 
 
 def negatives(evidence: Evidence) -> Piece:

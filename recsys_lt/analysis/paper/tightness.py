@@ -1,9 +1,9 @@
 """Figure 1b: tightness and coverage of the losses, measured in training."""
 
 import csv
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.paper.evidence import GROUPS, LOSSES, Evidence
 from recsys_lt.analysis.paper.piece import Piece, Value
 from recsys_lt.analysis.plots import tidy
@@ -14,28 +14,34 @@ if TYPE_CHECKING:
 COMMAND = "python -m recsys_lt +experiment=paper/figure1b_beauty"
 
 
-def watched(cell: Cell) -> list[dict[str, float]]:
-    """The epochs of a cell's first run that measured how tight its loss is; empty where none did."""
-    path = cell.finished[0].folder / "learning_curve.csv"
-    if not path.is_file():
+def watched(folder: Path) -> list[dict[str, float]]:
+    """The epochs of a run that measured how tight its loss is; empty where it did not."""
+    try:
+        with (folder / "learning_curve.csv").open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("bound/ndcg")]
+        return [{key: float(value) for key, value in row.items() if key and value} for row in rows]
+    except (OSError, ValueError):
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("bound/ndcg")]
-    return [{key: float(value) for key, value in row.items() if value} for row in rows]
 
 
 def tightness(evidence: Evidence) -> Piece:
-    """How often -log NDCG <= loss, and the share of items a step is told from, by epoch and group of targets."""
+    """How often -log NDCG <= loss, and the share of items a batch is told from, by epoch and group of targets."""
     curves: dict[str, list[dict[str, float]]] = {}
-    for cell in evidence.finished:
-        if cell.identity[:2] == ("beauty", "sasrec") and (rows := watched(cell)):
-            curves.setdefault(LOSSES.get(cell.identity[2], cell.identity[2]), rows)
+    settings: dict[str, str] = {}
+    for cell in evidence.cells:
+        if cell.identity[:2] != ("beauty", "sasrec") or cell.identity[3] != "adam":
+            continue
+        loss = LOSSES.get(cell.identity[2], cell.identity[2])
+        for run in cell.finished:
+            rows = watched(run.folder)
+            if len(rows) > len(curves.get(loss, [])):  # the longest one
+                curves[loss], settings[loss] = rows, evidence.in_words(cell)
 
     def draw(figure: "Figure") -> None:
         held, met = figure.subplots(1, 2)
         for axes, key, label in (
             (held, "bound/ndcg", "share of targets with -log NDCG <= loss"),
-            (met, "bound/met", "share of items a step is told from"),
+            (met, "bound/met", "share of items a batch is told from"),
         ):
             for colour, (loss, rows) in enumerate(curves.items()):
                 values = [row[key] for row in rows]
@@ -51,14 +57,14 @@ def tightness(evidence: Evidence) -> Piece:
         for row in (rows[0], rows[-1]):
             for measure, words in (("ndcg", "bounded"), ("met", "met")):
                 shares = (row.get(f"bound/{prefix}{measure}") for prefix in GROUPS.values())
-                table.append([loss, int(row["epoch"]), words, *shares])
+                table.append([loss, settings[loss], int(row["epoch"]), words, *shares])
     return Piece(
         "figure1b",
         "Figure 1b: tightness and coverage in training, SASRec on Beauty",
-        ["loss", "epoch", "share", *GROUPS],
+        ["loss", "setting", "epoch", "share", *GROUPS],
         table,
         "bounded: of targets, those with -log NDCG of their rank among all items <= their loss. met: of items, those "
-        "that a step's targets are told from (its negatives; with CE all, with CE-eta the band), mean over steps.",
+        "that a batch's targets are told from (their negatives; with CE all, with CE-eta the band), mean over batches.",
         draw if curves else None,
         (8.4, 3.2),
         () if curves else (COMMAND,),

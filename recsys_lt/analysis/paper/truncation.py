@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, mean
+from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, largest, mean
 from recsys_lt.analysis.paper.piece import Piece
 from recsys_lt.analysis.plots import BLUE, GREY, tidy
 
@@ -14,7 +14,7 @@ COMMAND = "python -m recsys_lt +experiment=paper/figure1a_beauty"
 
 def truncation(evidence: Evidence) -> Piece:
     """NDCG@10 against eta, for all, head, mid and tail targets, with CE as a line."""
-    swept = evidence.sweep("beauty", "sasrec", "ce_eta", "eta")
+    swept = largest(evidence.families("beauty", "sasrec", "ce_eta", "eta"))
     whole = evidence.beside(next(iter(swept.values())), "ce") if swept else None
 
     def draw(figure: "Figure") -> None:
