@@ -75,8 +75,9 @@ class Evidence:
             for run in cell.finished:
                 first = by_seed.setdefault(run.seed, run)
                 if first is not run and run.metrics and first.metrics and run.metrics["test"] != first.metrics["test"]:
+                    name = ", ".join(part for part in cell.parts if not part.endswith("=-"))
                     said.append(
-                        f"Seed {run.seed} of {cell.dataset} {cell.label} ran twice with other results; "
+                        f"Seed {run.seed} of {cell.dataset}, {name}, ran twice with other results; "
                         f"{first.folder.name} counts, {run.folder.name} does not"
                     )
         return said
