@@ -77,5 +77,7 @@ def _similar_key(key: str, conf: Path) -> str:
     prefix = f"{parent}." if inside is not config else ""
     if near:
         return f"Did you mean {prefix}{near[0]}?"
+    if not names:
+        return f"{parent} has none here."
     of = f"of {parent} " if prefix else ""
     return f"The keys {of}are {', '.join(sorted(names))}; they follow the choices."

@@ -171,7 +171,7 @@ def settings_of(study: Mapping[str, Any], method: str, number: int, seed: int) -
     """Overrides of one run."""
     given = study["methods"][method]
     settings = study["common"] | given["set"] | given["trials"][number] | {"seed": seed}
-    return [f"{key}={value}" for key, value in settings.items()]
+    return [f"{key}={'null' if value is None else value}" for key, value in settings.items()]
 
 
 def _done(folder: Path, settings: Sequence[str]) -> bool:
@@ -188,7 +188,7 @@ def _done(folder: Path, settings: Sequence[str]) -> bool:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     for key, wanted in (setting.split("=", 1) for setting in settings):
         found = config["choices"].get(key) or _value(config, key)
-        if found is not None and str(found) != wanted:  # a key that came later says nothing
+        if found is not None and str(found) != wanted:  # a key that came later, or null, says nothing
             raise SystemExit(f"error: {folder} has {key}={found}, the study now {wanted}. Remove it to run it again")
     return True
 

@@ -135,13 +135,18 @@ def _read_run(folder: Path, choices: dict[str, Any]) -> Run:
             rows = [row for row in csv.DictReader(file) if row.get(f"valid/{METRIC}")]
         curve = {int(row["epoch"]): float(row[f"valid/{METRIC}"]) for row in rows}
         config_file = folder / "config.yaml"
-        config = yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+        config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else None) or {}
         other = [f"{key} {metrics[key]}" for key, value in choices.items() if metrics[key] != value]
-        float(metrics["test"][METRIC])
+        if not math.isfinite(metrics["test"][METRIC]):
+            raise ValueError(f"test {METRIC} is {metrics['test'][METRIC]}")
+        finished, optimizer = metrics["finished"], metrics.get("optimizer", "adam")
+        metrics["protocol"]["users"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"the run cannot be read ({reason})", where=folder, remedy=remedy) from error
-    if other or not metrics["finished"]:
+    if optimizer != "adam":
+        other.append(f"optimizer {optimizer}")
+    if other or not finished:
         what = f"it is a run of {', '.join(other)}" if other else "the run is not finished"
         raise UserError(what, where=folder, remedy=remedy)
     return Run(folder, metrics, curve, config.get("precision"))

@@ -191,6 +191,9 @@ def test_nothing_ran(made):
         ({"seed": 3}, "a run of seed 3"),
         ({"finished": False}, "not finished"),
         ({"test": {}}, "cannot be read"),
+        ({"test": {"ndcg@10": float("nan")}}, "cannot be read"),
+        ({"protocol": {}}, "cannot be read"),
+        ({"optimizer": "sam"}, "a run of optimizer sam"),
     ],
 )
 def test_a_run_that_is_not_what_its_folder_says(made, tmp_path, change, said):
