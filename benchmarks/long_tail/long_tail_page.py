@@ -25,7 +25,8 @@ COMMAND = "python benchmarks/long_tail/long_tail_page.py"
 
 
 def _words(change: Mapping[str, Any]) -> str:
-    return " ".join(f"`{key}={value}`" for key, value in change.items()) or "as it is"
+    words = (f"`{key}={'null' if value is None else value}`" for key, value in change.items())
+    return " ".join(words) or "as it is"
 
 
 def trials_table(study: Mapping[str, Any], trials: Mapping[str, list[Trial]], best: Mapping[str, Trial | None]) -> str:
