@@ -175,22 +175,22 @@ def settings_of(study: Mapping[str, Any], method: str, number: int, seed: int) -
 
 
 def _done(folder: Path, settings: Sequence[str]) -> bool:
-    """Whether the run is there.
+    """Whether the run is there in whole; one that was interrupted goes on.
 
     Raises
     ------
     SystemExit
-        If it is another one: the study has changed since.
+        If what is there is another run: the study has changed since.
     """
-    path = folder / "metrics.json"
-    if not path.is_file() or not json.loads(path.read_text(encoding="utf-8"))["finished"]:
-        return False  # or it was interrupted, and goes on
+    if not (folder / "config.yaml").is_file():
+        return False
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     for key, wanted in (setting.split("=", 1) for setting in settings):
         found = config["choices"].get(key) or _value(config, key)
         if found is not None and str(found) != wanted:  # a key that came later, or null, says nothing
             raise SystemExit(f"error: {folder} has {key}={found}, the study now {wanted}. Remove it to run it again")
-    return True
+    path = folder / "metrics.json"
+    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8"))["finished"])
 
 
 def _value(config: Any, key: str) -> Any:

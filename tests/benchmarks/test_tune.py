@@ -112,9 +112,13 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     assert (tmp_path / "docs" / "long_tail" / "small.png").is_file()
 
 
-def test_an_interrupted_run_is_not_done(tune, tmp_path):
+def test_an_interrupted_run_is_not_done_and_another_one_is_not_gone_on_with(tune, tmp_path):
+    assert not tune._done(tmp_path, ["seed=0"])
+    (tmp_path / "config.yaml").write_text("seed: 0\nchoices: {}\n")
+    assert not tune._done(tmp_path, ["seed=0"])
     (tmp_path / "metrics.json").write_text(json.dumps({"finished": False}))
     assert not tune._done(tmp_path, ["seed=0"])
+    with pytest.raises(SystemExit, match="has seed=0, the study now 1"):
+        tune._done(tmp_path, ["seed=1"])
     (tmp_path / "metrics.json").write_text(json.dumps({"finished": True}))
-    (tmp_path / "config.yaml").write_text("seed: 0\nchoices: {}\n")
     assert tune._done(tmp_path, ["seed=0"])
