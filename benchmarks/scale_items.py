@@ -12,12 +12,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from machine import QUIET, RESULTS, alone, here
-from timed import totals_of
+from timed import one_step
 
 from recsys_lt.errors import UserError
 
@@ -106,7 +105,6 @@ def steps_of(n_items: int, asked: Asked, names: Sequence[str]) -> dict[str, Any]
 def _steps(module: "SequentialRecommender", data: "Sequences", config: "DictConfig", asked: Asked) -> list[float]:
     """Seconds of each step, the first left out: it makes the moments."""
     from recsys_lt.data.loader import Share, TrainBatches
-    from recsys_lt.recommenders.asking import Asking
 
     rows = module.backbone.row_plan.plan(data)
     batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
@@ -117,12 +115,7 @@ def _steps(module: "SequentialRecommender", data: "Sequences", config: "DictConf
     for step in range(min(1 + asked.steps, len(batches))):
         start = time.perf_counter()
         batch = batches[0, step]
-        optimizer.zero_grad()
-        totals = partial(totals_of, module, batch)
-        _, gradients = module.rule.gradients(Asking(parameters, [totals], partial(getattr, batch, "targets")))
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = gradient
-        optimizer.step()
+        one_step(module, optimizer, parameters, batch)
         seconds.append(time.perf_counter() - start)
         if sum(seconds) > asked.step_seconds and len(seconds) > 2:
             break

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,8 +99,20 @@ def set_up(
     return module, *_training(module, data, config, measurement, device)
 
 
-def totals_of(module: "SequentialRecommender", batch: "Batch", weights: "torch.Tensor | None") -> "torch.Tensor":
-    return module.batch_losses(batch, weights)[0]
+def one_step(
+    module: "SequentialRecommender", optimizer: Any, parameters: "Sequence[torch.nn.Parameter]", batch: "Batch"
+) -> None:
+    """A training step as a run takes it, without Lightning's loop."""
+    from recsys_lt.recommenders.asking import Asking
+
+    def totals(weights: "torch.Tensor | None") -> "torch.Tensor":
+        return module.batch_losses(batch, weights)[0]
+
+    optimizer.zero_grad()
+    _, gradients = module.rule.gradients(Asking(parameters, [totals], lambda: batch.targets))
+    for p, gradient in zip(parameters, gradients, strict=True):
+        p.grad = gradient
+    optimizer.step()
 
 
 def _training(
@@ -115,7 +126,6 @@ def _training(
     from floors.parts import loss
 
     from recsys_lt.data.loader import Share, TrainBatches
-    from recsys_lt.recommenders.asking import Asking
 
     rows = module.backbone.row_plan.plan(data)
     batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
@@ -130,12 +140,7 @@ def _training(
         start = now(device)
         for step in range(min(steps or len(batches), len(batches))):
             batch = batches[epoch, step].to(device)
-            optimizer.zero_grad()
-            totals = partial(totals_of, module, batch)
-            _, gradients = module.rule.gradients(Asking(parameters, [totals], partial(getattr, batch, "targets")))
-            for p, gradient in zip(parameters, gradients, strict=True):
-                p.grad = gradient
-            optimizer.step()
+            one_step(module, optimizer, parameters, batch)
             done += len(batch.targets)
         return (now(device) - start) * targets / done
 

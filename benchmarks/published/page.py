@@ -140,7 +140,7 @@ def _read_run(folder: Path, choices: dict[str, Any]) -> Run:
         if not math.isfinite(metrics["test"][METRIC]):
             raise ValueError(f"test {METRIC} is {metrics['test'][METRIC]}")
         finished, optimizer = metrics["finished"], metrics.get("optimizer", "adam")
-        metrics["protocol"]["users"]
+        int(metrics["protocol"]["users"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"the run cannot be read ({reason})", where=folder, remedy=remedy) from error

@@ -49,6 +49,11 @@ class Cell:
         return (*self.identity[1:], *(f"{key}={value}" for key, value in self.settings.items()))
 
     @property
+    def known_parts(self) -> tuple[str, ...]:
+        """Those that say something: a key that other models have is ``key=-`` here."""
+        return tuple(part for part in self.parts if not part.endswith("=-"))
+
+    @property
     def label(self) -> str:
         return "/".join(self.parts)
 

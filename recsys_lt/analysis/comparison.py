@@ -96,6 +96,12 @@ def better(metric: str) -> bool | None:
     return HIGHER_IS_BETTER.get(metric.rsplit("/", 1)[-1].split("@")[0])
 
 
+def best_first(cell: Cell, metric: str) -> tuple[bool, float]:
+    """Sort key of cells by a metric; those that did not measure it come last."""
+    mean = cell.mean_std(metric)[0]
+    return mean is None, 0.0 if mean is None else mean if better(metric) is False else -mean
+
+
 def best(cells: Sequence[Cell], metric: str) -> float | None:
     """The best mean of these cells; None for a metric with no better side, or that none of them measured."""
     goal = better(metric)

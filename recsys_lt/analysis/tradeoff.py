@@ -40,7 +40,7 @@ def tradeoff(cells: Sequence[Cell], path: Path) -> None:
         assert x is not None
         assert y is not None
         colour, mark = colours[cell.identity[3]], marks[cell.dataset, *cell.identity[1:3]]
-        words = [*([cell.dataset] if several else []), *(part for part in cell.parts if not part.endswith("=-"))]
+        words = [*([cell.dataset] if several else []), *cell.known_parts]
         axes.errorbar(
             x, y, xerr=dx, yerr=dy, fmt=mark, color=colour, markersize=6, elinewidth=0.8,
             label=f"{number}  {', '.join(words)}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys_lt.analysis.cells import Cell
-from recsys_lt.analysis.comparison import Comparison, better
+from recsys_lt.analysis.comparison import Comparison, best_first
 from recsys_lt.reporting.palette import CELLS, OTHERS, Colour
 
 #: Cells with a colour of their own; more could not be told apart.
@@ -46,7 +46,7 @@ class Member:
     @property
     def full_name(self) -> str:
         """All that it is called by."""
-        return ", ".join(part for part in self.cell.parts if not part.endswith("=-"))
+        return ", ".join(self.cell.known_parts)
 
 
 def cells(numbers: Sequence[int]) -> str:
@@ -90,13 +90,7 @@ def cast(compared: Comparison) -> dict[str, list[Member]]:
 def _coloured(cells: Sequence[Cell], decisive: str, reference: Cell | None) -> dict[int, int]:
     """Place in the palette by id of the cell: the reference, the best of each kind, then the other best ones."""
     finished = [cell for cell in cells if cell.finished]
-    goal = better(decisive) is not False
-
-    def order(cell: Cell) -> tuple[bool, float]:
-        mean = cell.mean_std(decisive)[0]
-        return mean is None, 0.0 if mean is None else -mean if goal else mean
-
-    ranking = sorted(finished, key=order)
+    ranking = sorted(finished, key=lambda cell: best_first(cell, decisive))
     kinds: dict[tuple[str, ...], Cell] = {}
     for cell in ranking:
         kinds.setdefault(cell.identity, cell)
@@ -110,6 +104,6 @@ def _names(cells: Sequence[Cell]) -> dict[int, str]:
     common = set(cells[0].parts).intersection(*(cell.parts for cell in cells)) if len(cells) > 1 else set()
     names = {}
     for cell in cells:
-        own = [part for part in cell.parts if part not in common and not part.endswith("=-")]
+        own = [part for part in cell.known_parts if part not in common]
         names[id(cell)] = ", ".join(own) or ", ".join(cell.identity[1:])
     return names

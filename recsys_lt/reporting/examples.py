@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.analysis.cells import Cell
-from recsys_lt.analysis.comparison import Comparison, better
+from recsys_lt.analysis.comparison import Comparison, best_first
 from recsys_lt.analysis.runs import Run
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import GROUPS
@@ -159,8 +159,7 @@ def _without_path(error: UserError) -> str:
 
 def _chosen(ran: Sequence[Member], able: Sequence[Member], compared: Comparison) -> tuple[list[Member], list[str]]:
     def order(member: Member) -> tuple[bool, float]:
-        mean = member.cell.mean_std(compared.decisive)[0]
-        return mean is None, 0.0 if mean is None else -mean if better(compared.decisive) is not False else mean
+        return best_first(member.cell, compared.decisive)
 
     ranking = sorted(ran, key=order)
     reference = next((m for m in ran if m.cell is compared.references[m.cell.dataset]), None)

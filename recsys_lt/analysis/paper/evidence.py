@@ -19,7 +19,7 @@ GROUPS = {"all": "", "head": "head/", "mid": "mid/", "tail": "tail/"}
 _OTHER_TASK = ("dataset", "metrics.mask_seen", "metrics.max_users", "trainer.max_train_rows")
 #: Changes that say how often a run was looked at, not how it was trained.
 _LOOKS = ("trainer.eval_every", "trainer.eval_untrained", "metrics")
-#: What was called on a run's own, in the words of ``metrics.json``.
+#: Parts of ``metrics.json`` that every run writes.
 _NEEDED = ("protocol", "train", "valid", "test")
 
 #: Dataset, model, loss -> the keys of their configuration as texts.
@@ -75,7 +75,7 @@ class Evidence:
             for run in cell.finished:
                 first = by_seed.setdefault(run.seed, run)
                 if first is not run and run.metrics and first.metrics and run.metrics["test"] != first.metrics["test"]:
-                    name = ", ".join(part for part in cell.parts if not part.endswith("=-"))
+                    name = ", ".join(cell.known_parts)
                     said.append(
                         f"Seed {run.seed} of {cell.dataset}, {name}, ran twice with other results; "
                         f"{first.folder.name} counts, {run.folder.name} does not"
@@ -109,22 +109,26 @@ class Evidence:
 
     def changes(self, cell: Cell) -> dict[str, str]:
         """How a cell's configuration differs from its published setting; what only one of the two has says nothing."""
-        key = (cell.identity[0], cell.identity[1], cell.identity[2])
-        if key not in self._composed:
-            self._composed[key] = self.compose(*key)
-        published = self._composed[key]
+        published = self._published(cell)
         found: dict[str, str] = {}
         for run in cell.finished:
             own = compared(run)
             found |= {name: value for name, value in own.items() if name in published and published[name] != value}
         return found
 
+    def _published(self, cell: Cell) -> Mapping[str, str]:
+        """A cell's published setting, composed once."""
+        key = (cell.identity[0], cell.identity[1], cell.identity[2])
+        if key not in self._composed:
+            self._composed[key] = self.compose(*key)
+        return self._composed[key]
+
     def cut_short(self, cell: Cell) -> bool:
         """Whether it is the published setting stopped early: its test metrics are not to be compared."""
         changes = {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, _LOOKS)}
         if set(changes) != {"trainer.max_epochs"}:
             return False
-        return int(changes["trainer.max_epochs"]) < int(self.compose(*cell.identity[:3])["trainer.max_epochs"])
+        return int(changes["trainer.max_epochs"]) < int(self._published(cell)["trainer.max_epochs"])
 
     def in_words(self, cell: Cell) -> str:
         """``published``, or how the setting differs."""
@@ -201,7 +205,7 @@ class Evidence:
             return True
         if any(_is_one_of(name, _OTHER_TASK) for name in self.changes(cell)):
             return False
-        published = self._composed[cell.identity[0], cell.identity[1], cell.identity[2]]
+        published = self._published(cell)
         for run in cell.finished:
             assert run.metrics is not None
             protocol = run.metrics["protocol"]

@@ -1,6 +1,6 @@
 """Figure 3: how many negatives, and how heavy."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, mean
@@ -70,7 +70,7 @@ def negatives(evidence: Evidence) -> Piece:
     )
 
 
-def _line(axes: object, cells: dict[float, Cell], prefix: str, colour: str, label: str) -> None:
+def _line(axes: Any, cells: dict[float, Cell], prefix: str, colour: str, label: str) -> None:
     points = [(value, gain) for value, cell in cells.items() if (gain := mean(cell, f"{prefix}ndcg@10")) is not None]
     if points:
-        axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)  # type: ignore[attr-defined]
+        axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)
