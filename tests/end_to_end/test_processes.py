@@ -1,5 +1,6 @@
 """The processes of one run: where they meet, and who waits for whom."""
 
+import atexit
 import json
 import os
 import socket
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from recsys_lt.__main__ import CONF
 from recsys_lt.evidence import checkpoints, journal
@@ -42,3 +46,26 @@ def test_no_process_reads_weights_that_another_is_still_to_write(
     metrics = launch(_with_a_slow_disk, (OmegaConf.to_container(config, resolve=True), tmp_path), 2)
     assert (metrics["train"]["processes"], metrics["best_epoch"]) == (2, 0)
     assert metrics == json.loads((tmp_path / "metrics.json").read_text())
+
+
+def _says_at_exit(folder: Path) -> int:
+    """Train nothing, but leave behind what a run leaves: a wrapped model in a cycle, and sums in gloo's threads."""
+    rank = int(os.environ["RANK"])
+    distributed.init_process_group("gloo")
+    model = DistributedDataParallel(torch.nn.Linear(2, 1))
+    model.itself = model
+    model(torch.ones(1, 2)).sum().backward()
+    atexit.register(lambda: (folder / str(rank)).write_text(" ".join(_threads())))
+    assert any("gloo" in name for name in _threads())
+    return distributed.get_world_size()
+
+
+def _threads() -> list[str]:
+    return [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's threads")
+def test_threads_of_the_process_group_end_before_the_interpreter(tmp_path: Path) -> None:
+    assert launch(_says_at_exit, (tmp_path,), 2) == 2
+    for rank in "01":
+        assert "gloo" not in (tmp_path / rank).read_text()
