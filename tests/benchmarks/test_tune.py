@@ -45,6 +45,18 @@ def test_the_shipped_studies_give_every_method_as_many_trials(tune):
                 assert words[-1] == "seed=0"
 
 
+def test_a_kept_run_is_the_one_its_study_asks_for(tune):
+    checked = 0
+    for name, study in yaml.safe_load(SCRIPT.with_name("study.yaml").read_text()).items():
+        for folder in sorted((tune.RUNS / name).glob("[!.]*/*")):
+            method, _, rest = folder.name.rpartition("_seed") if folder.parent.name == "seeds" else (folder.name, "", 0)
+            method, _, number = method.rpartition("_")
+            if folder.parent.name in ("trials", "seeds"):
+                assert tune._done(folder, tune.settings_of(study, method, int(number), int(rest)))
+                checked += 1
+    assert checked > 80
+
+
 def test_an_uneven_study_is_refused(tune, tmp_path):
     uneven = {"odd": {"methods": {"adam": {"trials": [{}, {}]}, "sam": {"trials": [{}]}}}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(uneven))
