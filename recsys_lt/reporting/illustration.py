@@ -53,6 +53,14 @@ def swatch(colour: str, dash: Any, mark: str) -> Markup:
         return inline_svg(figure, "", "swatch-", "swatch")
 
 
+def cell_line(axes: Any, member: Member, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Draw a cell's line with its marks, thinner where it is one of the grey ones."""
+    axes.plot(
+        xs, ys, color=member.colour.light, linestyle=member.dash, marker=member.mark,
+        linewidth=1.4 if member.coloured else 0.8, markersize=4.5 if member.coloured else 2.5,
+    )  # fmt: skip
+
+
 def at_the_ends(axes: Any, ends: Sequence[tuple[Member, float, float]]) -> None:
     """Write each cell's number where its line ends, at x and y; those that end last, right of the axes and apart."""
     low, high = axes.get_ylim()

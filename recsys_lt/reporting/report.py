@@ -17,6 +17,7 @@ from recsys_lt.reporting.cast import Member, cast
 from recsys_lt.reporting.examples import Examples, examples
 from recsys_lt.reporting.exposure_table import exposure_table
 from recsys_lt.reporting.figures.along_the_tail import along_the_tail
+from recsys_lt.reporting.figures.by_history import by_history
 from recsys_lt.reporting.figures.cost import cost
 from recsys_lt.reporting.figures.learning import learning
 from recsys_lt.reporting.figures.tradeoff import head_against_nonhead
@@ -72,7 +73,7 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
                 None if alone and metrics is None else Content(["#", "cell"], rows.headings, [table]),
                 metrics_by_group(members[0].cell) if alone else None,
                 learning(members, prefix),
-                [*along_the_tail(members, prefix), head_against_nonhead(members, prefix)],
+                [*along_the_tail(members, prefix), head_against_nonhead(members, prefix), by_history(members, prefix)],
                 exposure_table(members),
                 cost(members, compared.decisive, prefix),
                 examples(members, compared, users),

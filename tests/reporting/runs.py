@@ -10,11 +10,21 @@ USERS = 120
 GROUPS = np.arange(USERS) % 3
 
 
+def histories(ndcg, shortest):
+    served = {"low": 0.0, "high": 2 * ndcg}
+    edges = ((shortest, 4, 50, 0.5), (5, 9, 40, 1.0), (10, 1200, 30, 2.0))
+    return [
+        {"shortest": a, "longest": b, "users": n, "ndcg@10": ndcg * factor, "nonhead": {"users": 9, "ndcg@10": ndcg}}
+        | served
+        for a, b, n, factor in edges
+    ]
+
+
 def make_run(
     folder, ndcg=0.05, *, dataset="beauty", model="sasrec", loss="ce", optimizer="adam", seed=0, lr="0.001",
-    deciles=True, config=True, curve=True, ranks=True, raw=0.0,
+    deciles=True, config=True, curve=True, ranks=True, raw=0.0, shortest=3,
 ):  # fmt: skip
-    """``raw``: the share of users whose rank is thrown away."""
+    """``raw``: the share of users whose rank is thrown away; ``shortest``: the least events before a target."""
     folder.mkdir(parents=True)
     groups = {f"{group}/": factor for group, factor in (("head", 2.0), ("mid", 0.8), ("tail", 0.2), ("nonhead", 0.6))}
     test = {f"{group}{metric}": ndcg * factor for metric in ("ndcg@10", "hr@10") for group, factor in groups.items()}
@@ -34,7 +44,7 @@ def make_run(
              "users": 12, "ndcg@10": ndcg * (1 - n / 12), "low": 0.0, "high": 2 * ndcg}
             for n in range(10)
         ]  # fmt: skip
-        metrics["long_tail"] = {"deciles": rows, "histories": []}
+        metrics["long_tail"] = {"deciles": rows, "histories": histories(ndcg, shortest)}
     if config:
         lines = [
             f"dataset: {{_target_: a.Data, name: {dataset}}}",

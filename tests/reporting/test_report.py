@@ -73,6 +73,24 @@ def test_without_tenths_head_mid_and_tail_stand_in(tmp_path):
     assert section(page, "popularity").count('role="img"') == 3
 
 
+def test_short_histories_stand_against_long_ones(tmp_path):
+    make_run(tmp_path / "a", 0.05)
+    make_run(tmp_path / "b", 0.04, loss="sce")
+    make_run(tmp_path / "b1", 0.06, loss="sce", seed=1)
+    make_run(tmp_path / "c", loss="bce", shortest=2)  # on other users
+    make_run(tmp_path / "d", loss="bpr", deciles=False)
+    part = section(report.write_report(tmp_path).read_text(), "popularity")
+    part = part[part.index("NDCG@10 by length of the history") :]
+    assert ">3-4<" in part
+    assert ">10-1,200<" in part
+    table = text_of(part[part.index("<table") : part.index("</table>")])
+    assert "0.0250 0.0500 0.1000" in table  # each alike for means over seeds
+    assert table.count("0.0250 0.0500 0.1000") == 2
+    assert "users 50 40 30" in table
+    assert "hold no NDCG by history in metrics.json: cell 4 (bpr)" in part
+    assert "hold no NDCG by the same lengths of history: cell 3" in part
+
+
 def test_a_run_that_holds_metrics_alone(tmp_path):
     make_run(tmp_path / "only", config=False, curve=False, deciles=False, ranks=False)
     page = report.write_report(tmp_path / "only").read_text()

@@ -10,7 +10,7 @@ from recsys_lt.analysis.written_tables import Content, Entry
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.reporting.cast import Member
 from recsys_lt.reporting.drawing import canvas, inline_svg
-from recsys_lt.reporting.illustration import Illustration, lacking, left_grey
+from recsys_lt.reporting.illustration import Illustration, cell_line, lacking, left_grey
 from recsys_lt.reporting.palette import LINE, MUTED
 
 #: With more cells than this their intervals would cover each other.
@@ -107,10 +107,7 @@ def _ndcg(
                 (place + left, part) for place, part in enumerate(parts[member.number], 1) if part.ndcg is not None
             ]
             xs, ys = [x for x, _ in known], [part.ndcg or 0.0 for _, part in known]
-            axes.plot(
-                xs, ys, color=member.colour.light, linestyle=member.dash, marker=member.mark,
-                linewidth=1.4 if member.coloured else 0.8, markersize=4.5 if member.coloured else 2.5,
-            )  # fmt: skip
+            cell_line(axes, member, xs, ys)
             highest = max([highest, *ys])
             if intervals:
                 low = [part.low or 0.0 for _, part in known]
@@ -147,10 +144,7 @@ def _exposure(
             highest = max(bars)
         for member in sorted(exposed, key=lambda member: member.coloured):
             ys = [100 * (part.exposure or 0.0) for part in parts[member.number]]
-            axes.plot(
-                range(1, len(ys) + 1), ys, color=member.colour.light, linestyle=member.dash, marker=member.mark,
-                linewidth=1.4 if member.coloured else 0.8, markersize=4.5 if member.coloured else 2.5,
-            )  # fmt: skip
+            cell_line(axes, member, range(1, len(ys) + 1), ys)
             highest = max([highest, *ys])
         axes.set_ylim(0, highest * 1.06)
         axes.set_ylabel("share of lists of ten [%]")

@@ -48,7 +48,7 @@ def scatter(
         words = f"Not drawn, as there is one configuration: {across[0]} {x:.4g}, {up[0]} {y:.4g}."
         return Illustration(title, "", lacking=(words,))
     with canvas() as (figure, axes):
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
         for member in sorted(drawn, key=lambda member: member.coloured):
             (x, dx), (y, dy) = places[member.number]
@@ -63,6 +63,8 @@ def scatter(
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5))  # 0.0825 is long
         axes.margins(0.12)
         axes.set_xlabel(across[0])
         axes.set_ylabel(up[0])
