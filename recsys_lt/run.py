@@ -1,9 +1,7 @@
 """One run, as a recipe: build, train, test, leave evidence."""
 
 import os
-import platform
 import signal
-import statistics
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,38 +10,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-import recsys_lt
 from recsys_lt.analysis.final_table import print_final_table
-from recsys_lt.analysis.plots.history_length import ndcg_by_history_length
-from recsys_lt.analysis.plots.learning_curve import learning_curve
-from recsys_lt.analysis.plots.long_tail import ndcg_along_the_tail
-from recsys_lt.analysis.plots.ndcg_by_popularity import ndcg_by_popularity
-from recsys_lt.atomic import remove_unfinished, replacing, write_json
+from recsys_lt.atomic import remove_unfinished
 from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST, AtomicCheckpointIO, load
 from recsys_lt.evidence.journal import Journal, StopRun
-from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
+from recsys_lt.evidence.memory import forget_peak_rss
 from recsys_lt.evidence.progress import TrainingProgress
+from recsys_lt.evidence.results import Results, measure
 from recsys_lt.evidence.stored import Names
 from recsys_lt.evidence.tightness import Tightness
 from recsys_lt.evidence.trained import first_stage
 from recsys_lt.launch import launch
-from recsys_lt.metrics.groups import GROUPS, ItemGroups
-from recsys_lt.metrics.long_tail import K, deciles, histories
-from recsys_lt.metrics.report import report
-from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.settings import MetricsSettings, TrainerSettings
+from recsys_lt.settings import TrainerSettings
 
 
 def run(config: DictConfig, names: Names, folder: Path, group: str | None, resumed: bool) -> dict[str, Any]:
@@ -108,9 +96,9 @@ def _train_and_test(
     pl.seed_everything(config.seed, verbose=False)
     module = parts.recommender(data, first_stage(config, folder, data))
     watch = None if measured.bound_targets is None else Tightness(measured.bound_targets, groups)
-    measure = partial(_measured, data, measured, groups)
+    measuring = partial(measure, data, measured, groups)
     also = dict if watch is None else watch.row
-    journal = Journal(folder, settings, measure, data.fingerprint, [parts.logger], also)
+    journal = Journal(folder, settings, measuring, data.fingerprint, [parts.logger], also)
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
         devices=settings.devices,
@@ -182,19 +170,19 @@ def _train_and_test(
             trainer.test(module, rank("test"), verbose=False)
             assert module.evaluation is not None
             if trainer.is_global_zero:
-                metrics, pictures = _leave_evidence(
+                results = Results(
                     config,
-                    data,
                     names,
-                    folder,
-                    module.evaluation,
-                    journal,
+                    data,
                     measured,
                     groups,
-                    finished,
+                    journal,
                     trainer,
                     batches,
+                    module.evaluation,
+                    finished,
                 )
+                metrics, pictures = results.write(folder)
     except SystemExit as stop:
         if stop.code != 1:  # a cluster's scheduler takes the machine back: submitit has queued the job again
             raise
@@ -250,111 +238,6 @@ def _ranking(
             share=share,
         )
     )
-
-
-def _measured(
-    data: Sequences, measured: MetricsSettings, groups: ItemGroups, found: Evaluation
-) -> dict[str, float | None]:
-    return report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks)
-
-
-def _leave_evidence(
-    config: DictConfig,
-    data: Sequences,
-    names: Names,
-    folder: Path,
-    test: Evaluation,
-    journal: Journal,
-    measured: MetricsSettings,
-    groups: ItemGroups,
-    finished: bool,
-    trainer: pl.Trainer,
-    batches: TrainBatches,
-) -> tuple[dict[str, Any], dict[str, Path]]:
-
-    def capped(some: int, every: int) -> str | None:
-        return None if some == every else f"{some:,} of {every:,}"
-
-    trained = [row for row in journal.history if row["epoch"] > 0]
-    seconds = statistics.median(row["seconds"] for row in trained) if trained else None
-    tokens = [row["tokens_per_second"] for row in trained if "tokens_per_second" in row]
-    assert journal.best is not None
-    assert test.exposure is not None
-    exposed = test.exposure.counts[test.exposure.ks.index(K)]
-    tested = _measured(data, measured, groups, test)
-    long_tail = {
-        "deciles": deciles(test.ranks, test.targets, exposed, groups),
-        "histories": histories(test.ranks, test.targets, data.test_at[test.users], groups),
-    }
-    metrics = {
-        "dataset": data.name,
-        "model": names.model,
-        "loss": names.loss,
-        "optimizer": names.optimizer,
-        "seed": config.seed,
-        "protocol": {
-            "split": data.split,
-            "users": data.n_users,
-            "items": data.n_items,
-            "interactions": len(data.items),
-            "max_length": config.model.get("max_length"),
-            "ranking": f"full, over all {data.n_items} items",
-            "ranked_users": capped(len(test.users), len(UsersWithTarget(data, "test"))),
-            "training_rows": capped(batches.n_rows, len(batches.rows)),
-            "mask_seen": measured.mask_seen,
-            "ties": "against the model",
-            "groups": dict(zip(GROUPS, measured.groups.shares, strict=True)),
-            "groups_by": groups.words,
-            "selection": "highest validation NDCG@10, earliest on ties",
-            "fingerprint": data.fingerprint,
-        },
-        "valid": journal.best["valid"],
-        "test": tested,
-        "long_tail": long_tail,
-        "best_epoch": journal.best_epoch(),
-        "epochs": journal.history[-1]["epoch"],
-        "finished": finished,
-        "train": {
-            "seconds_per_epoch": seconds,
-            "eval_seconds": statistics.median(r["eval_seconds"] for r in journal.history if "eval_seconds" in r),
-            "peak_rss_mb": peak_rss_mb(),
-            "targets_per_second": batches.rows.n_targets * batches.n_rows / len(batches.rows) / seconds
-            if seconds
-            else None,
-            "tokens_per_second": statistics.median(tokens) if tokens else None,
-            "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
-            "trained_parameters": sum(p.numel() for p in trainer.lightning_module.parameters() if p.requires_grad),
-            "device": str(trainer.strategy.root_device),
-            "processes": trainer.world_size,
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {
-            "recsys_lt": recsys_lt.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "pytorch_lightning": pl.__version__,
-            "numpy": np.__version__,
-        },
-    }
-    ranks = pd.DataFrame(
-        {
-            "user": test.users.astype(np.int32),
-            "target": test.targets.astype(np.int32),
-            "rank": test.ranks.astype(np.int32),
-            "group": groups.of[test.targets],
-        }
-    )
-    with replacing(folder / "ranks.parquet") as partial_file:
-        ranks.to_parquet(partial_file, index=False, compression="zstd")
-    title = f"{names.model} + {names.loss} on {data.name}"
-    drawn = ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length")
-    pictures = {name: folder / f"{name}.png" for name in drawn}
-    learning_curve(journal.history, pictures["learning_curve"], title)
-    ndcg_by_popularity(test.ranks, test.targets, groups, pictures["ndcg_by_popularity"], title)
-    ndcg_along_the_tail(long_tail["deciles"], groups, tested["ndcg@10"], pictures["long_tail"], title)
-    ndcg_by_history_length(long_tail["histories"], pictures["history_length"], title)
-    write_json(folder / "metrics.json", metrics)  # last: its presence says that all the rest is there
-    return metrics, pictures
 
 
 @contextmanager
