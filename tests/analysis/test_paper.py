@@ -179,6 +179,10 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     assert {(row[0], row[1]) for row in made["figure3"].rows} >= {("ssm by K", 1.0), ("sce by alpha", 10000.0)}
     assert claim(tmp_path, "eta = 0.7").verdict == "holds"
     assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "holds"
+    make_run(tmp_path / "few", *cell("sce", "loss.k=100"), gain=0.05)  # in the published setting, which then counts
+    assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "holds"
+    make_run(tmp_path / "many", *cell("ssm", "loss.k=500"), gain=0.0575)
+    assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "does not hold"
     assert claim(tmp_path, "hurts with one negative").verdict == "holds"
     assert claim(tmp_path, "Alpha up to 10,000").verdict == "does not hold"  # 0.05 is below 95 % of 0.0575
     out = tmp_path / "figures"

@@ -40,16 +40,19 @@ def tightness(evidence: Evidence) -> Piece:
     def draw(figure: "Figure") -> None:
         held, met = figure.subplots(1, 2)
         for axes, key, label in (
-            (held, "bound/ndcg", "share of targets with -log NDCG <= loss"),
-            (met, "bound/met", "share of items a batch is told from"),
+            (held, "bound/ndcg", "targets with -log NDCG <= loss"),
+            (met, "bound/met", "items that a batch is told from"),
         ):
             for colour, (loss, rows) in enumerate(curves.items()):
+                # Each thinner than the one below it: where several are 1, all are seen.
+                width = 1.2 * (len(curves) - colour) if key == "bound/met" else 1.4
                 values = [row[key] for row in rows]
-                axes.plot([row["epoch"] for row in rows], values, color=f"C{colour}", linewidth=1.4, label=loss)
+                axes.plot([row["epoch"] for row in rows], values, color=f"C{colour}", linewidth=width, label=loss)
             axes.set_xlabel("epoch")
-            axes.set_ylabel(label)
+            axes.set_title(label, fontsize=9)
             axes.set_ylim(-0.03, 1.05)
             tidy(axes)
+        held.set_ylabel("share")
         held.legend(frameon=False, fontsize=8)
 
     table: list[list[Value]] = []
