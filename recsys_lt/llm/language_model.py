@@ -14,6 +14,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.llm.frozen import keep_trained_alone, silence
 from recsys_lt.llm.lora import Lora, TokenStreams
 from recsys_lt.llm.packages import needed
+from recsys_lt.llm.packed_attention import PackedAttention
 from recsys_lt.streams import keys_of
 
 _PROMPT = 7  # sets the streams of the shared prompt apart
@@ -42,6 +43,8 @@ class LanguageModel(nn.Module):
         causal.requires_grad_(False)
         silence(causal)
         causal.config.use_cache = False
+        self._attention = PackedAttention()
+        self._attention.on(causal)
         self._adapted = lora is not None
         self.causal = causal if lora is None else lora.on(causal, self._streams)
         self.width = int(causal.config.hidden_size)
@@ -211,32 +214,37 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         n_prompt, device = len(prompt), rows.device
         sizes = torch.tensor(lengths, device=device)
-        # The prompt is row -1: every row sees it.
-        row = torch.cat(
-            [
-                torch.full((past + n_prompt,), -1, device=device),
-                torch.arange(len(lengths), device=device).repeat_interleave(sizes),
-            ]
-        )
         first = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
         place = torch.arange(len(rows), device=device) - first + past + n_prompt
         position = torch.cat([torch.arange(past, past + n_prompt, device=device), place])
-        asks = row[past:].unsqueeze(1)
-        order = torch.arange(len(row), device=device)
-        sees = ((row == asks) | (row == -1)) & (order <= order[past:].unsqueeze(1))
+        blocks = self._attention.fitting(lengths, past + n_prompt, device)
+        sees = torch.ones(1, 1, dtype=torch.bool, device=device)  # the blocks tell
+        if blocks is None:
+            sees = _who_sees_whom(sizes, past, n_prompt)
         self._streams.keys = streams
         try:
-            found = self._inner.base_model(
-                inputs_embeds=torch.cat([prompt, rows]).unsqueeze(0),
-                attention_mask=sees[None, None],
-                position_ids=position.unsqueeze(0),
-                past_key_values=cache,
-                use_cache=cache is not None,
-            )
+            with self._attention.reading(blocks):
+                found = self._inner.base_model(
+                    inputs_embeds=torch.cat([prompt, rows]).unsqueeze(0),
+                    attention_mask=sees[None, None],
+                    position_ids=position.unsqueeze(0),
+                    past_key_values=cache,
+                    use_cache=cache is not None,
+                )
         finally:  # a checkpoint's second pass is left by an exception
             self._streams.keys = None
         states: Tensor = found.last_hidden_state[0, n_prompt:]
         return states
+
+
+def _who_sees_whom(sizes: Tensor, past: int, prompt: int) -> Tensor:
+    """Which tokens each token of a pack sees, the prompt's included, [prompt + T, past + prompt + T]."""
+    device = sizes.device
+    # The prompt is row -1: every row sees it.
+    of_prompt = torch.full((past + prompt,), -1, device=device)
+    row = torch.cat([of_prompt, torch.arange(len(sizes), device=device).repeat_interleave(sizes)])
+    order = torch.arange(len(row), device=device)
+    return ((row == row[past:].unsqueeze(1)) | (row == -1)) & (order <= order[past:].unsqueeze(1))
 
 
 def _packs(lengths: Sequence[int], prompt: int, most: int) -> Iterator[list[int]]:

@@ -5,17 +5,19 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.errors import UserError
+from recsys_lt.llm import packed_attention
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.tiny_random import TinyRandom
 
 LENGTHS = [3, 1, 5, 2]
+EVEN = [4, 3, 4, 4, 3]  # in blocks there are fewer pairs of tokens than in one product
 
 
-def read(language, seed: int = 0) -> tuple[Tensor, Tensor]:
+def read(language, seed: int = 0, lengths=LENGTHS) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return (
         torch.randn(4, language.width, generator=generator),
-        torch.randn(sum(LENGTHS), language.width, generator=generator),
+        torch.randn(sum(lengths), language.width, generator=generator),
     )
 
 
@@ -30,33 +32,52 @@ def stirred(language):
 
 @pytest.mark.parametrize("pack_tokens", [1, 9, 1024])
 @pytest.mark.parametrize("graded", [True, False])
-def test_packs_equal_rows_read_alone(tiny, pack_tokens, graded) -> None:
+@pytest.mark.parametrize("lengths", [LENGTHS, EVEN])
+def test_packs_equal_rows_read_alone(tiny, pack_tokens, graded, lengths) -> None:
     language = stirred(tiny(f"llm.pack_tokens={pack_tokens}").load()).eval()
-    prompt, rows = read(language)
+    prompt, rows = read(language, lengths=lengths)
     with torch.set_grad_enabled(graded):  # without gradients the prompt is read once, and kept
-        found = language.hidden(prompt, rows, LENGTHS)
-    expected = language.plain_hidden(prompt, rows, LENGTHS)
+        found = language.hidden(prompt, rows, lengths)
+    expected = language.plain_hidden(prompt, rows, lengths)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert (found - language.hidden(prompt * 0.5, rows, LENGTHS)).abs().max() > 1e-3  # the prompt is heard
+    assert (found - language.hidden(prompt * 0.5, rows, lengths)).abs().max() > 1e-3  # the prompt is heard
 
 
-def test_gradients_of_packs_equal_those_of_rows(tiny) -> None:
-    language = stirred(tiny("llm.pack_tokens=9").load()).eval()
-    prompt, rows = read(language)
+@pytest.mark.parametrize(("lengths", "pack_tokens"), [(LENGTHS, 9), (EVEN, 1024)])
+def test_gradients_of_packs_equal_those_of_rows(tiny, lengths, pack_tokens) -> None:
+    language = stirred(tiny(f"llm.pack_tokens={pack_tokens}").load()).eval()
+    prompt, rows = read(language, lengths=lengths)
     parameters = [p for p in language.parameters() if p.requires_grad]
     direction = torch.randn(len(rows), language.width)
-    packed = torch.autograd.grad((language.hidden(prompt, rows, LENGTHS) * direction).sum(), parameters)
-    plain = torch.autograd.grad((language.plain_hidden(prompt, rows, LENGTHS) * direction).sum(), parameters)
+    packed = torch.autograd.grad((language.hidden(prompt, rows, lengths) * direction).sum(), parameters)
+    plain = torch.autograd.grad((language.plain_hidden(prompt, rows, lengths) * direction).sum(), parameters)
     for one, other in zip(packed, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_without_a_prompt(tiny) -> None:
+@pytest.mark.parametrize("lengths", [LENGTHS, EVEN])
+def test_without_a_prompt(tiny, lengths) -> None:
     language = tiny().load().eval()
-    prompt, rows = read(language)
+    prompt, rows = read(language, lengths=lengths)
     with torch.no_grad():
-        found = language.hidden(prompt[:0], rows, LENGTHS)
-    torch.testing.assert_close(found, language.plain_hidden(prompt[:0], rows, LENGTHS), rtol=1e-4, atol=1e-5)
+        found = language.hidden(prompt[:0], rows, lengths)
+    torch.testing.assert_close(found, language.plain_hidden(prompt[:0], rows, lengths), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_stays_within_rows_where_that_is_less_work(tiny, monkeypatch) -> None:
+    language, pairs = tiny().load().eval(), []
+    plain = packed_attention.F.scaled_dot_product_attention
+
+    def counted(q: Tensor, k: Tensor, v: Tensor, **more) -> Tensor:
+        pairs.append(q.shape[0] * q.shape[2] * k.shape[2])
+        return plain(q, k, v, **more)
+
+    monkeypatch.setattr(packed_attention.F, "scaled_dot_product_attention", counted)
+    layers = language.causal.config.num_hidden_layers
+    for lengths, expected in ((EVEN, 5 * 4 * (4 + 4) + 4 * 4), (LENGTHS, 15 * 15)):
+        pairs.clear()
+        language.hidden(*read(language, lengths=lengths), lengths)
+        assert sum(pairs) == expected * layers
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
@@ -208,13 +229,14 @@ def of_family(name: str, sizes: dict, **more) -> LanguageModel:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_other_families_are_read_alike_and_their_own_dropout_is_off(family) -> None:
+@pytest.mark.parametrize("lengths", [LENGTHS, EVEN])
+def test_other_families_are_read_alike_and_their_own_dropout_is_off(family, lengths) -> None:
     language = of_family(*FAMILIES[family]).train()
-    prompt, rows = read(language)
+    prompt, rows = read(language, lengths=lengths)
     with torch.no_grad():
-        first, second = (language.hidden(prompt, rows, LENGTHS, torch.arange(len(rows)), 1) for _ in range(2))
+        first, second = (language.hidden(prompt, rows, lengths, torch.arange(len(rows)), 1) for _ in range(2))
         assert torch.equal(first, second)
-        expected = language.plain_hidden(prompt, rows, LENGTHS)
+        expected = language.plain_hidden(prompt, rows, lengths)
     torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-4)
 
 
