@@ -1,12 +1,14 @@
 """Full-softmax cross-entropy, in blocks."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
 from recsys_lt.losses.loss import Draw, Loss
-from recsys_lt.native.exponentials import exp_rows
+from recsys_lt.native.exponentials import exp_rows, exp_rows_above
 from recsys_lt.native.library import usable
 from recsys_lt.output_table import OutputTable
 
@@ -34,7 +36,7 @@ class CE(Loss):
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See ``Loss.__call__``."""
-        return weighted_means(states, targets, table, weights, _one_pass)
+        return weighted_means(states, targets, table, weights, softmax_pass)
 
     @staticmethod
     def plain(
@@ -45,9 +47,24 @@ class CE(Loss):
         return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
 
 
-def _one_pass(
-    states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool
+def softmax_pass(
+    states: Tensor,
+    targets: Tensor,
+    table: OutputTable,
+    weights: Tensor,
+    wanted: bool,
+    cut: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Gradients | None]:
+    """Cross-entropy in blocks, a ``Pass``.
+
+    Parameters
+    ----------
+    states, targets, table, weights, wanted
+        See ``Pass``.
+    cut
+        Logits [n, I] and their targets [n] -> the least score [n, 1] of an item that has part in the softmax, at most
+        the target's; None: all have.
+    """
     n_items = len(table.weight)
     dtype = product_dtype(states)
     item_vectors = table.weight.to(dtype)
@@ -65,13 +82,7 @@ def _one_pass(
             logits += table.bias
         at_target = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(states.dtype)
         top = logits.amax(1, keepdim=True) if shift else None
-        if top is not None:
-            logits -= top
-        if compiled := usable(logits):
-            partition = exp_rows(compiled, logits)
-        else:
-            logits.exp_()
-            partition = logits.sum(1, dtype=states.dtype)
+        partition = _exponentials(logits, top, None if cut is None else cut(logits, target)).to(states.dtype)
         # The large numbers first: their difference is exact where each alone would swallow log Z.
         gap = at_target if top is None else at_target - top.squeeze(1).to(states.dtype)
         losses[rows] = partition.log() - gap
@@ -94,6 +105,21 @@ def _one_pass(
                 gradients.bias[w] += (share.to(dtype) @ logits).to(states.dtype)
                 gradients.bias[w].index_add_(0, target, weight, alpha=-1)
     return losses, gradients
+
+
+def _exponentials(logits: Tensor, top: Tensor | None, cuts: Tensor | None) -> Tensor:
+    """Replace logits [n, I] by exp(logits - top), by 0 where they are below their cut [n, 1]; the rows' sums, [n]."""
+    compiled = usable(logits)
+    if compiled and cuts is not None:
+        shifts = torch.zeros_like(cuts) if top is None else top
+        return exp_rows_above(compiled, logits, cuts.contiguous(), shifts.contiguous())
+    if cuts is not None:
+        logits.masked_fill_(logits < cuts, -torch.inf)
+    if top is not None:
+        logits -= top
+    if compiled:
+        return exp_rows(compiled, logits)
+    return logits.exp_().sum(1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def _needs_shift(states: Tensor, table: OutputTable) -> bool:

@@ -1,23 +1,25 @@
 """Cross-entropy over a part of the catalogue: CE-eta for training, CE-n for analysis."""
 
 from abc import abstractmethod
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.errors import UserError
-from recsys_lt.losses.blocks import Gradients, plain_means, row_blocks, weighted_means
+from recsys_lt.losses.blocks import plain_means, row_blocks, weighted_means
+from recsys_lt.losses.ce import softmax_pass
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.output_table import OutputTable
 
 
 class _Truncated(Loss):
-    """Cross-entropy in which some items are left out of the partition sum, never the target."""
+    """Cross-entropy in which items below a score are left out of the partition sum, never the target."""
 
     @abstractmethod
-    def kept(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Which items stay in each target's partition sum: logits [n, I] -> [n, I] bool."""
+    def cut(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The least score that stays in each target's partition sum, at most its own: logits [n, I] -> [n, 1]."""
 
     def __call__(
         self,
@@ -28,15 +30,15 @@ class _Truncated(Loss):
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See ``Loss.__call__``."""
-        return weighted_means(states, targets, table, weights, self._one_pass)
+        return weighted_means(states, targets, table, weights, partial(softmax_pass, cut=self.cut))
 
     def met(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
         """See ``Loss.met``."""
         found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
         for rows in row_blocks(len(states), len(table.weight), states.device):
             logits = F.linear(states[rows], table.weight, table.bias).to(states.dtype)
-            kept = self.kept(logits, targets[rows])  # and a target is not told from itself
-            found |= kept.scatter_(1, targets[rows].unsqueeze(1), False).any(0)
+            kept = logits >= self.cut(logits, targets[rows])
+            found |= kept.scatter_(1, targets[rows].unsqueeze(1), False).any(0)  # a target is not told from itself
         return found
 
     def plain(
@@ -44,30 +46,8 @@ class _Truncated(Loss):
     ) -> tuple[Tensor, Tensor]:
         """Evaluate the textbook form: all N x I logits at once, gradients by autograd."""
         logits = F.linear(states, table.weight, table.bias)
-        logits = logits.masked_fill(~self.kept(logits.detach(), targets), -torch.inf)
+        logits = logits.masked_fill(logits < self.cut(logits.detach(), targets), -torch.inf)
         return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
-
-    def _one_pass(
-        self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool
-    ) -> tuple[Tensor, Gradients | None]:
-        losses = torch.empty_like(states[:, 0])
-        gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
-        for rows in row_blocks(len(states), len(table.weight), states.device):
-            own, target = states[rows], targets[rows]
-            logits = F.linear(own, table.weight, table.bias).to(states.dtype)
-            logits.masked_fill_(~self.kept(logits, target), -torch.inf)
-            log_p = logits.log_softmax(1)
-            losses[rows] = -log_p.gather(1, target.unsqueeze(1)).squeeze(1)
-            if gradients is None:
-                continue
-            by_logits = log_p.exp_()
-            by_logits.scatter_add_(1, target.unsqueeze(1), by_logits.new_full((len(own), 1), -1.0))
-            gradients.states[rows] = by_logits @ table.weight
-            for w, weight in enumerate(weights[:, rows]):
-                gradients.table[w].addmm_(by_logits.T, own * weight.unsqueeze(1))
-                if gradients.bias is not None:
-                    gradients.bias[w] += weight @ by_logits
-        return losses, gradients
 
 
 class CEEta(_Truncated):
@@ -87,18 +67,16 @@ class CEEta(_Truncated):
     Xu et al., arXiv 2402.06216, equation of l_CE-eta and figure 1a.
     """
 
-    # Keeps the target itself, whose shifted score is 0, when eta is 0 (as in the published code).
-    _slack = 1e-8
+    _slack = 1e-8  # as in the published code
 
     def __init__(self, eta: float = 0.7) -> None:
         if not eta >= 0:
             raise UserError(f"eta is {eta}", where="loss.eta", remedy="Give a number of at least 0, such as 0.7")
         self.eta = eta
 
-    def kept(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def cut(self, logits: Tensor, targets: Tensor) -> Tensor:
         own = logits.gather(1, targets.unsqueeze(1))
-        kept = logits - own >= -self.eta * own.abs() - self._slack
-        return kept.scatter_(1, targets.unsqueeze(1), True)
+        return own - self.eta * own.abs() - self._slack
 
 
 class CEN(_Truncated):
@@ -129,8 +107,8 @@ class CEN(_Truncated):
                 remedy=f"Use at most loss.n={n_items}, or loss=ce",
             )
 
-    def kept(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def cut(self, logits: Tensor, targets: Tensor) -> Tensor:
         nth = logits.topk(min(self.n, logits.shape[1]), dim=1).values[:, -1:]
         own = logits.gather(1, targets.unsqueeze(1))
         # Ties with the n-th item stay in: the sum can only grow, and the bound with it.
-        return logits >= torch.minimum(nth, own)
+        return torch.minimum(nth, own)

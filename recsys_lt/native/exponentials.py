@@ -17,6 +17,21 @@ def exp_rows(kernels: ctypes.CDLL, x: Tensor) -> Tensor:
     return sums
 
 
+def exp_rows_above(kernels: ctypes.CDLL, x: Tensor, cuts: Tensor, shifts: Tensor) -> Tensor:
+    """Replace x [n, width] by exp(x - shift), and by 0 where x is below its row's cut [n]; the rows' sums, [n]."""
+    sums = x.new_empty(len(x))
+    kernels.exp_rows_above(
+        _start(x),
+        _INTEGER(len(x)),
+        _INTEGER(x.shape[1]),
+        _INTEGER(x.stride(0)),
+        address(cuts),
+        address(shifts),
+        address(sums),
+    )
+    return sums
+
+
 def sce_rows(kernels: ctypes.CDLL, positive: Tensor, negative: Tensor, alpha: float) -> Tensor:
     """SCE of scores [n] and [n, K], which are replaced by its gradient by them; the losses, [n]."""
     losses = torch.empty(len(positive))

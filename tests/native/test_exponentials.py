@@ -5,7 +5,7 @@ import torch
 
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.sce import SCE
-from recsys_lt.native.exponentials import exp_rows, sce_rows
+from recsys_lt.native.exponentials import exp_rows, exp_rows_above, sce_rows
 from recsys_lt.output_table import OutputTable
 
 
@@ -66,3 +66,17 @@ def test_cross_entropy_with_the_kernel_is_the_textbook_one(compiled: ctypes.CDLL
         torch.autograd.grad(fast[0], (states, table)), torch.autograd.grad(plain[0], (states, table)), strict=True
     ):
         torch.testing.assert_close(of_fast, of_plain, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 15, 512, 1300])
+def test_what_is_below_its_row_s_cut_becomes_nothing(compiled: ctypes.CDLL, width: int) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(7, width + 2)[:, 1 : 1 + width] * 5
+    cuts, shifts = scores[:, :1].clone(), torch.randn(7)
+    expected = (scores - shifts.unsqueeze(1)).exp().masked_fill(scores < cuts, 0)
+    sums = exp_rows_above(compiled, scores, cuts, shifts)
+    torch.testing.assert_close(scores, expected)
+    torch.testing.assert_close(sums, expected.double().sum(1).float(), rtol=3e-6, atol=0)
+    assert (scores[:, 0] > 0).all()  # what is at the cut stays
+    lost = torch.tensor([[torch.nan, 0.0]])
+    assert exp_rows_above(compiled, lost, torch.ones(1), torch.zeros(1)).isnan().all()
