@@ -176,6 +176,8 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     assert made["figure1a"].draw is not None
     assert not made["figure1a"].lacking
     assert not made["figure3"].lacking
+    for name in ("figure1a", "figure3"):
+        assert "Setting of all: lr 0.002" in made[name].note
     assert {(row[0], row[1]) for row in made["figure3"].rows} >= {("ssm by K", 1.0), ("sce by alpha", 10000.0)}
     assert claim(tmp_path, "eta = 0.7").verdict == "holds"
     assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "holds"

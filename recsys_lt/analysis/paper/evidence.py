@@ -130,9 +130,10 @@ class Evidence:
             return False
         return int(changes["trainer.max_epochs"]) < int(self._published(cell)["trainer.max_epochs"])
 
-    def in_words(self, cell: Cell) -> str:
-        """``published``, or how the setting differs."""
-        changes = {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, _LOOKS)}
+    def in_words(self, cell: Cell, besides: str = "") -> str:
+        """``published``, or how the setting differs; besides the keys of the part ``besides``."""
+        left_out = (*_LOOKS, besides)
+        changes = {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, left_out)}
         last = [name.rsplit(".", 1)[-1] for name in changes]
         words = []
         for short, (name, value) in zip(last, changes.items(), strict=True):
