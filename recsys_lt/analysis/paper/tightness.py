@@ -45,7 +45,7 @@ def tightness(evidence: Evidence) -> Piece:
         ):
             for colour, (loss, rows) in enumerate(curves.items()):
                 # Each thinner than the one below it: where several are 1, all are seen.
-                width = 1.2 * (len(curves) - colour) if key == "bound/met" else 1.4
+                width = 1.2 + 0.9 * (len(curves) - 1 - colour) if key == "bound/met" else 1.4
                 values = [row[key] for row in rows]
                 axes.plot([row["epoch"] for row in rows], values, color=f"C{colour}", linewidth=width, label=loss)
             axes.set_xlabel("epoch")
@@ -53,7 +53,7 @@ def tightness(evidence: Evidence) -> Piece:
             axes.set_ylim(-0.03, 1.05)
             tidy(axes)
         held.set_ylabel("share")
-        held.legend(frameon=False, fontsize=8)
+        met.legend(frameon=False, fontsize=8, loc="center right")  # between all items and the few of one negative
 
     table: list[list[Value]] = []
     for loss, rows in curves.items():
