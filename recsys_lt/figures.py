@@ -63,6 +63,11 @@ def evidence_of(folder: Path) -> Evidence:
 
 
 def _published_setting(dataset: str, model: str, loss: str) -> Mapping[str, str]:
+    return composed(f"dataset={dataset}", f"model={model}", f"loss={loss}")
+
+
+def composed(*overrides: str) -> Mapping[str, str]:
+    """The keys of the configuration these overrides make, as texts that compare with a run's."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -71,8 +76,8 @@ def _published_setting(dataset: str, model: str, loss: str) -> Mapping[str, str]
     from recsys_lt.analysis.runs import Run, flat
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [f"dataset={dataset}", f"model={model}", f"loss={loss}"])
-    return compared(Run(Path("published"), None, flat(OmegaConf.to_container(config, resolve=False))))
+        config = compose("config", list(overrides))
+    return compared(Run(Path("composed"), None, flat(OmegaConf.to_container(config, resolve=False))))
 
 
 def _write(piece: Piece, out: Path) -> None:

@@ -170,19 +170,8 @@ def _train_and_test(
             trainer.test(module, rank("test"), verbose=False)
             assert module.evaluation is not None
             if trainer.is_global_zero:
-                results = Results(
-                    config,
-                    names,
-                    data,
-                    measured,
-                    groups,
-                    journal,
-                    trainer,
-                    batches,
-                    module.evaluation,
-                    finished,
-                )
-                metrics, pictures = results.write(folder)
+                how = (config, names, data, measured, groups)
+                metrics, pictures = Results(*how, journal, trainer, batches, module.evaluation, finished).write(folder)
     except SystemExit as stop:
         if stop.code != 1:  # a cluster's scheduler takes the machine back: submitit has queued the job again
             raise

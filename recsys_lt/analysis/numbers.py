@@ -1,5 +1,9 @@
 """How the numbers of metrics.json are written for people."""
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 MISSING = "-"
 
 
@@ -11,3 +15,9 @@ def shown(metric: str, value: float | None) -> str:
     if name == "users":
         return f"{value:,.0f}"
     return f"{value:,.1f}" if name == "arp" else f"{value:.4f}"
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Mean of a key over the rows of several runs; None unless all of them measured it."""
+    values = [float(row[key]) for row in rows if row.get(key) is not None]
+    return math.fsum(values) / len(values) if len(values) == len(rows) else None

@@ -218,9 +218,8 @@ class LanguageModel(nn.Module):
         place = torch.arange(len(rows), device=device) - first + past + n_prompt
         position = torch.cat([torch.arange(past, past + n_prompt, device=device), place])
         blocks = self._attention.fitting(lengths, past + n_prompt, device)
-        sees = torch.ones(1, 1, dtype=torch.bool, device=device)  # the blocks tell
-        if blocks is None:
-            sees = _who_sees_whom(sizes, past, n_prompt)
+        # Where there are blocks, they tell; the model only must not make a mask of its own.
+        sees = sizes.new_ones(1, 1).bool() if blocks else _who_sees_whom(sizes, past, n_prompt)
         self._streams.keys = streams
         try:
             with self._attention.reading(blocks):

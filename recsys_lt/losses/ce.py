@@ -82,7 +82,7 @@ def softmax_pass(
             logits += table.bias
         at_target = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(states.dtype)
         top = logits.amax(1, keepdim=True) if shift else None
-        partition = _exponentials(logits, top, None if cut is None else cut(logits, target)).to(states.dtype)
+        partition = _exponentials(logits, top, None if cut is None else cut(logits, target), states.dtype)
         # The large numbers first: their difference is exact where each alone would swallow log Z.
         gap = at_target if top is None else at_target - top.squeeze(1).to(states.dtype)
         losses[rows] = partition.log() - gap
@@ -107,8 +107,8 @@ def softmax_pass(
     return losses, gradients
 
 
-def _exponentials(logits: Tensor, top: Tensor | None, cuts: Tensor | None) -> Tensor:
-    """Replace logits [n, I] by exp(logits - top), by 0 where they are below their cut [n, 1]; the rows' sums, [n]."""
+def _exponentials(logits: Tensor, top: Tensor | None, cuts: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Replace logits [n, I] by exp(logits - top), 0 below their cut [n, 1]; the rows' sums [n], in ``dtype``."""
     compiled = usable(logits)
     if compiled and cuts is not None:
         shifts = torch.zeros_like(cuts) if top is None else top
@@ -119,7 +119,7 @@ def _exponentials(logits: Tensor, top: Tensor | None, cuts: Tensor | None) -> Te
         logits -= top
     if compiled:
         return exp_rows(compiled, logits)
-    return logits.exp_().sum(1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    return logits.exp_().sum(1, dtype=dtype)
 
 
 def _needs_shift(states: Tensor, table: OutputTable) -> bool:

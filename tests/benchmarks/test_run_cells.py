@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from recsys_lt.__main__ import CONF
 from recsys_lt.analysis.cells import compared
-from recsys_lt.analysis.runs import Run, find_runs, flat
+from recsys_lt.analysis.runs import find_runs
+from recsys_lt.figures import composed
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "published" / "run_cells.py"
@@ -44,9 +42,7 @@ def test_a_new_cell_says_its_choices_and_a_stopped_one_is_resumed(queue, tmp_pat
 @pytest.mark.parametrize("cell", ROWS, ids=lambda row: row["cell"])
 def test_a_kept_run_is_the_one_its_cell_asks_for(queue, cell, tmp_path):
     """In every key of today's configuration that the run's has too."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        asked = compose("config", queue.command(cell, tmp_path, [])[3:-2])  # without logger and folder
-    wanted = compared(Run(tmp_path, None, flat(OmegaConf.to_container(asked, resolve=False))))
+    wanted = composed(*queue.command(cell, tmp_path, [])[3:-2])  # without logger and folder
     found = compared(next(iter(find_runs(queue.RUNS / cell["cell"]))))
     both = wanted.keys() & found.keys()
     assert len(both) > 30

@@ -65,8 +65,7 @@ def bounding(_evidence: Evidence) -> Piece:
         ["alpha", "rank", "K", "bound", "drawn"],
         rows,
         f"{N_ITEMS:,} items. Lines: the lower bounds of Theorems 1 (alpha 1) and 2; dots: frequencies in {_DRAWS:,} "
-        "draws of the hardest case. A dot below its line by more than sampling error (0.003) would disprove the bound."
-        "",
+        "draws of the hardest case. A dot below its line by more than sampling error (0.003) would disprove the bound.",
         draw,
         (9.6, 3.4),
     )

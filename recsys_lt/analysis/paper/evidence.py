@@ -143,6 +143,11 @@ class Evidence:
                 words.append(f"{short if last.count(short) == 1 else name} {value}")
         return ", ".join(words) or "published"
 
+    def common_setting(self, cells: Iterable[Cell]) -> str:
+        """What cells that differ in their losses alone have in common, as a sentence; "" where there are none."""
+        first = next(iter(cells), None)
+        return "" if first is None else f" Setting of all: {self.in_words(first, besides='loss')}."
+
     def families(self, dataset: str, model: str, loss: str, key: str, **fixed: float) -> dict[Rest, dict[float, Cell]]:
         """Cells that differ in one key of the loss alone, by its value, in order.
 

@@ -56,8 +56,6 @@ def negatives(evidence: Evidence) -> Piece:
         for name, cells in sweeps.items()
         for value, cell in cells.items()
     ]
-    swept = (cell for cells in sweeps.values() for cell in cells.values())
-    settings = [f"Setting of all: {evidence.in_words(cell, besides='loss')}." for cell in swept][:1]
     lacking = [] if {"ssm by K", "sce by K"} <= set(sweeps) else [K_COMMAND]
     lacking += [] if "sce by alpha" in sweeps else [ALPHA_COMMAND]
     return Piece(
@@ -65,7 +63,8 @@ def negatives(evidence: Evidence) -> Piece:
         "Figure 3: negatives K and their weight alpha, SASRec on Beauty, test NDCG@10",
         ["sweep", "value", "seeds", *GROUPS],
         rows,
-        " ".join(["SSM is SCE with alpha 1.", *settings]),
+        "SSM is SCE with alpha 1."
+        + evidence.common_setting(cell for cells in sweeps.values() for cell in cells.values()),
         draw if rows else None,
         (9.6, 3.0),
         lacking,

@@ -34,7 +34,6 @@ def truncation(evidence: Evidence) -> Piece:
         axes[0].set_ylabel("test NDCG@10")
 
     cells = {**{str(eta): cell for eta, cell in swept.items()}, **({"CE": whole} if whole is not None else {})}
-    settings = [f"Setting of all: {evidence.in_words(cell, besides='loss')}." for cell in swept.values()][:1]
     return Piece(
         "figure1a",
         "Figure 1a: CE-eta, SASRec on Beauty, test NDCG@10",
@@ -43,9 +42,8 @@ def truncation(evidence: Evidence) -> Piece:
             [eta, " ".join(map(str, cell.seeds)), *(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values())]
             for eta, cell in cells.items()
         ],
-        " ".join(
-            ["A small eta keeps only what is scored near the target (tight), a large one all items (CE).", *settings]
-        ),
+        "A small eta keeps only what is scored near the target (tight), a large one all items (CE)."
+        + evidence.common_setting(swept.values()),
         draw if swept else None,
         (9.6, 2.9),
         () if len(swept) > 3 and whole is not None else (COMMAND,),

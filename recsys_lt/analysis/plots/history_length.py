@@ -37,7 +37,7 @@ def ndcg_by_history_length(histories: Sequence[Mapping[str, Any]], path: Path, t
     above.set_ylim(0, highest * 1.12)
     above.set_ylabel("test NDCG@10")
     legend_above(above, [*histories, *nonhead], "means and 95 % bootstrap intervals")
-    below.set_xticks(range(len(histories)), [_range(row["shortest"], row["longest"]) for row in histories])
+    below.set_xticks(range(len(histories)), [lengths(row["shortest"], row["longest"]) for row in histories])
     below.set_xlim(-0.6, len(histories) - 0.4)
     below.set_xlabel("events in the user's history before the target")
     for axes in (above, below):
@@ -46,5 +46,6 @@ def ndcg_by_history_length(histories: Sequence[Mapping[str, Any]], path: Path, t
     save(figure, path)
 
 
-def _range(shortest: int, longest: int) -> str:
+def lengths(shortest: int, longest: int) -> str:
+    """A bin of histories in words."""
     return f"{shortest:,}" if shortest == longest else f"{shortest:,}-{longest:,}"

@@ -1,11 +1,10 @@
 """NDCG and exposure along the catalogue, from the most popular items to the least."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from recsys_lt.analysis.cells import Cell
-from recsys_lt.analysis.numbers import MISSING, shown
+from recsys_lt.analysis.numbers import MISSING, mean_of, shown
 from recsys_lt.analysis.written_tables import Content, Entry
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.reporting.cast import Member
@@ -68,14 +67,10 @@ def _tenths(cell: Cell) -> list[Part]:
 
 
 def _averaged(rows: Sequence[dict[str, Any]]) -> Part:
-    def mean(key: str) -> float | None:
-        values = [row.get(key) for row in rows]
-        known = [float(value) for value in values if value is not None]
-        return math.fsum(known) / len(known) if len(known) == len(values) else None
-
     least, most = rows[0].get("least"), rows[0].get("most")
     return Part(
-        mean("ndcg@10"), mean("low"), mean("high"), mean("exposure"), mean("interactions"), mean("users"),
+        mean_of(rows, "ndcg@10"), mean_of(rows, "low"), mean_of(rows, "high"), mean_of(rows, "exposure"),
+        mean_of(rows, "interactions"), mean_of(rows, "users"),
         f"{most:,}" if least == most else f"{most:,} to {least:,}",
     )  # fmt: skip
 

@@ -1,11 +1,11 @@
 """NDCG of users with short histories against users with long ones."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from recsys_lt.analysis.cells import Cell
-from recsys_lt.analysis.numbers import MISSING, shown
+from recsys_lt.analysis.numbers import MISSING, mean_of, shown
+from recsys_lt.analysis.plots.history_length import lengths
 from recsys_lt.analysis.written_tables import Content, Entry
 from recsys_lt.reporting.cast import Member
 from recsys_lt.reporting.drawing import canvas, inline_svg
@@ -21,10 +21,6 @@ class Bin(NamedTuple):
     longest: int
     users: int
     ndcg: float | None
-
-    @property
-    def lengths(self) -> str:
-        return f"{self.shortest:,}" if self.shortest == self.longest else f"{self.shortest:,}-{self.longest:,}"
 
 
 def by_history(members: Sequence[Member], prefix: str) -> Illustration:
@@ -57,8 +53,7 @@ def by_history(members: Sequence[Member], prefix: str) -> Illustration:
         axes.set_ylabel("test NDCG@10")
         axes.set_xlim(0.5, len(first) + 0.5)
         axes.grid(axis="x", visible=False)
-        shown_bins = bins[drawn[0].number]
-        axes.set_xticks(range(1, len(first) + 1), [each.lengths for each in shown_bins])
+        axes.set_xticks(range(1, len(first) + 1), [lengths(shortest, longest) for shortest, longest, _ in first])
         axes.set_xlabel("events in the user's history before the target")
         svg = inline_svg(figure, f"Line chart, a line a cell: {_TITLE}", f"{prefix}history-")
     caption = "Test NDCG@10 of users by how many events they have before the target, the newest users left"
@@ -75,12 +70,10 @@ def _bins(cell: Cell) -> list[Bin]:
     edges = {tuple((row["shortest"], row["longest"], row["users"]) for row in rows) for rows in found}
     if len(edges) != 1:
         return []
-    bins = []
-    for rows in zip(*found, strict=True):
-        values = [row["ndcg@10"] for row in rows if row["ndcg@10"] is not None]
-        mean = math.fsum(values) / len(values) if len(values) == len(rows) else None
-        bins.append(Bin(rows[0]["shortest"], rows[0]["longest"], rows[0]["users"], mean))
-    return bins
+    return [
+        Bin(rows[0]["shortest"], rows[0]["longest"], rows[0]["users"], mean_of(rows, "ndcg@10"))
+        for rows in zip(*found, strict=True)
+    ]
 
 
 def _edges(bins: Sequence[Bin]) -> list[tuple[int, int, int]]:
@@ -88,7 +81,7 @@ def _edges(bins: Sequence[Bin]) -> list[tuple[int, int, int]]:
 
 
 def _numbers(drawn: Sequence[Member], bins: dict[int, list[Bin]]) -> Content:
-    first = bins[drawn[0].number]
+    first = _edges(bins[drawn[0].number])
     rows = [
         [Entry(str(member.number), value=member.number), Entry(member.name)]
         + [
@@ -97,5 +90,5 @@ def _numbers(drawn: Sequence[Member], bins: dict[int, list[Bin]]) -> Content:
         ]
         for member in drawn
     ]
-    rows.append([Entry(""), Entry("users"), *(Entry(f"{each.users:,}") for each in first)])
-    return Content(["#", "cell"], [each.lengths for each in first], [rows])
+    rows.append([Entry(""), Entry("users"), *(Entry(f"{users:,}") for *_, users in first)])
+    return Content(["#", "cell"], [lengths(shortest, longest) for shortest, longest, _ in first], [rows])
