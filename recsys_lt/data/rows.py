@@ -14,6 +14,7 @@ from recsys_lt.data.owners import Owners
 from recsys_lt.data.pieces import PIECE, pieces
 from recsys_lt.data.ragged import Ints
 from recsys_lt.data.sequences import Sequences
+from recsys_lt.errors import UserError
 
 #: Up to so many rows are worked out once and listed, in 24 MB.
 TABULATED = 1 << 20
@@ -126,6 +127,11 @@ class Prefixes:
     recent
         Form prefixes only of a user's last ``max_length`` training items (FMLP-Rec, BSARec), so that
         no input is older than that.
+
+    Raises
+    ------
+    UserError
+        If ``recent`` leaves no item to read beside the target.
     """
 
     max_length: int
@@ -133,6 +139,14 @@ class Prefixes:
     recent: bool = False
     every_position: ClassVar[bool] = False
     mixed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.recent and self.max_length < 2:
+            raise UserError(
+                f"of a user's last {self.max_length} training items one is the target, so none is left to read",
+                where="model.max_length",
+                remedy="Give at least 2",
+            )
 
     def plan(self, data: Sequences) -> Rows:
         return Rows(self, data)

@@ -1,5 +1,6 @@
 """The losses most comparisons were made with: BCE and BPR."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -8,6 +9,8 @@ from recsys_lt.losses.sampled import SampledLoss
 
 class BCE(SampledLoss):
     """Binary cross-entropy: softplus(-s_target) + mean over the K negatives of softplus(s_j).
+
+    Of negatives shared by a batch those outside a target's pool are left out of its mean.
 
     Parameters
     ----------
@@ -23,11 +26,13 @@ class BCE(SampledLoss):
         super().__init__(k, pool, share)
 
     def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
-        return F.softplus(-positive) + F.softplus(negative).mean(1)
+        return F.softplus(-positive) + _mean_of_allowed(F.softplus(negative), negative)
 
 
 class BPR(SampledLoss):
     """Bayesian personalised ranking: mean over the K negatives of softplus(s_j - s_target).
+
+    Of negatives shared by a batch those outside a target's pool are left out of its mean.
 
     Parameters
     ----------
@@ -43,4 +48,9 @@ class BPR(SampledLoss):
         super().__init__(k, pool, share)
 
     def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
-        return F.softplus(negative - positive.unsqueeze(1)).mean(1)
+        return _mean_of_allowed(F.softplus(negative - positive.unsqueeze(1)), negative)
+
+
+def _mean_of_allowed(losses: Tensor, negative: Tensor) -> Tensor:
+    """[n, K] -> [n]; the loss of a forbidden negative, whose score is -inf, is 0; 0 where all are."""
+    return losses.sum(1) / (negative > -torch.inf).sum(1).clamp_(min=1)

@@ -45,12 +45,12 @@ def textbook_block(block, x, additive_mask, cutoff):
     return block.feed_forward.norm(z + block.feed_forward.mlp.plain(z))
 
 
-@pytest.mark.parametrize(("length", "cutoff", "heads"), [(1, 5, 1), (7, 3, 2), (50, 5, 1)])
+@pytest.mark.parametrize(("length", "cutoff", "heads"), [(2, 5, 1), (7, 3, 2), (50, 5, 1)])
 def test_reading_the_end_alone_equals_the_whole(
     facts, make_batch, histories, left_padded, assert_same_with_gradients, float64, length, cutoff, heads
 ):
     model = BSARec(facts, width=8, blocks=3, heads=heads, max_length=length, cutoff=cutoff, dropout=0.0)
-    rows = histories(6, length) if length > 1 else [[3], [5]]
+    rows = histories(6, length)
     real = torch.tensor([[False] * (length - len(row)) + [True] * len(row) for row in rows])
     mask = torch.where(torch.tril(real[:, None].expand(-1, length, -1)), 0.0, -1e4)
 
@@ -102,6 +102,7 @@ def test_half_precision_autocast(facts, make_batch, histories):
         {"heads": 0},
         {"blocks": 0},
         {"max_length": 0},
+        {"max_length": 1},
         {"alpha": 1.5},
         {"cutoff": -1},
         {"dropout": 1.0},

@@ -9,6 +9,7 @@ from small_sequences import sequences_of, split_sequences, training
 from recsys_lt.data import owners
 from recsys_lt.data import rows as rows_module
 from recsys_lt.data.rows import EveryPosition, OnePass, Prefixes
+from recsys_lt.errors import UserError
 
 some = settings(deadline=None, max_examples=80)
 
@@ -91,7 +92,7 @@ def test_one_pass_holds_each_prefix_once(data, length):
 
 
 @pytest.mark.parametrize("plan", [EveryPosition, OnePass, Prefixes, PLANS["Caser"][1], PLANS["FMLP-Rec"][1]])
-@given(data=split_sequences(), length=st.integers(1, 14), entries=st.integers(1, 9), order=st.randoms())
+@given(data=split_sequences(), length=st.integers(2, 14), entries=st.integers(1, 9), order=st.randoms())
 @some
 def test_rows_worked_out_are_those_of_the_table(plan, data, length, entries, order):
     listed = plan(length).plan(data)
@@ -193,6 +194,11 @@ def test_fifty_is_fifty():
     assert len(recent) == 49
     assert recent[0] == (0, [10], [11])
     assert recent[-1] == (0, list(range(10, 59)), [59])
+
+
+def test_one_recent_item_leaves_nothing_to_read():
+    with pytest.raises(UserError, match="none is left to read"):
+        Prefixes(1, recent=True)
 
 
 @pytest.mark.parametrize("plan", [EveryPosition(5), OnePass(5), Prefixes(5), Prefixes(5, recent=True)])

@@ -72,11 +72,11 @@ def test_losses_over_the_catalogue(loss, formula, seed, bias):
 
 
 def bce(own, others, n_items):
-    return -math.log(sigmoid(own)) - sum(math.log(1 - sigmoid(s)) for s in others) / len(others)
+    return -math.log(sigmoid(own)) - sum(math.log(1 - sigmoid(s)) for s in others) / max(len(others), 1)
 
 
 def bpr(own, others, n_items):
-    return -sum(math.log(sigmoid(own - s)) for s in others) / len(others)
+    return -sum(math.log(sigmoid(own - s)) for s in others) / max(len(others), 1)
 
 
 def neg(own, others, n_items):
@@ -148,7 +148,7 @@ def test_losses_on_own_negatives(make, settings_, formula, seed, k, pool, bias):
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("make", "settings_", "formula"), [row for row in SAMPLED if row[0] in (NEG, SSM, SCE)])
+@pytest.mark.parametrize(("make", "settings_", "formula"), [row for row in SAMPLED if row[0] not in (NCE, GBCE)])
 @pytest.mark.parametrize("pool", ["unseen", "non_target"])
 def test_a_forbidden_shared_negative_is_none_at_all(make, settings_, formula, pool):
     case = random_case(13, n=20, n_items=9)
