@@ -104,7 +104,7 @@ class EISAM(PerturbedRule):
         return Rows(self.rho, self.item_weights, tables, self.scale == "tensor", self.perturbed_rows == "all")
 
     def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
-        """See ``UpdateRule.gradients``. With ``form=stale`` the total is that of J, its second part uphill."""
+        """See ``UpdateRule.gradients``. Where ``form=stale`` has a direction, the total's second part is that uphill."""
         plain = self.lam == 0 or self._evaluations % self.every != 0
         self._evaluations += 1
         if plain:
@@ -116,16 +116,23 @@ class EISAM(PerturbedRule):
         return here + self.lam * weighted, gradients
 
     def _stale(self, ask: Ask, coefficients: Tensor) -> tuple[Tensor, Gradients]:
-        ascent, self._ascent = self._ascent, None
-        if ascent is None:
-            _, (ascent,) = ask(self.item_weights.unsqueeze(0))
-        here, (standing,) = ask((1 - coefficients).unsqueeze(0))
+        carried, self._ascent = self._ascent, None
+        if carried is None:
+            (here, weighted), (standing, ascent) = ask(torch.stack([1 - coefficients, self.item_weights]))
+            # Not the total uphill: where this direction overflowed, that is NaN, and the step is to be left out.
+            second = self.lam * weighted
+        else:
+            (here,), (standing,) = ask((1 - coefficients).unsqueeze(0))
+            # A checkpoint's tensors are read onto the processor.
+            ascent = [g if g is None else g.to(p.device) for p, g in zip(self._parameters, carried, strict=True)]
+            del carried
+            second = None
         with self.uphill(ascent, ask):
-            there, (risen,) = ask(coefficients.unsqueeze(0))
+            (there,), (risen,) = ask(coefficients.unsqueeze(0))
         self._ascent = risen
         # What is given must not be what is kept: the step may scale it.
         kept = [None if g is None else g.clone() if s is None else g for s, g in zip(standing, risen, strict=True)]
-        return here[0] + there[0], added(standing, kept)
+        return here + (there if second is None else second), added(standing, kept)
 
     def overflowed(self) -> None:
         """See ``UpdateRule.overflowed``: the next step finds its direction anew."""

@@ -92,8 +92,12 @@ class PerturbedRule(UpdateRule):
         return self.base.build(parameters)
 
     def uphill(self, gradients: Gradients, ask: Ask) -> AbstractContextManager[None]:
-        """Parameters moved along the gradients (which are overwritten), and put back bit for bit."""
+        """Parameters moved along the gradients, and put back bit for bit.
+
+        The list of gradients is emptied, so that those found uphill take the memory of these.
+        """
         by_parameter = dict(zip(self._parameters, gradients, strict=True))
+        gradients.clear()
         ascents = []
         for p in self.moved_parameters:
             gradient = by_parameter[p]

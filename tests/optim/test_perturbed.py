@@ -1,5 +1,6 @@
 """Sharpness-aware rules against each other, against formulas written down, and against an independent library."""
 
+import weakref
 from copy import deepcopy
 
 import pytest
@@ -145,8 +146,27 @@ def test_what_it_returns_is_the_plain_total(name):
     rule = prepared(RULES[name](), problem)
     total, _ = rule.gradients(about(problem, 0))
     assert not total.requires_grad
-    if "stale" not in name:  # its second part was seen uphill only
-        torch.testing.assert_close(total, problem.totals(None)[0].detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(total, problem.totals(None)[0].detach(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_way_up_is_let_go_before_the_next_gradients(name):
+    problem = Problem()
+    rule = prepared(RULES[name](), problem)
+    answer, ways_up, alive = about(problem, 0), [], []
+
+    class Watching:
+        targets = staticmethod(answer.targets)
+
+        def __call__(self, weights):
+            alive.append(sum(way() is not None for way in ways_up))
+            totals, found = answer(weights)
+            ways_up.extend(weakref.ref(gradient) for gradient in found[-1])
+            return totals, found
+
+    rule.gradients(Watching())
+    assert len(ways_up) == 6
+    assert alive == [0, 0]
 
 
 @pytest.mark.parametrize("name", RULES)
