@@ -15,7 +15,6 @@ from recsys_lt.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from recsys_lt.analysis.cells import Cell
     from recsys_lt.analysis.comparison import Comparison
     from recsys_lt.analysis.written_tables import Content
 
@@ -26,7 +25,9 @@ def _parser() -> argparse.ArgumentParser:
         description="One table of a sweep: mean and standard deviation over seeds for every cell, and "
         "paired tests on per-user ranks against the best one.",
     )
-    parser.add_argument("folder", type=Path, help="the sweep: every metrics.json below it is a run")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="folder", help="sweeps or runs: every metrics.json below is a run"
+    )
     parser.add_argument(
         "--metric",
         nargs="+",
@@ -54,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
         choices=("permutation", "t", "wilcoxon"),
         default="permutation",
         help="paired permutation test (default), t-test or Wilcoxon's",
+    )
+    parser.add_argument(
+        "--test-groups",
+        nargs="*",
+        choices=("head", "mid", "tail", "nonhead"),
+        default=("nonhead",),
+        metavar="GROUP",
+        help="also test the users whose target is head, mid, tail or nonhead (default: nonhead)",
     )
     return parser
 
@@ -90,21 +99,20 @@ def _table(content: Content, title: str | None, plain: bool) -> Table:
 def _write_csv(path: Path, compared: Comparison) -> None:
     import csv
 
-    from recsys_lt.analysis.comparison import TESTED
     from recsys_lt.atomic import replacing
 
     cells, metrics = compared.cells, compared.metrics
     settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
     header = ["dataset", "model", "loss", "optimizer", *settings, "n", "failed", "seeds"]
     header += [f"{metric} {part}" for metric in metrics for part in ("mean", "std")]
-    header += [f"p {group}".strip() for group in TESTED]
+    header += [f"p {group}".strip() for group in compared.tested]
     try:
         with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(header)
             for cell in cells:
                 numbers = [value for metric in metrics for value in cell.mean_std(metric)]
-                numbers += [compared.p(cell, group) for group in TESTED]
+                numbers += [compared.p(cell, group) for group in compared.tested]
                 writer.writerow(
                     [
                         *cell.identity,
@@ -120,15 +128,17 @@ def _write_csv(path: Path, compared: Comparison) -> None:
         raise UserError(what, where=path, remedy="Name another file") from error
 
 
-def _write_others(arguments: argparse.Namespace, content: Content, cells: Sequence[Cell]) -> None:
+def _write_others(arguments: argparse.Namespace, content: Content, compared: Comparison) -> None:
+    from recsys_lt.analysis import sweep_table
     from recsys_lt.analysis.tradeoff import tradeoff
     from recsys_lt.analysis.written_tables import latex, markdown
     from recsys_lt.atomic import write_text
 
+    caption = sweep_table.caption(compared, "bold")
     for path, write in (
-        (arguments.markdown, lambda path: write_text(path, markdown(content))),
-        (arguments.latex, lambda path: write_text(path, latex(content))),
-        (arguments.plot, lambda path: tradeoff(cells, path)),
+        (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
+        (arguments.latex, lambda path: write_text(path, latex(content, caption))),
+        (arguments.plot, lambda path: tradeoff(compared.cells, path)),
     ):
         if path is None:
             continue
@@ -147,7 +157,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from recsys_lt.analysis import sweep_table
     from recsys_lt.analysis.comparison import compare
 
-    compared = compare(arguments.folder, arguments.metric, arguments.against, arguments.test)
+    compared = compare(arguments.folders, arguments.metric, arguments.against, arguments.test, arguments.test_groups)
     console = Console()
     sign = "±" if console.encoding.lower().startswith("utf") else "+-"
     content = sweep_table.content(compared, sign)
@@ -161,7 +171,7 @@ def _run(arguments: argparse.Namespace) -> None:
     console = Console(width=max(console.width, width))
     if arguments.csv is not None:
         _write_csv(arguments.csv, compared)
-    _write_others(arguments, content, compared.cells)
+    _write_others(arguments, content, compared)
     console.print(table)
     for line in sweep_table.caption(compared, mark):
         console.print(Text(line))

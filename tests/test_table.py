@@ -194,18 +194,51 @@ def test_users_of_nonhead_targets_are_tested_on_their_own(tmp_path, capsys):
     assert row_of(out, "sasrec", "sce").count("ref") == 2
 
 
+def test_groups_of_targets_that_are_named_are_tested(tmp_path, capsys):
+    code, out, _ = run(capsys, grouped(tmp_path), "--csv", tmp_path / "t.csv", "--test-groups", "head")
+    assert code == 0
+    (tested,) = [row for row in csv_rows(tmp_path / "t.csv") if row["p"]]
+    assert {key for key in tested if key.startswith("p ")} == {"p head"}
+    assert float(tested["p head"]) == pytest.approx(1e-4)
+    assert "head: users whose target is head." in out
+    assert "never below 0.0001" in out
+
+
+def test_runs_of_several_folders_make_one_table(tmp_path, capsys):
+    make_run(tmp_path / "one" / "a", 0.06, ranks=np.ones(200, dtype=np.int64))
+    make_run(tmp_path / "two" / "b", 0.05, loss="sce", ranks=np.full(200, 3))
+    lost = tmp_path / "two" / "c"
+    lost.mkdir()
+    (lost / "config.yaml").write_text(config_text(loss="bpr"))
+    code, out, _ = run(capsys, tmp_path / "one", tmp_path / "two", tmp_path / "two" / "b", "--csv", tmp_path / "t.csv")
+    assert code == 0
+    assert [(row["loss"], row["n"]) for row in csv_rows(tmp_path / "t.csv")] == [
+        ("ce", "1"),
+        ("sce", "1"),
+        ("bpr", "0"),
+    ]
+    assert row_of(out, "sasrec", "sce")[-1] == ".0001"
+    assert "Failed or unfinished: c (seed" in out
+    code, _, err = run(capsys, tmp_path / "one", tmp_path / "nowhere")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "nowhere" in err
+
+
 def test_markdown_latex_and_the_plot(tmp_path, capsys):
     places = [tmp_path / "out" / name for name in ("t.md", "t.tex", "t.png")]
     options = [f"--{kind}" for kind in ("markdown", "latex", "plot")]
     arguments = [part for pair in zip(options, places, strict=True) for part in pair]
     code, _, err = run(capsys, grouped(tmp_path), *arguments)
     assert (code, err) == (0, "")
-    header, rule, *rows = places[0].read_text().splitlines()
+    written, *said = places[0].read_text().split("\n\n")
+    header, rule, *rows = written.splitlines()
+    assert any("permutation test" in line and "Holm" in line for line in said)
     assert header.startswith("| model | loss | optimizer | ndcg@10 overall |")
     assert rule.startswith("| --- | --- | --- | ---: |")
     assert len({line.count("|") for line in (header, rule, *rows)}) == 1
     assert "**" in rows[1]
     text = places[1].read_text()
+    assert text.startswith("% Test metrics, mean")
     assert text.count(r" \\") == 3
     assert r"\textbf{" in text
     assert text.endswith("\\end{tabular}\n")

@@ -11,8 +11,8 @@ from recsys_lt.analysis.significance import holm, paired_p_value
 from recsys_lt.errors import UserError
 
 DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
-#: Users tested: all of them, and those whose target is no head item.
-TESTED = ("", "nonhead")
+#: Beside all users, those tested by themselves: whose target is no head item.
+TESTED = ("nonhead",)
 HIGHER_IS_BETTER = {"ndcg": True, "hr": True, "mrr": True, "coverage": True, "aplt": True, "gini": False}
 
 
@@ -22,8 +22,8 @@ class Comparison:
 
     Parameters
     ----------
-    root
-        The folder all runs lie in.
+    roots
+        The folders the runs lie in.
     by_dataset
         The cells of each dataset; only those are compared with each other.
     metrics
@@ -34,6 +34,8 @@ class Comparison:
         The per-user gain the tests are on, and its k.
     test
         Name of the test, as ``paired_p_value`` takes it.
+    tested
+        Groups of targets whose users are tested; "" for all.
     references
         The cell the others of a dataset are tested against; None where the dataset has none.
     p_values
@@ -41,12 +43,13 @@ class Comparison:
         the cells of each dataset. None where it could not be tested.
     """
 
-    root: Path
+    roots: tuple[Path, ...]
     by_dataset: dict[str, list[Cell]]
     metrics: list[str]
     decisive: str
     gain: tuple[str, int]
     test: str
+    tested: tuple[str, ...]
     references: dict[str, Cell | None]
     p_values: dict[tuple[int, str], float | None]
 
@@ -60,35 +63,41 @@ class Comparison:
 
 
 def compare(
-    root: Path, metrics: Sequence[str] | None = None, against: str | None = None, test: str = "permutation"
+    roots: Sequence[Path],
+    metrics: Sequence[str] | None = None,
+    against: str | None = None,
+    test: str = "permutation",
+    groups: Sequence[str] = TESTED,
 ) -> Comparison:
-    """Compare the cells of a sweep.
+    """Compare the cells of sweeps.
 
     Parameters
     ----------
-    root
-        The sweep, or a run.
+    roots
+        Sweeps, or runs; a run that lies in several of them counts once.
     metrics
         Test metrics to show; None for the usual ones. The first with a better side decides which cell is best.
     against
         Names that single out the cell to test against; None for the best one.
-    test
-        See ``paired_p_value``.
+    test, groups
+        See ``paired_p_value``; all users are tested besides.
 
     Raises
     ------
     UserError
-        Where the folder holds no finished run, a run cannot be read, or there is no such metric or cell.
+        Where a folder holds no finished run, a run cannot be read, or there is no such metric or cell.
     """
     by_dataset: dict[str, list[Cell]] = {}
-    for cell in cells_of(find_runs(root)):
+    runs = {run.folder.resolve(): run for root in roots for run in find_runs(root)}
+    for cell in cells_of(list(runs.values())):
         by_dataset.setdefault(cell.dataset, []).append(cell)
-    chosen = _chosen_metrics([c for cells in by_dataset.values() for c in cells], metrics, root)
+    chosen = _chosen_metrics([c for cells in by_dataset.values() for c in cells], metrics, roots)
     gain = _tested_gain(chosen)
     decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
     references = _references(by_dataset, decisive, against)
-    p_values = _p_values(by_dataset, references, gain, test)
-    return Comparison(root, by_dataset, chosen, decisive, gain, test, references, p_values)
+    tested = tuple(dict.fromkeys(("", *groups)))
+    p_values = _p_values(by_dataset, references, gain, test, tested)
+    return Comparison(tuple(roots), by_dataset, chosen, decisive, gain, test, tested, references, p_values)
 
 
 def better(metric: str) -> bool | None:
@@ -111,7 +120,7 @@ def best(cells: Sequence[Cell], metric: str) -> float | None:
     return max(means) if goal else min(means)
 
 
-def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, root: Path) -> list[str]:
+def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, roots: Sequence[Path]) -> list[str]:
     known = {key: None for cell in cells for run in cell.finished if run.metrics for key in run.metrics["test"]}
     if asked is None:
         usual = [metric for metric in DEFAULT_METRICS if metric in known]
@@ -121,7 +130,7 @@ def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, root: Pa
             some = ", ".join(key for key in known if "/" not in key) or "none"
             raise UserError(
                 f"no run has a test metric {metric!r}",
-                where=root,
+                where=", ".join(map(str, roots)),
                 remedy=f"There are {some}; most also under head/, mid/, tail/ and nonhead/",
             )
     return list(dict.fromkeys(asked))
@@ -167,7 +176,11 @@ def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | N
 
 
 def _p_values(
-    by_dataset: dict[str, list[Cell]], references: dict[str, Cell | None], gain: tuple[str, int], test: str
+    by_dataset: dict[str, list[Cell]],
+    references: dict[str, Cell | None],
+    gain: tuple[str, int],
+    test: str,
+    tested: Sequence[str],
 ) -> dict[tuple[int, str], float | None]:
     """Test results for every finished cell but the references, corrected for the cells of each dataset."""
     values: dict[tuple[int, str], float | None] = {}
@@ -176,7 +189,7 @@ def _p_values(
         if reference is None:
             continue
         others = [cell for cell in cells if cell is not reference and cell.finished]
-        for group in TESTED:
+        for group in tested:
             # A k beyond the length of a model's lists has not been measured, nor can it be tested.
             metric = f"{group}/{gain[0]}@{gain[1]}".removeprefix("/")
             raw = [

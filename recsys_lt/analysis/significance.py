@@ -11,8 +11,9 @@ from recsys_lt.analysis.cells import Cell
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.ranking import gains
 
-#: Random sign flips of the permutation test: the least p is one over one more.
+#: Random sign flips of the permutation test, and the least p they can give.
 FLIPS = 9_999
+LEAST = 1 / (1 + FLIPS)
 #: Codes of the targets' groups in ranks.parquet that a test may be restricted to; None for all.
 GROUPS_TESTED: dict[str, tuple[int, ...] | None] = {
     "": None,

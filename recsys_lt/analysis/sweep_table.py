@@ -1,10 +1,12 @@
 """The table of a sweep as text: what stands in each place, and the lines below it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from recsys_lt.analysis.cells import Cell
-from recsys_lt.analysis.comparison import TESTED, Comparison, best
+from recsys_lt.analysis.comparison import Comparison, best
 from recsys_lt.analysis.numbers import shown
+from recsys_lt.analysis.significance import LEAST
 from recsys_lt.analysis.written_tables import Content, Entry
 
 _TESTS = {
@@ -32,7 +34,7 @@ def content(compared: Comparison, sign: str = "±") -> Content:
         f"{measure}\n{'/'.join(group) or 'overall'}"
         for *group, measure in (metric.split("/") for metric in compared.metrics)
     ]
-    tested = [g for g in TESTED if any(compared.p(cell, g) is not None for cell in cells)] or [""]
+    tested = [g for g in compared.tested if any(compared.p(cell, g) is not None for cell in cells)] or [""]
     headings += ["n", *(f"p\n{group}" if group else "p" for group in tested)]
     sections = []
     for dataset, of_one in compared.by_dataset.items():
@@ -77,8 +79,9 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
         lines.append(
             f"p: two-sided {_TESTS[compared.test]} over users on {gain[0].upper()}@{gain[1]}, each user averaged over "
             f"the seeds both cells have, against {against} (ref). It speaks of which users were drawn, not of "
-            "the spread over seeds. Corrected by Holm for the cells of a dataset; nonhead: users whose target is "
-            "mid or tail."
+            "the spread over seeds. Corrected by Holm for the cells of a dataset"
+            + (f"; before that it is never below {LEAST:g}." if compared.test == "permutation" else ".")
+            + _tested(compared)
         )
     elif compared.p_values:
         lines.append(f"p: no test against {against} (ref): no common seed, no ranks.parquet or other users.")
@@ -87,8 +90,20 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
         if repeated:
             lines.append(f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {name(cell)}.")
     for run in (run for cell in compared.cells for run in cell.failed):
-        lines.append(f"Failed or unfinished: {run.folder.relative_to(compared.root)} (seed {run.seed})")
+        lines.append(f"Failed or unfinished: {_below(run.folder, compared.roots)} (seed {run.seed})")
     return lines
+
+
+def _tested(compared: Comparison) -> str:
+    """Whose tests the columns are, in words."""
+    of = {"nonhead": "mid or tail"}
+    groups = [group for group in compared.tested if group]
+    return "".join(f" {group}: users whose target is {of.get(group, group)}." for group in groups)
+
+
+def _below(folder: Path, roots: Sequence[Path]) -> Path:
+    root = next(root for root in roots if folder.is_relative_to(root))
+    return folder.relative_to(root) if folder != root else folder
 
 
 def mean_and_std(cell: Cell, metric: str, sign: str = "±") -> str:

@@ -1,5 +1,6 @@
 """A sweep's table as text for papers and pages."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -20,8 +21,8 @@ class Content(NamedTuple):
     sections: list[list[list[Entry]]]
 
 
-def markdown(content: Content) -> str:
-    """Write a table in GitHub's Markdown, the best in bold."""
+def markdown(content: Content, caption: Sequence[str] = ()) -> str:
+    """Write a table in GitHub's Markdown, the best in bold, and below it what one must know to read it."""
 
     def line(cells: list[str]) -> str:
         return f"| {' | '.join(cells)} |"
@@ -33,14 +34,14 @@ def markdown(content: Content) -> str:
     lines = [line([*content.names, *(heading.replace("\n", " ") for heading in content.headings)])]
     lines.append(line(["---"] * len(content.names) + ["---:"] * len(content.headings)))
     lines += [line([cell(entry) for entry in row]) for rows in content.sections for row in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(part for said in caption for part in ("", said))]) + "\n"
 
 
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}
 
 
-def latex(content: Content) -> str:
-    """Write a tabular in LaTeX with booktabs' rules, the best in bold."""
+def latex(content: Content, caption: Sequence[str] = ()) -> str:
+    """Write a tabular in LaTeX with booktabs' rules, the best in bold, and above it, as comments, how to read it."""
 
     def plain(text: str) -> str:
         escaped = "".join(_SPECIAL.get(c, c) for c in text)
@@ -50,7 +51,8 @@ def latex(content: Content) -> str:
         return rf"\textbf{{{plain(entry.text)}}}" if entry.best else plain(entry.text)
 
     heads = [*content.names, *(heading.replace("\n", " ") for heading in content.headings)]
-    lines = [rf"\begin{{tabular}}{{{'l' * len(content.names)}{'r' * len(content.headings)}}}", r"\toprule"]
+    lines = [f"% {said}" for said in caption]
+    lines += [rf"\begin{{tabular}}{{{'l' * len(content.names)}{'r' * len(content.headings)}}}", r"\toprule"]
     lines.append(" & ".join(map(plain, heads)) + r" \\")
     for rows in content.sections:
         lines.append(r"\midrule")

@@ -104,7 +104,7 @@ class EISAM(PerturbedRule):
         return Rows(self.rho, self.item_weights, tables, self.scale == "tensor", self.perturbed_rows == "all")
 
     def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
-        """See ``UpdateRule.gradients``. Where ``form=stale`` has a direction, the total's second part is that uphill."""
+        """See ``UpdateRule.gradients``. With a direction carried (``stale``) the total's second part is that uphill."""
         plain = self.lam == 0 or self._evaluations % self.every != 0
         self._evaluations += 1
         if plain:

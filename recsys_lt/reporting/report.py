@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import recsys_lt
 from recsys_lt.analysis.cells import Cell
-from recsys_lt.analysis.comparison import TESTED, Comparison, best, compare
+from recsys_lt.analysis.comparison import Comparison, best, compare
 from recsys_lt.analysis.numbers import shown
 from recsys_lt.analysis.sweep_table import caption, content, mean_and_std
 from recsys_lt.analysis.written_tables import Content, Entry
@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int) -> str:
     """The report as HTML; see ``recsys_lt.report.write_report``."""
-    compared = compare(folder, metrics, against)
+    compared = compare([folder], metrics, against)
     everyone = cast(compared)
     rows = content(compared)
     # What a cell is called stands in one column: the numbers are what one wants to see, on a phone too.
@@ -132,7 +132,7 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     if reference is None or not any(compared.p(member.cell) is not None for member in ran):
         return text + " No differences could be tested."
     whom = "it" if first.cell is reference else f"the reference, cell {_number(ran, reference)}"
-    overall, nonhead = (_differing(compared, ran, group) for group in TESTED)
+    overall, nonhead = (_differing(compared, ran, group) for group in ("", "nonhead"))
     text += f" Tested against {whom}, {overall} at p < {_LEVEL} (corrected; over users)"
     return text + (f"; for users with a mid or tail target, {nonhead}." if nonhead else ".")
 

@@ -8,13 +8,11 @@ from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, LOSSES, Evidence, largest, mean
 from recsys_lt.analysis.paper.negatives import sampled
 from recsys_lt.analysis.paper.piece import Piece
-from recsys_lt.analysis.significance import FLIPS, holm, paired_p_value
+from recsys_lt.analysis.significance import LEAST, holm, paired_p_value
 
 METRIC = "ndcg@10"
 _PAPER = ("beauty", "yelp", "ml-1m")
 _LEVEL = 0.05
-#: The least p that a permutation test of so many flips can give.
-_LEAST = 1 / (1 + FLIPS)
 #: Two settings are alike within this share of the better one.
 _ALIKE = 0.03
 
@@ -107,7 +105,7 @@ def _beats(evidence: Evidence, statement: str, pairs: Sequence[tuple[str, str, s
         a, b = mean(better, METRIC), mean(worse, METRIC)
         if a is None or b is None:
             continue
-        said = "no seed with ranks in common" if p is None else f"p {p:.4f}" if p > _LEAST else f"p <= {_LEAST:g}"
+        said = "no seed with ranks in common" if p is None else f"p {p:.4f}" if p > LEAST else f"p <= {LEAST:g}"
         holds = None if p is None else a > b and p < _LEVEL
         findings.append(Finding(f"{what}: {a:.4f}, {b:.4f} ({said})", holds))
     return Claim(statement, f"higher NDCG@10, p < {_LEVEL}", len(pairs), findings)
