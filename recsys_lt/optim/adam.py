@@ -50,3 +50,19 @@ class AdamW(Adam):
     """
 
     _optimizer = torch.optim.AdamW
+
+
+_BASES = {"adam": Adam, "adamw": AdamW}
+
+
+def base_named(base: str, lr: float, weight_decay: float) -> Adam:
+    """The one of ``optimizer.base``: ``adam`` or ``adamw``.
+
+    Raises
+    ------
+    UserError
+        For another word.
+    """
+    if base not in _BASES:
+        raise UserError(f"it is {base!r}", where="optimizer.base", remedy=f"Choose from {', '.join(_BASES)}")
+    return _BASES[base](lr, weight_decay)

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from recsys_lt.errors import UserError
-from recsys_lt.optim.adam import Adam, AdamW
+from recsys_lt.optim.adam import base_named
 from recsys_lt.optim.balls import Ball, Shared
 from recsys_lt.optim.displaced import displaced
 from recsys_lt.optim.rule import Ask, Gradients, UpdateRule, added
 
-_BASES = {"adam": Adam, "adamw": AdamW}
 _ACCUMULATE = ("per_batch", "two_pass")
 _PERTURBED: dict[str, Callable[[bool], bool]] = {
     "all": lambda is_table: True,
@@ -60,7 +59,6 @@ class PerturbedRule(UpdateRule):
         accumulate: str = "per_batch",
     ) -> None:
         given: tuple[tuple[str, str, Collection[str]], ...] = (
-            ("base", base, _BASES),
             ("perturb", perturb, _PERTURBED),
             ("accumulate", accumulate, _ACCUMULATE),
         )
@@ -71,7 +69,7 @@ class PerturbedRule(UpdateRule):
                 )
         if not 0 < rho < math.inf:
             raise UserError(f"it is {rho}", where="optimizer.rho", remedy="Give a positive radius, such as 0.05")
-        self.base: UpdateRule = _BASES[base](lr, weight_decay)
+        self.base = base_named(base, lr, weight_decay)
         self.rho, self._moves, self.whole_step = rho, _PERTURBED[perturb], accumulate == "two_pass"
 
     def prepare(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> None:

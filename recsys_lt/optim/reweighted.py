@@ -5,18 +5,20 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from recsys_lt.optim.adam import Adam
+from recsys_lt.optim.adam import base_named
 from recsys_lt.optim.rule import Ask, Gradients, UpdateRule
 from recsys_lt.optim.weighting import Weighting
 
 
 class Reweighted(UpdateRule):
-    """Adam on the mean of f(n_{y_b}) l_b instead of l_b: inverse-frequency weighting, one evaluation a step.
+    """A base optimizer on the mean of f(n_{y_b}) l_b instead of l_b: inverse-frequency weighting, one evaluation a step.
 
     Parameters
     ----------
+    base
+        Whose steps are taken: ``adam`` or ``adamw``.
     lr, weight_decay
-        Adam's.
+        The base's.
     weighting, gamma, normalise
         f: see ``Weighting``. ``power`` with gamma 1 is the inverse frequency, clipped.
     """
@@ -26,11 +28,12 @@ class Reweighted(UpdateRule):
         lr: float,
         weight_decay: float = 0.0,
         *,
+        base: str = "adam",
         weighting: str = "power",
         gamma: float = 1.0,
         normalise: bool = True,
     ) -> None:
-        self.base = Adam(lr, weight_decay)
+        self.base = base_named(base, lr, weight_decay)
         self.weighting = Weighting(weighting, gamma, normalise)
 
     def prepare(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> None:

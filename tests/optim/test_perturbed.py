@@ -290,6 +290,48 @@ def test_reweighting_is_the_weighted_mean():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize(("base", "plain"), [("adam", Adam), ("adamw", AdamW)])
+def test_reweighting_goes_around_either_base(base, plain):
+    problem = Problem()
+    alike = trained(lambda: Reweighted(0.01, 0.1, base=base, weighting="uniform"), problem)
+    assert_same(alike, trained(lambda: plain(0.01, 0.1), problem))
+
+
+def gradients_uphill(problem, steps, weights):
+    """Gradients of the weighted total where the steps lead, by autograd alone."""
+    moved = deepcopy(problem)
+    with torch.no_grad():
+        for p, step in zip(moved.parameters(), steps, strict=True):
+            p.add_(step)
+    return torch.autograd.grad(moved.totals(weights)[0], list(moved.parameters()))
+
+
+def test_imbsam_is_the_published_procedure():
+    """The frequent items' gradient here, and twice the rare ones' uphill of theirs: all written out."""
+    problem = Problem()
+    popular = torch.zeros(ITEMS)
+    popular[COUNTS.argsort(descending=True, stable=True)[: round(0.2 * ITEMS)]] = 1
+    rare = (1 - popular).unsqueeze(0)
+    ascent = torch.autograd.grad(problem.totals(rare)[0], list(problem.parameters()))
+    length = torch.stack([g.norm() for g in ascent]).norm()
+    uphill = gradients_uphill(problem, [0.3 * g / length for g in ascent], 2 * rare)
+    here = torch.autograd.grad(problem.totals(popular.unsqueeze(0))[0], list(problem.parameters()))
+    found = gradients(prepared(ImbSAM(0.01, rho=0.3, c=2.0), problem), problem)
+    for one, still, risen in zip(found, here, uphill, strict=True):
+        torch.testing.assert_close(one, still + risen)
+
+
+def test_asams_step_is_the_published_one():
+    """e = rho T^2 g / |T g| with T = |w| + eta for weights and 1 for biases."""
+    random = torch.Generator().manual_seed(2)
+    weight, bias, by_weight, by_bias = (torch.randn(5, generator=random) for _ in range(4))
+    size = weight.abs() + 0.05
+    length = torch.cat([size * by_weight, by_bias]).norm()
+    found = Adaptive(0.7, 0.05, [True, False]).steps([weight, bias], [by_weight.clone(), by_bias.clone()], torch.Tensor)
+    torch.testing.assert_close(found[0], 0.7 * size**2 * by_weight / length)
+    torch.testing.assert_close(found[1], 0.7 * by_bias / length)
+
+
 def test_weightings():
     def of(name, gamma=0.5, normalise=False):
         return Weighting(name, gamma, normalise)(COUNTS)
@@ -315,6 +357,7 @@ def test_weightings():
         (lambda: SAM(0.01, rho=0), "rho"),
         (lambda: SAM(0.01, rho=float("nan")), "rho"),
         (lambda: SAM(0.01, base="sgd"), "base"),
+        (lambda: Reweighted(0.01, base="sgd"), "base"),
         (lambda: SAM(0.01, perturb="some"), "perturb"),
         (lambda: SAM(0.01, scale="big"), "scale"),
         (lambda: SAM(0.01, accumulate="later"), "accumulate"),
