@@ -36,6 +36,7 @@ check: $(READY)  ## ruff (lint and format) and mypy
 results: $(READY)  ## Work through the published runs; stop and start again at will
 	$(BIN)/python benchmarks/published/run_cells.py
 	$(BIN)/python benchmarks/long_tail/tune.py
+	for grid in ml_100k beauty yelp ml_1m; do $(BIN)/python -m recsys_lt +experiment=grid_$$grid || exit 1; done
 	$(MAKE) page
 
 page: $(READY)  ## Make docs/results.md, docs/long_tail.md and docs/figures from docs/runs

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -94,6 +95,21 @@ def test_every_experiment_opens_with_what_it_reaches_and_its_command(experiment:
     lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
     assert "NDCG@10" in lines[1]
     assert f"python -m recsys_lt +experiment={experiment}" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("grid", [name for name in names("experiment") if name.startswith("grid_")])
+def test_every_choice_of_a_grid_composes_with_its_setting(grid: str) -> None:
+    text = (CONF / "experiment" / f"{grid}.yaml").read_text()
+    swept = {key: str(value).split(",") for key, value in yaml.safe_load(text)["hydra"]["sweeper"]["params"].items()}
+    assert {"adam", "sam", "eisam"} <= set(swept["optimizer"])
+    assert {"ce", "sce"} <= set(swept["loss"])
+    first = {key: values[0] for key, values in swept.items()}
+    cells = [{**first, "model": model, "loss": loss} for model in swept["model"] for loss in swept["loss"]]
+    cells += [{**first, key: value} for key, values in swept.items() for value in values[1:]]
+    for cell in cells:
+        config = composed(f"+experiment={grid}", *(f"{key}={value}" for key, value in cell.items()))
+        build(config)
+        assert (CONF / "setting" / f"{config.dataset.name}_{cell['model']}_{cell['loss']}.yaml").is_file()
 
 
 def test_the_readme_names_every_choice() -> None:
