@@ -62,6 +62,21 @@ def test_kill_and_resume_equals_never_stopped(
     assert result(tmp_path / "run") == alone
 
 
+def test_a_rule_that_carries_a_direction_is_killed_and_resumed(
+    here: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    stale = (*LONG, "optimizer=eisam", "optimizer.form=stale", "optimizer.rho=0.5")
+    done = here(*stale, "hydra.run.dir=alone", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    process = start(*stale, "hydra.run.dir=run", cwd=tmp_path)
+    wait_for_epoch(process, tmp_path / "run", 6)
+    process.kill()
+    process.wait()
+    done = here("resume=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path / "run") == result(tmp_path / "alone")
+
+
 def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
     here: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -34,7 +34,12 @@ def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, h
 
 
 @pytest.mark.parametrize(
-    ("choices", "seeds"), [(["adam"], "0,1"), (["eisam", "optimizer.form=rowwise", "optimizer.rho=0.3"], "0")]
+    ("choices", "seeds"),
+    [
+        (["adam"], "0,1"),
+        (["eisam", "optimizer.form=rowwise", "optimizer.rho=0.3"], "0"),
+        (["eisam", "optimizer.form=stale", "optimizer.rho=0.3"], "0"),
+    ],
 )
 def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(
     cli: Cli, here: Cli, tmp_path: Path, choices: list[str], seeds: str
@@ -44,7 +49,6 @@ def test_two_processes_give_the_metrics_of_one_also_in_a_sweep(
         *TINY,
         "trainer.max_epochs=2",
         "trainer.eval_every=1",
-        "model.dropout=0",
         "trainer.batch_rows=399",  # the last batch has one row, of which the second process has nothing
         f"optimizer={optimizer}",
         *further,

@@ -93,14 +93,31 @@ def test_bfloat16_logits_are_near_float32():
     torch.testing.assert_close(half, losses_and_gradients(module, batch)[0], rtol=2e-2, atol=2e-2)
 
 
+def reached(folder, *arguments):
+    """Test NDCG@10 of a run that ends in the folder."""
+    command = [sys.executable, "-m", "recsys_lt", *arguments]
+    environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(command, env=environment, cwd=folder.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "metrics.json").read_text())["test"]["ndcg@10"]
+
+
 def test_a_run_ends_where_the_processor_does(tmp_path):
-    found = []
-    for strategy in ("cpu", "gpu"):
-        folder = tmp_path / strategy
-        command = [sys.executable, "-m", "recsys_lt", *SMALL, "trainer.max_epochs=5", "logger=none",
-                   f"strategy={strategy}", f"hydra.run.dir={folder}"]  # fmt: skip
-        environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        found.append(json.loads((folder / "metrics.json").read_text())["test"]["ndcg@10"])
+    found = [
+        reached(tmp_path / strategy, *SMALL, "trainer.max_epochs=5", "logger=none", f"strategy={strategy}",
+                f"hydra.run.dir={tmp_path / strategy}")
+        for strategy in ("cpu", "gpu")
+    ]  # fmt: skip
     assert found[1] == pytest.approx(found[0], rel=0.1)
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed", "fp16-mixed"])
+@pytest.mark.parametrize(
+    "rule", ["sam", "eisam", "eisam optimizer.form=stale", "eisam optimizer.form=rowwise", "inverse_frequency"]
+)
+def test_a_rule_goes_on_where_it_was(tmp_path, rule, precision):
+    settings = (*SMALL, "strategy=gpu", "logger=none", f"precision={precision}", *f"optimizer={rule}".split())
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    expected = reached(whole, *settings, "trainer.max_epochs=4", f"hydra.run.dir={whole}")
+    reached(parts, *settings, "trainer.max_epochs=2", f"hydra.run.dir={parts}")
+    assert reached(parts, f"resume={parts}", "trainer.max_epochs=4") == pytest.approx(expected, rel=0.05)
