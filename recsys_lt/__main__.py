@@ -198,7 +198,7 @@ def _help() -> None:
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         _task()
     for line in text.getvalue().splitlines():
-        if not line.startswith("setting: "):
+        if not line.startswith(("setting: ", "protocol: ")):
             print(re.sub(r"(?<=: |, )_\w+, ", "", line))
 
 

@@ -151,7 +151,7 @@ class MetricsSettings:
     ----------
     mask_seen
         ``published``: a user's earlier items cannot be recommended, a repeated target included;
-        ``keep_target``: all of them but the target; ``none``.
+        ``keep_target``: all of them but the target; ``none`` (as published for Yelp: conf/protocol).
     groups
         Head, mid and tail; three numbers alone are their shares.
     ks

@@ -117,3 +117,11 @@ def test_the_readme_names_every_choice() -> None:
     for group in ("dataset", "model", "llm", "loss", "optimizer", "schedule", "strategy", "logger", "experiment"):
         for name in names(group):
             assert f"`{name}`" in readme or f"`+experiment={name}`" in readme, f"{group}={name}"
+
+
+def test_a_dataset_is_ranked_as_its_published_numbers_are_and_the_command_line_wins() -> None:
+    assert [composed(f"dataset={name}").metrics.mask_seen for name in ("beauty", "ml-1m", "yelp")] == [
+        "published", "published", "none",
+    ]  # fmt: skip
+    assert composed("dataset=yelp", "metrics.mask_seen=keep_target").metrics.mask_seen == "keep_target"
+    assert composed("+experiment=yelp_sce").metrics.mask_seen == "none"

@@ -11,7 +11,7 @@ from recsys_lt.optim.weighting import Weighting
 
 
 class Reweighted(UpdateRule):
-    """A base optimizer on the mean of f(n_{y_b}) l_b instead of l_b: inverse-frequency weighting, one evaluation a step.
+    """A base optimizer on the mean of f(n_{y_b}) l_b instead of l_b: inverse-frequency weighting, one pass a step.
 
     Parameters
     ----------

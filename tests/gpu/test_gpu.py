@@ -111,7 +111,7 @@ def test_a_run_ends_where_the_processor_does(tmp_path):
     assert found[1] == pytest.approx(found[0], rel=0.1)
 
 
-@pytest.mark.parametrize("precision", ["32", "bf16-mixed", "fp16-mixed"])
+@pytest.mark.parametrize("precision", ["float32", "bf16-mixed", "fp16-mixed"])
 @pytest.mark.parametrize(
     "rule", ["sam", "eisam", "eisam optimizer.form=stale", "eisam optimizer.form=rowwise", "inverse_frequency"]
 )
