@@ -138,13 +138,33 @@ def test_table_3_lays_ours_beside_the_published(runs) -> None:
 
 def test_claims_hold_or_not_by_the_numbers(runs) -> None:
     bce = claim(runs, "CE beats BCE")
-    assert bce.verdict == "holds so far (1 of 11 run)"
+    assert bce.verdict == "holds so far (1 of 11 settled)"
     assert "0.0600, 0.0200 (p" in bce.findings[0].what  # of the seed both have
     assert claim(runs, "CE beats BPR").verdict == "not yet run"
     stands_in = claim(runs, "SCE stands in")
-    assert stands_in.verdict == "does not hold in 1 of 1, 1 of 6 run"
+    assert stands_in.verdict == "does not hold in 1 of 1, 1 of 6 settled"
     make_run(runs / "bpr", *cell("bpr"), gain=0.0625)
     assert "does not hold" in claim(runs, "CE beats BPR").verdict
+
+
+def test_a_setting_worse_than_the_published_number_says_nothing_of_the_paper(tmp_path) -> None:
+    make_run(tmp_path / "poor", *cell("sce", *FAST), gain=0.02)  # published 0.0587
+    assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "sce") is None
+    assert claim(tmp_path, "beat P5").verdict == "not yet run"
+    make_run(tmp_path / "good", *cell("sce", *FAST, "model.dropout=0.5"), gain=0.06)
+    assert claim(tmp_path, "beat P5").verdict == "holds so far (1 of 12 settled)"
+
+
+def test_a_run_that_still_rises_settles_nothing(tmp_path) -> None:
+    make_run(tmp_path / "ssm", *cell("ssm", "loss.k=500"), gain=0.06)
+    make_run(tmp_path / "sce", *cell("sce", "loss.k=100"), gain=0.05)
+    assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "does not hold"
+    path = tmp_path / "sce" / "metrics.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"best_epoch": content["epochs"]}))
+    found = claim(tmp_path, "K = 100, alpha = 100 matches")
+    assert found.verdict == "run, but not settled"
+    assert "may not be done" in found.findings[0].what
 
 
 def test_a_difference_by_luck_is_no_finding(tmp_path) -> None:
@@ -154,11 +174,13 @@ def test_a_difference_by_luck_is_no_finding(tmp_path) -> None:
 
 
 def test_verdicts() -> None:
-    yes, no = Finding("", True), Finding("", False)
+    yes, no, open_ = Finding("", True), Finding("", False), Finding("", None)
     assert Claim("", "", 2, [yes, yes]).verdict == "holds"
     assert Claim("", "", 2, [no, no]).verdict == "does not hold"
     assert Claim("", "", 2, [yes, no]).verdict == "does not hold in 1 of 2"
-    assert Claim("", "", 3, [no]).verdict == "does not hold in 1 of 1, 1 of 3 run"
+    assert Claim("", "", 3, [no]).verdict == "does not hold in 1 of 1, 1 of 3 settled"
+    assert Claim("", "", 2, [yes, open_]).verdict == "holds so far (1 of 2 settled)"
+    assert Claim("", "", 2, [open_, open_]).verdict == "run, but not settled"
     assert Claim("", "", 3, []).verdict == "not yet run"
 
 
@@ -179,7 +201,10 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     for name in ("figure1a", "figure3"):
         assert "Setting of all: lr 0.002" in made[name].note
     assert {(row[0], row[1]) for row in made["figure3"].rows} >= {("ssm by K", 1.0), ("sce by alpha", 10000.0)}
-    assert claim(tmp_path, "eta = 0.7").verdict == "holds"
+    eta = claim(tmp_path, "eta = 0.7")
+    assert eta.verdict == "holds so far (1 of 4 settled)"  # 0.1 is worse; 5 may be by chance
+    assert ["0.7 against" in finding.what for finding in eta.findings] == [True, True]
+    assert [finding.holds for finding in eta.findings] == [True, None]
     assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "holds"
     make_run(tmp_path / "few", *cell("sce", "loss.k=100"), gain=0.05)  # in the published setting, which then counts
     assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "holds"
@@ -220,7 +245,7 @@ def test_what_cannot_be_tested_neither_holds_nor_fails(tmp_path) -> None:
     make_run(tmp_path / "ce", *cell("ce"), gain=0.06)
     make_run(tmp_path / "bce", *cell("bce"), gain=0.02, seed=1)
     found = claim(tmp_path, "CE beats BCE")
-    assert found.verdict == "run, but not testable"
+    assert found.verdict == "run, but not settled"
     assert "no seed with ranks in common" in found.findings[0].what
 
 

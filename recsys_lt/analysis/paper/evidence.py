@@ -78,7 +78,7 @@ class Evidence:
                     name = ", ".join(cell.known_parts)
                     said.append(
                         f"Seed {run.seed} of {cell.dataset}, {name}, ran twice with other results; "
-                        f"{first.folder.name} counts, {run.folder.name} does not"
+                        f"{first.folder}{_threads(first)} counts, {run.folder}{_threads(run)} does not"
                     )
         return said
 
@@ -102,10 +102,15 @@ class Evidence:
         return self.as_published(dataset, model, loss) or self.best_of_other_settings(dataset, model, loss)
 
     def best_of_other_settings(self, dataset: str, model: str, loss: str) -> Cell | None:
-        """The cell of another setting, trained to its end, with the best validation NDCG@10."""
+        """The cell of another setting, trained to its end, with the best validation NDCG@10.
+
+        None where it falls short of the published number: a setting of no worth says nothing of the paper.
+        """
         others = [cell for cell in self.of(dataset, model, loss) if self.changes(cell) and not self.cut_short(cell)]
         whole = [cell for cell in others if _validated(cell) is not None]
-        return max(whole, key=lambda cell: _validated(cell) or 0.0, default=None)
+        best = max(whole, key=lambda cell: _validated(cell) or 0.0, default=None)
+        gain, number = mean(best, "ndcg@10"), self.facts.test(dataset, model, loss)
+        return None if gain is None or (number is not None and number.exceeds(gain)) else best
 
     def changes(self, cell: Cell) -> dict[str, str]:
         """How a cell's configuration differs from its published setting; what only one of the two has says nothing."""
@@ -222,6 +227,11 @@ class Evidence:
                 if expected not in (None, "null") and str(protocol.get(count)) != expected:
                     return False
         return True
+
+
+def _threads(run: Run) -> str:
+    threads = run.metrics["train"].get("threads") if run.metrics and _is_whole(run) else None
+    return "" if threads is None else f" (threads: {threads})"
 
 
 def _is_one_of(name: str, keys: Iterable[str]) -> bool:

@@ -39,6 +39,10 @@ class Published(NamedTuple):
         """Whether a measured value lies within the tolerance."""
         return abs(measured - self.mean) <= self.tolerance
 
+    def exceeds(self, measured: float) -> bool:
+        """Whether a measured value lies below it by more than the tolerance."""
+        return measured < self.mean - self.tolerance
+
     def __str__(self) -> str:
         return f"{self.mean:.5f}" if self.std is None else f"{self.mean:.5f} ± {self.std:.5f}"
 
