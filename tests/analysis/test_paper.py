@@ -305,7 +305,8 @@ def test_broken_and_repeated_runs_are_remarked(tmp_path, capsys) -> None:
     change(tmp_path / "d", max_length=None)
     assert figures.main([str(tmp_path)]) == 0
     page = (tmp_path / "figures" / "figures.md").read_text()
-    assert "Seed 0 of beauty, sasrec, ce, adam, ran twice with other results; a counts, b does not" in page
+    said = f"{tmp_path / 'a'} (threads: 2) counts, {tmp_path / 'b'} (threads: 2) does not"
+    assert f"Seed 0 of beauty, sasrec, ce, adam, ran twice with other results; {said}" in page
     assert "lacks protocol" in page
     assert "protocol or train or valid or test: c" in capsys.readouterr().out
 
