@@ -32,16 +32,34 @@ def _words(change: Mapping[str, Any]) -> str:
 def trials_table(study: Mapping[str, Any], trials: Mapping[str, list[Trial]], best: Mapping[str, Trial | None]) -> str:
     """Markdown: a row a trial that ran, the chosen ones bold."""
     rows = []
+    base = max((trial.overall for trial in trials[base_of(study)]), default=None)
     for method, found in trials.items():
         for trial in found:
             numbers = (trial.overall, trial.head, trial.nonhead)
-            cells = [method, _words(trial.change), *(f"{number:.4f}" for number in numbers)]
+            kept = "-" if base is None else f"{trial.overall / base:.1%}"
+            cells = [method, _words(trial.change), *(f"{number:.4f}" for number in numbers), kept]
             rows.append([f"**{cell}**" for cell in cells] if trial == best[method] else cells)
     wanted = sum(len(given["trials"]) for given in study["methods"].values())
-    lines = table_lines(["method", "trial", "valid NDCG@10", "head", "nonhead"], rows)
+    lines = table_lines(["method", "trial", "valid NDCG@10", "head", "nonhead", f"of {base_of(study)}'s best"], rows)
     if len(rows) < wanted:
         lines += ["", f"{len(rows)} of {wanted} trials have run."]
     return "\n".join(lines)
+
+
+def _of_the_choice(study: Mapping[str, Any], best: Mapping[str, Trial | None], seeds: Path) -> list[str]:
+    """What a reader must know of how the runs with more seeds were picked."""
+    ran = {tuple(folder.name.rsplit("_", 2)[:2]) for folder in seeds.iterdir() if (folder / "metrics.json").is_file()}
+    chosen = {(method, str(trial.number)) for method, trial in best.items() if trial is not None}
+    base = best[base_of(study)]
+    lines = []
+    if besides := sorted((m, n) for m, n in ran - chosen if m in best and best[m] is not None):
+        said = "; ".join(f"{m} with {_words(study['methods'][m]['trials'][int(n)])}" for m, n in besides)
+        lines += [f"Not the rule's choice, run with more seeds after a look at its test numbers: {said}.", ""]
+    if base is not None and (
+        short := [t.method for t in best.values() if t and t.overall < study["keep"] * base.overall]
+    ):
+        lines += [f"No trial keeps the whole, so the one that hurts it least stands for: {', '.join(short)}.", ""]
+    return lines
 
 
 def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> list[str]:
@@ -50,11 +68,16 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
     if not any(trials.values()):
         return []
     best = {method: choice(name, method, study, runs) for method in study["methods"]}
+    picture = pictures / f"{name}_trials.png"
+    if table.main([str(runs / name / "trials"), "--plot", str(picture)]) != 0:
+        raise SystemExit(f"error: no table of {name}'s trials")
     lines = [
         f"## {name}", "",
         f"`python benchmarks/long_tail/tune.py {name}`: {_words(study['common'])}, "
         f"a trial must keep {study['keep']:g} of {base_of(study)}'s validation NDCG@10.",
         "", "### Trials, seed 0: validation", "", trials_table(study, trials, best), "",
+        "Test NDCG@10 of the same trials, those of a method joined:", "",
+        f"![head against nonhead, trials]({pictures.name}/{picture.name})", "",
     ]  # fmt: skip
     seeds = runs / name / "seeds"
     first = next(iter(sorted(seeds.glob(f"{base_of(study)}_*_seed0/metrics.json"))), None)
@@ -67,6 +90,7 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
         lines += [
             "### More seeds: test", "",
             *([] if all(best.values()) else ["Not all trials have run, so what is chosen may yet change.", ""]),
+            *_of_the_choice(study, best, seeds),
             f"`python -m recsys_lt.table docs/runs/long_tail/{name}/seeds --against {against}`", "",
             draft.read_text(encoding="utf-8").strip(), "",
             f"![head against nonhead]({pictures.name}/{picture.name})", "",
@@ -98,9 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = [
         "# The long tail: what is said to lift it, tuned alike", "",
         f"Made by `{COMMAND}` from docs/runs/long_tail; not written by hand. Head is the most popular fifth of the",
-        "items, nonhead all others, by training interactions; users are grouped by their target. Bold: the trial",
-        "that was chosen. Each method has as many trials; of those that keep the whole the one with the best nonhead",
-        "validation NDCG@10 is run with more seeds. EISAM is our reconstruction (see `recsys_lt/optim/eisam.py`).", "",
+        "items, nonhead all others, by training interactions; users are grouped by their target. Each method has as",
+        "many trials; of those that keep the whole the one with the best nonhead validation NDCG@10 is chosen (bold)",
+        "and run with more seeds. EISAM is our reconstruction (see `recsys_lt/optim/eisam.py`).", "",
     ]  # fmt: skip
     for name in yaml.safe_load(asked.file.read_text(encoding="utf-8")):
         lines += section(name, study_named(name, asked.file), asked.runs, pictures)

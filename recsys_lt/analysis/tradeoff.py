@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from recsys_lt.analysis.cells import Cell
 
@@ -11,8 +12,9 @@ HEAD, OTHERS = "head/ndcg@10", "nonhead/ndcg@10"
 def tradeoff(cells: Sequence[Cell], path: Path) -> None:
     """Draw NDCG@10 of head targets (across) and of all others (up), a point a cell, its spread over seeds as bars.
 
-    One colour an optimizer, one mark a model and loss; numbers lead to the names below. Cells that did not measure
-    both are left out.
+    One colour an optimizer, one mark a model and loss; numbers lead to the names below. Cells that differ in settings
+    alone are joined, from the best of head on: what a method can have of the one for the other. Cells that did not
+    measure both are left out.
 
     Parameters
     ----------
@@ -32,6 +34,7 @@ def tradeoff(cells: Sequence[Cell], path: Path) -> None:
     colours = dict(zip(optimizers, (f"C{n % 10}" for n in range(len(optimizers))), strict=True))
     marks = dict(zip(kinds, ("osD^v<>Ph*"[n % 10] for n in range(len(kinds))), strict=True))
     several = len({cell.dataset for cell in shown}) > 1
+    methods: dict[tuple[str, ...], list[tuple[float, float]]] = {}
     figure = Figure(figsize=(6.4, 4.2 + 0.17 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -39,13 +42,16 @@ def tradeoff(cells: Sequence[Cell], path: Path) -> None:
         (x, dx), (y, dy) = cell.mean_std(HEAD), cell.mean_std(OTHERS)
         assert x is not None
         assert y is not None
+        methods.setdefault(cell.identity, []).append((x, y))
         colour, mark = colours[cell.identity[3]], marks[cell.dataset, *cell.identity[1:3]]
         words = [*([cell.dataset] if several else []), *cell.known_parts]
         axes.errorbar(
             x, y, xerr=dx, yerr=dy, fmt=mark, color=colour, markersize=6, elinewidth=0.8,
-            label=f"{number}  {', '.join(words)}",
+            label=fill(f"{number}  {', '.join(words)}", 100, subsequent_indent=" " * 6),
         )  # fmt: skip
         axes.annotate(f"{number}", (x, y), (5, 5), textcoords="offset points", fontsize=8, color=colour)
+    for (*_, optimizer), points in methods.items():
+        axes.plot(*zip(*sorted(points, reverse=True), strict=True), color=colours[optimizer], linewidth=0.9, alpha=0.6)
     axes.set_xlabel("NDCG@10, head targets")
     axes.set_ylabel("NDCG@10, mid and tail targets")
     axes.spines[["top", "right"]].set_visible(False)
