@@ -21,8 +21,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recsys_lt.sharpness",
         description="How much the training loss of a run's best checkpoint rises at some distances from it, along the "
-        "gradient of all targets, of targets weighed by rarity, and of each popularity group. Writes sharpness.json "
-        "and sharpness.png into the run folder.",
+        "gradient of all targets, of targets weighed by rarity, and of each popularity group, and in the neighbourhood "
+        "that its optimizer looked at. Writes sharpness.json and sharpness.png into the run folder.",
     )
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
     parser.add_argument("--rho", type=float, nargs="+", default=RADII, help="distances (default: 0.1 0.5 2)")
@@ -30,6 +30,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gamma", type=float, default=0.5, help="its exponent (default: 0.5)")
     parser.add_argument("--batches", type=int, default=4, help="training batches looked at (default: 4)")
     parser.add_argument("--items", type=int, default=15, help="items of each group looked at alone (default: 15)")
+    parser.add_argument(
+        "--rule",
+        type=Path,
+        metavar="RUN",
+        help="look at the neighbourhood of this run's optimizer instead, such as eisam's around a model of adam's",
+    )
     return parser
 
 
@@ -40,6 +46,7 @@ def sharpness(
     gamma: float = 0.5,
     n_batches: int = 4,
     n_items: int = 15,
+    rule_of: Path | None = None,
 ) -> dict[str, Any]:
     """Measure, and leave ``sharpness.json`` and ``sharpness.png`` in the run folder.
 
@@ -55,6 +62,8 @@ def sharpness(
         Training batches of the first epoch that are looked at.
     n_items
         Items of each group looked at one by one.
+    rule_of
+        Run folder whose optimizer's neighbourhood to look at; None for the run's own, if it has one.
 
     Returns
     -------
@@ -78,6 +87,7 @@ def sharpness(
     from recsys_lt.data.loader import Share, TrainBatches
     from recsys_lt.evidence.stored import stored
     from recsys_lt.evidence.trained import trained
+    from recsys_lt.optim.perturbed import PerturbedRule
     from recsys_lt.optim.weighting import Weighting
 
     weights = Weighting(weighting, gamma, normalise=True)
@@ -85,6 +95,14 @@ def sharpness(
     module = run.model()
     if not module.trainable:
         raise UserError("its model has no loss", where=folder, remedy="Name the run of a model that trains")
+    counts = torch.from_numpy(run.data.popularity)
+    rule = (run if rule_of is None else trained(rule_of)).parts.rule
+    if isinstance(rule, PerturbedRule):
+        rule.prepare({name: p for name, p in module.named_parameters() if p.requires_grad}, counts)
+    elif rule_of is not None:
+        raise UserError(
+            "its optimizer looks nowhere but where it stands", where=rule_of, remedy="Name one of sam, eisam"
+        )
     rows = module.row_plan.plan(run.data)
     source = TrainBatches(run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.needs_seen)
     batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]
@@ -93,7 +111,12 @@ def sharpness(
         "batches": len(batches),
         "weighting": weighting,
         "gamma": gamma,
-        **measure(landscape, weights(torch.from_numpy(run.data.popularity)), Asked(tuple(radii), n_items)),
+        "rule": None if not isinstance(rule, PerturbedRule) else stored(rule_of or folder).names.optimizer,
+        **measure(
+            landscape,
+            weights(counts),
+            Asked(tuple(radii), n_items, rule if isinstance(rule, PerturbedRule) else None),
+        ),
     }
     write_json(folder / "sharpness.json", result)
     plot(result, folder / "sharpness.png", ", ".join(stored(folder).names))
@@ -114,6 +137,9 @@ def _table(result: Mapping[str, Any]) -> Table:
         for radius, rises in by_radius.items():
             said = words.get(direction, f"{direction} targets")
             table.add_row(said, radius, *(f"{rises[group]:+.4f}" for group in groups))
+    if result["neighbourhood"] is not None:
+        rises = result["neighbourhood"]
+        table.add_row(f"(where {result['rule']} looks)", "", *(f"{rises[group]:+.4f}" for group in groups))
     return table
 
 
@@ -124,7 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    result = sharpness(given.folder, tuple(given.rho), given.weighting, given.gamma, given.batches, given.items)
+    result = sharpness(
+        given.folder, tuple(given.rho), given.weighting, given.gamma, given.batches, given.items, given.rule
+    )
     from rich.console import Console
 
     console = Console()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from recsys_lt.analysis.sharpness import Asked, Landscape, measure
 from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.evidence.trained import trained
 from recsys_lt.metrics.groups import popularity_groups
+from recsys_lt.optim.eisam import EISAM
+from recsys_lt.recommenders.asking import Asking
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,7 +66,37 @@ def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscap
     middle = found["slices"]["weighted"][10]
     assert middle == {"distance": 0.0, **found["here"]}
     assert [len(found["items"][group]) for group in ("head", "mid", "tail")] == [2, 2, 2]
-    assert all(item["rise"] > 0 for items in found["items"].values() for item in items)
+    assert found["neighbourhood"] is None
+    for items in found["items"].values():
+        for item in items:
+            # Nothing of the same length raises an item's loss as much as its own gradient does.
+            assert item["own"] > 0
+            assert item["own"] >= max(item["plain"], item["weighted"])
+
+
+@pytest.mark.parametrize("form", ["exact", "rowwise"])
+def test_a_rules_neighbourhood_is_where_it_looks_in_training(landscape, folder, form):
+    run = trained(folder)
+    rule = EISAM(1e-3, rho=1e-3, form=form, perturb="table", scale="tensor", rows="all")
+    counts = torch.from_numpy(run.data.popularity)
+    parameters = {name: p for name, p in landscape.module.named_parameters() if p.requires_grad}
+    rule.prepare(parameters, counts)
+    before = [p.detach().clone() for p in landscape.parameters]
+    seen = []
+
+    def evaluate(weights):
+        seen.append([p.detach() - was for p, was in zip(landscape.parameters, before, strict=True)])
+        totals = [landscape.module.batch_losses(batch, weights)[0] for batch in landscape.batches]
+        shares = [len(batch.targets) / landscape.n_targets for batch in landscape.batches]
+        return sum(total * share for total, share in zip(totals, shares, strict=True))
+
+    rule.gradients(Asking(landscape.parameters, [evaluate], lambda: landscape.losses()[1]))
+    for moved, step in zip(seen[1], landscape.neighbourhood(rule), strict=True):
+        torch.testing.assert_close(moved, step, rtol=1e-3, atol=1e-6)
+    found = measure(landscape, torch.ones(60), Asked((0.1,), 2, rule))
+    assert found["neighbourhood"]["all"] > 0
+    assert {"plain", "weighted", "neighbourhood", "own"} < set(found["items"]["tail"][0])
+    assert all(torch.equal(p, was) for p, was in zip(landscape.parameters, before, strict=True))
 
 
 def test_means_are_those_of_the_groups(landscape):
@@ -80,8 +113,25 @@ def test_the_command(folder, capsys):
     for word in ("all targets", "weighed by rarity", "tail targets", "sharpness.png"):
         assert word in said
     result = json.loads((folder / "sharpness.json").read_text())
+    assert result["rule"] is None
     assert list(result["rise"]["weighted"]) == ["0.1", "1"]
     assert (folder / "sharpness.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_neighbourhood_of_another_runs_optimizer(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("sharpness.*"))
+    config = (folder / "config.yaml").read_text()
+    assert "optimizer: adam\n" in config
+    written = config.replace("optimizer: adam\n", "optimizer: sam\n").replace("adam.Adam\n", "sam.SAM\n")
+    (other / "config.yaml").write_text(written)
+    assert sharpness.main([str(folder), "--batches", "1", "--items", "2", "--rule", str(other)]) == 0
+    assert "(where sam looks)" in capsys.readouterr().out
+    around_adam = json.loads((folder / "sharpness.json").read_text())
+    assert sharpness.main([str(other), "--batches", "1", "--items", "2"]) == 0  # its own, unasked
+    own = json.loads((other / "sharpness.json").read_text())
+    assert own["neighbourhood"] == around_adam["neighbourhood"]
+    capsys.readouterr()
 
 
 def test_what_the_user_can_mend(folder, tmp_path, capsys):
@@ -90,6 +140,7 @@ def test_what_the_user_can_mend(folder, tmp_path, capsys):
         [folder, "--batches", "0"],
         [folder, "--items", "-1"],
         [folder, "--weighting", "heavy"],
+        [folder, "--rule", folder],
         [tmp_path],
         [tmp_path / "nowhere"],
     ):

@@ -62,6 +62,33 @@ def _of_the_choice(study: Mapping[str, Any], best: Mapping[str, Trial | None], s
     return lines
 
 
+def sharpness_table(study: Mapping[str, Any], folder: Path) -> list[str]:
+    """Markdown: how sharp the loss is around trials in one neighbourhood; nothing where none was measured."""
+    found = {}
+    for method, given in study["methods"].items():
+        for number, change in enumerate(given["trials"]):
+            path = folder / f"{method}_{number}.json"
+            if path.is_file():
+                found[method, number, _words(change)] = json.loads(path.read_text(encoding="utf-8"))
+    if not found:
+        return []
+    rows = []
+    for (method, _, words), result in found.items():
+        groups = [group for group in result["here"] if group != "all"]
+        numbers = [result["here"][group] for group in groups] + [result["neighbourhood"][group] for group in groups]
+        rows.append([method, words, *(f"{number:.3f}" for number in numbers)])
+    (rule,) = {result["rule"] for result in found.values()}
+    (targets,) = {result["targets"] for result in found.values()}
+    return [
+        f"### Sharpness: what the training loss rises by where {rule} looks", "",
+        f"`python -m recsys_lt.sharpness <run> --rule <run of {rule} row by row>`: the best model of each trial, one",
+        f"neighbourhood for all (radii relative to the rows), {targets:,} training targets.", "",
+        *table_lines(
+            ["method", "trial", *(f"loss, {group}" for group in groups), *(f"rise, {group}" for group in groups)], rows
+        ), "",
+    ]  # fmt: skip
+
+
 def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> list[str]:
     """One study; nothing if none of it has run."""
     trials = {method: trials_of(name, method, study, runs) for method in study["methods"]}
@@ -96,6 +123,7 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
             f"![head against nonhead]({pictures.name}/{picture.name})", "",
         ]  # fmt: skip
         draft.unlink()
+    lines += sharpness_table(study, runs / name / "sharpness")
     besides = runs / name / "besides"
     if any(besides.glob("*/metrics.json")):
         draft = pictures / f"{name}.md"

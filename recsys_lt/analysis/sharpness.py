@@ -16,6 +16,7 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.optim.balls import Shared
 from recsys_lt.optim.displaced import displaced
+from recsys_lt.optim.perturbed import PerturbedRule
 from recsys_lt.recommenders.recommender import Recommender
 
 #: Places on a slice, on both sides of the model together.
@@ -77,6 +78,17 @@ class Landscape:
         """The step of length 1 along the gradient of the weighted loss."""
         return Shared(1.0).steps(self.parameters, self.gradient(item_weights), Tensor)
 
+    def neighbourhood(self, rule: PerturbedRule) -> list[Tensor]:
+        """Where a rule that knows these parameters would look uphill of the whole sample."""
+        weights = rule.looked_along()
+        along = self.gradient(torch.ones(len(self.groups)) if weights is None else weights)
+        by_parameter = dict(zip(self.parameters, along, strict=True))
+        ascents = [by_parameter[p] for p in rule.moved_parameters]
+        with torch.no_grad():
+            steps = rule.ball.steps(rule.moved_parameters, ascents, lambda: self.losses()[1])
+        moved = dict(zip(rule.moved_parameters, steps, strict=True))
+        return [moved.get(p, torch.zeros_like(p)) for p in self.parameters]
+
     def norm(self) -> float:
         """Euclidean norm of all parameters."""
         return float(torch.stack([p.detach().norm() for p in self.parameters]).norm())
@@ -92,10 +104,13 @@ class Asked:
         Distances from the model.
     items
         How many items of each group to look at one by one.
+    rule
+        A rule whose own neighbourhood to look at too.
     """
 
     radii: tuple[float, ...]
     items: int
+    rule: PerturbedRule | None = None
 
 
 def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[str, Any]:
@@ -115,14 +130,23 @@ def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[st
     dict
         ``here``: mean losses of the model, all and by group. ``rise``: for the gradient's directions ``plain``,
         ``weighted`` and each group's own (``head``, ...), for each radius, how much each mean rises. ``slices``: for
-        plain and weighted, mean losses on a line through the model. ``items``: for some items of each group,
-        the rise of an item's own loss along its own gradient at the largest radius.
+        plain and weighted, mean losses on a line through the model. ``neighbourhood``: how much each mean rises where
+        the rule looks; None without one. ``items``: for some items of each group, the rise of an item's loss at the
+        largest radius along the plain, the weighted and its ``own`` gradient, and where the rule looks.
     """
     here = landscape.means()
     directions = {"plain": torch.ones_like(item_weights), "weighted": item_weights}
     directions |= {name: (landscape.groups == g).to(item_weights) for g, name in enumerate(GROUPS) if name in here}
     rise: dict[str, dict[str, dict[str, float]]] = {}
     slices: dict[str, list[dict[str, float]]] = {}
+    # Losses of all targets, for the items.
+    risen: dict[str, Tensor] = {}
+    looked = None
+    if asked.rule is not None:
+        with landscape.moved(landscape.neighbourhood(asked.rule), 1.0):
+            there = landscape.means()
+            risen["neighbourhood"] = landscape.losses()[0]
+        looked = {group: there[group] - here[group] for group in here}
     for name, weights in directions.items():
         step = landscape.uphill(weights)
         rise[name] = {}
@@ -131,6 +155,8 @@ def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[st
                 there = landscape.means()
             rise[name][f"{radius:g}"] = {group: there[group] - here[group] for group in here}
         if name in ("plain", "weighted"):
+            with landscape.moved(step, max(asked.radii)):
+                risen[name] = landscape.losses()[0]
             slices[name] = []
             for distance in np.linspace(-max(asked.radii), max(asked.radii), PLACES):
                 with landscape.moved(step, float(distance)):
@@ -142,11 +168,12 @@ def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[st
         "radii": list(asked.radii),
         "rise": rise,
         "slices": slices,
-        "items": _items(landscape, asked),
+        "neighbourhood": looked,
+        "items": _items(landscape, asked, risen),
     }
 
 
-def _items(landscape: Landscape, asked: Asked) -> dict[str, list[dict[str, float]]]:
+def _items(landscape: Landscape, asked: Asked, elsewhere: Mapping[str, Tensor]) -> dict[str, list[dict[str, float]]]:
     losses, items = landscape.losses()
     counts = torch.bincount(items, minlength=len(landscape.groups))
     found: dict[str, list[dict[str, float]]] = {}
@@ -161,12 +188,13 @@ def _items(landscape: Landscape, asked: Asked) -> dict[str, list[dict[str, float
             with landscape.moved(landscape.uphill(own), max(asked.radii)):
                 risen = landscape.losses()[0]
             of = items == item
-            found[name].append({"item": item, "targets": int(of.sum()), "rise": float((risen[of] - losses[of]).mean())})
+            rises = {key: float((there[of] - losses[of]).mean()) for key, there in {**elsewhere, "own": risen}.items()}
+            found[name].append({"item": item, "targets": int(of.sum()), **rises})
     return found
 
 
 def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
-    """Draw the rises at the largest radius, the items' own, and the slices along the weighted direction."""
+    """Draw the rises at the largest radius and where the rule looks, the items' own, and the slices."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -177,26 +205,31 @@ def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     bars, dots, lines = figure.subplots(1, 3)
     far = f"{max(result['radii']):g}"
-    names = list(result["here"])
+    names, looked = list(result["here"]), result["neighbourhood"]
     for n, group in enumerate(names):
         heights = [result["rise"][direction][far][group] for direction in ("plain", "weighted")]
-        bars.bar(np.arange(2) + (n - (len(names) - 1) / 2) * 0.2, heights, 0.18, color=colours[group], label=group)
-    bars.set_xticks([0, 1], ["all items'\ngradient", "gradient weighted\nby rarity"])
-    bars.set_ylabel(f"rise of the loss at distance {far}")
+        heights += [] if looked is None else [looked[group]]
+        bars.bar(
+            np.arange(len(heights)) + (n - (len(names) - 1) / 2) * 0.2, heights, 0.18, color=colours[group], label=group
+        )
+    below = ["all items'\ngradient", "weighted\nby rarity", f"where {result['rule']}\nlooks"]
+    bars.set_xticks(range(2 if looked is None else 3), below[: 2 if looked is None else 3])
+    bars.set_ylabel(f"rise of the loss at distance {far}" + ("" if looked is None else ", or the rule's"))
     bars.legend(frameon=False, fontsize=8)
     spread = np.random.default_rng(0)
     for place, group in enumerate(GROUPS):
-        rises = [item["rise"] for item in result["items"][group]]
+        rises = [item["own"] for item in result["items"][group]]
         dots.scatter(place + spread.uniform(-0.15, 0.15, len(rises)), rises, s=12, color=colours[group], alpha=0.7)
         if rises:
             dots.hlines(float(np.median(rises)), place - 0.3, place + 0.3, color=colours[group])
     dots.set_xticks(range(len(GROUPS)), GROUPS)
-    dots.set_ylabel(f"rise of an item's own loss at {far}")
+    dots.set_ylabel(f"rise of an item's loss at {far}, its own gradient")
     for group in names:
-        xs, ys = zip(*((row["distance"], row[group]) for row in result["slices"]["weighted"]), strict=True)
-        lines.plot(xs, ys, color=colours[group], label=group)
-    lines.set_xlabel("distance along the weighted gradient")
-    lines.set_ylabel("mean loss")
+        for direction, style in (("weighted", "-"), ("plain", ":")):
+            xs, ys = zip(*((row["distance"], row[group]) for row in result["slices"][direction]), strict=True)
+            lines.plot(xs, ys, style, color=colours[group])
+    lines.set_xlabel("distance along the gradient")
+    lines.set_ylabel("mean loss (weighted by rarity; dotted: all items alike)", fontsize=8)
     for axes in (bars, dots, lines):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)

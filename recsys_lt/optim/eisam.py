@@ -103,6 +103,10 @@ class EISAM(PerturbedRule):
             )
         return Rows(self.rho, self.item_weights, tables, self.scale == "tensor", self.perturbed_rows == "all")
 
+    def looked_along(self) -> Tensor:
+        """See ``PerturbedRule.looked_along``."""
+        return self.item_weights
+
     def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
         """See ``UpdateRule.gradients``. With a direction carried (``stale``) the total's second part is that uphill."""
         plain = self.lam == 0 or self._evaluations % self.every != 0

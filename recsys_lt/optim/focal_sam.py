@@ -50,6 +50,10 @@ class FocalSAM(PerturbedRule):
         super().prepare(parameters, counts)
         self.coefficients = self.lam * self._focal(counts)
 
+    def looked_along(self) -> Tensor:
+        """See ``PerturbedRule.looked_along``."""
+        return self.coefficients
+
     def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
         """See ``UpdateRule.gradients``."""
         (plain, focal), gradients = self.penalised(ask, 1 - self.coefficients, self.coefficients, self.coefficients)

@@ -50,6 +50,10 @@ class ImbSAM(PerturbedRule):
         super().prepare(parameters, counts)
         self.rare = self._rare(counts)
 
+    def looked_along(self) -> Tensor:
+        """See ``PerturbedRule.looked_along``."""
+        return self.rare
+
     def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
         """See ``UpdateRule.gradients``."""
         (frequent, rare), gradients = self.penalised(ask, 1 - self.rare, self.rare, self.c * self.rare)

@@ -85,6 +85,10 @@ class PerturbedRule(UpdateRule):
         """Make the neighbourhood of the parameters that are moved."""
         return Shared(self.rho)
 
+    def looked_along(self) -> Tensor | None:
+        """Item weights of the loss whose gradient leads uphill, [I]; None where all items count alike."""
+        return None
+
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """See ``UpdateRule.build``."""
         return self.base.build(parameters)

@@ -111,6 +111,12 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     command.remove("small")
     assert run().returncode == 0  # no name: all of them
 
+    sharp = tmp_path / "runs" / "small" / "sharpness"
+    sharp.mkdir()
+    measured = {"rule": "eisam", "targets": 1200, "here": {"all": 4, "head": 5, "tail": 6.25}}
+    (sharp / "eisam_0.json").write_text(
+        json.dumps(measured | {"neighbourhood": {"all": 0.5, "head": 0.125, "tail": 0.75}})
+    )
     page = subprocess.run(
         [sys.executable, str(SCRIPT.with_name("long_tail_page.py")), "--file", str(tmp_path / "study.yaml"),
          "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "docs" / "long_tail.md")],
@@ -121,6 +127,10 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     assert "| **eisam** | **`optimizer.rho=0.1`** |" in written
     assert "| synthetic |" not in written  # one dataset needs no column
     assert written.count("| sasrec | ce | ") == 2
+    assert "| eisam | `optimizer.rho=0.1` | 5.000 | 6.250 | 0.125 | 0.750 |" in written
+    assert "1,200 training targets" in written
+    assert "permutation test" in written
+    assert (tmp_path / "docs" / "long_tail" / "small_trials.png").is_file()
     assert (tmp_path / "docs" / "long_tail" / "small.png").is_file()
 
 
