@@ -297,6 +297,10 @@ def test_chosen_metrics_and_repeated_seeds(tmp_path, capsys):
     assert "0.5000" in out
     assert "hr@10" not in out
     assert "Seed 0 occurs more than once" in out
+    assert "the first run of it" in out
+    _, out, _ = run(capsys, tmp_path, "--csv", tmp_path / "t.csv")
+    (row,) = csv_rows(tmp_path / "t.csv")
+    assert (row["n"], row["ndcg@10 mean"]) == ("1", "0.05")
 
 
 def test_a_narrow_terminal_loses_no_column(tmp_path, capsys, monkeypatch):

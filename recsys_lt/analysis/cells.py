@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recsys_lt.analysis.runs import IDENTITY, Run
@@ -76,6 +76,14 @@ class Cell:
         if len(values) == 1:
             return mean, None
         return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def once_a_seed(cell: Cell) -> Cell:
+    """A cell without runs that repeat a seed of it: a folder may keep one twice. The first counts."""
+    first: dict[Any, Run] = {}
+    for run in cell.finished:
+        first.setdefault(run.seed, run)
+    return replace(cell, finished=tuple(first.values()))
 
 
 def compared(run: Run) -> dict[str, str]:

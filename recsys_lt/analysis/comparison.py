@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys_lt.analysis.cells import Cell, cells_of
+from recsys_lt.analysis.cells import Cell, cells_of, once_a_seed
 from recsys_lt.analysis.runs import find_runs
 from recsys_lt.analysis.significance import holm, paired_p_value
 from recsys_lt.errors import UserError
@@ -36,6 +36,8 @@ class Comparison:
         Name of the test, as ``paired_p_value`` takes it.
     tested
         Groups of targets whose users are tested; "" for all.
+    repeated
+        Seeds of which several runs were found, by the id of their cell; the first of each counts.
     references
         The cell the others of a dataset are tested against; None where the dataset has none.
     p_values
@@ -50,6 +52,7 @@ class Comparison:
     gain: tuple[str, int]
     test: str
     tested: tuple[str, ...]
+    repeated: dict[int, list[str]]
     references: dict[str, Cell | None]
     p_values: dict[tuple[int, str], float | None]
 
@@ -89,15 +92,19 @@ def compare(
     """
     by_dataset: dict[str, list[Cell]] = {}
     runs = {run.folder.resolve(): run for root in roots for run in find_runs(root)}
-    for cell in cells_of(list(runs.values())):
+    repeated = {}
+    for given in cells_of(list(runs.values())):
+        cell = once_a_seed(given)
         by_dataset.setdefault(cell.dataset, []).append(cell)
+        if again := sorted({str(seed) for seed in given.seeds if given.seeds.count(seed) > 1}):
+            repeated[id(cell)] = again
     chosen = _chosen_metrics([c for cells in by_dataset.values() for c in cells], metrics, roots)
     gain = _tested_gain(chosen)
     decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
     references = _references(by_dataset, decisive, against)
     tested = tuple(dict.fromkeys(("", *groups)))
     p_values = _p_values(by_dataset, references, gain, test, tested)
-    return Comparison(tuple(roots), by_dataset, chosen, decisive, gain, test, tested, references, p_values)
+    return Comparison(tuple(roots), by_dataset, chosen, decisive, gain, test, tested, repeated, references, p_values)
 
 
 def better(metric: str) -> bool | None:

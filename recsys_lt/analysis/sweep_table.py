@@ -86,9 +86,11 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
     elif compared.p_values:
         lines.append(f"p: no test against {against} (ref): no common seed, no ranks.parquet or other users.")
     for cell in compared.cells:
-        repeated = sorted({str(seed) for seed in cell.seeds if cell.seeds.count(seed) > 1})
-        if repeated:
-            lines.append(f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {name(cell)}.")
+        if repeated := compared.repeated.get(id(cell)):
+            lines.append(
+                f"Seed {', '.join(repeated)} occurs more than once in {cell.dataset} {name(cell)}; "
+                "the first run of it counts."
+            )
     for run in (run for cell in compared.cells for run in cell.failed):
         lines.append(f"Failed or unfinished: {_below(run.folder, compared.roots)} (seed {run.seed})")
     return lines

@@ -1,6 +1,7 @@
 """From interactions to sequences: duplicates, k-core, time order, dense ids, split."""
 
 from dataclasses import dataclass
+from html import unescape
 from typing import TypeVar
 
 import numpy as np
@@ -175,4 +176,5 @@ def _fixed_width(texts: Texts) -> NDArray[np.str_]:
 
 
 def _titles(texts: Texts) -> NDArray[np.str_]:
-    return np.array([text[:LONGEST_TITLE] for text in texts], dtype=np.str_)
+    # Shops' metadata are cut from web pages: "Cr&egrave;me".
+    return np.array([unescape(text)[:LONGEST_TITLE] for text in texts], dtype=np.str_)

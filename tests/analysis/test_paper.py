@@ -225,8 +225,8 @@ def test_tightness_is_read_from_the_curves(tmp_path) -> None:
     make_run(tmp_path / "ce", *cell("ce"))
     evidence = figures.evidence_of(tmp_path)
     (piece,) = [each for each in figures.pieces(evidence) if each.name == "figure1b"]
-    assert piece.rows[0] == ["SCE", "published", 1, "bounded", 0.25, 0.75, None, None]
-    assert piece.rows[-1] == ["SCE", "published", 2, "met", 0.5, 1.0, None, None]
+    assert piece.rows[0] == ["SCE, K 500", "published", 1, "bounded", 0.25, 0.75, None, None]
+    assert piece.rows[-1] == ["SCE, K 500", "published", 2, "met", 0.5, 1.0, None, None]
     assert not piece.lacking
 
 

@@ -83,6 +83,12 @@ def test_titles_follow_their_items_and_are_cut():
     assert sequences.item_titles.tolist() == ["x" * LONGEST_TITLE, "Ännchen"]
 
 
+def test_titles_are_text_and_not_html():
+    titles = texts(["Cr&egrave;me &amp; Oil, 4&frac12; inch", "R&B, AT&T"])
+    sequences, _ = Preparation(k_core=1)(events_of([("u", "a"), ("u", "b"), ("u", "a")], item_titles=titles), "x")
+    assert sequences.item_titles.tolist() == ["Crème & Oil, 4½ inch", "R&B, AT&T"]
+
+
 def test_without_titles_there_are_empty_ones():
     sequences, _ = Preparation(k_core=1)(events_of([("u", "a"), ("u", "b"), ("u", "c")]), "x")
     assert sequences.item_titles.tolist() == ["", "", ""]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from recsys_lt.analysis.cells import Cell, compared
+from recsys_lt.analysis.cells import Cell, compared, once_a_seed
 from recsys_lt.analysis.paper.published import Facts
 from recsys_lt.analysis.runs import Run
 
@@ -54,7 +54,7 @@ class Evidence:
     def readable(self) -> list[Cell]:
         """Cells with their runs that hold what every run writes, one a seed."""
         whole = (replace(cell, finished=tuple(run for run in cell.finished if _is_whole(run))) for cell in self.cells)
-        return [_once_a_seed(cell) for cell in whole if cell.finished]
+        return [once_a_seed(cell) for cell in whole if cell.finished]
 
     @cached_property
     def finished(self) -> list[Cell]:
@@ -95,7 +95,7 @@ class Evidence:
         found = [cell for cell in self.of(dataset, model, loss) if not self.changes(cell)]
         if not found:
             return None
-        return _once_a_seed(replace(found[0], finished=tuple(run for cell in found for run in cell.finished)))
+        return once_a_seed(replace(found[0], finished=tuple(run for cell in found for run in cell.finished)))
 
     def closest(self, dataset: str, model: str, loss: str) -> Cell | None:
         """The published setting's cell, or else the one of another setting with the best validation NDCG@10."""
@@ -136,7 +136,7 @@ class Evidence:
         return int(changes["trainer.max_epochs"]) < int(self._published(cell)["trainer.max_epochs"])
 
     def in_words(self, cell: Cell, besides: str = "") -> str:
-        """``published``, or how the setting differs; besides the keys of the part ``besides``."""
+        """``published`` (``default`` where nothing is), or how the setting differs, the part ``besides`` aside."""
         left_out = (*_LOOKS, besides)
         changes = {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, left_out)}
         last = [name.rsplit(".", 1)[-1] for name in changes]
@@ -146,7 +146,8 @@ class Evidence:
                 words.append(f"{name.removesuffix('._target_')} {value.rsplit('.', 1)[-1]}")
             else:
                 words.append(f"{short if last.count(short) == 1 else name} {value}")
-        return ", ".join(words) or "published"
+        known = self.facts.test(cell.identity[0], cell.identity[1], cell.identity[2])
+        return ", ".join(words) or ("default" if known is None else "published")
 
     def common_setting(self, cells: Iterable[Cell]) -> str:
         """What cells that differ in their losses alone have in common, as a sentence; "" where there are none."""
@@ -253,14 +254,6 @@ def _validated(cell: Cell) -> float | None:
     values = [run.metrics["valid"].get("ndcg@10") for run in cell.finished if run.metrics is not None]
     known = [float(value) for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
-def _once_a_seed(cell: Cell) -> Cell:
-    """A cell without runs that repeat a seed of it: a folder may keep one twice."""
-    first: dict[Any, Run] = {}
-    for run in cell.finished:
-        first.setdefault(run.seed, run)
-    return replace(cell, finished=tuple(first.values()))
 
 
 def largest(families: Mapping[Rest, dict[float, Cell]]) -> dict[float, Cell]:

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_lt.analysis.cells import compared
 from recsys_lt.analysis.paper.evidence import GROUPS, LOSSES, Evidence
 from recsys_lt.analysis.paper.piece import Piece, Value
 from recsys_lt.analysis.plots import tidy
@@ -11,7 +12,10 @@ from recsys_lt.analysis.plots import tidy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COMMAND = "python -m recsys_lt +experiment=paper/figure1b_beauty"
+COMMANDS = (
+    "python -m recsys_lt +experiment=paper/figure1b_beauty",
+    "python -m recsys_lt +experiment=paper/figure1b_beauty loss=ssm,sce loss.k=100",
+)
 
 
 def watched(folder: Path) -> list[dict[str, float]]:
@@ -31,9 +35,10 @@ def tightness(evidence: Evidence) -> Piece:
     for cell in evidence.cells:
         if cell.identity[:2] != ("beauty", "sasrec") or cell.identity[3] != "adam":
             continue
-        loss = LOSSES.get(cell.identity[2], cell.identity[2])
         for run in cell.finished:
             rows = watched(run.folder)
+            k = compared(run).get("loss.k", "1")
+            loss = LOSSES.get(cell.identity[2], cell.identity[2]) + ("" if k == "1" else f", K {k}")
             if len(rows) > len(curves.get(loss, [])):  # the longest one
                 curves[loss], settings[loss] = rows, evidence.in_words(cell)
 
@@ -70,5 +75,5 @@ def tightness(evidence: Evidence) -> Piece:
         "that a batch's targets are told from (their negatives; with CE all, with CE-eta the band), mean over batches.",
         draw if curves else None,
         (8.4, 3.2),
-        () if curves else (COMMAND,),
+        () if curves else COMMANDS,
     )
