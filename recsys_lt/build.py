@@ -137,7 +137,8 @@ class Parts:
         else:
             module = SequentialRecommender(made, self.loss, self.rule, terms)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.rule.prepare(trained, facts.popularity)
+        if module.trainable:
+            self.rule.prepare(trained, facts.popularity)
         self.loss.prepare(facts.popularity)
         return module
 

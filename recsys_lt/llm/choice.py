@@ -58,8 +58,13 @@ class LLM:
         self.weights, self.lora, self.dtype, self.quantize = weights, lora, _DTYPES[dtype], quantize
         self.gradient_checkpointing, self.pack_tokens = gradient_checkpointing, pack_tokens
 
-    def load(self) -> LanguageModel:
+    def load(self, adapted: bool = True) -> LanguageModel:
         """Read the model and adapt it.
+
+        Parameters
+        ----------
+        adapted
+            False leaves it as it is: nothing of it is trained.
 
         Raises
         ------
@@ -85,4 +90,4 @@ class LLM:
                 }
             options["quantization_config"] = needed("transformers").BitsAndBytesConfig(**bits)
         tokenizer, causal = self.weights.load(options)
-        return LanguageModel(tokenizer, causal, self.lora, self.pack_tokens, self.gradient_checkpointing)
+        return LanguageModel(tokenizer, causal, self.lora if adapted else None, self.pack_tokens, self.gradient_checkpointing)

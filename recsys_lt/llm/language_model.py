@@ -37,6 +37,12 @@ class LanguageModel(nn.Module):
 
     def __init__(self, tokenizer: Any, causal: Any, lora: Lora | None, pack_tokens: int, checkpointed: bool) -> None:
         super().__init__()
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                "its tokenizer has no token that ends a text",
+                where="llm.weights",
+                remedy="Name a causal language model with an eos_token",
+            )
         self.tokenizer = tokenizer
         self._streams = TokenStreams()
         self._pack_tokens, self._checkpointed = pack_tokens, checkpointed

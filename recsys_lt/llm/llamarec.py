@@ -173,7 +173,9 @@ class LlamaRec(PromptedModel):
         histories = batch.items.split(batch.lengths)
         prompts = self._prompts((histories[row] for row in asked.tolist()), pools)
         states = self.language.states_after(self.opening, prompts)
-        return F.linear(states, self.language.vocabulary[self.letters]).float()
+        # In float32, whatever the model's own: in bfloat16 candidates would tie, and ties count against the target.
+        with torch.autocast(states.device.type, enabled=False):
+            return F.linear(states.float(), self.language.vocabulary[self.letters].float())
 
 
 def _one_token_each(language: LanguageModel, closing: str, n: int) -> Tensor:

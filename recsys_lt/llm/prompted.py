@@ -52,7 +52,7 @@ class PromptedModel(AnsweringModel):
                 remedy="Give positive numbers, such as 10 and 32",
             )
         texts = titles_of(facts, prompt.noun)
-        self.language = llm.load()
+        self.language = llm.load(adapted=train)
         self.max_length, self.trainable = max_length, train
         self.row_plan = Prefixes(max_length)
         self.opening: Tensor

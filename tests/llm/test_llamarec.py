@@ -108,6 +108,20 @@ def test_candidates_come_first_in_the_order_of_their_letters(made, data, first_s
     assert int((alone <= 6).sum()) not in (0, 12)
 
 
+def test_letters_are_scored_in_float32_whatever_the_model_is_held_in(made, data, first_stage) -> None:
+    """In bfloat16 a score has eight bits: candidates would tie."""
+    module = made(*MODEL, "llm.dtype=bfloat16").eval()
+    batch = ranking_batch(data, module, rows=12)
+    with torch.no_grad():
+        _, found = rank_by_scores(
+            first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 6
+        )
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = module.model._logits(batch, torch.arange(12), found)
+    assert logits.dtype == torch.float32
+    assert (logits != logits.bfloat16().float()).float().mean() > 0.9
+
+
 def test_who_has_seen_nearly_all_keeps_the_retriever_s_order(made, data) -> None:
     module = made(*MODEL).eval()
     batch = ranking_batch(data, module, rows=1)

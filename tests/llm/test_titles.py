@@ -45,6 +45,8 @@ def test_an_untuned_model_trains_nothing(made) -> None:
     assert not module.trainable
     assert made(*LIKELIHOOD, "model.train=true").trainable
     assert not made(*BIGREC, "model.train=false").trainable
+    for untuned in (module, made(*BIGREC, "model.train=false", "optimizer=eisam")):
+        assert not any(p.requires_grad for p in untuned.parameters())
 
 
 def test_the_answer_is_the_title(made, data) -> None:
