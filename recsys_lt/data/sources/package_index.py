@@ -11,7 +11,7 @@ from recsys_lt.data.progress import shown
 from recsys_lt.data.sources.download import unpack
 from recsys_lt.data.sources.route import FetchError
 
-LIMIT = 120  # seconds
+LIMIT = 3600  # seconds: 93 MB over a slow line take their time, and pip itself gives up where nothing comes
 
 
 @dataclass(frozen=True)
