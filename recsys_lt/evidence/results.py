@@ -161,10 +161,10 @@ class Results:
         title = f"{self.names.model} + {self.names.loss} on {self.data.name}"
         drawn = ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length")
         pictures = {name: folder / f"{name}.png" for name in drawn}
-        long_tail, overall = metrics["long_tail"], metrics["test"]["ndcg@10"]
+        long_tail = metrics["long_tail"]
         learning_curve(self.journal.history, pictures["learning_curve"], title)
         ndcg_by_popularity(self.test.ranks, self.test.targets, self.groups, pictures["ndcg_by_popularity"], title)
-        ndcg_along_the_tail(long_tail["deciles"], self.groups, overall, pictures["long_tail"], title)
+        ndcg_along_the_tail(long_tail["deciles"], self.groups, metrics["test"], pictures["long_tail"], title)
         ndcg_by_history_length(long_tail["histories"], pictures["history_length"], title)
         return pictures
 

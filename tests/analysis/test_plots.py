@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -52,16 +54,39 @@ def test_ndcg_by_popularity(tmp_path, users, least):
     assert is_whole_png(tmp_path / "p.png")
 
 
+@contextmanager
+def watched_texts(monkeypatch):
+    """What is written into a figure that is saved meanwhile."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    said = []
+    saved = Figure.savefig
+
+    def watch(self, *args, **options):
+        said.extend(text.get_text() for text in self.findobj(Text))
+        saved(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "savefig", watch)
+        yield said
+
+
 @pytest.mark.parametrize("users", [1, 400])
 @pytest.mark.parametrize("n_items", [3, 100])
 @pytest.mark.parametrize("counted", [True, False])
-def test_the_long_tail(tmp_path, users, n_items, counted):
+def test_the_long_tail(tmp_path, monkeypatch, users, n_items, counted):
     """Few users, fewer items than parts, and a window in which nothing happened, too."""
     rng = np.random.default_rng(0)
     groups = groups_of(rng.zipf(1.7, n_items).clip(max=500) * counted)
     ranks, targets = rng.integers(0, 30, users), rng.integers(0, n_items, users)
     exposed = rng.integers(0, 40, n_items) * counted
-    ndcg_along_the_tail(deciles(ranks, targets, exposed, groups), groups, 0.1, tmp_path / "a" / "t.png", "title")
+    test = {"ndcg@10": 0.1, "head/ndcg@10": 0.25, "tail/ndcg@10": None, "arp@10": 62.4, "gini@10": 0.5}
+    with watched_texts(monkeypatch) as texts:
+        ndcg_along_the_tail(deciles(ranks, targets, exposed, groups), groups, test, tmp_path / "a" / "t.png", "title")
+    assert any("ARP 62.4, APLT -, coverage -, Gini 0.5000" in text for text in texts)
+    if n_items == 100 and counted:
+        assert {"head\n0.2500", "tail\n-"} <= set(texts)
     assert is_whole_png(tmp_path / "a" / "t.png")
     lengths = rng.geometric(0.1, users)
     ndcg_by_history_length(histories(ranks, targets, lengths, groups), tmp_path / "b" / "h.png", "title")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys_lt.analysis.numbers import shown
 from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, counts, legend_above, means, save, tidy
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 
@@ -15,7 +16,7 @@ _LIGHT = "#b9b9b9"
 
 
 def ndcg_along_the_tail(
-    deciles: Sequence[Mapping[str, Any]], groups: ItemGroups, overall: float | None, path: Path, title: str
+    deciles: Sequence[Mapping[str, Any]], groups: ItemGroups, test: Mapping[str, float | None], path: Path, title: str
 ) -> None:
     """NDCG@10 with 95 % intervals, share of lists against share of interactions, and users of each part of the items.
 
@@ -25,8 +26,8 @@ def ndcg_along_the_tail(
         As ``recsys_lt.metrics.long_tail.deciles`` gives them.
     groups
         Of the items, whose borders are drawn.
-    overall
-        NDCG@10 of all users.
+    test
+        Test metrics: NDCG@10 of all users and by group, and what is said of the lists of ten, are written in.
     path
         PNG file to write.
     title
@@ -34,7 +35,7 @@ def ndcg_along_the_tail(
     """
     from matplotlib.figure import Figure
 
-    x = np.arange(1, len(deciles) + 1)
+    x, overall = np.arange(1, len(deciles) + 1), test.get("ndcg@10")
     figure = Figure(figsize=(7.2, 6.0), layout="constrained")
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=[4, 3, 1])
     figure.suptitle(title, fontsize=11)
@@ -43,7 +44,7 @@ def ndcg_along_the_tail(
     highest = means(above, x.tolist(), deciles, BLUE, label)
     if overall is not None:
         above.axhline(overall, color=ORANGE, linewidth=1.0, linestyle=":", label=f"all users: {overall:.4f}")
-    above.set_ylim(0, max(highest, overall or 0, 1e-3) * 1.15)
+    above.set_ylim(0, max(highest, overall or 0, 1e-3) * 1.22)
     above.set_ylabel("test NDCG@10")
     legend_above(above, deciles)
 
@@ -54,6 +55,9 @@ def ndcg_along_the_tail(
         for place, height, row in zip(x + left, heights, deciles, strict=True):
             middle.text(place, height, _percent(row[key]), ha="center", va="bottom", fontsize=6.5, color=GREY)
     middle.set_ylabel("share [%]")
+    named = {"ARP": "arp", "APLT": "aplt", "coverage": "coverage", "Gini": "gini"}
+    said = [f"{label} {shown(key, test.get(f'{key}@10'))}" for label, key in named.items()]
+    middle.set_title(f"lists of ten: {', '.join(said)}", fontsize=8, color=GREY)
     middle.margins(y=0.12)
     middle.legend(loc="upper right", framealpha=1, edgecolor="none", borderaxespad=0, fontsize=8)
 
@@ -69,8 +73,9 @@ def ndcg_along_the_tail(
     ends = 0.5 + np.cumsum(sizes)
     for name, size, end in zip(GROUPS, sizes, ends, strict=True):
         if size > 0.6:
+            own = shown("ndcg", test.get(f"{name}/ndcg@10"))
             above.text(
-                end - size / 2, 0.985, name, transform=above.get_xaxis_transform(), ha="center", va="top",
+                end - size / 2, 0.985, f"{name}\n{own}", transform=above.get_xaxis_transform(), ha="center", va="top",
                 color=GREY, fontsize=9,
             )  # fmt: skip
     for axes in (above, middle, below):
