@@ -92,6 +92,12 @@ class Parts:
                 remedy="Use strategy=ddp, or optimizer=adam",
             )
 
+    def check_language_model(self) -> None:
+        """Raise UserError where it is plain, before its weights are read, that the language model cannot be had."""
+        llm = getattr(self.model, "keywords", {}).get("llm")
+        if llm is not None:
+            llm.check()
+
     def data(self, announce: Callable[[str], None]) -> Sequences:
         """Load the dataset, with the times of events if a metric reads them.
 

@@ -58,6 +58,7 @@ def _train_first(this: Stored, asked: FirstStage, folder: Path, compose: Compose
         return
     parts = build(this.config)
     parts.check()
+    parts.check_language_model()
     parts.data(lambda _line: None)  # what the second stage cannot do is said before the first is trained
     first = _first_asked(this, asked, compose)
 

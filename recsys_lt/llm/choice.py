@@ -58,6 +58,19 @@ class LLM:
         self.weights, self.lora, self.dtype, self.quantize = weights, lora, _DTYPES[dtype], quantize
         self.gradient_checkpointing, self.pack_tokens = gradient_checkpointing, pack_tokens
 
+    def check(self) -> None:
+        """Find out what can be known before the weights are read: packages, device, and that they can be reached.
+
+        Raises
+        ------
+        UserError
+            As ``load``.
+        """
+        self._options()
+        if self.lora is not None:
+            needed("peft")
+        self.weights.check()
+
     def load(self, adapted: bool = True) -> LanguageModel:
         """Read the model and adapt it.
 
@@ -71,6 +84,11 @@ class LLM:
         UserError
             If it cannot be had, a package is missing, or it cannot be quantised here.
         """
+        tokenizer, causal = self.weights.load(self._options())
+        lora = self.lora if adapted else None
+        return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
+
+    def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"dtype": self.dtype}
         if self.quantize is not None:
             if not torch.cuda.is_available():
@@ -89,6 +107,4 @@ class LLM:
                     "bnb_4bit_compute_dtype": torch.bfloat16,
                 }
             options["quantization_config"] = needed("transformers").BitsAndBytesConfig(**bits)
-        tokenizer, causal = self.weights.load(options)
-        lora = self.lora if adapted else None
-        return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
+        return options

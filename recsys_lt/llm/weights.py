@@ -4,9 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+from recsys_lt.llm.packages import needed
+
 
 class Weights(ABC):
     """A tokenizer and a causal language model of ``transformers``."""
+
+    def check(self) -> None:
+        """Raise UserError where it is plain that ``load`` will, without reading weights."""
+        needed("transformers")
 
     @abstractmethod
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -133,6 +133,11 @@ def test_two_processes_and_caps(cli, tmp_path: Path) -> None:
         (("model=e4srec", "llm.lora.rnk=3"), "Did you mean llm.lora.rank?"),
         (("model=sasrec",), "llm: this model has no language model"),
         (("model=e4srec", "llm=null"), "llm=null: a group is a choice"),
+        (("model=e4srec", "llm.quantize=4bit"), "llm.quantize=4bit: weights are quantised on a CUDA device"),
+        (
+            ("model=llamarec", "llm=pretrained", "llm.weights.name=./nothing/there"),
+            "no language model can be read there",
+        ),
         (("model=bigrec", "llm=pretrained", "llm.weights.name=./nothing/there"), "no language model can be read there"),
     ],
 )
