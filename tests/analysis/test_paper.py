@@ -14,6 +14,7 @@ from scipy import stats
 from recsys_lt import figures
 from recsys_lt.analysis.paper import bounding
 from recsys_lt.analysis.paper.claims import Claim, Finding, claims
+from recsys_lt.analysis.paper.comparison import bars
 from recsys_lt.analysis.paper.evidence import BACKBONES
 from recsys_lt.analysis.paper.published import Facts, Published, facts
 from recsys_lt.errors import UserError
@@ -145,6 +146,28 @@ def test_claims_hold_or_not_by_the_numbers(runs) -> None:
     assert stands_in.verdict == "does not hold in 1 of 1, 1 of 6 settled"
     make_run(runs / "bpr", *cell("bpr"), gain=0.0625)
     assert "does not hold" in claim(runs, "CE beats BPR").verdict
+
+
+def test_small_models_ranked_for_the_same_users_stand_beside_language_models(tmp_path) -> None:
+    for place, choices, gain in (
+        ("small", cell("ce", dataset="ml-100k"), 0.06),
+        ("capped", cell("ce", "metrics.max_users=200", dataset="ml-100k"), 0.07),
+        ("other", cell("sce", "metrics.max_users=100", dataset="ml-100k"), 0.09),
+        ("llm", ("dataset=ml-100k", "model=bigrec", "loss=own", "metrics.max_users=200"), 0.05),
+    ):
+        make_run(tmp_path / place, *choices, gain=gain)
+        path = tmp_path / place / "metrics.json"
+        content = json.loads(path.read_text())
+        caps = [part.split("=")[1] for part in choices if part.startswith("metrics.max_users")]
+        content["protocol"] |= {"users": 943, "items": 1349, "interactions": 99287}
+        content["protocol"]["ranked_users"] = f"{caps[0]} of 943" if caps else None
+        path.write_text(json.dumps(content))
+    found = {bar.name: bar.gains[0] for bar in bars(figures.evidence_of(tmp_path), "ml-100k") if bar.ours}
+    assert found == {
+        "BIGRec (adam, 200 of 943 users alone)": 0.05,
+        "SASRec, CE (200 of 943 users alone)": 0.07,
+        "SASRec, CE": 0.06,
+    }
 
 
 def test_a_setting_worse_than_the_published_number_says_nothing_of_the_paper(tmp_path) -> None:

@@ -36,7 +36,13 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
     for model, name in names.items():
         for cell in evidence.any_of(dataset, model):
             found.append(Bar(f"{name} ({', '.join([cell.identity[3], *_caps(cell)])})", "LLM", True, _gains(cell)))
+    capped = {tuple(_caps(cell)) for model in names for cell in evidence.any_of(dataset, model)} - {()}
     for model, name in BACKBONES.items():
+        # Those ranked for the same part of the users stand beside them.
+        for cell in evidence.any_of(dataset, model):
+            loss, caps = cell.identity[2], tuple(_caps(cell))
+            if caps in capped and loss in ("ce", "sce") and cell.identity[3] == "adam":
+                found.append(Bar(f"{name}, {LOSSES[loss]} ({', '.join(caps)})", LOSSES[loss], True, _gains(cell)))
         for loss in ("ce", "sce"):
             own = evidence.closest(dataset, model, loss)
             number = evidence.facts.test(dataset, model, loss)

@@ -261,6 +261,12 @@ def largest(families: Mapping[Rest, dict[float, Cell]]) -> dict[float, Cell]:
     return max(families.values(), key=len, default={})
 
 
+def best_epochs(cell: Cell) -> str:
+    """The best epoch of each run and how many it trained: at its last one a run may not be done."""
+    counts = [run.metrics for run in cell.finished if run.metrics is not None]
+    return ", ".join(f"{count['best_epoch']} of {count['epochs']}" for count in counts)
+
+
 def mean(cell: Cell | None, metric: str) -> float | None:
     """A test metric's mean over the runs of a cell; None where there is no cell, or it did not measure it."""
     return None if cell is None else cell.mean_std(metric)[0]

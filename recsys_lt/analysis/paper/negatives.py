@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from recsys_lt.analysis.cells import Cell
-from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, mean
+from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, best_epochs, mean
 from recsys_lt.analysis.paper.piece import Piece, Value
 from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, tidy
 
@@ -42,7 +42,9 @@ def negatives(evidence: Evidence) -> Piece:
         for group, prefix in list(GROUPS.items())[1:]:
             _line(tail, sweeps.get("sce by K", {}), prefix, _COLOURS[group], f"{group} targets")
         for each, label, title in (
-            (by_k, "negatives K", "alpha 100"), (by_alpha, "alpha", "K 100"), (tail, "negatives K", "SCE, by group"),
+            (by_k, "negatives K", "SSM; SCE with alpha 100"),
+            (by_alpha, "alpha", "K 100"),
+            (tail, "negatives K", "SCE, by group"),
         ):  # fmt: skip
             each.set_xscale("log")
             each.set_xlabel(label)
@@ -52,16 +54,19 @@ def negatives(evidence: Evidence) -> Piece:
         by_k.set_ylabel("test NDCG@10")
 
     rows: list[list[Value]] = [
-        [name, value, " ".join(map(str, cell.seeds)), *(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values())]
+        [
+            name, int(value) if value == int(value) else value, " ".join(map(str, cell.seeds)), best_epochs(cell),
+            *(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values()),
+        ]
         for name, cells in sweeps.items()
         for value, cell in cells.items()
-    ]
+    ]  # fmt: skip
     lacking = [] if {"ssm by K", "sce by K"} <= set(sweeps) else [K_COMMAND]
     lacking += [] if "sce by alpha" in sweeps else [ALPHA_COMMAND]
     return Piece(
         "figure3",
         "Figure 3: negatives K and their weight alpha, SASRec on Beauty, test NDCG@10",
-        ["sweep", "value", "seeds", *GROUPS],
+        ["sweep", "value", "seeds", "best epoch", *GROUPS],
         rows,
         "SSM is SCE with alpha 1."
         + evidence.common_setting(cell for cells in sweeps.values() for cell in cells.values()),

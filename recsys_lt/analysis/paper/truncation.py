@@ -2,14 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, largest, mean
+from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, best_epochs, largest, mean
 from recsys_lt.analysis.paper.piece import Piece
 from recsys_lt.analysis.plots import BLUE, GREY, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COMMAND = "python -m recsys_lt +experiment=paper/figure1a_beauty"
+COMMANDS = (
+    "python -m recsys_lt +experiment=paper/figure1a_beauty",
+    "python -m recsys_lt +experiment=beauty_ce_fast hydra.run.dir=multirun/figure1a_beauty/ce",
+)
 
 
 def truncation(evidence: Evidence) -> Piece:
@@ -28,6 +31,8 @@ def truncation(evidence: Evidence) -> Piece:
                 each.axhline(line, color=GREY, linewidth=1, linestyle="--", label="CE")
                 each.legend(frameon=False, fontsize=8)
             each.set_xscale("log")
+            each.set_xticks(list(swept), [f"{eta:g}" for eta in swept], fontsize=7)
+            each.minorticks_off()
             each.set_title(f"{group} targets", fontsize=9)
             each.set_xlabel("eta")
             tidy(each)
@@ -37,14 +42,19 @@ def truncation(evidence: Evidence) -> Piece:
     return Piece(
         "figure1a",
         "Figure 1a: CE-eta, SASRec on Beauty, test NDCG@10",
-        ["eta", "seeds", *GROUPS],
+        ["eta", "seeds", "best epoch", *GROUPS],
         [
-            [eta, " ".join(map(str, cell.seeds)), *(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values())]
+            [
+                eta,
+                " ".join(map(str, cell.seeds)),
+                best_epochs(cell),
+                *(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values()),
+            ]
             for eta, cell in cells.items()
         ],
         "A small eta keeps only what is scored near the target (tight), a large one all items (CE)."
         + evidence.common_setting(swept.values()),
         draw if swept else None,
         (9.6, 2.9),
-        () if len(swept) > 3 and whole is not None else (COMMAND,),
+        (() if len(swept) > 3 else COMMANDS[:1]) + (() if whole is not None else COMMANDS[1:]),
     )
