@@ -187,8 +187,10 @@ def _opening(queue: Queue) -> list[str]:
         "are from the logs of MTandHJ/CE-SCE-LLMRec (arXiv 2402.06216; bsarec: MTandHJ/RecBoard): mean ±",
         "standard deviation over 5 seeds. Measured is the mean over the seeds listed, with its own standard",
         "deviation where there is more than one. Within is said of a difference of at most max(3 published standard",
-        "deviations, 3 % of the published mean): our rule, not a published one. The paper's other tables, its figures and",
-        "a check of its claims: [figures/figures.md](figures/figures.md). What lifts the long tail: [long_tail.md](long_tail.md).",
+        "deviations, 3 % of the published mean): our rule, not a published one.",
+        "",
+        "The paper's other tables, its figures and a check of its claims: [figures/figures.md](figures/figures.md).",
+        "What lifts the long tail: [long_tail.md](long_tail.md).",
     ]
     if not queue.groups:
         return lines
