@@ -101,6 +101,30 @@ def test_a_run_of_two_stages_its_resume_and_what_it_recommends(here, tmp_path: P
     assert one.items[0].score >= one.items[1].score
 
 
+@pytest.mark.parametrize(("model", "stage"), [("llamarec", "model.retriever"), ("bigrec", None)])
+def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path: Path, model: str, stage) -> None:
+    run = (*MADE, *MODELS[model], "schedule=constant", "trainer.max_train_rows=32", "metrics.max_users=20")
+    first = here(*run, "hydra.run.dir=run", "trainer.max_epochs=1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert ("first stage: model=lrurec loss=ce" in first.stdout) is (stage is not None)
+    again = here("resume=run", "trainer.max_epochs=2", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "first stage" not in again.stdout
+    given = () if stage is None else (f"{stage}={tmp_path}/run/first_stage",)
+    whole = here(*run, *given, "hydra.run.dir=whole", "trainer.max_epochs=2", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    one, other = (json.loads((tmp_path / f"{name}/metrics.json").read_text()) for name in ("run", "whole"))
+    assert one["test"] == other["test"]
+    kept = [
+        load(tmp_path / name / "last.ckpt", one["protocol"]["fingerprint"])["state_dict"] for name in ("run", "whole")
+    ]
+    assert {name.split(".")[1] for name in kept[0]} == {"language"} | ({"retriever"} if stage else set())
+    for name, tensor in kept[0].items():
+        assert torch.equal(tensor, kept[1][name]), name
+    (told,) = recommend(tmp_path / "run", ["u0"], 3)
+    assert [item.rank for item in told.items] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("model", ["e4srec", "bigrec"])
 def test_two_processes_learn_what_one_does_also_of_a_part(cli, tmp_path: Path, model: str) -> None:
     """EISAM's two passes, dropout and caps; what was learnt is compared, not only what came of it."""
