@@ -96,13 +96,15 @@ def sharpness(
     if not module.trainable:
         raise UserError("its model has no loss", where=folder, remedy="Name the run of a model that trains")
     counts = torch.from_numpy(run.data.popularity)
-    rule = (run if rule_of is None else trained(rule_of)).parts.rule
-    if isinstance(rule, PerturbedRule):
+    rule = run.parts.rule  # it knows the model's parameters
+    if rule_of is not None:
+        rule = trained(rule_of).parts.rule
+        if not isinstance(rule, PerturbedRule):
+            raise UserError(
+                "its optimizer looks nowhere but where it stands", where=rule_of, remedy="Name one of sam, eisam"
+            )
         rule.prepare({name: p for name, p in module.named_parameters() if p.requires_grad}, counts)
-    elif rule_of is not None:
-        raise UserError(
-            "its optimizer looks nowhere but where it stands", where=rule_of, remedy="Name one of sam, eisam"
-        )
+    looking = rule if isinstance(rule, PerturbedRule) else None
     rows = module.row_plan.plan(run.data)
     source = TrainBatches(run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.needs_seen)
     batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]
@@ -111,12 +113,8 @@ def sharpness(
         "batches": len(batches),
         "weighting": weighting,
         "gamma": gamma,
-        "rule": None if not isinstance(rule, PerturbedRule) else stored(rule_of or folder).names.optimizer,
-        **measure(
-            landscape,
-            weights(counts),
-            Asked(tuple(radii), n_items, rule if isinstance(rule, PerturbedRule) else None),
-        ),
+        "rule": None if looking is None else stored(rule_of or folder).names.optimizer,
+        **measure(landscape, weights(counts), Asked(tuple(radii), n_items, looking)),
     }
     write_json(folder / "sharpness.json", result)
     plot(result, folder / "sharpness.png", ", ".join(stored(folder).names))

@@ -52,7 +52,10 @@ class Landscape:
 
     def means(self) -> dict[str, float]:
         """Mean loss ``all``, and of the targets in each group that has any."""
-        losses, items = self.losses()
+        return self.means_of(*self.losses())
+
+    def means_of(self, losses: Tensor, items: Tensor) -> dict[str, float]:
+        """The same of losses that are known, [N] and [N]."""
         of = self.groups[items]
         found = {"all": float(losses.mean())}
         return found | {name: float(losses[of == g].mean()) for g, name in enumerate(GROUPS) if (of == g).any()}
@@ -144,19 +147,20 @@ def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[st
     looked = None
     if asked.rule is not None:
         with landscape.moved(landscape.neighbourhood(asked.rule), 1.0):
-            there = landscape.means()
-            risen["neighbourhood"] = landscape.losses()[0]
+            risen["neighbourhood"], items = landscape.losses()
+        there = landscape.means_of(risen["neighbourhood"], items)
         looked = {group: there[group] - here[group] for group in here}
     for name, weights in directions.items():
         step = landscape.uphill(weights)
         rise[name] = {}
         for radius in asked.radii:
             with landscape.moved(step, radius):
-                there = landscape.means()
+                losses, items = landscape.losses()
+            there = landscape.means_of(losses, items)
+            if radius == max(asked.radii) and name in ("plain", "weighted"):
+                risen[name] = losses
             rise[name][f"{radius:g}"] = {group: there[group] - here[group] for group in here}
         if name in ("plain", "weighted"):
-            with landscape.moved(step, max(asked.radii)):
-                risen[name] = landscape.losses()[0]
             slices[name] = []
             for distance in np.linspace(-max(asked.radii), max(asked.radii), PLACES):
                 with landscape.moved(step, float(distance)):

@@ -132,7 +132,7 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     if reference is None or not any(compared.p(member.cell) is not None for member in ran):
         return text + " No differences could be tested."
     whom = "it" if first.cell is reference else f"the reference, cell {_number(ran, reference)}"
-    overall, nonhead = (_differing(compared, ran, group) for group in ("", "nonhead"))
+    overall, nonhead = (_differing(compared, ran, group) for group in compared.tested)
     text += f" Tested against {whom}, {overall} at p < {_LEVEL} (corrected; over users)"
     return text + (f"; for users with a mid or tail target, {nonhead}." if nonhead else ".")
 
