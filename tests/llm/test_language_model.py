@@ -162,6 +162,15 @@ def test_adapters_are_float32_on_frozen_weights_of_fewer_bits(tiny) -> None:
     assert all(p.grad is not None for p in language.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, EVEN])
+def test_packs_in_bfloat16_are_the_rows_to_its_rounding(tiny, lengths) -> None:
+    language = stirred(tiny("llm.dtype=bfloat16").load()).eval()
+    prompt, rows = (part.bfloat16() for part in read(language, lengths=lengths))
+    found, expected = language.hidden(prompt, rows, lengths), language.plain_hidden(prompt, rows, lengths)
+    assert found.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected.float(), rtol=0.0, atol=0.04 * float(expected.detach().abs().max()))
+
+
 def test_tokens_read_are_counted(tiny) -> None:
     language = tiny("llm.pack_tokens=9").load()
     prompt, rows = read(language)
