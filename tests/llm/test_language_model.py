@@ -168,7 +168,9 @@ def test_packs_in_bfloat16_are_the_rows_to_its_rounding(tiny, lengths) -> None:
     prompt, rows = (part.bfloat16() for part in read(language, lengths=lengths))
     found, expected = language.hidden(prompt, rows, lengths), language.plain_hidden(prompt, rows, lengths)
     assert found.dtype == expected.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), expected.float(), rtol=0.0, atol=0.04 * float(expected.detach().abs().max()))
+    torch.testing.assert_close(
+        found.float(), expected.float(), rtol=0.0, atol=0.04 * float(expected.detach().abs().max())
+    )
 
 
 def test_tokens_read_are_counted(tiny) -> None:
