@@ -95,6 +95,7 @@ def _write(piece: Piece, out: Path) -> None:
 
         figure = Figure(figsize=piece.size, layout="constrained")
         FigureCanvasAgg(figure)
+        figure.suptitle("\n".join(part for part in (piece.title, piece.setting) if part), fontsize=10)
         piece.draw(figure)
         with replacing(out / f"{piece.name}.png") as draft:
             figure.savefig(draft, format="png", dpi=160)
@@ -113,12 +114,20 @@ def _page(made: Sequence[Piece], folder: Path, out: Path, remarks: Sequence[str]
         lines += ["", f"## {piece.title}", ""]
         if piece.draw is not None:
             lines += [f"![{piece.title}]({piece.name}.png)", ""]
+        lines += [_how(piece), ""]
         if piece.note:
             lines += [piece.note, ""]
         lines += piece.on_page() if piece.rows else ["No run for it yet."]
         if piece.lacking:
             lines += ["", "Not run yet:", "", *(f"    {command}" for command in piece.lacking)]
     return "\n".join(lines) + "\n"
+
+
+def _how(piece: Piece) -> str:
+    """Which commands make the runs of a piece."""
+    if not piece.commands:
+        return "Needs no run."
+    return f"Runs: {', '.join(f'`{command}`' for command in piece.commands)}."
 
 
 def _run(folder: Path, out: Path) -> None:

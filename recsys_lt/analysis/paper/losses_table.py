@@ -1,7 +1,9 @@
 """Table 1: the losses, by what they put in place of the sum over all items."""
 
 from recsys_lt.analysis.paper.evidence import Evidence, mean
+from recsys_lt.analysis.paper.negatives import K_COMMAND as FIGURE_3
 from recsys_lt.analysis.paper.piece import Piece, Value
+from recsys_lt.analysis.paper.truncation import COMMANDS as FIGURE_1A
 
 #: Loss -> its Z in -s+ + log Z, its negatives, and the logits of a target (arXiv 2402.06216v3, section 3).
 _LOSSES = {
@@ -45,4 +47,9 @@ def losses_table(evidence: Evidence) -> Piece:
         rows,
         "s+ is the target's score, s another item's, I the catalogue. The columns are ours. Times are of the "
         "machines the runs were made on, which differ.",
+        commands=(
+            "python -m recsys_lt -m dataset=beauty model=sasrec loss=ce,sce,nce,bce,bpr",
+            *FIGURE_1A[:1],
+            FIGURE_3,
+        ),
     )

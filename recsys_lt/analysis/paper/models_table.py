@@ -1,6 +1,7 @@
 """Table 2: how large the models are."""
 
 from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, Evidence
+from recsys_lt.analysis.paper.main_table import COMMANDS
 from recsys_lt.analysis.paper.piece import Piece, Value
 
 
@@ -38,6 +39,7 @@ def models_table(evidence: Evidence) -> Piece:
         ["dataset", "model", "parameters", "trained", "latest events read", "where from"],
         rows,
         "Counted by the runs themselves, item vectors included.",
+        commands=COMMANDS,
     )
 
 

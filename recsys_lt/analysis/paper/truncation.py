@@ -31,7 +31,7 @@ def truncation(evidence: Evidence) -> Piece:
                 each.axhline(line, color=GREY, linewidth=1, linestyle="--", label="CE")
                 each.legend(frameon=False, fontsize=8)
             each.set_xscale("log")
-            each.set_xticks(list(swept), [f"{eta:g}" for eta in swept], fontsize=7)
+            each.set_xticks(list(swept), [f"{eta:g}" for eta in swept], fontsize=7, rotation=45)
             each.minorticks_off()
             each.set_title(f"{group} targets", fontsize=9)
             each.set_xlabel("eta")
@@ -54,7 +54,9 @@ def truncation(evidence: Evidence) -> Piece:
         ],
         "A small eta keeps only what is scored near the target (tight), a large one all items (CE)."
         + evidence.common_setting(swept.values()),
+        evidence.setting_of_all(swept.values()),
         draw if swept else None,
-        (9.6, 2.9),
+        (9.6, 3.2),
+        COMMANDS,
         (() if len(swept) > 3 else COMMANDS[:1]) + (() if whole is not None else COMMANDS[1:]),
     )
