@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recsys_lt.__main__ import CONF
 from recsys_lt.backbones.backbone import Backbone, DataFacts
@@ -145,16 +145,19 @@ def test_every_cell_of_the_papers_sweeps_composes_and_builds(command: str, n: in
     made = set()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for cell in cells:
-            config = compose("config", overrides=cell)
+            config = compose("config", overrides=cell, return_hydra_config=True)
+            choices = config.hydra.runtime.choices
+            with open_dict(config):
+                del config["hydra"]
             for override in cell[1:]:
                 key, value = override.split("=")
-                found = config.choices[key] if key in config.choices else OmegaConf.select(config, key)
+                found = choices[key] if key in choices else OmegaConf.select(config, key)
                 assert str(found) == value or float(found) == float(value)
             whole = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             made.add(json.dumps(whole, sort_keys=True, default=str))
             build(config).loss.check(12_101)
             if name.startswith("table3"):  # each in its own published setting
-                setting = f"{config.dataset.name}_{config.choices.model}_{config.choices.loss}"
+                setting = f"{config.dataset.name}_{choices.model}_{choices.loss}"
                 assert (CONF / "setting" / f"{setting}.yaml").is_file()
     assert len(made) == n
 
