@@ -94,7 +94,8 @@ def beside(axes: Any, points: Sequence[tuple[Member, float, float]], where: Sequ
     for (member, x, y), (px, py) in pairs:
         size = _SIZE if member.coloured else _SMALL
         half = 0.32 * size * len(str(member.number))  # a digit is 0.64 of the letters' size wide
-        offsets = [(_across(column, half), up) for column, up in where]
+        near = where if member.coloured else where[:8]  # far out, a grey number would be nobody's
+        offsets = [(_across(column, half), up) for column, up in near]
         free = [
             (dx, dy) for dx, dy in offsets
             if all(abs(px + dx - a) > half + width + 0.5 or abs(py + dy - b) > 7 for a, b, width in taken)
