@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from matplotlib.figure import Figure
 from scipy import stats
 
 from recsys_lt import figures
 from recsys_lt.__main__ import CONF
-from recsys_lt.analysis.paper import bounding
+from recsys_lt.analysis.paper import bounding, truncation
 from recsys_lt.analysis.paper.claims import Claim, Finding, claims
 from recsys_lt.analysis.paper.comparison import bars
 from recsys_lt.analysis.paper.evidence import BACKBONES, Evidence
@@ -111,6 +110,9 @@ def test_every_piece_is_written_and_says_what_is_lacking(runs, tmp_path, capsys)
         assert f"]({name}.png)" in page
         assert (out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     for piece in figures.pieces(figures.evidence_of(runs)):
+        if piece.draw is not None:  # data and setting stand on what may be seen without the page
+            assert "Beauty" in f"{piece.title}{piece.setting}" or piece.name == "figure4"  # which names each panel's
+            assert piece.setting
         part = page[page.index(f"## {piece.title}") :].split("\n## ")[0]
         assert piece.commands or piece.name == "figure2"
         assert "Needs no run." in part if not piece.commands else all(f"`{c}`" in part for c in piece.commands)
@@ -278,12 +280,12 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     assert made["figure1a"].draw is not None
     assert made["figure1a"].setting == "another setting (lr 0.002)"
     assert made["figure3"].setting == "fast setting (lr 0.002, max_epochs 60)"
-    drawn = Figure()
-    assert made["figure3"].draw is not None
-    made["figure3"].draw(drawn)  # both sweeps, of all, head, mid and tail targets
+    drawn = figures.drawing(made["figure3"])
+    assert drawn.get_suptitle() == f"{made['figure3'].title}\n{made['figure3'].setting}"
+    # Both sweeps, of all, head, mid and tail targets.
     assert [axes.get_title() for axes in drawn.axes[:4]] == [f"{g} targets" for g in ("all", "head", "mid", "tail")]
     assert [len(axes.lines) for axes in drawn.axes] == [2] * 4 + [1] * 4
-    assert not made["figure1a"].lacking
+    assert made["figure1a"].lacking == ("python -m recsys_lt +experiment=paper/figure1a_beauty loss.eta=0.3,0.5,2",)
     assert not made["figure3"].lacking
     for name in ("figure1a", "figure3"):
         assert "Setting of all: lr 0.002" in made[name].note
@@ -299,6 +301,12 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "does not hold"
     assert claim(tmp_path, "hurts with one negative").verdict == "holds"
     assert claim(tmp_path, "Alpha up to 10,000").verdict == "does not hold"  # 0.05 is below 95 % of 0.0575
+    assert set(truncation.ETAS) == {
+        float(eta)
+        for eta in yaml.safe_load((CONF / "experiment/paper/figure1a_beauty.yaml").read_text())["hydra"]["sweeper"][
+            "params"
+        ]["loss.eta"].split(",")
+    }
     out = tmp_path / "figures"
     assert figures.main([str(tmp_path)]) == 0
     with (out / "figure3.csv").open() as file:
@@ -321,7 +329,10 @@ def test_tightness_is_read_from_the_curves(tmp_path) -> None:
     assert piece.shown is not None
     assert [row[2] for row in piece.shown.rows] == [1, 1, 3, 3]  # of each of many epochs in the CSV alone
     assert piece.setting == "published setting"
-    assert not piece.lacking
+    assert piece.lacking == [
+        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=bpr,bce,ce_eta,ce",
+        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=ssm loss.k=100",
+    ]
 
 
 @pytest.mark.parametrize(("metric", "least"), [("NDCG", lambda r: np.log(np.log2(1 + r))), ("MRR", np.log)])

@@ -1,5 +1,8 @@
 """Table 1: the losses, by what they put in place of the sum over all items."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from recsys_lt.analysis.paper.evidence import Evidence, mean
 from recsys_lt.analysis.paper.negatives import K_COMMAND as FIGURE_3
 from recsys_lt.analysis.paper.piece import Piece, Value
@@ -24,7 +27,7 @@ def losses_table(evidence: Evidence) -> Piece:
         cell = evidence.closest("beauty", "sasrec", loss)
         runs = [] if cell is None else [run.metrics["train"] for run in cell.finished if run.metrics is not None]
         seconds = [float(train["seconds_per_epoch"]) for train in runs if train.get("seconds_per_epoch")]
-        devices = sorted({f"{train.get('device')}, {train.get('threads')} threads" for train in runs})
+        devices = sorted({_machine(train) for train in runs})
         rows.append(
             [
                 loss, z, negatives, logits, mean(cell, "ndcg@10"), None if cell is None else evidence.in_words(cell),
@@ -53,3 +56,8 @@ def losses_table(evidence: Evidence) -> Piece:
             FIGURE_3,
         ),
     )
+
+
+def _machine(train: Mapping[str, Any]) -> str:
+    threads = train.get("threads")
+    return f"{train.get('device')}, {threads} thread{'' if threads == 1 else 's'}"

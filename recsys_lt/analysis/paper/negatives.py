@@ -45,8 +45,8 @@ def negatives(evidence: Evidence) -> Piece:
                 axes.set_xlabel(label)
                 axes.xaxis.set_major_formatter("{x:g}")
                 axes.minorticks_off()
-                axes.margins(y=0.1)
-                axes.set_ylim(bottom=0)  # panels differ in height: each begins at nothing
+                if axes.lines:  # panels differ in height: each begins at nothing
+                    axes.set_ylim(0, 1.1 * axes.dataLim.y1)
                 tidy(axes)
         for axes in grid[:, 0]:
             axes.set_ylabel("test NDCG@10")

@@ -18,6 +18,7 @@ COMMANDS = (
 )
 
 
+_PLAIN, _WITH_NEGATIVES = ("bpr", "bce", "ce_eta", "ce"), ("ssm", "sce")
 #: What is measured -> in words.
 _SHARES = {"ndcg": "targets with -log NDCG <= loss", "met": "items met as negatives"}
 
@@ -96,6 +97,16 @@ def tightness(evidence: Evidence) -> Piece:
         draw if curves else None,
         (9.6, 5.2),
         COMMANDS,
-        () if curves else COMMANDS,
+        _lacking({cell.identity[2] for cell in cells.values()}),
         Shown(header, ends),
     )
+
+
+def _lacking(watched_losses: set[str]) -> list[str]:
+    """The two commands, narrowed to the losses that no run watched."""
+    lacking = []
+    for command, losses in zip(COMMANDS, (_PLAIN, _WITH_NEGATIVES), strict=True):
+        left = [loss for loss in losses if loss not in watched_losses]
+        if left:
+            lacking.append(f"{COMMANDS[0]} loss={','.join(left)}" + command.partition("sce")[2])
+    return lacking

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, best_epochs, largest, mean
 from recsys_lt.analysis.paper.piece import Piece
 from recsys_lt.analysis.plots import BLUE, GREY, tidy
@@ -13,6 +14,9 @@ COMMANDS = (
     "python -m recsys_lt +experiment=paper/figure1a_beauty",
     "python -m recsys_lt +experiment=beauty_ce_fast hydra.run.dir=multirun/figure1a_beauty/ce",
 )
+
+#: Those of conf/experiment/paper/figure1a_beauty.yaml.
+ETAS = (0.1, 0.3, 0.5, 0.7, 1, 2, 5)
 
 
 def truncation(evidence: Evidence) -> Piece:
@@ -58,5 +62,10 @@ def truncation(evidence: Evidence) -> Piece:
         draw if swept else None,
         (9.6, 3.2),
         COMMANDS,
-        (() if len(swept) > 3 else COMMANDS[:1]) + (() if whole is not None else COMMANDS[1:]),
+        _lacking(swept) + (() if whole is not None else COMMANDS[1:]),
     )
+
+
+def _lacking(swept: dict[float, Cell]) -> tuple[str, ...]:
+    left = [f"{eta:g}" for eta in ETAS if eta not in swept]
+    return (f"{COMMANDS[0]} loss.eta={','.join(left)}",) if left else ()
