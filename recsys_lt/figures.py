@@ -13,6 +13,8 @@ from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from recsys_lt.analysis.paper.evidence import Evidence
     from recsys_lt.analysis.paper.piece import Piece
 
@@ -90,14 +92,22 @@ def _write(piece: Piece, out: Path) -> None:
         writer.writerow(piece.header)
         writer.writerows(["" if value is None else value for value in row] for row in piece.rows)
     if piece.draw is not None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=piece.size, layout="constrained")
-        FigureCanvasAgg(figure)
-        piece.draw(figure)
+        figure = drawing(piece)
         with replacing(out / f"{piece.name}.png") as draft:
             figure.savefig(draft, format="png", dpi=160)
+
+
+def drawing(piece: Piece) -> Figure:
+    """The figure of a piece, under its title and the setting of its runs: it may be seen without its page."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    assert piece.draw is not None
+    figure = Figure(figsize=piece.size, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle("\n".join(part for part in (piece.title, piece.setting) if part), fontsize=10)
+    piece.draw(figure)
+    return figure
 
 
 def _page(made: Sequence[Piece], folder: Path, out: Path, remarks: Sequence[str]) -> str:
@@ -113,12 +123,20 @@ def _page(made: Sequence[Piece], folder: Path, out: Path, remarks: Sequence[str]
         lines += ["", f"## {piece.title}", ""]
         if piece.draw is not None:
             lines += [f"![{piece.title}]({piece.name}.png)", ""]
+        lines += [_how(piece), ""]
         if piece.note:
             lines += [piece.note, ""]
         lines += piece.on_page() if piece.rows else ["No run for it yet."]
         if piece.lacking:
             lines += ["", "Not run yet:", "", *(f"    {command}" for command in piece.lacking)]
     return "\n".join(lines) + "\n"
+
+
+def _how(piece: Piece) -> str:
+    """Which commands make the runs of a piece."""
+    if not piece.commands:
+        return "Needs no run."
+    return f"Runs: {', '.join(f'`{command}`' for command in piece.commands)}."
 
 
 def _run(folder: Path, out: Path) -> None:

@@ -1,5 +1,6 @@
 """Every shipped config composes and builds, or refuses in one line; every cell gets its own published setting."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recsys_lt.__main__ import CONF
 from recsys_lt.backbones.backbone import Backbone, DataFacts
@@ -97,19 +100,70 @@ def test_every_experiment_opens_with_what_it_reaches_and_its_command(experiment:
     assert f"python -m recsys_lt +experiment={experiment}" in "\n".join(lines)
 
 
+def cells_of_sweep(name: str, *arguments: str) -> list[list[str]]:
+    """What Hydra's sweeper makes of an experiment's sweep and the command line: the overrides of each cell."""
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    swept = [f"{key}={value}" for key, value in yaml.safe_load(text)["hydra"]["sweeper"]["params"].items()]
+    overrides = OverridesParser.create().parse_overrides([f"+experiment={name}", *swept, *arguments])
+    return BasicSweeper.split_arguments(overrides, None)[0]
+
+
 @pytest.mark.parametrize("grid", [name for name in names("experiment") if name.startswith("grid_")])
 def test_every_choice_of_a_grid_composes_with_its_setting(grid: str) -> None:
-    text = (CONF / "experiment" / f"{grid}.yaml").read_text()
-    swept = {key: str(value).split(",") for key, value in yaml.safe_load(text)["hydra"]["sweeper"]["params"].items()}
+    cells = [dict(part.split("=") for part in cell) for cell in cells_of_sweep(grid)]
+    swept = {key: list(dict.fromkeys(cell[key] for cell in cells)) for key in cells[0]}
     assert {"adam", "sam", "eisam"} <= set(swept["optimizer"])
     assert {"ce", "sce"} <= set(swept["loss"])
-    first = {key: values[0] for key, values in swept.items()}
-    cells = [{**first, "model": model, "loss": loss} for model in swept["model"] for loss in swept["loss"]]
-    cells += [{**first, key: value} for key, values in swept.items() for value in values[1:]]
-    for cell in cells:
-        config = composed(f"+experiment={grid}", *(f"{key}={value}" for key, value in cell.items()))
+    first = cells[0]
+    some = [{**first, "model": model, "loss": loss} for model in swept["model"] for loss in swept["loss"]]
+    some += [{**first, key: value} for key, values in swept.items() for value in values[1:]]
+    for cell in some:
+        config = composed(*(f"{key}={value}" for key, value in cell.items()))
         build(config)
         assert (CONF / "setting" / f"{config.dataset.name}_{cell['model']}_{cell['loss']}.yaml").is_file()
+
+
+def paper_sweeps() -> list[tuple[str, int]]:
+    """Each command that an experiment of the paper names, and how many cells it should make."""
+    return [
+        ("table3_beauty", 4 * 4 * 3),
+        ("table3_yelp", 4 * 4 * 3),
+        ("figure1a_beauty", 7),
+        ("figure1b_beauty", 4),
+        ("figure1b_beauty loss=ssm,sce loss.k=100", 2),
+        ("figure3_k_beauty", 2 * 5),
+        ("figure3_alpha_beauty", 5),
+    ]
+
+
+@pytest.mark.parametrize(("command", "n"), paper_sweeps())
+def test_every_cell_of_the_papers_sweeps_composes_and_builds(command: str, n: int) -> None:
+    name, *arguments = command.split()
+    assert f"python -m recsys_lt +experiment=paper/{command}" in (CONF / f"experiment/paper/{name}.yaml").read_text()
+    cells = cells_of_sweep(f"paper/{name}", *arguments)
+    assert len(cells) == len({tuple(cell) for cell in cells}) == n
+    made = set()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for cell in cells:
+            config = compose("config", overrides=cell, return_hydra_config=True)
+            choices = config.hydra.runtime.choices
+            with open_dict(config):
+                del config["hydra"]
+            for override in cell[1:]:
+                key, value = override.split("=")
+                found = choices[key] if key in choices else OmegaConf.select(config, key)
+                assert str(found) == value or float(found) == float(value)
+            whole = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            made.add(json.dumps(whole, sort_keys=True, default=str))
+            build(config).loss.check(12_101)
+            if name.startswith("table3"):  # each in its own published setting
+                setting = f"{config.dataset.name}_{choices.model}_{choices.loss}"
+                assert (CONF / "setting" / f"{setting}.yaml").is_file()
+    assert len(made) == n
+
+
+def test_every_sweep_of_the_paper_is_composed() -> None:
+    assert {command.split()[0] for command, _ in paper_sweeps()} == set(names("experiment/paper"))
 
 
 def test_the_readme_names_every_choice() -> None:

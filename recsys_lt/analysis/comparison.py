@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recsys_lt.analysis.cells import Cell, cells_of, once_a_seed
 from recsys_lt.analysis.runs import find_runs
-from recsys_lt.analysis.significance import holm, paired_p_value
+from recsys_lt.analysis.significance import can_be_tested, holm, paired_p_value
 from recsys_lt.errors import UserError
 
 DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
@@ -81,7 +81,7 @@ def compare(
     metrics
         Test metrics to show; None for the usual ones. The first with a better side decides which cell is best.
     against
-        Names that single out the cell to test against; None for the best one.
+        Names that single out the cell to test against; None for the best one that can be tested against another.
     test, groups
         See ``paired_p_value``; all users are tested besides.
 
@@ -155,8 +155,12 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
     """The cell the others of one dataset are tested against; None where the dataset has none."""
     finished = [cell for cell in cells if cell.finished]
     if against is None:
-        highest = best(finished, metric)
-        return next((cell for cell in finished if highest is not None and cell.mean_std(metric)[0] == highest), None)
+        if best(finished, metric) is None:
+            return None
+        ranking = sorted((cell for cell in finished if cell.values(metric)), key=lambda cell: best_first(cell, metric))
+        # The best one may have no ranks.parquet: the others can still be tested, against the best of those that can.
+        testable = (cell for cell in ranking if any(can_be_tested(o, cell) for o in finished if o is not cell))
+        return next(testable, ranking[0])
     if exact := [cell for cell in finished if cell.label == against]:
         return exact[0]
     wanted = {part for part in against.split("/") if part}

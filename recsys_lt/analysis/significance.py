@@ -98,6 +98,21 @@ def paired_p_value(
     p in 0..1; None where they have no seed with ranks.parquet in common, or did not rank the same
     targets for the same users.
     """
+    difference = _differences(cell, reference, metric, k, group)
+    if difference is None:
+        return None
+    if not difference.any():
+        return 1.0
+    return None if len(difference) < 2 else _TESTS[test](difference)
+
+
+def can_be_tested(cell: Cell, reference: Cell) -> bool:
+    """Whether two cells have a seed with ranks.parquet in common, of the same users and targets."""
+    return _differences(cell, reference, "ndcg", 10, "") is not None
+
+
+def _differences(cell: Cell, reference: Cell, metric: str, k: int, group: str) -> NDArray[np.float64] | None:
+    """What each user gains over the reference, a mean over the seeds both have; None where they do not pair."""
     ours, theirs = _ranks_by_seed(cell), _ranks_by_seed(reference)
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
@@ -106,10 +121,7 @@ def paired_p_value(
     b = _mean_scores([path for seed in seeds for path in theirs[seed]], metric, k, group)
     if a is None or b is None or not a.same_users(b) or len(a.value) == 0:
         return None
-    difference = a.value - b.value
-    if not difference.any():
-        return 1.0
-    return None if len(difference) < 2 else _TESTS[test](difference)
+    return a.value - b.value
 
 
 def _permutation(difference: NDArray[np.float64]) -> float:

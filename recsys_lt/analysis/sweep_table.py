@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recsys_lt.analysis.cells import Cell
-from recsys_lt.analysis.comparison import Comparison, best
+from recsys_lt.analysis.comparison import Comparison, best, best_first
 from recsys_lt.analysis.numbers import shown
 from recsys_lt.analysis.significance import LEAST
 from recsys_lt.analysis.written_tables import Content, Entry
@@ -83,6 +83,11 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
             + (f"; before that it is never below {LEAST:g}." if compared.test == "permutation" else ".")
             + _tested(compared)
         )
+        for dataset, cells in compared.by_dataset.items():
+            first = min(cells, key=lambda cell: best_first(cell, compared.decisive))
+            reference = references[dataset]
+            if reference is not None and first is not reference and compared.p(first) is None:
+                lines.append(f"{name(first)} could not be tested: no common seed, no ranks.parquet or other users.")
     elif compared.p_values:
         lines.append(f"p: no test against {against} (ref): no common seed, no ranks.parquet or other users.")
     for cell in compared.cells:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.comparison import Comparison, best_first
+from recsys_lt.analysis.runs import IDENTITY
 from recsys_lt.reporting.palette import CELLS, OTHERS, Colour
 
 #: Cells with a colour of their own; more could not be told apart.
@@ -106,4 +108,10 @@ def _names(cells: Sequence[Cell]) -> dict[int, str]:
     for cell in cells:
         own = [part for part in cell.known_parts if part not in common]
         names[id(cell)] = ", ".join(own) or ", ".join(cell.identity[1:])
+    repeated = {name for name, n in Counter(names.values()).items() if n > 1}
+    for cell in cells:
+        if names[id(cell)] in repeated:  # a loss is called like another's model: say which is which
+            kinds = zip(IDENTITY[1:], cell.identity[1:], strict=True)
+            told = [*(f"{kind} {name}" for kind, name in kinds), *cell.known_parts[len(IDENTITY) - 1 :]]
+            names[id(cell)] = ", ".join(told)
     return names

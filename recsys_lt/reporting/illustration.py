@@ -75,31 +75,44 @@ def at_the_ends(axes: Any, ends: Sequence[tuple[Member, float, float]]) -> None:
         )  # fmt: skip
 
 
-#: Where a number may stand beside its point, in points of type, the best place first.
-AROUND = ((7, 6), (-7, 6), (7, -7), (-7, -7), (0, 11), (0, -12), (14, 0), (-14, 0))
-AFTER = ((10, 0), (10, 9), (10, -9), (10, 18), (10, -18), (22, 0), (22, 9), (22, -9), (22, 18), (22, -18))
+#: Where a number may stand beside its point: columns out from it, a label's width each, and points up; the best first.
+AROUND = (
+    *((1, 6), (-1, 6), (1, -7), (-1, -7), (0, 11), (0, -12), (2, 0), (-2, 0)),
+    *((side, up) for up in (14, -15, 22, -23) for side in (1, -1, 2, -2)),
+)
+AFTER = tuple((column, up) for column in (1, 2, 3) for up in (0, 9, -9, 18, -18, 27, -27))
+_SIZE, _SMALL = 8.5, 7.0  # of the numbers' letters, points
 
 
 def beside(axes: Any, points: Sequence[tuple[Member, float, float]], where: Sequence[tuple[int, int]]) -> None:
     """Write each cell's number where no other point or number is; a grey cell that has no such place goes without."""
     axes.figure.draw_without_rendering()  # lays out: only then is it known where points lie on the paper
-    places = [axes.transData.transform((x, y)) for _, x, y in points]
-    taken = [(float(x), float(y)) for x, y in places]
     scale = axes.figure.dpi / 72
+    places = [tuple(axes.transData.transform((x, y)) / scale) for _, x, y in points]
+    taken = [(px, py, 2.5) for px, py in places]  # the middle of each, and half its width
     pairs = sorted(zip(points, places, strict=True), key=lambda pair: not pair[0][0].coloured)
     for (member, x, y), (px, py) in pairs:
+        size = _SIZE if member.coloured else _SMALL
+        half = 0.32 * size * len(str(member.number))  # a digit is 0.64 of the letters' size wide
+        near = where if member.coloured else where[:8]  # far out, a grey number would be nobody's
+        offsets = [(_across(column, half), up) for column, up in near]
         free = [
-            (dx, dy) for dx, dy in where
-            if all(abs(px + dx * scale - a) > 8 * scale or abs(py + dy * scale - b) > 7 * scale for a, b in taken)
+            (dx, dy) for dx, dy in offsets
+            if all(abs(px + dx - a) > half + width + 0.5 or abs(py + dy - b) > 7 for a, b, width in taken)
         ]  # fmt: skip
         if not free and not member.coloured:
             continue
-        dx, dy = free[0] if free else where[0]
-        taken.append((float(px + dx * scale), float(py + dy * scale)))
+        dx, dy = free[0] if free else offsets[0]
+        taken.append((px + dx, py + dy, half))
         axes.annotate(
             f"{member.number}", (x, y), (dx, dy), textcoords="offset points", ha="center", va="center",
-            color=member.colour.light if member.coloured else MUTED.light, fontsize=8.5 if member.coloured else 7,
+            color=member.colour.light if member.coloured else MUTED.light, fontsize=size,
         )  # fmt: skip
+
+
+def _across(column: int, half: float) -> float:
+    """How far out the middle of a label lies in that column, in points."""
+    return 0.0 if column == 0 else (1 if column > 0 else -1) * (4.5 + half + (abs(column) - 1) * (2 * half + 2))
 
 
 def apart(places: Sequence[float], distance: float) -> list[float]:

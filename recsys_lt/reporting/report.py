@@ -134,7 +134,10 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     whom = "it" if first.cell is reference else f"the reference, cell {_number(ran, reference)}"
     overall, nonhead = (_differing(compared, ran, group) for group in compared.tested)
     text += f" Tested against {whom}, {overall} at p < {_LEVEL} (corrected; over users)"
-    return text + (f"; for users with a mid or tail target, {nonhead}." if nonhead else ".")
+    text += f"; for users with a mid or tail target, {nonhead}." if nonhead else "."
+    if first.cell is not reference and compared.p(first.cell) is None:
+        text += f" Cell {first.number} itself could not be: no common seed, no ranks.parquet or other users."
+    return text
 
 
 def _differing(compared: Comparison, ran: Sequence[Member], group: str) -> str:

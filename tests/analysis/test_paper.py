@@ -12,10 +12,11 @@ import yaml
 from scipy import stats
 
 from recsys_lt import figures
-from recsys_lt.analysis.paper import bounding
+from recsys_lt.__main__ import CONF
+from recsys_lt.analysis.paper import bounding, truncation
 from recsys_lt.analysis.paper.claims import Claim, Finding, claims
 from recsys_lt.analysis.paper.comparison import bars
-from recsys_lt.analysis.paper.evidence import BACKBONES
+from recsys_lt.analysis.paper.evidence import BACKBONES, Evidence
 from recsys_lt.analysis.paper.published import Facts, Published, facts
 from recsys_lt.errors import UserError
 
@@ -26,8 +27,6 @@ def make_run(folder: Path, *choices: str, gain: float = 0.05, seed: int = 0, opt
     """A run's slim folder: the shipped configuration of these choices, and users of whom a share is hit at rank 1."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
-
-    from recsys_lt.__main__ import CONF
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [*choices, f"seed={seed}"])
@@ -110,6 +109,15 @@ def test_every_piece_is_written_and_says_what_is_lacking(runs, tmp_path, capsys)
     for name in ("figure2", "figure4"):
         assert f"]({name}.png)" in page
         assert (out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    for piece in figures.pieces(figures.evidence_of(runs)):
+        if piece.draw is not None:  # data and setting stand on what may be seen without the page
+            assert "Beauty" in f"{piece.title}{piece.setting}" or piece.name == "figure4"  # which names each panel's
+            assert piece.setting
+        part = page[page.index(f"## {piece.title}") :].split("\n## ")[0]
+        assert piece.commands or piece.name == "figure2"
+        assert "Needs no run." in part if not piece.commands else all(f"`{c}`" in part for c in piece.commands)
+        for experiment in re.findall(r"experiment=(\S+)", " ".join(piece.commands)):
+            assert (CONF / "experiment" / f"{experiment}.yaml").is_file()
     # Every line of a table has as many entries as its heading.
     for table in re.findall(r"(?:^\|.*\n)+", page, re.M):
         assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
@@ -128,22 +136,54 @@ def test_table_3_lays_ours_beside_the_published(runs) -> None:
     ]
     ce = ours[1]
     assert ce["ndcg@10 published"] == 0.05972
-    assert (ce["difference"], ce["within"]) == ("+2.6%", "yes")
+    assert (ce["ndcg@10 difference"], ce["ndcg@10 within"]) == ("+2.6%", "yes")
+    assert (ce["mrr@5 published"], ce["mrr@5 difference"], ce["mrr@5 within"]) == (0.04424, "+38.4%", "NO")
+    assert ce["ndcg@10 std"] == pytest.approx(0.0025 / 2**0.5)
+    assert ours[0]["ndcg@10 std"] is None
+    shown = next(row for row in table.on_page() if "| 0 1 |" in row)
+    assert "| 0.0612 ±0.0018 / 0.0597 (+2.6%) |" in shown
+    assert "| 0.0612 ±0.0018 / 0.0442 (+38.4%; NO) |" in shown
     assert ce["% over best LLM, ours"] == "+24%"  # 0.06125 against LlamaRec's 0.0492
-    assert ours[0]["within"] == "NO"
+    assert ours[0]["ndcg@10 within"] == "NO"
     assert "python -m recsys_lt dataset=beauty model=sasrec loss=sce" in table.lacking
     assert "python -m recsys_lt dataset=beauty model=sasrec loss=ce" not in table.lacking
     # A row for each published cell, run or not.
     assert sum(row["dataset"] == "Yelp" and row["loss"] != "LLM" for row in rows) == 4 * len(BACKBONES)
 
 
+def test_our_own_language_models_stand_beside_the_published_where_they_saw_everything(tmp_path) -> None:
+    for place, model, gain, optimizer, change_of in (
+        ("whole", "e4srec", 0.05, "adamw", {}),
+        ("users", "e4srec", 0.3, "adam", {"ranked_users": "200 of 22363"}),
+        ("rows", "llamarec", 0.3, "adam", {"training_rows": "100 of 131413"}),
+        ("other_rule", "e4srec", 0.3, "eisam", {}),
+        ("other_data", "bigrec", 0.3, "adam", {"users": 400}),
+        ("no_config", "llamarec", 0.3, "adam", {}),
+        ("new", "bigrec", 0.04, "adam", {}),
+    ):
+        loss = "ce" if model == "e4srec" else "own"
+        make_run(tmp_path / place, *cell(loss, "llm=qwen3_0.6b", model=model), gain=gain, optimizer=optimizer)
+        change(tmp_path / place, **change_of)
+    (tmp_path / "no_config" / "config.yaml").unlink()
+    (table,) = [piece for piece in figures.pieces(figures.evidence_of(tmp_path)) if piece.name == "table3"]
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    found = {(row["model"], row["setting"]): row for row in rows if row["loss"] == "LLM" and row["ndcg@10 ours"]}
+    assert set(found) == {("E4SRec, ours", "Qwen3-0.6B, adamw"), ("BIGRec, ours", "Qwen3-0.6B, adam")}
+    ours = found["E4SRec, ours", "Qwen3-0.6B, adamw"]
+    assert (ours["ndcg@10 ours"], ours["ndcg@10 published"], ours["ndcg@10 within"]) == (0.05, 0.0448, "NO")
+    assert (ours["ndcg@10 difference"], ours["% over best LLM, ours"]) == ("+11.6%", "+2%")
+    assert found["BIGRec, ours", "Qwen3-0.6B, adam"]["ndcg@10 published"] is None
+    assert "| - | 0.0500 / 0.0376 (+33.0%; NO) |" in "\n".join(table.on_page()).replace("| 0 |", "| - |")
+
+
 def test_claims_hold_or_not_by_the_numbers(runs) -> None:
     bce = claim(runs, "CE beats BCE")
-    assert bce.verdict == "holds so far (1 of 11 settled)"
+    assert bce.verdict == "holds so far (1 of 7 settled)"
+    assert bce.judged == "Beauty 1 of 4, Yelp none of 3"
     assert "0.0600, 0.0200 (p" in bce.findings[0].what  # of the seed both have
     assert claim(runs, "CE beats BPR").verdict == "not yet run"
     stands_in = claim(runs, "SCE stands in")
-    assert stands_in.verdict == "does not hold in 1 of 1, 1 of 6 settled"
+    assert stands_in.verdict == "does not hold in 1 of 1, 1 of 4 settled"
     make_run(runs / "bpr", *cell("bpr"), gain=0.0625)
     assert "does not hold" in claim(runs, "CE beats BPR").verdict
 
@@ -164,7 +204,7 @@ def test_small_models_ranked_for_the_same_users_stand_beside_language_models(tmp
         path.write_text(json.dumps(content))
     found = {bar.name: bar.gains[0] for bar in bars(figures.evidence_of(tmp_path), "ml-100k") if bar.ours}
     assert found == {
-        "BIGRec (adam, 200 of 943 users alone)": 0.05,
+        "BIGRec (smollm2_135m, adam, 200 of 943 users alone)": 0.05,
         "SASRec, CE (200 of 943 users alone)": 0.07,
         "SASRec, CE": 0.06,
     }
@@ -175,7 +215,7 @@ def test_a_setting_worse_than_the_published_number_says_nothing_of_the_paper(tmp
     assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "sce") is None
     assert claim(tmp_path, "beat P5").verdict == "not yet run"
     make_run(tmp_path / "good", *cell("sce", *FAST, "model.dropout=0.5"), gain=0.06)
-    assert claim(tmp_path, "beat P5").verdict == "holds so far (1 of 12 settled)"
+    assert claim(tmp_path, "beat P5").verdict == "holds so far (1 of 8 settled)"
 
 
 def test_a_run_that_still_rises_settles_nothing(tmp_path) -> None:
@@ -197,14 +237,33 @@ def test_a_difference_by_luck_is_no_finding(tmp_path) -> None:
 
 
 def test_verdicts() -> None:
-    yes, no, open_ = Finding("", True), Finding("", False), Finding("", None)
-    assert Claim("", "", 2, [yes, yes]).verdict == "holds"
-    assert Claim("", "", 2, [no, no]).verdict == "does not hold"
-    assert Claim("", "", 2, [yes, no]).verdict == "does not hold in 1 of 2"
-    assert Claim("", "", 3, [no]).verdict == "does not hold in 1 of 1, 1 of 3 settled"
-    assert Claim("", "", 2, [yes, open_]).verdict == "holds so far (1 of 2 settled)"
-    assert Claim("", "", 2, [open_, open_]).verdict == "run, but not settled"
-    assert Claim("", "", 3, []).verdict == "not yet run"
+    yes, no, open_ = (Finding("beauty", "", holds) for holds in (True, False, None))
+    assert Claim("", "", {"beauty": 2}, [yes, yes]).verdict == "holds"
+    assert Claim("", "", {"beauty": 2}, [no, no]).verdict == "does not hold"
+    assert Claim("", "", {"beauty": 2}, [yes, no]).verdict == "does not hold in 1 of 2"
+    assert Claim("", "", {"beauty": 3}, [no]).verdict == "does not hold in 1 of 1, 1 of 3 settled"
+    assert Claim("", "", {"beauty": 2}, [yes, open_]).verdict == "holds so far (1 of 2 settled)"
+    assert Claim("", "", {"beauty": 2}, [open_, open_]).verdict == "run, but not settled"
+    assert Claim("", "", {"beauty": 3}, []).verdict == "not yet run"
+
+
+def test_a_claim_says_which_datasets_were_judged(tmp_path) -> None:
+    make_run(tmp_path / "ce", *cell("ce"), gain=0.06)
+    make_run(tmp_path / "bce", *cell("bce"), gain=0.02)
+    make_run(tmp_path / "seed", *cell("sce", model="caser"), gain=0.06)
+    make_run(tmp_path / "other", *cell("ce", model="caser"), gain=0.02, seed=1)
+    assert claim(tmp_path, "CE beats BCE").judged == "Beauty 1 of 4, Yelp none of 3"
+    unsettled = claim(tmp_path, "SCE beats CE")
+    assert (unsettled.verdict, unsettled.judged) == ("run, but not settled", "Beauty none of 2, Yelp none of 2")
+    for loss, gain in (("ce", 0.19), ("bce", 0.13)):  # the second version's dataset, once it is run
+        folder = tmp_path / f"ml_{loss}"
+        make_run(folder, *cell(loss, dataset="ml-1m"), gain=gain)
+        change(folder, users=6040, items=3416, interactions=999611)
+    both = claim(tmp_path, "CE beats BCE")
+    assert both.judged == "Beauty 1 of 4, Yelp none of 3, ML-1M 1 of 4"
+    assert both.verdict == "holds so far (2 of 11 settled)"
+    (piece,) = [each for each in figures.pieces(figures.evidence_of(tmp_path)) if each.name == "claims"]
+    assert "Beauty 1 of 4, Yelp none of 3, ML-1M 1 of 4" in [row[3] for row in piece.rows]
 
 
 def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
@@ -219,7 +278,14 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     made = {piece.name: piece for piece in figures.pieces(figures.evidence_of(tmp_path))}
     assert [row[0] for row in made["figure1a"].rows] == ["0.1", "0.7", "1.0", "5.0", "CE"]
     assert made["figure1a"].draw is not None
-    assert not made["figure1a"].lacking
+    assert made["figure1a"].setting == "another setting (lr 0.002)"
+    assert made["figure3"].setting == "fast setting (lr 0.002, max_epochs 60)"
+    drawn = figures.drawing(made["figure3"])
+    assert drawn.get_suptitle() == f"{made['figure3'].title}\n{made['figure3'].setting}"
+    # Both sweeps, of all, head, mid and tail targets.
+    assert [axes.get_title() for axes in drawn.axes[:4]] == [f"{g} targets" for g in ("all", "head", "mid", "tail")]
+    assert [len(axes.lines) for axes in drawn.axes] == [2] * 4 + [1] * 4
+    assert made["figure1a"].lacking == ("python -m recsys_lt +experiment=paper/figure1a_beauty loss.eta=0.3,0.5,2",)
     assert not made["figure3"].lacking
     for name in ("figure1a", "figure3"):
         assert "Setting of all: lr 0.002" in made[name].note
@@ -235,6 +301,12 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     assert claim(tmp_path, "K = 100, alpha = 100 matches").verdict == "does not hold"
     assert claim(tmp_path, "hurts with one negative").verdict == "holds"
     assert claim(tmp_path, "Alpha up to 10,000").verdict == "does not hold"  # 0.05 is below 95 % of 0.0575
+    assert set(truncation.ETAS) == {
+        float(eta)
+        for eta in yaml.safe_load((CONF / "experiment/paper/figure1a_beauty.yaml").read_text())["hydra"]["sweeper"][
+            "params"
+        ]["loss.eta"].split(",")
+    }
     out = tmp_path / "figures"
     assert figures.main([str(tmp_path)]) == 0
     with (out / "figure3.csv").open() as file:
@@ -244,24 +316,49 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
 def test_tightness_is_read_from_the_curves(tmp_path) -> None:
     make_run(tmp_path / "sce", *cell("sce", "metrics.bound_targets=100"))
     columns = "epoch,train/loss,bound/ndcg,bound/met,bound/head/ndcg,bound/head/met"
-    (tmp_path / "sce" / "learning_curve.csv").write_text(f"{columns}\n0,,,,,\n1,9,.25,.5,.75,1\n2,8,.5,.5,1,1\n")
+    (tmp_path / "sce" / "learning_curve.csv").write_text(
+        f"{columns}\n0,,,,,\n1,9,.25,.5,.75,1\n2,8,.3,.5,1,1\n3,8,.5,.5,1,1\n"
+    )
     make_run(tmp_path / "ce", *cell("ce"))
     evidence = figures.evidence_of(tmp_path)
     (piece,) = [each for each in figures.pieces(evidence) if each.name == "figure1b"]
-    assert piece.rows[0] == ["SCE, K 500", "published", 1, "bounded", 0.25, 0.75, None, None]
-    assert piece.rows[-1] == ["SCE, K 500", "published", 2, "met", 0.5, 1.0, None, None]
-    assert not piece.lacking
+    bounded, met = "targets with -log NDCG <= loss", "items met as negatives"
+    assert piece.rows[0] == ["SCE, K 500", "published", 1, bounded, 0.25, 0.75, None, None]
+    assert piece.rows[2] == ["SCE, K 500", "published", 2, bounded, 0.3, 1.0, None, None]
+    assert piece.rows[-1] == ["SCE, K 500", "published", 3, met, 0.5, 1.0, None, None]
+    assert piece.shown is not None
+    assert [row[2] for row in piece.shown.rows] == [1, 1, 3, 3]  # of each of many epochs in the CSV alone
+    assert piece.setting == "published setting"
+    assert piece.lacking == [
+        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=bpr,bce,ce_eta,ce",
+        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=ssm loss.k=100",
+    ]
 
 
-def test_what_is_drawn_is_the_binomial_tail_and_not_below_the_bound() -> None:
+@pytest.mark.parametrize(("metric", "least"), [("NDCG", lambda r: np.log(np.log2(1 + r))), ("MRR", np.log)])
+def test_what_is_drawn_is_the_binomial_tail_and_not_below_the_bound(metric, least) -> None:
     for alpha in bounding.ALPHAS:
         for rank in bounding.RANKS:
-            hits = next(h for h in range(10_000) if np.log1p(alpha * h) + 1e-12 >= np.log(np.log2(1 + rank)))
+            hits = next(h for h in range(10_000) if np.log1p(alpha * h) + 1e-12 >= least(rank))
             for k in bounding.KS:
-                drawn = bounding.drawn(rank, k, alpha)
+                drawn = bounding.drawn(metric, rank, k, alpha)
                 exact = stats.binom.sf(hits - 1, k, rank / bounding.N_ITEMS)
                 assert drawn == pytest.approx(exact, abs=0.005)
-                assert exact >= bounding.sce_ndcg_bound(rank, k, bounding.N_ITEMS, alpha) - 1e-9
+                assert exact >= bounding.FORMS[metric].bound(rank, k, bounding.N_ITEMS, alpha) - 1e-9
+
+
+def test_figure_2_has_the_values_of_the_theorems() -> None:
+    piece = bounding.bounding(Evidence([], facts(), lambda *_: {}))
+    found = {tuple(row[:4]): row[4] for row in piece.rows}
+    assert [key[3] for key in found][:6] == [1, 10, 50, 100, 300, 500]
+    for (metric, alpha, rank), bounds in {
+        ("NDCG", 1, 1000): (0, 0, 0, 0, 0.248, 0.866),
+        ("NDCG", 5, 100): (0, 0, 0, 0, 0.424, 0.7488),
+        ("NDCG", 100, 50): (0.0041, 0.0406, 0.187, 0.339, 0.7112, 0.8738),
+        ("MRR", 100, 100): (0, 0, 0, 0, 0.424, 0.7488),
+        ("MRR", 1, 5000): (0, 0, 0, 0, 0, 0),
+    }.items():
+        assert [found[metric, alpha, rank, k] for k in bounding.KS] == pytest.approx(bounds, abs=6e-5)
 
 
 def test_what_cannot_be_tested_neither_holds_nor_fails(tmp_path) -> None:
@@ -297,7 +394,8 @@ def test_runs_of_another_task_stand_beside_no_published_number(tmp_path) -> None
     (tmp_path / "unknown" / "config.yaml").unlink()
     evidence = figures.evidence_of(tmp_path)
     assert evidence.finished == []
-    assert all(row[7] is None for piece in figures.pieces(evidence) if piece.name == "table3" for row in piece.rows)
+    (table,) = [piece for piece in figures.pieces(evidence) if piece.name == "table3"]
+    assert all(row[table.header.index("ndcg@10 ours")] is None for row in table.rows)
 
 
 def test_the_published_setting_is_found_in_several_sweeps_and_early_ends_are_not(tmp_path) -> None:

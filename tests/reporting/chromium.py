@@ -122,6 +122,8 @@ class Chromium:
         data = self.call("Page.captureScreenshot", captureBeyondViewport=True, **whole)["data"]
         Path(path).write_bytes(base64.b64decode(data))
 
-    def pdf(self, path):
-        data = self.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)["data"]
+    def pdf(self, path, width=8.27, height=11.69):
+        """Print on paper of so many inches, A4 unless said otherwise."""
+        paper = {"paperWidth": width, "paperHeight": height, "preferCSSPageSize": True}
+        data = self.call("Page.printToPDF", printBackground=False, **paper)["data"]
         Path(path).write_bytes(base64.b64decode(data))

@@ -7,10 +7,12 @@ from itertools import pairwise
 import pytest
 
 from recsys_lt import report, table
+from recsys_lt.analysis.comparison import compare
 from recsys_lt.reporting import report as gathering
-from recsys_lt.reporting.cast import COLOURED
+from recsys_lt.reporting.cast import COLOURED, cast
+from recsys_lt.reporting.drawing import canvas
 from recsys_lt.reporting.examples import Example, Examples, Listed
-from recsys_lt.reporting.illustration import apart
+from recsys_lt.reporting.illustration import AFTER, AROUND, apart, beside
 from tests.reporting.runs import fail, make_run
 
 MB = 1_000_000
@@ -141,6 +143,52 @@ def test_many_cells_share_out_few_colours(tmp_path):
     assert f"({COLOURED} in all); the other {24 - COLOURED} cells are grey" in page
     assert len(re.findall(r"<li>", re.search(r'(?s)<ul class="key".*?</ul>', page)[0])) == COLOURED
     assert "var(--others)" in page
+
+
+@pytest.mark.parametrize("where", [AROUND, AFTER])
+def test_numbers_of_a_big_sweep_do_not_lie_on_each_other(tmp_path, where):
+    for n in range(110):
+        make_run(tmp_path / f"{n:03}", 0.03 + n / 1000, lr=f"{n + 1}", deciles=False, curve=False, ranks=False)
+    members = [member for of_one in cast(compare([tmp_path])).values() for member in of_one]
+    some = [member for member in members if member.coloured or member.number % 9 == 0]
+    assert sum(member.coloured for member in some) == COLOURED
+    with canvas() as (figure, axes):
+        axes.plot([0, 100], [0, 1], ".")
+        # All but on each other: where the lines of many cells end.
+        beside(axes, [(m, 50 + m.number % 3, 0.5 + m.number % 5 / 100) for m in some], where)
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in axes.texts]
+    assert {text.get_text() for text in axes.texts} >= {str(m.number) for m in some if m.coloured}
+    for n, one in enumerate(boxes):
+        for other in boxes[n + 1 :]:
+            across = min(one.x1, other.x1) - max(one.x0, other.x0)
+            up = min(one.y1, other.y1) - max(one.y0, other.y0)
+            assert across <= 1 or up <= 3  # a box of letters has room above and below
+
+
+def test_every_cell_of_a_sweep_has_a_name_of_its_own(tmp_path):
+    for model, loss in (("ab", "cd"), ("cd", "ab"), ("ab", "ab")):
+        make_run(tmp_path / f"{model}{loss}", model=model, loss=loss)
+    names = [member.name for of_one in cast(compare([tmp_path])).values() for member in of_one]
+    assert names == ["ab, ab, adam", "model ab, loss cd, optimizer adam", "model cd, loss ab, optimizer adam"]
+
+
+def test_what_can_be_tested_is_where_the_best_cannot(tmp_path):
+    make_run(tmp_path / "best", 0.09, loss="sce", ranks=False)
+    make_run(tmp_path / "second", 0.06)
+    make_run(tmp_path / "worse", 0.02, loss="bce", raw=0.8)
+    page = report.write_report(tmp_path).read_text()
+    said = text_of(page)
+    assert "Best: cell 1, sasrec, sce, adam" in said
+    assert "No differences could be tested" not in said
+    assert "Tested against the reference, cell 2, the one other cell differs" in said
+    assert "Cell 1 itself could not be: no common seed, no ranks.parquet or other users." in said
+    assert "against cell 2 (sasrec, ce, adam) (ref)" in said
+    assert "cell 1 (sasrec, sce, adam) could not be tested" in said
+    (tmp_path / "worse" / "ranks.parquet").unlink()
+    said = text_of(report.write_report(tmp_path).read_text())
+    assert "Best: cell 1, sasrec, sce, adam" in said
+    assert "No differences could be tested" in said
 
 
 def test_nothing_from_the_data_becomes_markup(tmp_path, monkeypatch):

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
+from recsys_lt.analysis.paper.language_models import caps, made_of, names
+from recsys_lt.analysis.paper.main_table import COMMANDS as TABLE_3
 from recsys_lt.analysis.paper.piece import Piece, Value
 from recsys_lt.analysis.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy
 
@@ -20,7 +22,10 @@ class Bar(NamedTuple):
     gains: tuple[float | None, ...]
 
 
+COMMANDS = (*TABLE_3, "python -m recsys_lt +experiment=llm_vs_small_ml100k")
 _COLOURS = {"LLM": ORANGE, "CE": BLUE, "SCE": LIGHT_BLUE}
+_INK = "#222222"
+_MARKS = {"head": "^", "mid": "o", "tail": "v"}
 
 
 def bars(evidence: Evidence, dataset: str) -> list[Bar]:
@@ -30,24 +35,23 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
         number = evidence.facts.of_language_model(each.model, dataset)
         if number is not None:
             found.append(Bar(each.name, "LLM", False, (number.mean, None, None, None)))
-    names = {each.model: each.name for each in evidence.facts.language_models} | {
-        "bigrec": "BIGRec", "title_likelihood": "untuned LM",
-    }  # fmt: skip
-    for model, name in names.items():
+    known = names(evidence)
+    for model, name in known.items():
         for cell in evidence.any_of(dataset, model):
-            found.append(Bar(f"{name} ({', '.join([cell.identity[3], *_caps(cell)])})", "LLM", True, _gains(cell)))
-    capped = {tuple(_caps(cell)) for model in names for cell in evidence.any_of(dataset, model)} - {()}
+            found.append(Bar(f"{name} ({', '.join([made_of(cell), *caps(cell)])})", "LLM", True, _gains(cell)))
+    capped = {tuple(caps(cell)) for model in known for cell in evidence.any_of(dataset, model)} - {()}
     for model, name in BACKBONES.items():
         # Those ranked for the same part of the users stand beside them.
         for cell in evidence.any_of(dataset, model):
-            loss, caps = cell.identity[2], tuple(_caps(cell))
-            if caps in capped and loss in ("ce", "sce") and cell.identity[3] == "adam":
-                found.append(Bar(f"{name}, {LOSSES[loss]} ({', '.join(caps)})", LOSSES[loss], True, _gains(cell)))
+            loss, part = cell.identity[2], tuple(caps(cell))
+            if part in capped and loss in ("ce", "sce") and cell.identity[3] == "adam":
+                found.append(Bar(f"{name}, {LOSSES[loss]} ({', '.join(part)})", LOSSES[loss], True, _gains(cell)))
         for loss in ("ce", "sce"):
             own = evidence.closest(dataset, model, loss)
             number = evidence.facts.test(dataset, model, loss)
             if own is not None:
-                other = "" if evidence.in_words(own) == "published" or number is None else " (other setting)"
+                setting = evidence.named_setting(own).split(" (")[0]
+                other = "" if setting in ("published setting", "default setting") else f" ({setting})"
                 found.append(Bar(f"{name}, {LOSSES[loss]}{other}", LOSSES[loss], True, _gains(own)))
             elif number is not None:
                 found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], False, (number.mean, None, None, None)))
@@ -56,13 +60,6 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
 
 def _gains(cell: Cell) -> tuple[float | None, ...]:
     return tuple(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values())
-
-
-def _caps(cell: Cell) -> list[str]:
-    """Where a cell was trained or ranked on a part alone: not to be compared with those on all."""
-    protocol = cell.finished[0].metrics["protocol"] if cell.finished[0].metrics is not None else {}
-    words = {"ranked_users": "users", "training_rows": "training rows"}
-    return [f"{protocol[key]} {what} alone" for key, what in words.items() if protocol.get(key) is not None]
 
 
 def comparison(evidence: Evidence) -> Piece:
@@ -79,6 +76,9 @@ def comparison(evidence: Evidence) -> Piece:
                     place, bar.gains[0] or 0.0, color=colour if bar.ours else "white", edgecolor=colour,
                     hatch=None if bar.ours else "////", linewidth=1.0,
                 )  # fmt: skip
+                for (group, mark), gain in zip(_MARKS.items(), bar.gains[1:], strict=True):
+                    if gain is not None:
+                        each.plot(gain, place, mark, color=_INK, markersize=4, label=f"{group} targets")
             best = max((bar.gains[0] or 0.0 for bar in found if bar.kind == "LLM"), default=None)
             if best is not None:
                 each.axvline(best, color=GREY, linewidth=0.9, linestyle="--")
@@ -87,6 +87,10 @@ def comparison(evidence: Evidence) -> Piece:
             each.set_title(DATASETS[dataset], fontsize=10)
             each.set_xlabel("test NDCG@10 (hatched: published)")
             tidy(each)
+        marks = {
+            label: handle for each in axes for handle, label in zip(*each.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
     rows: list[list[Value]] = [
         [DATASETS[dataset], bar.name, "ours" if bar.ours else "published", *bar.gains]
@@ -98,9 +102,12 @@ def comparison(evidence: Evidence) -> Piece:
         "Figure 4: CE and SCE of each backbone beside recommenders made of language models, test NDCG@10",
         ["dataset", "recommender", "whose number", *GROUPS],
         rows,
-        "The dashed line is the best language model. Published ones are single runs, of 60 M to 7 B parameters.",
+        "The dashed line is the best language model. Published ones are single runs, of 60 M to 7 B parameters. Bars "
+        "are of all targets; the marks on ours are of head, mid and tail targets.",
+        "published setting (ML-100K: default) unless a bar says otherwise",
         draw if panels else None,
-        (4.8 * max(1, len(panels)), 4.6),
+        (4.8 * max(1, len(panels)), 4.9),
+        COMMANDS,
         () if any(b.ours and b.kind == "LLM" for found in panels.values() for b in found)
-        else ("python -m recsys_lt -m +experiment=llm_vs_small_ml100k",),
+        else COMMANDS[-1:],
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from typing import Any
 
 from recsys_lt.analysis.paper.evidence import DATASETS, Evidence
+from recsys_lt.analysis.paper.main_table import COMMANDS
 from recsys_lt.analysis.paper.piece import Piece, Value
 
 
@@ -28,4 +29,5 @@ def datasets_table(evidence: Evidence) -> Piece:
         ["dataset", "users", "items", "interactions", "a user's mean", "density", "split"],
         rows,
         "A dataset stands twice where runs read other data under one name.",
+        commands=COMMANDS,
     )

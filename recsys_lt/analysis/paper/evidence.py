@@ -149,10 +149,24 @@ class Evidence:
         known = self.facts.test(cell.identity[0], cell.identity[1], cell.identity[2])
         return ", ".join(words) or ("default" if known is None else "published")
 
+    def named_setting(self, cell: Cell, besides: str = "") -> str:
+        """Its setting with a name: published (or default), fast (fewer epochs than published), or another."""
+        words = self.in_words(cell, besides)
+        if words in ("published", "default"):
+            return f"{words} setting"
+        epochs = self.changes(cell).get("trainer.max_epochs")
+        fewer = epochs is not None and int(epochs) < int(self._published(cell)["trainer.max_epochs"])
+        return f"{'fast' if fewer else 'another'} setting ({words})"
+
     def common_setting(self, cells: Iterable[Cell]) -> str:
         """What cells that differ in their losses alone have in common, as a sentence; "" where there are none."""
         first = next(iter(cells), None)
         return "" if first is None else f" Setting of all: {self.in_words(first, besides='loss')}."
+
+    def setting_of_all(self, cells: Iterable[Cell]) -> str:
+        """The named setting of cells that differ in their losses alone; "" where there are none."""
+        first = next(iter(cells), None)
+        return "" if first is None else self.named_setting(first, besides="loss")
 
     def families(self, dataset: str, model: str, loss: str, key: str, **fixed: float) -> dict[Rest, dict[float, Cell]]:
         """Cells that differ in one key of the loss alone, by its value, in order.
@@ -213,8 +227,10 @@ class Evidence:
         """Whether it was run on the published data by the published protocol, as far as its dataset has one."""
         if any(not run.config for run in cell.finished):
             return False  # nobody knows its setting
-        if cell.identity[0] not in DATASETS or cell.identity[1] not in BACKBONES:
-            return True
+        return cell.identity[0] not in DATASETS or cell.identity[1] not in BACKBONES or self.is_on_published_data(cell)
+
+    def is_on_published_data(self, cell: Cell) -> bool:
+        """Whether a cell was trained and ranked on all of the data its dataset should have, masked as published."""
         if any(_is_one_of(name, _OTHER_TASK) for name in self.changes(cell)):
             return False
         published = self._published(cell)

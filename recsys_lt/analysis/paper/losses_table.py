@@ -1,7 +1,12 @@
 """Table 1: the losses, by what they put in place of the sum over all items."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from recsys_lt.analysis.paper.evidence import Evidence, mean
+from recsys_lt.analysis.paper.negatives import K_COMMAND as FIGURE_3
 from recsys_lt.analysis.paper.piece import Piece, Value
+from recsys_lt.analysis.paper.truncation import COMMANDS as FIGURE_1A
 
 #: Loss -> its Z in -s+ + log Z, its negatives, and the logits of a target (arXiv 2402.06216v3, section 3).
 _LOSSES = {
@@ -22,7 +27,7 @@ def losses_table(evidence: Evidence) -> Piece:
         cell = evidence.closest("beauty", "sasrec", loss)
         runs = [] if cell is None else [run.metrics["train"] for run in cell.finished if run.metrics is not None]
         seconds = [float(train["seconds_per_epoch"]) for train in runs if train.get("seconds_per_epoch")]
-        devices = sorted({f"{train.get('device')}, {train.get('threads')} threads" for train in runs})
+        devices = sorted({_machine(train) for train in runs})
         rows.append(
             [
                 loss, z, negatives, logits, mean(cell, "ndcg@10"), None if cell is None else evidence.in_words(cell),
@@ -45,4 +50,14 @@ def losses_table(evidence: Evidence) -> Piece:
         rows,
         "s+ is the target's score, s another item's, I the catalogue. The columns are ours. Times are of the "
         "machines the runs were made on, which differ.",
+        commands=(
+            "python -m recsys_lt -m dataset=beauty model=sasrec loss=ce,sce,nce,bce,bpr",
+            *FIGURE_1A[:1],
+            FIGURE_3,
+        ),
     )
+
+
+def _machine(train: Mapping[str, Any]) -> str:
+    threads = train.get("threads")
+    return f"{train.get('device')}, {threads} thread{'' if threads == 1 else 's'}"

@@ -1,12 +1,15 @@
 """Table 2: how large the models are."""
 
 from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, Evidence
+from recsys_lt.analysis.paper.language_models import names
+from recsys_lt.analysis.paper.main_table import COMMANDS
 from recsys_lt.analysis.paper.piece import Piece, Value
 
 
 def models_table(evidence: Evidence) -> Piece:
     """Parameters as the runs counted them, beside the published language models."""
     rows: list[list[Value]] = []
+    called = BACKBONES | names(evidence)
     for dataset, dataset_name in DATASETS.items():
         models = dict.fromkeys(
             [*BACKBONES, *(cell.identity[1] for cell in evidence.readable if cell.dataset == dataset and cell.finished)]
@@ -27,7 +30,7 @@ def models_table(evidence: Evidence) -> Piece:
                 }
             )
             rows.append(
-                [dataset_name, BACKBONES.get(model, model), _range(counts), _range(trained), _range(lengths), "counted"]
+                [dataset_name, called.get(model, model), _range(counts), _range(trained), _range(lengths), "counted"]
             )
     for each in evidence.facts.language_models:
         size = f"{each.parameters:,.1f} M".replace(".0 M", " M")
@@ -38,6 +41,7 @@ def models_table(evidence: Evidence) -> Piece:
         ["dataset", "model", "parameters", "trained", "latest events read", "where from"],
         rows,
         "Counted by the runs themselves, item vectors included.",
+        commands=COMMANDS,
     )
 
 

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, best_epochs, mean
 from recsys_lt.analysis.paper.piece import Piece, Value
-from recsys_lt.analysis.plots import BLUE, GREY, ORANGE, tidy
+from recsys_lt.analysis.plots import BLUE, ORANGE, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 K_COMMAND = "python -m recsys_lt +experiment=paper/figure3_k_beauty"
 ALPHA_COMMAND = "python -m recsys_lt +experiment=paper/figure3_alpha_beauty"
-_COLOURS = {"all": BLUE, "head": ORANGE, "mid": "#3a923a", "tail": GREY}
 
 
 def sampled(evidence: Evidence) -> dict[str, dict[float, Cell]]:
@@ -31,27 +30,27 @@ def sampled(evidence: Evidence) -> dict[str, dict[float, Cell]]:
 
 
 def negatives(evidence: Evidence) -> Piece:
-    """NDCG@10 against K for SSM and SCE, and against alpha; SCE by groups of targets."""
+    """NDCG@10 against K for SSM and SCE, and against alpha for SCE; all, head, mid and tail targets."""
     sweeps = {name: cells for name, cells in sampled(evidence).items() if len(cells) > 1}
 
     def draw(figure: "Figure") -> None:
-        by_k, by_alpha, tail = figure.subplots(1, 3)
-        for name, colour in (("ssm by K", ORANGE), ("sce by K", BLUE)):
-            _line(by_k, sweeps.get(name, {}), "", colour, name.split()[0].upper())
-        _line(by_alpha, sweeps.get("sce by alpha", {}), "", BLUE, "SCE, K 100")
-        for group, prefix in list(GROUPS.items())[1:]:
-            _line(tail, sweeps.get("sce by K", {}), prefix, _COLOURS[group], f"{group} targets")
-        for each, label, title in (
-            (by_k, "negatives K", "SSM; SCE with alpha 100"),
-            (by_alpha, "alpha", "K 100"),
-            (tail, "negatives K", "SCE, by group"),
-        ):  # fmt: skip
-            each.set_xscale("log")
-            each.set_xlabel(label)
-            each.set_title(title, fontsize=9)
-            each.legend(frameon=False, fontsize=8)
-            tidy(each)
-        by_k.set_ylabel("test NDCG@10")
+        grid = figure.subplots(2, len(GROUPS))
+        for (by_k, by_alpha), (group, prefix) in zip(grid.T, GROUPS.items(), strict=True):
+            _line(by_k, sweeps.get("ssm by K", {}), prefix, ORANGE, "SSM")
+            _line(by_k, sweeps.get("sce by K", {}), prefix, BLUE, "SCE, alpha 100")
+            _line(by_alpha, sweeps.get("sce by alpha", {}), prefix, BLUE, "SCE, K 100")
+            by_k.set_title(f"{group} targets", fontsize=9)
+            for axes, label in ((by_k, "negatives K"), (by_alpha, "alpha")):
+                axes.set_xscale("log")
+                axes.set_xlabel(label)
+                axes.xaxis.set_major_formatter("{x:g}")
+                axes.minorticks_off()
+                if axes.lines:  # panels differ in height: each begins at nothing
+                    axes.set_ylim(0, 1.1 * axes.dataLim.y1)
+                tidy(axes)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("test NDCG@10")
+            axes.legend(frameon=False, fontsize=8, loc="lower right")
 
     rows: list[list[Value]] = [
         [
@@ -70,8 +69,10 @@ def negatives(evidence: Evidence) -> Piece:
         rows,
         "SSM is SCE with alpha 1."
         + evidence.common_setting(cell for cells in sweeps.values() for cell in cells.values()),
+        evidence.setting_of_all(cell for cells in sweeps.values() for cell in cells.values()),
         draw if rows else None,
-        (9.6, 3.0),
+        (9.6, 5.0),
+        (K_COMMAND, ALPHA_COMMAND),
         lacking,
     )
 

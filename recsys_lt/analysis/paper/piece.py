@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: One entry of a table.
 Value = str | float | int | None
+
+
+class Shown(NamedTuple):
+    """The part of a piece's numbers that a page has room for."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Value]]
 
 
 @dataclass(frozen=True)
@@ -25,14 +32,18 @@ class Piece:
         Its numbers.
     note
         What a reader must know, in a sentence or two.
+    setting
+        Data and setting of the runs, for a drawing that is seen without its page.
     draw
         Draws it; None for a table.
     size
         Of the drawing, inches.
+    commands
+        Those that make its runs, in short; empty where it needs none.
     lacking
         Commands that make what is not there.
-    columns
-        Those that a page has room for; empty for all. The CSV has all.
+    shown
+        What a page has room for; None for all. The CSV has all.
     """
 
     name: str
@@ -40,15 +51,16 @@ class Piece:
     header: Sequence[str]
     rows: Sequence[Sequence[Value]]
     note: str = ""
+    setting: str = ""
     draw: "Callable[[Figure], None] | None" = None
     size: tuple[float, float] = (6.4, 4.0)
+    commands: Sequence[str] = field(default_factory=tuple)
     lacking: Sequence[str] = field(default_factory=tuple)
-    columns: Sequence[str] = ()
+    shown: Shown | None = None
 
     def on_page(self) -> list[str]:
         """The table in Markdown, a line a row."""
-        kept = [place for place, name in enumerate(self.header) if not self.columns or name in self.columns]
-        return markdown([self.header[c] for c in kept], [[row[c] for c in kept] for row in self.rows])
+        return markdown(self.header, self.rows) if self.shown is None else markdown(*self.shown)
 
 
 def text(value: Value) -> str:

@@ -4,9 +4,9 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_lt.analysis.cells import compared
+from recsys_lt.analysis.cells import Cell, compared
 from recsys_lt.analysis.paper.evidence import GROUPS, LOSSES, Evidence
-from recsys_lt.analysis.paper.piece import Piece, Value
+from recsys_lt.analysis.paper.piece import Piece, Shown, Value
 from recsys_lt.analysis.plots import tidy
 
 if TYPE_CHECKING:
@@ -16,6 +16,11 @@ COMMANDS = (
     "python -m recsys_lt +experiment=paper/figure1b_beauty",
     "python -m recsys_lt +experiment=paper/figure1b_beauty loss=ssm,sce loss.k=100",
 )
+
+
+_PLAIN, _WITH_NEGATIVES = ("bpr", "bce", "ce_eta", "ce"), ("ssm", "sce")
+#: What is measured -> in words.
+_SHARES = {"ndcg": "targets with -log NDCG <= loss", "met": "items met as negatives"}
 
 
 def watched(folder: Path) -> list[dict[str, float]]:
@@ -29,9 +34,9 @@ def watched(folder: Path) -> list[dict[str, float]]:
 
 
 def tightness(evidence: Evidence) -> Piece:
-    """How often -log NDCG <= loss, and the share of items a batch is told from, by epoch and group of targets."""
+    """How often -log NDCG <= loss, and the share of items that a batch meets, by epoch and group of targets."""
     curves: dict[str, list[dict[str, float]]] = {}
-    settings: dict[str, str] = {}
+    cells: dict[str, Cell] = {}
     for cell in evidence.cells:
         if cell.identity[:2] != ("beauty", "sasrec") or cell.identity[3] != "adam":
             continue
@@ -40,40 +45,68 @@ def tightness(evidence: Evidence) -> Piece:
             k = compared(run).get("loss.k", "1")
             loss = LOSSES.get(cell.identity[2], cell.identity[2]) + ("" if k == "1" else f", K {k}")
             if len(rows) > len(curves.get(loss, [])):  # the longest one
-                curves[loss], settings[loss] = rows, evidence.in_words(cell)
+                curves[loss], cells[loss] = rows, cell
 
     def draw(figure: "Figure") -> None:
-        held, met = figure.subplots(1, 2)
-        for axes, key, label in (
-            (held, "bound/ndcg", "targets with -log NDCG <= loss"),
-            (met, "bound/met", "items that a batch is told from"),
-        ):
-            for colour, (loss, rows) in enumerate(curves.items()):
-                # Each thinner than the one below it: where several are 1, all are seen.
-                width = 1.2 + 0.9 * (len(curves) - 1 - colour) if key == "bound/met" else 1.4
-                values = [row[key] for row in rows]
-                axes.plot([row["epoch"] for row in rows], values, color=f"C{colour}", linewidth=width, label=loss)
-            axes.set_xlabel("epoch")
-            axes.set_title(label, fontsize=9)
-            axes.set_ylim(-0.03, 1.05)
-            tidy(axes)
-        held.set_ylabel("share")
-        met.legend(frameon=False, fontsize=8, loc="center right")  # between all items and the few of one negative
+        grid = figure.subplots(len(_SHARES), len(GROUPS), sharex=True, sharey=True)
+        for line, (measure, label) in zip(grid, _SHARES.items(), strict=True):
+            for axes, (group, prefix) in zip(line, GROUPS.items(), strict=True):
+                key = f"bound/{prefix}{measure}"
+                for colour, (loss, rows) in enumerate(curves.items()):
+                    # Each thinner than the one below it: where several are 1, all are seen.
+                    width = 1.2 + 0.9 * (len(curves) - 1 - colour) if measure == "met" else 1.4
+                    points = [(row["epoch"], row[key]) for row in rows if key in row]
+                    if points:
+                        axes.plot(*zip(*points, strict=True), color=f"C{colour}", linewidth=width, label=loss)
+                axes.set_ylim(-0.03, 1.05)
+                tidy(axes)
+                if measure == "ndcg":
+                    axes.set_title(f"{group} targets", fontsize=9)
+                else:
+                    axes.set_title(f"{group} items", fontsize=9)
+                    axes.set_xlabel("epoch")
+            line[0].set_ylabel(f"share of {label}".replace(" with ", " with\n").replace(" met ", "\nmet "), fontsize=9)
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
 
-    table: list[list[Value]] = []
+    table: dict[str, list[list[Value]]] = {}
     for loss, rows in curves.items():
-        for row in (rows[0], rows[-1]):
-            for measure, words in (("ndcg", "bounded"), ("met", "met")):
+        for row in rows:
+            for measure, words in _SHARES.items():
                 shares = (row.get(f"bound/{prefix}{measure}") for prefix in GROUPS.values())
-                table.append([loss, settings[loss], int(row["epoch"]), words, *shares])
+                setting = evidence.in_words(cells[loss])
+                table.setdefault(loss, []).append([loss, setting, int(row["epoch"]), words, *shares])
+    header = ["loss", "setting", "epoch", "share of", *GROUPS]
+    n = len(_SHARES)
+    ends = [row for rows in table.values() for row in rows[:n] + rows[n:][-n:]]
+    settings = list(dict.fromkeys(evidence.named_setting(cell) for cell in cells.values()))
+    if len(settings) > 1:  # the table says which
+        settings = list(dict.fromkeys(f"{setting.split(' (')[0]}s" for setting in settings))
     return Piece(
         "figure1b",
         "Figure 1b: tightness and coverage in training, SASRec on Beauty",
-        ["loss", "setting", "epoch", "share", *GROUPS],
-        table,
-        "bounded: of targets, those with -log NDCG of their rank among all items <= their loss. met: of items, those "
-        "that a batch's targets are told from (their negatives; with CE all, with CE-eta the band), mean over batches.",
+        header,
+        [row for rows in table.values() for row in rows],
+        "Measured in training, each epoch on its first batches (of random users). "
+        f"Share of {_SHARES['ndcg']}: those whose loss is at least -log NDCG of their rank among all items, so that a "
+        f"small loss means a good rank. Share of {_SHARES['met']}: how much of the catalogue the targets of one batch "
+        "are compared with (their negatives; CE: all items; CE-eta: those in its band), a mean over the batches looked "
+        "at; head, mid and tail are then groups of these items. Below stand the first and the last epoch; figure1b.csv "
+        "has every one.",
+        " and ".join(settings),
         draw if curves else None,
-        (8.4, 3.2),
-        () if curves else COMMANDS,
+        (9.6, 5.2),
+        COMMANDS,
+        _lacking({cell.identity[2] for cell in cells.values()}),
+        Shown(header, ends),
     )
+
+
+def _lacking(watched_losses: set[str]) -> list[str]:
+    """The two commands, narrowed to the losses that no run watched."""
+    lacking = []
+    for command, losses in zip(COMMANDS, (_PLAIN, _WITH_NEGATIVES), strict=True):
+        left = [loss for loss in losses if loss not in watched_losses]
+        if left:
+            lacking.append(f"{COMMANDS[0]} loss={','.join(left)}" + command.partition("sce")[2])
+    return lacking

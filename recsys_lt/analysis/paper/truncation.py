@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, best_epochs, largest, mean
 from recsys_lt.analysis.paper.piece import Piece
 from recsys_lt.analysis.plots import BLUE, GREY, tidy
@@ -13,6 +14,9 @@ COMMANDS = (
     "python -m recsys_lt +experiment=paper/figure1a_beauty",
     "python -m recsys_lt +experiment=beauty_ce_fast hydra.run.dir=multirun/figure1a_beauty/ce",
 )
+
+#: Those of conf/experiment/paper/figure1a_beauty.yaml.
+ETAS = (0.1, 0.3, 0.5, 0.7, 1, 2, 5)
 
 
 def truncation(evidence: Evidence) -> Piece:
@@ -31,7 +35,7 @@ def truncation(evidence: Evidence) -> Piece:
                 each.axhline(line, color=GREY, linewidth=1, linestyle="--", label="CE")
                 each.legend(frameon=False, fontsize=8)
             each.set_xscale("log")
-            each.set_xticks(list(swept), [f"{eta:g}" for eta in swept], fontsize=7)
+            each.set_xticks(list(swept), [f"{eta:g}" for eta in swept], fontsize=7, rotation=45)
             each.minorticks_off()
             each.set_title(f"{group} targets", fontsize=9)
             each.set_xlabel("eta")
@@ -54,7 +58,14 @@ def truncation(evidence: Evidence) -> Piece:
         ],
         "A small eta keeps only what is scored near the target (tight), a large one all items (CE)."
         + evidence.common_setting(swept.values()),
+        evidence.setting_of_all(swept.values()),
         draw if swept else None,
-        (9.6, 2.9),
-        (() if len(swept) > 3 else COMMANDS[:1]) + (() if whole is not None else COMMANDS[1:]),
+        (9.6, 3.2),
+        COMMANDS,
+        _lacking(swept) + (() if whole is not None else COMMANDS[1:]),
     )
+
+
+def _lacking(swept: dict[float, Cell]) -> tuple[str, ...]:
+    left = [f"{eta:g}" for eta in ETAS if eta not in swept]
+    return (f"{COMMANDS[0]} loss.eta={','.join(left)}",) if left else ()

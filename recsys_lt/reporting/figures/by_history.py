@@ -53,7 +53,9 @@ def by_history(members: Sequence[Member], prefix: str) -> Illustration:
         axes.set_ylabel("test NDCG@10")
         axes.set_xlim(0.5, len(first) + 0.5)
         axes.grid(axis="x", visible=False)
-        axes.set_xticks(range(1, len(first) + 1), [lengths(shortest, longest) for shortest, longest, _ in first])
+        edges = [lengths(shortest, longest) for shortest, longest, _ in first]
+        # 146-222 beside 223-647 would lie on each other.
+        axes.set_xticks(range(1, len(first) + 1), edges, rotation=30 if sum(map(len, edges)) > 36 else 0)
         axes.set_xlabel("events in the user's history before the target")
         svg = inline_svg(figure, f"Line chart, a line a cell: {_TITLE}", f"{prefix}history-")
     caption = "Test NDCG@10 of users by how many events they have before the target, the newest users left"

@@ -1,0 +1,43 @@
+"""Our own runs of recommenders made of language models, told from those on a part of the users or rows."""
+
+from pathlib import PurePath
+
+from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.paper.evidence import Evidence
+
+#: Recommenders of ours that the paper has not.
+_UNPUBLISHED = {"bigrec": "BIGRec", "title_likelihood": "untuned LM"}
+#: Rules that train as the published ones were; the others are of another study.
+_PLAIN = ("adam", "adamw")
+
+
+def names(evidence: Evidence) -> dict[str, str]:
+    """What each model that is made of a language model is called in print."""
+    return {each.model: each.name for each in evidence.facts.language_models} | _UNPUBLISHED
+
+
+def caps(cell: Cell) -> list[str]:
+    """Where a cell was trained or ranked on a part alone: not to be compared with those on all."""
+    protocol = cell.finished[0].metrics["protocol"] if cell.finished[0].metrics is not None else {}
+    words = {"ranked_users": "users", "training_rows": "training rows"}
+    return [f"{protocol[key]} {what} alone" for key, what in words.items() if protocol.get(key) is not None]
+
+
+def own_runs(evidence: Evidence, dataset: str, model: str) -> list[Cell]:
+    """Our runs of a model on the whole of a dataset, as it was published, by Adam or AdamW."""
+    return [
+        cell
+        for cell in evidence.any_of(dataset, model)
+        if cell.identity[3] in _PLAIN
+        and not caps(cell)
+        and all(run.config for run in cell.finished)
+        and evidence.is_on_published_data(cell)
+    ]
+
+
+def made_of(cell: Cell) -> str:
+    """The language model of a cell, and its optimizer."""
+    config = cell.finished[0].config
+    name = config.get("llm.weights.name") or config.get("choices.llm")
+    # A name may be a folder of the machine: its last part says enough.
+    return ", ".join([*([PurePath(str(name)).name] if name else []), cell.identity[3]])
