@@ -146,10 +146,7 @@ class LlamaRec(PromptedModel):
         Scores are the letters' logits; what is no candidate has none.
         """
         n = self.n_candidates
-        # A retriever reads as much as it was trained to, however much is told.
-        states = self.retriever.user_states(batch.latest(self.retriever.max_length))
-        table = self.retriever.output_table()
-        ranks, found = rank_by_scores(states, table, batch.targets, masked, max(k, n))
+        ranks, found = self._found(batch, masked, max(k, n))
         scores = torch.full(found.shape, -torch.inf, device=found.device)
         asked = torch.arange(len(batch), device=found.device)
         if not k:
@@ -167,6 +164,16 @@ class LlamaRec(PromptedModel):
         ordered, order = logits.sort(dim=1, descending=True, stable=True)
         found[asked, :n], scores[asked, :n] = pools.gather(1, order), ordered
         return Ranked(ranks, found[:, :k], scores[:, :k])
+
+    def retrieved(self, batch: Batch, masked: SeenSets | None) -> Tensor:
+        """See ``AnsweringModel.retrieved``."""
+        return self._found(batch, masked, 0)[0]
+
+    def _found(self, batch: Batch, masked: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
+        """The retriever's ranks of the targets and first k items, [B] and [B, k]."""
+        # A retriever reads as much as it was trained to, however much is told.
+        states = self.retriever.user_states(batch.latest(self.retriever.max_length))
+        return rank_by_scores(states, self.retriever.output_table(), batch.targets, masked, k)
 
     def _logits(self, batch: Batch, asked: Tensor, pools: Tensor) -> Tensor:
         """Logits of the candidates' letters for these users, [n, C]."""

@@ -45,6 +45,10 @@ class AnsweringModel(nn.Module, ABC):
     def answer_losses(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of the tokens of each row's answer, [B], differentiable. Pure."""
 
+    def retrieved(self, batch: Batch, masked: SeenSets | None) -> Tensor | None:
+        """Ranks of a batch's targets by the first stage alone, [B], where this orders what that one found."""
+        return None
+
     @abstractmethod
     def ranked(self, batch: Batch, masked: SeenSets | None, k: int) -> Ranked:
         """Rank the catalogue for a batch's users, without what is masked."""

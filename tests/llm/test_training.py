@@ -115,6 +115,10 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
     assert whole.returncode == 0, whole.stderr
     one, other = (json.loads((tmp_path / f"{name}/metrics.json").read_text()) for name in ("run", "whole"))
     assert one["test"] == other["test"]
+    if stage is not None:  # the retriever alone, on the same users: of its own run, which ranked no others
+        alone = json.loads((tmp_path / "run/first_stage/metrics.json").read_text())["test"]
+        for name in ("hr@1", "ndcg@10", "hr@20"):
+            assert one["test"][f"retriever/{name}"] == alone[name], name
     kept = [
         load(tmp_path / name / "last.ckpt", one["protocol"]["fingerprint"])["state_dict"] for name in ("run", "whole")
     ]
