@@ -25,7 +25,7 @@ class BIGRec(TitleModel):
 
     Parameters
     ----------
-    facts, llm, prompt, max_length, title_tokens, train
+    facts, llm, prompt, max_length, title_tokens, attributes, train
         See ``TitleModel``.
     beams
         Of the generation; 1 is greedy.
@@ -50,6 +50,7 @@ class BIGRec(TitleModel):
         prompt: Prompt,
         max_length: int,
         title_tokens: int,
+        attributes: bool,
         train: bool,
         beams: int,
         popularity: float,
@@ -60,7 +61,15 @@ class BIGRec(TitleModel):
                 where="model",
                 remedy="Give at least one beam and an exponent of at least 0",
             )
-        super().__init__(facts, llm=llm, prompt=prompt, max_length=max_length, title_tokens=title_tokens, train=train)
+        super().__init__(
+            facts,
+            llm=llm,
+            prompt=prompt,
+            max_length=max_length,
+            title_tokens=title_tokens,
+            attributes=attributes,
+            train=train,
+        )
         self._beams, self._gamma, self._longest = beams, popularity, title_tokens
         counts = facts.popularity.float()
         spread = (counts.max() - counts.min()).clamp(min=1)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -209,9 +210,9 @@ def test_titles_and_what_stands_for_a_missing_one(made, data) -> None:
     from recsys_lt.backbones.backbone import DataFacts
 
     facts = DataFacts(1, 2, torch.ones(2), "made", ["  A  long\ntitle ", ""])
-    assert titles_of(facts, "movie") == ["A long title", "untitled movie"]
+    assert titles_of(facts, "untitled movie") == ["A long title", "untitled movie"]
     with pytest.raises(UserError, match=r"made has none\. Use data with titles, or model=e4srec"):
-        titles_of(replace(facts, titles=["", ""]), "movie")
+        titles_of(replace(facts, titles=["", ""]), "")
     assert parts_of("llm=tiny_random", *BIGREC)
 
 
@@ -221,3 +222,41 @@ def test_titles_and_what_stands_for_a_missing_one(made, data) -> None:
 def test_what_means_nothing_is_refused(made, change) -> None:
     with pytest.raises(UserError, match="Give"):
         made(*BIGREC, change)
+
+
+def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> None:
+    known = replace(data, item_attributes=np.array(["" if item % 2 else "Red, New" for item in range(N_ITEMS)]))
+    choices = ("llm=tiny_random", "model=bigrec", "model.title_tokens=64", "model.attributes=true")
+    module = parts_of(*choices).recommender(known, first_stage)
+    model, batch = module.model, training_batch(data, module, rows=3)
+    prompts, answers = model.asked_and_answered(batch)
+    decode = model.language.tokenizer.decode
+    for prompt, answer, events, target in zip(
+        prompts, answers, batch.items.split(batch.lengths), batch.targets.tolist(), strict=True
+    ):
+        title = [str(each) for each in data.item_titles]
+        lines = [f"\n- {title[i]}" if i % 2 else f"\n- {title[i]} (Red, New)" for i in events[-10:].tolist()]
+        assert decode(prompt) == "".join(lines) + "\n\n### Response:\n-"
+        assert decode(answer) == f" {title[target]}"
+    plain = made("model=bigrec", "model.title_tokens=64").model
+    assert plain.told is plain.titles
+
+
+def test_data_without_attributes_are_refused_where_they_are_to_be_told(data) -> None:
+    parts = parts_of("llm=tiny_random", *BIGREC, "model.attributes=true")
+    line = r"model\.attributes=true: synthetic has no attributes\. Leave it false"
+    with pytest.raises(UserError, match=line):
+        parts.data(lambda _line: None)
+    with pytest.raises(UserError, match="has no attributes"):
+        parts.recommender(data)
+
+
+def test_templates_are_the_configuration_s(made, data) -> None:
+    events = ("model.prompt.event='; {number}:'", "model.prompt.closing=' Next {noun}?'", "dataset.noun=thing")
+    model = made("model=bigrec", "model.max_length=2", "model.title_tokens=64", *events).model
+    batch = ranking_batch(data, made(*BIGREC), rows=1)
+    titles = [str(data.item_titles[item]) for item in batch.items[-2:]]
+    told = model.language.tokenizer.decode(model._prompts(batch)[0])
+    assert told == f"; 1: {titles[0]}; 2: {titles[1]} Next thing?"
+    with pytest.raises(UserError, match=r"model\.prompt\.event: .*Only \{noun\} and \{number\} may stand in braces"):
+        made("model=bigrec", "model.prompt.event='{letter}'")
