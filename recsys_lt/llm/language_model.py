@@ -17,6 +17,8 @@ from recsys_lt.llm.packages import needed
 from recsys_lt.llm.packed_attention import PackedAttention
 from recsys_lt.streams import keys_of
 
+#: What texts are read after, one of them, by tokenizers that put a space before all they read.
+_BEFORE = ("\n", "x", ".")
 _PROMPT = 7  # sets the streams of the shared prompt apart
 
 
@@ -62,6 +64,8 @@ class LanguageModel(nn.Module):
                 remedy="Name a causal language model with an eos_token",
             )
         self.tokenizer = tokenizer
+        # SentencePiece's, of Llama 2 and its kin, read "A" as " A" where a text begins, and "A" in the middle.
+        self._spaces = self._tokens(["A"])[0] != self._tokens(["x\nA"])[0][-1:]
         self._streams = TokenStreams()
         self._pack_tokens, self._checkpointed = pack_tokens, checkpointed
         causal.requires_grad_(False)
@@ -95,7 +99,26 @@ class LanguageModel(nn.Module):
         return int(self.tokenizer.eos_token_id)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, nothing added."""
+        """The tokens of each text where it goes on from another, nothing added.
+
+        A vocabulary may have tokens for what meets at a seam (a colon and a line's end); texts that are read apart have
+        the tokens of each, in training and ranking alike.
+        """
+        found = self._tokens(texts)
+        if not self._spaces:
+            return found
+        missing = list(range(len(texts)))
+        for before in _BEFORE:
+            (alone,) = self._tokens([before])
+            both = self._tokens([before + texts[at] for at in missing])
+            for at, read in zip(missing, both, strict=True):
+                if read[: len(alone)] == alone:
+                    found[at] = read[len(alone) :]
+            apart = [read[: len(alone)] != alone for read in both]  # it has tokens for both together
+            missing = [at for at, more in zip(missing, apart, strict=True) if more]
+        return found
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]

@@ -179,7 +179,8 @@ def test_two_processes_learn_what_one_does_also_of_a_part(cli, tmp_path: Path, m
         (("model=bigrec", "llm=pretrained", "llm.weights.name=./nothing/there"), "no language model can be read there"),
     ],
 )
-def test_bad_input_is_one_line(here, tmp_path: Path, choices, said) -> None:
+def test_bad_input_is_one_line(here, tmp_path: Path, choices, said, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "bare.csv").write_text("user,item\n" + "".join(f"a,{n}\nb,{n + 1}\n" for n in range(5)))
     made = [given for given in MADE if "dataset=file" not in choices or not given.startswith("dataset")]
     done = here(*made, *choices, "hydra.run.dir=run", cwd=tmp_path)
