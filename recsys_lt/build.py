@@ -1,12 +1,14 @@
 """From the composed configuration to the objects it names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
@@ -19,7 +21,7 @@ from recsys_lt.losses.own import Own
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
 from recsys_lt.recommenders.answering import AnsweringRecommender
-from recsys_lt.recommenders.answering_model import AnsweringModel, check_titles
+from recsys_lt.recommenders.answering_model import AnsweringModel, check_attributes, check_titles
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.recommender import Recommender, Terms
 from recsys_lt.recommenders.sequential import SequentialRecommender
@@ -99,16 +101,20 @@ class Parts:
             llm.check()
 
     def data(self, announce: Callable[[str], None]) -> Sequences:
-        """Load the dataset, with the times of events if a metric reads them.
+        """Load the dataset, with the times of events if a metric reads them, and items' attributes if they are told.
 
         Raises
         ------
         UserError
-            As ``Dataset.load``, and for a model that reads titles on data without any.
+            As ``Dataset.load``, and for a model that reads titles or attributes on data without any.
         """
-        data = self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
+        told = bool(getattr(self.model, "keywords", {}).get("attributes"))
+        windowed = self.metrics.groups.window is not None
+        data = self.dataset.load(announce, with_times=windowed, with_attributes=told)
         if self._answers:
             check_titles(data.item_titles, data.name)
+        if told:
+            check_attributes(_texts(data.item_attributes), data.name)
         return data
 
     @property
@@ -127,7 +133,15 @@ class Parts:
             The trained backbone a model of two stages builds on.
         """
         popularity = torch.from_numpy(data.popularity)
-        facts = DataFacts(data.n_users, data.n_items, popularity, data.name, data.item_titles, first_stage)
+        facts = DataFacts(
+            data.n_users,
+            data.n_items,
+            popularity,
+            data.name,
+            data.item_titles,
+            first_stage,
+            _texts(data.item_attributes),
+        )
         terms = Terms(
             mask_seen=self.metrics.mask_seen,
             ks=tuple(self.metrics.ks),
@@ -147,6 +161,10 @@ class Parts:
             self.rule.prepare(trained, facts.popularity)
         self.loss.prepare(facts.popularity)
         return module
+
+
+def _texts(texts: NDArray[np.str_] | None) -> Sequence[str] | NDArray[np.str_]:
+    return () if texts is None else texts
 
 
 def first_stage_of(config: DictConfig) -> FirstStage | None:

@@ -34,6 +34,8 @@ class DataFacts:
         Of the items, I texts ("" where there is none); empty where nobody asked.
     first_stage
         The trained backbone a model of two stages builds on; None for all others.
+    attributes
+        What else is known of the items, I texts ("Comedy, Drama"); empty where nobody asked, or nothing is.
     """
 
     n_users: int
@@ -42,6 +44,7 @@ class DataFacts:
     name: str = ""
     titles: Sequence[str] | NDArray[np.str_] = ()
     first_stage: "Backbone | None" = None
+    attributes: Sequence[str] | NDArray[np.str_] = ()
 
 
 class Backbone(nn.Module, ABC):

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,9 @@ FORMAT = 1  # of the folder and of the preparation; raise it when either changes
 _ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "item_titles")
 # Worked out of the arrays above when they are written; a folder of an earlier version is whole without it.
 _POPULARITY = "popularity"
-# Only where somebody asked for them: they are as large as all the rest, and few runs read them.
-_TIMES = "times"
+#: Only where somebody asked for them: times are as large as all the rest, and few runs read either. Asked for later,
+#: they are laid beside the rest, so that a folder of an earlier version is whole without them.
+EXTRAS = ("times", "item_attributes")
 _ABOUT = "about.json"
 _BLOCK = 1 << 22
 _STALE = 86_400  # seconds
@@ -50,7 +51,7 @@ class PreparedCache:
         key: str,
         prepare: Callable[[], Prepared],
         announce: Callable[[str], None],
-        with_times: bool = False,
+        extras: Collection[str] = (),
     ) -> Prepared:
         """The sequences of this key, and the notes of their preparation.
 
@@ -64,29 +65,29 @@ class PreparedCache:
             Makes them where they are not there.
         announce
             Told when it waits for another process, and of a damaged copy.
-        with_times
-            Whether ``times`` are wanted too, where there are any; a copy without them gets them.
+        extras
+            Which of ``EXTRAS`` are wanted too, where there are any; a copy without them gets them.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         place = self._folder / key
-        found = _load(place, name, with_times)
+        found = _load(place, name, extras)
         if found is not None:
             return found
         lock = self._folder / f"{key}.lock"
         with locked(lock, lambda: announce(f"{name}: waiting for another process that prepares it")):
-            found = _load(place, name, with_times)
+            found = _load(place, name, extras)
             if found is not None:
                 return found
             self._sweep(key)
-            whole = with_times and _load(place, name, False) is not None
+            whole = extras and _load(place, name, ()) is not None
             if place.exists() and not whole:
                 announce(f"{name}: the prepared copy is damaged; preparing it again")
             sequences, notes = prepare()
             if not whole:
                 _write(place, replace(sequences, fingerprint=key), notes)
-            if with_times:
-                _add_times(place, sequences)
-        found = _load(place, name, with_times)
+            if extras:
+                _add(place, sequences, extras)
+        found = _load(place, name, extras)
         if found is None:
             raise OSError(f"{place} was written and cannot be read back")
         return found
@@ -131,25 +132,24 @@ def _write(place: Path, sequences: Sequences, notes: list[str]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _add_times(place: Path, sequences: Sequences) -> None:
-    """Lay times beside arrays that others may have mapped; or note that the source has none."""
+def _add(place: Path, sequences: Sequences, extras: Collection[str]) -> None:
+    """Lay arrays beside those that others may have mapped; or note that the source has none."""
     about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
-    about[_TIMES] = None
-    if sequences.times is not None:
-        with replacing(place / f"{_TIMES}.npy") as draft:
-            np.save(draft, sequences.times, allow_pickle=False)
-            about[_TIMES] = _sum(draft)
+    for extra in extras:
+        about[extra] = None
+        if (array := getattr(sequences, extra)) is not None:
+            with replacing(place / f"{extra}.npy") as draft:
+                np.save(draft, array, allow_pickle=False)
+                about[extra] = _sum(draft)
     write_json(place / _ABOUT, about)
 
 
-def _load(place: Path, name: str, with_times: bool) -> Prepared | None:
-    """What lies there, or None where it is absent, damaged, or lacks the times that are wanted."""
+def _load(place: Path, name: str, extras: Collection[str]) -> Prepared | None:
+    """What lies there, or None where it is absent, damaged, or lacks extras that are wanted."""
     try:
         about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
         arrays: dict[str, Any] = {}
-        sums = about["sums"]
-        if with_times and about[_TIMES] is not None:
-            sums = sums | {_TIMES: about[_TIMES]}
+        sums = about["sums"] | {extra: about[extra] for extra in extras if about[extra] is not None}
         for array in {*_ARRAYS, *sums}:
             file = place / f"{array}.npy"
             if _sum(file) != sums[array]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from recsys_lt.data.cache import FORMAT, Prepared, PreparedCache
+from recsys_lt.data.cache import EXTRAS, FORMAT, Prepared, PreparedCache
 from recsys_lt.data.content_hash import ContentHashes
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.preparation import Preparation
@@ -70,7 +70,7 @@ class Dataset:
         self._expect = None if expect is None else dict(expect)
         self.name = name or ("file" if self._path is None else self._path.stem)
 
-    def load(self, announce: Announce = print, with_times: bool = False) -> Sequences:
+    def load(self, announce: Announce = print, with_times: bool = False, with_attributes: bool = False) -> Sequences:
         """Find, fetch, prepare or remember the dataset.
 
         Parameters
@@ -79,6 +79,8 @@ class Dataset:
             Told, in short lines, what was done and what came of it.
         with_times
             Whether the times of events are wanted too (``Sequences.times``), where there are any.
+        with_attributes
+            Whether the items' attributes are (``Sequences.item_attributes``).
 
         Returns
         -------
@@ -98,10 +100,9 @@ class Dataset:
             downloads = self._cache_dir / "downloads"
             material = self._source.locate(Request(self.name, self._path, self._raw_dir, downloads, announce))
             key = self._key(material)
+            extras = [extra for extra, asked in zip(EXTRAS, (with_times, with_attributes), strict=True) if asked]
             cache = PreparedCache(self._cache_dir / "prepared")
-            sequences, notes = cache.get(
-                self.name, key, lambda: self._prepare(material, with_times), announce, with_times
-            )
+            sequences, notes = cache.get(self.name, key, lambda: self._prepare(material, with_times), announce, extras)
         except OSError as error:  # no right, no room, a read-only disk: the machine, not the program
             raise UserError(
                 error.strerror or str(error),

@@ -38,6 +38,9 @@ class Interactions:
         there is.
     item_titles
         A title for each item, "" where there is none, [I]; None where the source has no titles.
+    item_attributes
+        What else is known of each item, in words ("Comedy, Drama"), "" where nothing is, [I]; None where the source
+        has no attributes.
     marks
         What each event is for (``Mark``), [E] int8; only for a source that comes ready split.
     repeats_are_visits
@@ -55,6 +58,7 @@ class Interactions:
     item_ids: Texts
     times: Times | None = None
     item_titles: Texts | None = None
+    item_attributes: Texts | None = None
     marks: NDArray[np.int8] | None = None
     repeats_are_visits: bool = False
     unit: float = 1.0
@@ -65,7 +69,7 @@ class Interactions:
 
 
 def titles_of(item_ids: Texts, titles: Mapping[str, str]) -> Texts:
-    """The title of each item, "" where it has none: [I]."""
+    """The title of each item, or another text, "" where it has none: [I]."""
     found = np.empty(len(item_ids), dtype=np.object_)
     found[:] = [titles.get(item, "") for item in item_ids]
     return found

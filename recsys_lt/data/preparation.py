@@ -108,7 +108,7 @@ class Preparation:
                     where=name,
                     remedy="Give some user at least three events, or choose another dataset.split",
                 )
-        titles = events.item_titles
+        titles, known = events.item_titles, events.item_attributes
         sequences = Sequences(
             name=name,
             items=_ordered(items, order),
@@ -123,6 +123,7 @@ class Preparation:
             split=split.words,
             fingerprint="",
             times=seconds,
+            item_attributes=None if known is None else _titles(known[raw_items]),
         )
         return sequences, notes
 

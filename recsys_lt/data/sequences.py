@@ -44,6 +44,9 @@ class Sequences:
         ``popularity`` where it was counted before; None to count it when it is asked for.
     times
         When each event happened, in seconds, [E] float64; None where they were not asked for, or there are none.
+    item_attributes
+        What else is known of each item ("Comedy, Drama"; "" where nothing is), [I] strings; None where it was not
+        asked for, or the source has none.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Sequences:
     fingerprint: str
     counted: Ints | None = None
     times: NDArray[np.float64] | None = None
+    item_attributes: NDArray[np.str_] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process maps the files itself: the arrays may be larger than a pipe or its memory should take.

@@ -25,6 +25,7 @@ from recsys_lt.evidence.memory import peak_rss_mb
 from recsys_lt.evidence.stored import Names
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories
+from recsys_lt.metrics.ranking import ranking
 from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.settings import MetricsSettings
@@ -33,8 +34,11 @@ from recsys_lt.settings import MetricsSettings
 def measure(
     data: Sequences, measured: MetricsSettings, groups: ItemGroups, found: Evaluation
 ) -> dict[str, float | None]:
-    """Every metric of an evaluation, of all users and by group, by its name."""
-    return report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks)
+    """Every metric of an evaluation, of all users and by group, by its name; a first stage's under ``retriever/``."""
+    values = report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks)
+    if found.retrieved is not None:
+        values |= {f"retriever/{name}": value for name, value in ranking(found.retrieved, measured.ks).items()}
+    return values
 
 
 @dataclass(frozen=True)

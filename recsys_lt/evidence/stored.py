@@ -84,4 +84,25 @@ def as_written_now(config: Any) -> None:
     metrics.setdefault("bound_targets", None)
     if isinstance(shares := metrics.get("groups"), ListConfig):
         metrics.groups = {"_target_": "recsys_lt.settings.GroupSettings", "shares": shares, "window": None}
+    _with_templates(config.get("model"))
     config.setdefault("schedule", {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0})
+
+
+#: What the prompts of earlier versions had between their templates.
+_TITLES = {"event": "\n-", "untitled": "untitled {noun}"}
+_LETTERS = {
+    "event": "\n({number})",
+    "pool": "\n\nCandidates:",
+    "candidate": "\n({letter})",
+    "untitled": "untitled {noun}",
+}
+_BETWEEN = {"BIGRec": _TITLES, "TitleLikelihood": _TITLES, "LlamaRec": _LETTERS}
+
+
+def _with_templates(model: Any) -> None:
+    between = _BETWEEN.get(str(model.get("_target_")).rpartition(".")[2]) if isinstance(model, DictConfig) else None
+    if between is None or not isinstance(model.get("prompt"), DictConfig):
+        return
+    model.setdefault("attributes", False)
+    for key, text in between.items():
+        model.prompt.setdefault(key, text)

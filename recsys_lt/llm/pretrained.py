@@ -1,15 +1,21 @@
 """A language model in a local folder, or on a hub."""
 
+import errno
+import ssl
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from recsys_lt.errors import UserError
 from recsys_lt.llm.packages import needed
 from recsys_lt.llm.weights import Weights
 
 T = TypeVar("T")
+_PATIENCE = 5.0  # seconds until a hub that says nothing is out of reach
 
 
 class Pretrained(Weights):
@@ -49,14 +55,64 @@ class Pretrained(Weights):
         transformers.utils.logging.disable_progress_bar()
         folder = Path(self.name).expanduser()
         name = str(folder) if folder.is_dir() else self.name
-        common = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        silent = None if folder.is_dir() or self.name.startswith((".", "/", "~")) else _out_of_reach()
+        common = {
+            "revision": self.revision,
+            "trust_remote_code": self.trust_remote_code,
+            "local_files_only": silent is not None,  # what was fetched before is enough
+        }
         try:
             return what(transformers, name, common)
         except (OSError, ValueError, ImportError, needed("safetensors").SafetensorError) as error:
+            if _is_full(error):
+                raise self._no_room() from error
             reason = " ".join(str(error).split())[:300]
+            if silent is not None:
+                reason = f"{silent}, and nothing of that name was fetched before"
             raise UserError(
                 f"no language model can be read there ({reason})",
                 where=f"llm.weights.name={self.name}",
                 remedy="Name a folder with a causal language model of transformers in safetensors, or a hub's name of "
                 "one while the hub can be reached",
             ) from error
+
+    def _no_room(self) -> UserError:
+        hub = needed("huggingface_hub")
+        try:
+            files = hub.HfApi().model_info(self.name, revision=self.revision, files_metadata=True).siblings or []
+            size = sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
+            wanted = f"{size / 1e9:.1f} GB"
+        except (OSError, ValueError):
+            wanted = "two bytes a parameter (in 16 bits)"
+        return UserError(
+            f"no space is left on the disk for the weights of {self.name}, which take {wanted}",
+            where=hub.constants.HF_HUB_CACHE,
+            remedy="Free so much there, or set HF_HOME to a folder with room",
+        )
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether it says that a disk is full, or came of an error that does."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _out_of_reach() -> str | None:
+    """Why the hub does not answer, None where it does: its own library would go on asking for most of a minute."""
+    constants = needed("huggingface_hub").constants
+    if constants.HF_HUB_OFFLINE:  # it will not ask
+        return None
+    try:
+        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=_PATIENCE):
+            return None
+    except HTTPError as error:
+        found = None if error.code < 500 else f"it answers {error.code}"
+    except URLError as error:
+        # Whose certificates are trusted is the library's own affair.
+        found = None if isinstance(error.reason, ssl.SSLError) else str(error.reason)
+    except (OSError, HTTPException) as error:
+        found = str(error)
+    return None if found is None else f"the hub {constants.ENDPOINT} cannot be reached: {found}"

@@ -1,19 +1,31 @@
-"""A prompt's fixed texts, in words of the dataset."""
+"""A prompt's texts, in words of the dataset."""
+
+from collections.abc import Sequence
 
 from recsys_lt.errors import UserError
 
 
 class Prompt:
-    """What stands before and after a row's own part.
+    """What stands before, between and after what a row tells.
+
+    In every text ``{noun}`` is what the dataset's items are. An item is told after a space.
 
     Parameters
     ----------
     opening
-        Before it, the same for every row; ``{noun}`` is what the dataset's items are.
+        Before everything, the same for every row.
     closing
         After it; the answer follows.
     noun
         movie, product, place, ....
+    event
+        Before each item of the history; ``{number}`` counts them from 1.
+    pool
+        Between the history and the candidates, where there are any.
+    candidate
+        Before each candidate; ``{letter}`` is the one to answer with.
+    untitled
+        What is told of an item without a title.
 
     Raises
     ------
@@ -21,13 +33,37 @@ class Prompt:
         For another name in braces.
     """
 
-    def __init__(self, opening: str, closing: str, noun: str) -> None:
+    def __init__(
+        self,
+        opening: str,
+        closing: str,
+        noun: str,
+        event: str = "",
+        pool: str = "",
+        candidate: str = "",
+        untitled: str = "untitled {noun}",
+    ) -> None:
+        self.noun, self._event, self._candidate = noun, event, candidate
+        self.opening, self.closing = self._filled("opening", opening), self._filled("closing", closing)
+        self.pool, self.untitled = self._filled("pool", pool), self._filled("untitled", untitled)
+        self.events(1)  # what cannot be filled is said at once
+        self.candidates("A")
+
+    def events(self, n: int) -> list[str]:
+        """What stands before each of the n items of a history."""
+        return [self._filled("event", self._event, number=number) for number in range(1, n + 1)]
+
+    def candidates(self, letters: Sequence[str]) -> list[str]:
+        """What stands before each candidate."""
+        return [self._filled("candidate", self._candidate, letter=letter) for letter in letters]
+
+    def _filled(self, key: str, text: str, **names: object) -> str:
         try:
-            self.opening, self.closing = opening.format(noun=noun), closing.format(noun=noun)
-        except (KeyError, IndexError, ValueError) as error:
+            return text.format(noun=self.noun, **names)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            may = " and ".join(f"{{{name}}}" for name in ("noun", *names))
             raise UserError(
-                f"a template cannot be filled ({error})",
-                where="model.prompt",
-                remedy="Only {noun} may stand in braces; write other braces twice",
+                f"the template cannot be filled ({error})",
+                where=f"model.prompt.{key}",
+                remedy=f"Only {may} may stand in braces; write other braces twice",
             ) from error
-        self.noun = noun

@@ -13,8 +13,8 @@ from recsys_lt.errors import UserError
 from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.prompt import Prompt
-from recsys_lt.llm.titles import titles_of, tokens_of_titles
-from recsys_lt.recommenders.answering_model import AnsweringModel
+from recsys_lt.llm.titles import titles_of, tokens_of_titles, with_attributes
+from recsys_lt.recommenders.answering_model import AnsweringModel, check_attributes
 
 
 class PromptedModel(AnsweringModel):
@@ -31,18 +31,28 @@ class PromptedModel(AnsweringModel):
     max_length
         Latest events told.
     title_tokens
-        Tokens of a title told, its first ones.
+        Tokens told of an item, its first ones.
+    attributes
+        Whether items are told with their attributes; an answer is a title alone.
     train
         False takes the language model as it is.
 
     Raises
     ------
     UserError
-        For a number that is not positive, or data without titles.
+        For a number that is not positive, data without titles, or without attributes that are to be told.
     """
 
     def __init__(
-        self, facts: DataFacts, *, llm: LLM, prompt: Prompt, max_length: int, title_tokens: int, train: bool
+        self,
+        facts: DataFacts,
+        *,
+        llm: LLM,
+        prompt: Prompt,
+        max_length: int,
+        title_tokens: int,
+        attributes: bool,
+        train: bool,
     ) -> None:
         super().__init__()
         if max_length < 1 or title_tokens < 1:
@@ -51,13 +61,17 @@ class PromptedModel(AnsweringModel):
                 where="model",
                 remedy="Give positive numbers, such as 10 and 32",
             )
-        texts = titles_of(facts, prompt.noun)
+        texts = titles_of(facts, prompt.untitled)
+        if attributes:
+            check_attributes(facts.attributes, facts.name)
         self.language = llm.load(adapted=train)
         self.max_length, self.trainable = max_length, train
         self.row_plan = Prefixes(max_length)
         self.opening: Tensor
         self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
-        self.titles = tokens_of_titles(self.language, texts, title_tokens)
+        self.titles = self.told = tokens_of_titles(self.language, texts, title_tokens)
+        if attributes:
+            self.told = tokens_of_titles(self.language, with_attributes(texts, facts.attributes), title_tokens)
 
     def answer_losses(self, batch: Batch) -> Tensor:
         """See ``AnsweringModel.answer_losses``."""

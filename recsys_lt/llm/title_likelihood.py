@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch
+from recsys_lt.llm.language_model import Read
 from recsys_lt.llm.title_model import TitleModel
 
 _LOGITS = 1 << 24  # held at a time: 64 MB
@@ -16,38 +17,52 @@ class TitleLikelihood(TitleModel):
     """Items in the order of the mean log-likelihood of their titles' tokens after the prompt.
 
     The mean and not the sum, which would prefer short titles. A user costs a forward pass over all titles of the
-    catalogue; the prompt is read once.
+    catalogue; what all users' prompts begin with is read once a batch, and a user's own part once.
 
     Parameters
     ----------
-    facts, llm, prompt, max_length, title_tokens, train
+    facts, llm, prompt, max_length, title_tokens, attributes, train
         See ``TitleModel``.
     """
 
     def scores(self, batch: Batch) -> Tensor:
         """See ``TitleModel.scores``."""
-        return torch.stack([self._of_user(prompt) for prompt in self._prompts(batch)])
+        opening = self.language.read(self.language.vectors(self.opening)) if len(self.opening) else None
+        # Once a batch: of a model that is held in fewer bits it is a copy.
+        vocabulary = self.language.vocabulary.float()
+        return torch.stack([self._of_user(opening, prompt, vocabulary) for prompt in self._prompts(batch)])
 
-    def _of_user(self, prompt: list[int]) -> Tensor:
+    def _of_user(self, opening: Read | None, prompt: list[int], vocabulary: Tensor) -> Tensor:
         language, titles = self.language, self.titles
-        read = language.vectors(torch.cat([self.opening, self._tokens([prompt])]))
-        # The last token of the prompt tells the first of every title: it is read once, as a row of its own.
-        first = language.hidden(read[:-1], read[-1:], [1])
-        begun = F.linear(first, language.vocabulary).float().log_softmax(1)[0]
-        sums = begun[self._tokens([title[:1] for title in titles])]
+        read = language.read(language.vectors(self._tokens([prompt])), after=opening)
+        # The prompt's last token tells the first of every title.
+        firsts = self._tokens([title[:1] for title in titles])
+        sums = _logits(read.last, vocabulary).log_softmax(1)[0, firsts]
         inner = [title[:-1] for title in titles]
         lengths = [len(row) for row in inner]
-        told, rest = self._tokens(inner), self._tokens([title[1:] for title in titles])
         longer = [n for n in lengths if n]
-        of_item = torch.repeat_interleave(torch.arange(len(titles)), torch.tensor(lengths)).to(sums.device)
         if longer:
-            hidden = language.hidden(read, language.vectors(told), longer)
-            step = max(1, _LOGITS // len(language.vocabulary))
-            for start in range(0, len(told), step):
-                part = slice(start, start + step)
-                logits = F.linear(hidden[part], language.vocabulary).float()
-                sums = sums.index_add(0, of_item[part], -F.cross_entropy(logits, rest[part], reduction="none"))
+            hidden = language.hidden(read, language.vectors(self._tokens(inner)), longer)
+            found = _log_likelihoods(hidden, vocabulary, self._tokens([title[1:] for title in titles]))
+            of_item = torch.repeat_interleave(torch.arange(len(titles)), torch.tensor(lengths)).to(sums.device)
+            sums = sums.index_add(0, of_item, found)
         return sums / torch.tensor([len(title) for title in titles], device=sums.device)
 
     def _tokens(self, rows: Iterable[Iterable[int]]) -> Tensor:
         return torch.tensor([token for row in rows for token in row], device=self.opening.device)
+
+
+def _log_likelihoods(hidden: Tensor, vocabulary: Tensor, tokens: Tensor) -> Tensor:
+    """Log-likelihood of each token after its hidden state, [T, H], [V, H], [T] -> [T] float32."""
+    step = max(1, _LOGITS // len(vocabulary))
+    parts = [
+        -F.cross_entropy(_logits(states, vocabulary), told, reduction="none")
+        for states, told in zip(hidden.split(step), tokens.split(step), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _logits(hidden: Tensor, vocabulary: Tensor) -> Tensor:
+    """In float32, whatever the model's own: those of bfloat16 have eight bits, and titles differ in less."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return F.linear(hidden.float(), vocabulary.float())

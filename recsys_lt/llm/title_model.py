@@ -18,7 +18,7 @@ class TitleModel(PromptedModel):
 
     Parameters
     ----------
-    facts, llm, prompt, max_length, title_tokens, train
+    facts, llm, prompt, max_length, title_tokens, attributes, train
         See ``PromptedModel``.
 
     Raises
@@ -28,15 +28,31 @@ class TitleModel(PromptedModel):
     """
 
     def __init__(
-        self, facts: DataFacts, *, llm: LLM, prompt: Prompt, max_length: int, title_tokens: int, train: bool
+        self,
+        facts: DataFacts,
+        *,
+        llm: LLM,
+        prompt: Prompt,
+        max_length: int,
+        title_tokens: int,
+        attributes: bool,
+        train: bool,
     ) -> None:
-        super().__init__(facts, llm=llm, prompt=prompt, max_length=max_length, title_tokens=title_tokens, train=train)
-        self._next, self._closing = self.language.ids(["\n-", prompt.closing])
-        longest = max(map(len, self.titles))
-        self.language.check_length(
-            len(self.opening) + max_length * (longest + len(self._next)) + len(self._closing) + longest + 1,
-            f"model.max_length={max_length}",
+        super().__init__(
+            facts,
+            llm=llm,
+            prompt=prompt,
+            max_length=max_length,
+            title_tokens=title_tokens,
+            attributes=attributes,
+            train=train,
         )
+        *self._marks, self._closing = self.language.ids([*prompt.events(max_length), prompt.closing])
+        self.language.check_length(
+            len(self.opening) + max_length * max(map(len, self.told)) + sum(map(len, self._marks)) + len(self._closing)
+            + max(map(len, self.titles)) + 1,
+            f"model.max_length={max_length}",
+        )  # fmt: skip
 
     def asked_and_answered(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
         """See ``PromptedModel.asked_and_answered``."""
@@ -47,8 +63,8 @@ class TitleModel(PromptedModel):
         prompts = []
         for events in batch.items.split(batch.lengths):
             row: list[int] = []
-            for item in events[-self.max_length :].tolist():
-                row += self._next + self.titles[item]
+            for mark, item in zip(self._marks, events[-self.max_length :].tolist(), strict=False):
+                row += mark + self.told[item]
             prompts.append(row + self._closing)
         return prompts
 

@@ -1,14 +1,14 @@
 """The items' titles, as tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.recommenders.answering_model import check_titles
 
 
-def titles_of(facts: DataFacts, noun: str) -> list[str]:
-    """A text for each item: its title, or ``untitled <noun>`` for the odd one that has none.
+def titles_of(facts: DataFacts, untitled: str) -> list[str]:
+    """A text for each item: its title, or ``untitled`` for the odd one that has none.
 
     Raises
     ------
@@ -17,7 +17,12 @@ def titles_of(facts: DataFacts, noun: str) -> list[str]:
     """
     check_titles(facts.titles, facts.name)
     texts = [" ".join(str(title).split()) for title in facts.titles]
-    return [text or f"untitled {noun}" for text in texts]
+    return [text or untitled for text in texts]
+
+
+def with_attributes(texts: Iterable[str], attributes: Iterable[str]) -> list[str]:
+    """Titles as they are told with what else is known of the items: ``Toy Story (Animation, Comedy)``."""
+    return [f"{text} ({known})" if known else text for text, known in zip(texts, attributes, strict=True)]
 
 
 def tokens_of_titles(language: LanguageModel, texts: Sequence[str], longest: int) -> list[list[int]]:

@@ -56,6 +56,10 @@ class AnsweringRecommender(Recommender):
         ranks, items, _ = self.model.ranked(batch, self._masked(batch, seen), k)
         return ranks, items
 
+    def retrieved(self, batch: Batch, seen: SeenSets | None) -> Tensor | None:
+        """See ``Recommender.retrieved``."""
+        return self.model.retrieved(batch, self._masked(batch, seen))
+
     def listed(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """See ``Recommender.listed``."""
         _, items, scores = self.model.ranked(batch, self._masked(batch, seen), k)

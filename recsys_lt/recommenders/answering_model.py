@@ -21,6 +21,16 @@ def check_titles(titles: Iterable[str], dataset: str) -> None:
         )
 
 
+def check_attributes(attributes: Iterable[str], dataset: str) -> None:
+    """Raise UserError for data without attributes, where they are to be told."""
+    if not any(str(known).strip() for known in attributes):
+        raise UserError(
+            f"{dataset or 'the dataset'} has no attributes",
+            where="model.attributes=true",
+            remedy="Leave it false, or give a column attributes or genres in the items' table",
+        )
+
+
 class AnsweringModel(nn.Module, ABC):
     """Learns the answer to a prompt, and ranks the catalogue by what it answers.
 
@@ -44,6 +54,10 @@ class AnsweringModel(nn.Module, ABC):
     @abstractmethod
     def answer_losses(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of the tokens of each row's answer, [B], differentiable. Pure."""
+
+    def retrieved(self, batch: Batch, masked: SeenSets | None) -> Tensor | None:
+        """Ranks of a batch's targets by the first stage alone, [B], where this orders what that one found."""
+        return None
 
     @abstractmethod
     def ranked(self, batch: Batch, masked: SeenSets | None, k: int) -> Ranked:

@@ -21,12 +21,15 @@ class Evaluation:
         [n] int64, in the order of ``users``.
     exposure
         Counts of what was recommended to them; None where no lists were made.
+    retrieved
+        Ranks of the targets by a first stage alone, [n] int64; None where there is none.
     """
 
     users: Ints
     targets: Ints
     ranks: Ints
     exposure: Exposure | None
+    retrieved: Ints | None = None
 
 
 class Collector:
@@ -44,14 +47,18 @@ class Collector:
         self._parts: list[Tensor] = []
         self._exposure = Exposure(n_items, ks) if ks else None
 
-    def add(self, users: Tensor, targets: Tensor, ranks: Tensor, top_items: Tensor) -> None:
-        self._parts.append(torch.stack([users, targets, ranks]).cpu())
+    def add(
+        self, users: Tensor, targets: Tensor, ranks: Tensor, top_items: Tensor, retrieved: Tensor | None = None
+    ) -> None:
+        # No rank is 0: where there is no first stage, all of these are.
+        first = torch.zeros_like(ranks) if retrieved is None else retrieved
+        self._parts.append(torch.stack([users, targets, ranks, first]).cpu())
         if self._exposure is not None:
             self._exposure.update(top_items.cpu().numpy())
 
     def finish(self) -> Evaluation:
         """Join all processes' parts; the same on every one of them."""
-        mine = torch.cat(self._parts, 1).numpy() if self._parts else np.zeros((3, 0), dtype=np.int64)
+        mine = torch.cat(self._parts, 1).numpy() if self._parts else np.zeros((4, 0), dtype=np.int64)
         exposure = self._exposure
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             world = dist.get_world_size()
@@ -61,5 +68,5 @@ class Collector:
             if exposure is not None:
                 exposure.counts[:] = np.sum([part[1] for part in parts], axis=0)  # type: ignore[index]
         order = np.argsort(mine[0], kind="stable")
-        users, targets, ranks = mine[:, order]
-        return Evaluation(users, targets, ranks, exposure)
+        users, targets, ranks, retrieved = mine[:, order]
+        return Evaluation(users, targets, ranks, exposure, retrieved if retrieved.any() else None)

@@ -127,6 +127,10 @@ class Recommender(pl.LightningModule):
     def rank(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """Ranks of the targets [B] (1-based) and first k items [B, k], ``seen`` items left out."""
 
+    def retrieved(self, batch: Batch, seen: SeenSets | None) -> Tensor | None:
+        """Ranks of the targets by a first stage alone, [B]: what bounds a model that orders what that one found."""
+        return None
+
     @abstractmethod
     def listed(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """First k items and what they are ordered by, [B, k] each, ``seen`` items left out; -1 past a list's end."""
@@ -278,4 +282,4 @@ class Recommender(pl.LightningModule):
     def _collect(self, batch: Batch, k: int) -> None:
         assert self._collector is not None
         ranks, top_items = self.rank(batch, batch.seen, k)
-        self._collector.add(batch.users, batch.targets, ranks, top_items)
+        self._collector.add(batch.users, batch.targets, ranks, top_items, self.retrieved(batch, batch.seen))

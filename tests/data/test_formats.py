@@ -191,3 +191,29 @@ def test_next_item_needs_all_four_files(tmp_path):
     write_next_item(tmp_path, [([0], 1)], [], [], "ab")
     (tmp_path / "val.jsonl").unlink()
     assert NextItemLines().find(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "said"),
+    [
+        ("class:token_seq", "Animation Children's Comedy", "Animation, Children's, Comedy"),
+        ("categories:token_seq", "['Make Up', 'Nails']", "Make Up, Nails"),
+        ("genre:token_seq", "", ""),
+    ],
+)
+def test_attributes_of_recbole(tmp_path, header, text, said):
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\nu\tb\nu\ta\n")
+    (tmp_path / "x.item").write_text(f"item_id:token\ttitle:token_seq\t{header}\na\tA\t{text}\n")
+    events = RecBoleAtomic("x").find(tmp_path).read()
+    assert events.item_attributes.tolist() == ["", said]
+    assert events.item_titles.tolist() == ["", "A"]
+    (tmp_path / "x.item").write_text("item_id:token\tyear:token\na\t1\n")
+    assert RecBoleAtomic("x").find(tmp_path).read().item_attributes is None
+
+
+@pytest.mark.parametrize("column", ["attributes", "genres"])
+def test_attributes_of_a_table_beside_sequences(tmp_path, column):
+    (tmp_path / "sequences.txt").write_text("u 2 1\n")
+    (tmp_path / "items.tsv").write_text(f"item_id\ttitle\t{column}\n1\tA\tMake Up|Nails\n2\tB\tHot Dogs\n")
+    events = SequenceText().find(tmp_path).read()
+    assert events.item_attributes.tolist() == ["Hot Dogs", "Make Up, Nails"]

@@ -235,3 +235,34 @@ def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "cache").write_text("a file where a folder should be")
     with pytest.raises(UserError, match=r"dataset.cache_dir"):
         load(tmp_path)
+
+
+def test_attributes_are_laid_beside_a_copy_that_was_made_without_them(tmp_path):
+    path = tmp_path / "sequences.txt"
+    path.write_text("u 2 1 3\nv 1 2 3\n")
+    (tmp_path / "items.tsv").write_text("item_id\ttitle\tgenres\n1\tA\tX|Y\n2\tB\t\n3\tC\tCaf&eacute;\n")
+    settings = {"path": str(path), "k_core": 1, "cache_dir": str(tmp_path / "cache")}
+
+    def loaded(**extras):
+        return Dataset(File(), **settings).load(lambda _line: None, **extras)
+
+    plain = loaded()
+    assert plain.item_attributes is None
+    made = prepared(tmp_path)[0]
+    before = (made / "items.npy").stat()
+    known = loaded(with_attributes=True)
+    assert known.item_attributes.tolist() == ["", "X, Y", "Caf\u00e9"]
+    assert known.item_titles.tolist() == ["B", "A", "C"]
+    assert known.fingerprint == plain.fingerprint
+    assert (made / "items.npy").stat() == before  # laid beside what others may have mapped
+    assert loaded().item_attributes is None  # an earlier version's way of reading still finds the folder whole
+    (made / "item_attributes.npy").write_bytes(b"damaged")
+    assert loaded(with_attributes=True, with_times=True).item_attributes.tolist() == ["", "X, Y", "Caf\u00e9"]
+
+
+def test_no_attributes_are_asked_for_once(tmp_path):
+    load(tmp_path)
+    settings = {"name": "made", "k_core": 1, "cache_dir": str(tmp_path / "cache")}
+    for _ in range(2):
+        assert Dataset(SMALL, **settings).load(lambda _line: None, with_attributes=True).item_attributes is None
+    assert json.loads((prepared(tmp_path)[0] / "about.json").read_text())["item_attributes"] is None

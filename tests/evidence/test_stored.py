@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from recsys_lt.__main__ import CONF
 from recsys_lt.analysis.cells import cells_of
 from recsys_lt.analysis.runs import Run, find_runs
 from recsys_lt.build import build
-from recsys_lt.evidence.stored import stored
+from recsys_lt.evidence.stored import Names, Stored, store, stored
 from recsys_lt.evidence.sweep import claimed
 from recsys_lt.settings import GroupSettings
 
@@ -49,3 +51,21 @@ def test_a_run_of_an_earlier_version_is_the_cell_it_was(tmp_path):
     for run, found in ((same, old), (other, other)):
         with claimed(stored(run), tmp_path / "wanted") as claim:
             assert claim == ("done", found)
+
+
+@pytest.mark.parametrize("model", ["llamarec", "bigrec", "title_likelihood"])
+def test_a_prompt_of_an_earlier_version_says_what_it_said(tmp_path, model):
+    """Before, what stands between the templates was not in the configuration."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        now = compose("config", [f"model={model}", "llm=tiny_random", "dataset=synthetic", "logger=none"])
+    store(tmp_path, Stored(now, Names("synthetic", model, "own", "adamw"), None))
+    path = tmp_path / "config.yaml"
+    before = OmegaConf.load(path)
+    for key in ("event", "pool", "candidate", "untitled"):
+        before.model.prompt.pop(key, None)
+    before.model.pop("attributes")
+    OmegaConf.save(before, path)
+    found = stored(tmp_path).config
+    assert found.model.prompt == now.model.prompt
+    assert found.model.attributes is False
+    assert build(found)

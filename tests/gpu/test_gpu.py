@@ -11,6 +11,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from recsys_lt.__main__ import CONF
+from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
 from recsys_lt.recommenders.precision import FLOAT32
@@ -37,7 +39,10 @@ def parts_of(*choices):
     parts = build(config)
     data = parts.dataset.load(lambda _line: None)
     torch.manual_seed(0)
-    return config, data, parts.recommender(data)
+    facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
+    first = SASRec(facts, width=16, blocks=1, heads=1, max_length=10, dropout=0.0).requires_grad_(False)
+    torch.manual_seed(0)
+    return config, data, parts.recommender(data, first)
 
 
 def losses_and_gradients(module, batch):
@@ -61,13 +66,31 @@ def test_random_streams_are_the_same_numbers():
 )
 def test_a_step_and_a_ranking(model, loss):
     few = () if loss.split()[0] in ("ce", "bce", "gbce", "ce_eta") else ("loss.k=20",)
-    config, data, module = parts_of(f"model={model.split()[0]}", *model.split()[1:], f"loss={loss.split()[0]}",
-                                    *loss.split()[1:], *few)  # fmt: skip
-    rows = module.backbone.row_plan.plan(data)
-    batch = TrainBatches(data, rows, config.trainer.batch_rows, 1, Share(), module.loss.needs_seen)[1, 0]
-    ranking = RankBatches(data, UsersWithTarget(data, "test"), "test", module.backbone.max_length, 64, with_seen=True)[
-        0
-    ]
+    same_on_both(f"model={model.split()[0]}", *model.split()[1:], f"loss={loss.split()[0]}", *loss.split()[1:], *few)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "e4srec model.max_length=6",
+        "e4srec model.max_length=6 model.supervise=last",
+        "llamarec model.max_length=3 model.title_tokens=8 model.candidates=6",
+        "bigrec model.max_length=3 model.title_tokens=6 model.beams=2",
+        "title_likelihood model.max_length=3 model.title_tokens=6 model.train=true",
+    ],
+)
+def test_a_step_and_a_ranking_of_a_language_model(model):
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'recsys_lt[llm]'")
+    pytest.importorskip("peft", reason="peft is not installed: pip install 'recsys_lt[llm]'")
+    same_on_both("llm=tiny_random", "trainer.batch_rows=8", f"model={model.split()[0]}", *model.split()[1:])
+
+
+def same_on_both(*choices):
+    """Losses, gradients and ranks are the processor's."""
+    config, data, module = parts_of(*choices)
+    plan = module.row_plan.plan(data)
+    batch = TrainBatches(data, plan, config.trainer.batch_rows, 1, Share(), module.needs_seen)[1, 0]
+    ranking = RankBatches(data, UsersWithTarget(data, "test"), "test", module.max_length, 64, with_seen=True)[0]
     answers = []
     for device in ("cpu", DEVICE):
         module.to(device).train()

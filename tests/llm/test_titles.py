@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from recsys_lt.data.batch import SeenSets
 from recsys_lt.errors import UserError
+from recsys_lt.llm.title_likelihood import _log_likelihoods
 from recsys_lt.llm.titles import titles_of
 from recsys_lt.recommenders.dense import rank_of_scores
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
@@ -38,6 +40,59 @@ def test_likelihoods_equal_those_of_texts_read_alone(made, data, pack_tokens) ->
             for prompt in prompts
         ]
     torch.testing.assert_close(scores, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_what_prompts_begin_with_is_read_once_a_batch_and_a_history_once_a_user(made, data) -> None:
+    model = made(*LIKELIHOOD).eval().model
+    batch = ranking_batch(data, made(*LIKELIHOOD), rows=3)
+    with torch.no_grad():
+        model.scores(batch)
+    of_titles = sum(len(title) - 1 for title in model.titles)  # a title's last token is told, and never read
+    of_users = sum(map(len, model._prompts(batch))) + 3 * of_titles
+    assert model.language.tokens_read == len(model.opening) + of_users
+
+
+def test_likelihoods_are_of_float32_logits_whatever_the_model_is_held_in() -> None:
+    """In bfloat16 a logit has eight bits: titles would tie."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, vocabulary = (torch.randn(n, 32, generator=generator).bfloat16() for n in (50, 200))
+    tokens = torch.arange(50)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _log_likelihoods(hidden, vocabulary, tokens)
+    expected = (hidden.double() @ vocabulary.double().T).log_softmax(1)[torch.arange(50), tokens]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    rounded = (hidden @ vocabulary.T).double().log_softmax(1)[torch.arange(50), tokens]
+    assert (rounded - expected).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_answers_after_an_opening_that_was_read_are_those_of_whole_prompts(made, data, beams) -> None:
+    module = made(*BIGREC, f"model.beams={beams}").eval()
+    model, batch = module.model, ranking_batch(data, module, rows=5)
+    prompts = [prompt[7 * row :] for row, prompt in enumerate(model._prompts(batch))]  # so there are gaps
+    for weight in model.language.parameters():  # as it is loaded it repeats the last token
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.5)
+    with torch.no_grad():
+        opening = model.language.read(model.language.vectors(model.opening))
+        ids, mask = model._padded(prompts)
+        kept = [part.clone() for part in (opening.cache.layers[0].keys, opening.last)]
+        found = model._generated(ids, mask, opening)
+        assert torch.equal(found, model._generated(ids, mask, None))
+        for row, prompt in enumerate(prompts):
+            alone = model._generated(*model._padded([prompt]), None)[0, len(model.opening) + len(prompt) :]
+            assert torch.equal(found[row, ids.shape[1] :][: len(alone)], alone)
+        assert torch.equal(opening.cache.layers[0].keys, kept[0])
+    assert len({tuple(row.tolist()) for row in found[:, ids.shape[1] :]}) > 1
+
+
+def test_tokens_that_are_generated_are_counted(made, data) -> None:
+    module = made(*BIGREC, "model.beams=2").eval()
+    model, batch = module.model, ranking_batch(data, module, rows=4)
+    with torch.no_grad():
+        said = model._said(batch)
+    prompts = sum(map(len, model._prompts(batch)))
+    assert model.language.tokens_read == len(model.opening) + prompts + 2 * sum(map(len, said))
 
 
 def test_an_untuned_model_trains_nothing(made) -> None:
@@ -85,7 +140,7 @@ def test_a_title_ends_with_its_line(made, data, monkeypatch) -> None:
     both = [[65, 66, *model.language.ids(["\n"])[0], 67], [68, model.language.end, 69]]
     long = len(both[0])
     said = torch.tensor([row + [model.language.end] * (long - len(row)) for row in both])
-    monkeypatch.setattr(model, "_generated", lambda ids, _mask: torch.cat([ids, said], 1))
+    monkeypatch.setattr(model, "_generated", lambda ids, *_: torch.cat([ids, said], 1))
     lengths = [len(prompt) for prompt in model._prompts(batch)]
     found = model._said(batch)
     assert sorted(found) == [[65, 66], [68]]
@@ -155,9 +210,9 @@ def test_titles_and_what_stands_for_a_missing_one(made, data) -> None:
     from recsys_lt.backbones.backbone import DataFacts
 
     facts = DataFacts(1, 2, torch.ones(2), "made", ["  A  long\ntitle ", ""])
-    assert titles_of(facts, "movie") == ["A long title", "untitled movie"]
+    assert titles_of(facts, "untitled movie") == ["A long title", "untitled movie"]
     with pytest.raises(UserError, match=r"made has none\. Use data with titles, or model=e4srec"):
-        titles_of(replace(facts, titles=["", ""]), "movie")
+        titles_of(replace(facts, titles=["", ""]), "")
     assert parts_of("llm=tiny_random", *BIGREC)
 
 
@@ -167,3 +222,41 @@ def test_titles_and_what_stands_for_a_missing_one(made, data) -> None:
 def test_what_means_nothing_is_refused(made, change) -> None:
     with pytest.raises(UserError, match="Give"):
         made(*BIGREC, change)
+
+
+def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> None:
+    known = replace(data, item_attributes=np.array(["" if item % 2 else "Red, New" for item in range(N_ITEMS)]))
+    choices = ("llm=tiny_random", "model=bigrec", "model.title_tokens=64", "model.attributes=true")
+    module = parts_of(*choices).recommender(known, first_stage)
+    model, batch = module.model, training_batch(data, module, rows=3)
+    prompts, answers = model.asked_and_answered(batch)
+    decode = model.language.tokenizer.decode
+    for prompt, answer, events, target in zip(
+        prompts, answers, batch.items.split(batch.lengths), batch.targets.tolist(), strict=True
+    ):
+        title = [str(each) for each in data.item_titles]
+        lines = [f"\n- {title[i]}" if i % 2 else f"\n- {title[i]} (Red, New)" for i in events[-10:].tolist()]
+        assert decode(prompt) == "".join(lines) + "\n\n### Response:\n-"
+        assert decode(answer) == f" {title[target]}"
+    plain = made("model=bigrec", "model.title_tokens=64").model
+    assert plain.told is plain.titles
+
+
+def test_data_without_attributes_are_refused_where_they_are_to_be_told(data) -> None:
+    parts = parts_of("llm=tiny_random", *BIGREC, "model.attributes=true")
+    line = r"model\.attributes=true: synthetic has no attributes\. Leave it false"
+    with pytest.raises(UserError, match=line):
+        parts.data(lambda _line: None)
+    with pytest.raises(UserError, match="has no attributes"):
+        parts.recommender(data)
+
+
+def test_templates_are_the_configuration_s(made, data) -> None:
+    events = ("model.prompt.event='; {number}:'", "model.prompt.closing=' Next {noun}?'", "dataset.noun=thing")
+    model = made("model=bigrec", "model.max_length=2", "model.title_tokens=64", *events).model
+    batch = ranking_batch(data, made(*BIGREC), rows=1)
+    titles = [str(data.item_titles[item]) for item in batch.items[-2:]]
+    told = model.language.tokenizer.decode(model._prompts(batch)[0])
+    assert told == f"; 1: {titles[0]}; 2: {titles[1]} Next thing?"
+    with pytest.raises(UserError, match=r"model\.prompt\.event: .*Only \{noun\} and \{number\} may stand in braces"):
+        made("model=bigrec", "model.prompt.event='{letter}'")

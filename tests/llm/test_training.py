@@ -115,6 +115,10 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
     assert whole.returncode == 0, whole.stderr
     one, other = (json.loads((tmp_path / f"{name}/metrics.json").read_text()) for name in ("run", "whole"))
     assert one["test"] == other["test"]
+    if stage is not None:  # the retriever alone, on the same users: of its own run, which ranked no others
+        alone = json.loads((tmp_path / "run/first_stage/metrics.json").read_text())["test"]
+        for name in ("hr@1", "ndcg@10", "hr@20"):
+            assert one["test"][f"retriever/{name}"] == alone[name], name
     kept = [
         load(tmp_path / name / "last.ckpt", one["protocol"]["fingerprint"])["state_dict"] for name in ("run", "whole")
     ]
@@ -175,7 +179,8 @@ def test_two_processes_learn_what_one_does_also_of_a_part(cli, tmp_path: Path, m
         (("model=bigrec", "llm=pretrained", "llm.weights.name=./nothing/there"), "no language model can be read there"),
     ],
 )
-def test_bad_input_is_one_line(here, tmp_path: Path, choices, said) -> None:
+def test_bad_input_is_one_line(here, tmp_path: Path, choices, said, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "bare.csv").write_text("user,item\n" + "".join(f"a,{n}\nb,{n + 1}\n" for n in range(5)))
     made = [given for given in MADE if "dataset=file" not in choices or not given.startswith("dataset")]
     done = here(*made, *choices, "hydra.run.dir=run", cwd=tmp_path)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from recsys_lt.data.formats.attributes import attributes_of
 from recsys_lt.data.formats.delimited import Delimited
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.tab_titles import read_tab_table
@@ -45,11 +46,11 @@ def recbole_material(inter: Path) -> Material:
 def _read(inter: Path, item: Path) -> Interactions:
     events = _INTER.read(inter)
     rows = read_tab_table(item)
+    keys = [row["item_id"] for row in rows]
+    known = attributes_of(events.item_ids, rows, keys, words=True)
     column = _title_column(list(rows[0])) if rows else None
-    if column is None:
-        return events
-    titles = {row["item_id"]: row[column] for row in rows}
-    return replace(events, item_titles=titles_of(events.item_ids, titles))
+    titles = None if column is None else titles_of(events.item_ids, {row["item_id"]: row[column] for row in rows})
+    return replace(events, item_titles=titles, item_attributes=known)
 
 
 def _title_column(names: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recsys_lt.data.formats.attributes import attributes_of
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.tab_titles import read_tab_table
 from recsys_lt.data.interactions import Interactions, titles_of
@@ -89,4 +90,5 @@ def _with_items(events: Interactions, path: Path) -> Interactions:
     raw_ids[:] = [raw[item] for item in events.item_ids]
     if len(set(raw_ids)) < len(raw_ids):
         raise UserError("two items have one raw_id", where=path, remedy="Give each item an id of its own")
-    return replace(events, item_titles=titles_of(events.item_ids, titles), item_ids=raw_ids)
+    known = attributes_of(events.item_ids, rows, numbers, words=False)
+    return replace(events, item_titles=titles_of(events.item_ids, titles), item_attributes=known, item_ids=raw_ids)
