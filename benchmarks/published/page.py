@@ -90,10 +90,11 @@ _Key = tuple[str, str, str, str, int | None]  # dataset, model, loss, changes, e
 
 @dataclass(frozen=True)
 class Queue:
-    """What cells.yaml asks for: the groups with a run, and the names of the cells without one."""
+    """What cells.yaml asks for: the groups with a run, the names of the cells without one, and what is known of runs."""
 
     groups: tuple[Group, ...]
     missing: tuple[str, ...]
+    known: tuple[str, ...]
 
 
 def read_queue(cells_file: Path, runs_folder: Path, published: Facts) -> Queue:
@@ -105,7 +106,7 @@ def read_queue(cells_file: Path, runs_folder: Path, published: Facts) -> Queue:
         Where a file is broken, or a folder holds another run than its name says.
     """
     runs: dict[_Key, list[Run]] = {}
-    missing = []
+    missing, known = [], []
     for cell in yaml.safe_load(cells_file.read_text(encoding="utf-8")):
         choices = cell["choose"]
         changes = " ".join(f"{key}={value}" for key, value in cell.get("set", {}).items())
@@ -113,6 +114,8 @@ def read_queue(cells_file: Path, runs_folder: Path, published: Facts) -> Queue:
         folder = runs_folder / cell["cell"]
         if (folder / "metrics.json").is_file():
             run = _read_run(folder, choices)
+            if "why" in cell:
+                known.append(f"- {cell['cell']}: {cell['why']}")
             if cell.get("for") != "figures":
                 runs.setdefault(key, []).append(run)
         else:
@@ -124,7 +127,7 @@ def read_queue(cells_file: Path, runs_folder: Path, published: Facts) -> Queue:
             raise UserError(f"nothing was published of {' '.join(key[:3])}", where=cells_file, remedy="Take it out")
         # Another setting has another curve.
         groups.append(Group(*key, test, {} if key[3] else published.valid(*key[:3]), tuple(found)))
-    return Queue(tuple(groups), tuple(missing))
+    return Queue(tuple(groups), tuple(missing), tuple(known))
 
 
 def _read_run(folder: Path, choices: dict[str, Any]) -> Run:
@@ -170,6 +173,8 @@ def page(queue: Queue, place: Path) -> str:
             *_curve_table(short, place),
             "",
         ]
+    if queue.known:
+        lines += ["## What is known of differences", "", *queue.known, ""]
     return "\n".join(lines)
 
 

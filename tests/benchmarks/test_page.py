@@ -100,6 +100,13 @@ def test_one_seed(made, tmp_path):
     assert SHORT not in text
 
 
+def test_what_is_known_of_a_difference_stands_with_its_run(made, tmp_path):
+    make_run(tmp_path / "docs/runs/one")
+    _, text, _ = made(cell("one", why="the order of equal times"), cell("two", seed=1, why="not run"))
+    assert "\n- one: the order of equal times\n" in text[text.index("## What is known of differences") :]
+    assert "not run" not in text
+
+
 def test_mean_over_the_seeds_present(made, tmp_path):
     make_run(tmp_path / "docs/runs/a", 0.058, curve=(0.010, 0.021, 0.040))
     make_run(tmp_path / "docs/runs/c", 0.060, seed=2, curve=(0.012, 0.022, 0.044), best_epoch=20)
