@@ -90,7 +90,7 @@ _Key = tuple[str, str, str, str, int | None]  # dataset, model, loss, changes, e
 
 @dataclass(frozen=True)
 class Queue:
-    """What cells.yaml asks for: the groups with a run, the names of the cells without one, and what is known of runs."""
+    """What cells.yaml asks for: groups with a run, the names of cells without one, and what is known of differences."""
 
     groups: tuple[Group, ...]
     missing: tuple[str, ...]
