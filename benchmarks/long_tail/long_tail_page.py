@@ -19,6 +19,8 @@ from markdown_table import table_lines  # noqa: E402
 from tune import RUNS, Trial, base_of, choice, study_named, trials_of  # noqa: E402
 
 from recsys_lt import table  # noqa: E402
+from recsys_lt.analysis.cells import cells_of  # noqa: E402
+from recsys_lt.analysis.runs import find_runs  # noqa: E402
 from recsys_lt.atomic import write_text  # noqa: E402
 
 COMMAND = "python benchmarks/long_tail/long_tail_page.py"
@@ -89,6 +91,17 @@ def sharpness_table(study: Mapping[str, Any], folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def _reference(seeds: Path, base: str, taken: Trial | None) -> str | None:
+    """The cell of the base's chosen trial, as briefly as it is unmistakable; None if the base has no seeds."""
+    cells = cells_of(find_runs(seeds)) if seeds.is_dir() else []
+    wanted = f"{base}_" if taken is None else f"{base}_{taken.number}_seed"
+    found = next((c for c in cells if any(run.folder.name.startswith(wanted) for run in c.finished)), None)
+    if found is None:
+        return None
+    alike = [cell for cell in cells if cell.identity == found.identity]
+    return "/".join(found.identity[1:]) if len(alike) == 1 else found.label
+
+
 def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> list[str]:
     """One study; nothing if none of it has run."""
     trials = {method: trials_of(name, method, study, runs) for method in study["methods"]}
@@ -107,11 +120,9 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
         f"![head against nonhead, trials]({pictures.name}/{picture.name})", "",
     ]  # fmt: skip
     seeds = runs / name / "seeds"
-    first = next(iter(sorted(seeds.glob(f"{base_of(study)}_*_seed0/metrics.json"))), None)
-    if first is not None:
+    against = _reference(seeds, base_of(study), best[base_of(study)])
+    if against is not None:
         draft, picture = pictures / f"{name}.md", pictures / f"{name}.png"
-        names = json.loads(first.read_text(encoding="utf-8"))
-        against = "/".join(names[key] for key in ("model", "loss", "optimizer"))
         if table.main([str(seeds), "--against", against, "--markdown", str(draft), "--plot", str(picture)]) != 0:
             raise SystemExit(f"error: no table of {seeds}")
         lines += [
