@@ -144,3 +144,20 @@ def test_an_interrupted_run_is_not_done_and_another_one_is_not_gone_on_with(tune
         tune._done(tmp_path, ["seed=1"])
     (tmp_path / "metrics.json").write_text(json.dumps({"finished": True}))
     assert tune._done(tmp_path, ["seed=0"])
+
+
+def test_the_page_tests_against_the_chosen_trial_of_the_base(tmp_path):
+    spec = importlib.util.spec_from_file_location("script_long_tail_page", SCRIPT.with_name("long_tail_page.py"))
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    taken = page.Trial("adam", 1, {}, 0.07, 0.1, 0.03)
+    for number, dropout in ((0, 0.6), (1, 0.5)):
+        folder = tmp_path / f"adam_{number}_seed0"
+        folder.mkdir()
+        names = {"dataset": "beauty", "model": "sasrec", "loss": "ce", "optimizer": "adam", "seed": 0, "finished": True}
+        (folder / "metrics.json").write_text(json.dumps(names | {"test": {"ndcg@10": 0.06}}))
+        (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"dropout": dropout}}))
+        if number == 0:
+            assert page._reference(tmp_path, "adam", page.Trial("adam", 0, {}, 0.07, 0.1, 0.03)) == "sasrec/ce/adam"
+    assert page._reference(tmp_path, "adam", taken) == "sasrec/ce/adam/dropout=0.5"
+    assert page._reference(tmp_path / "none", "adam", taken) is None
