@@ -1,6 +1,7 @@
 """One progress bar for the whole training: epochs, loss, the latest validation; one for a ranking of its own."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -75,19 +77,24 @@ class TrainingProgress(pl.Callback):
         self._training = _Pace(float(trainer.current_epoch), None)
         if not (trainer.is_global_zero and self.console.is_terminal):
             return
+        # Counted in epochs, moved by steps: a long epoch moves too.
+        self._open([TextColumn("epoch"), MofNCompleteColumn()], trainer.max_epochs, trainer.current_epoch)
+
+    def _open(
+        self, first: Sequence[ProgressColumn], total: int | None, completed: int, transient: bool = False
+    ) -> None:
         self._bar = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
+            *first,
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
+            transient=transient,
             speed_estimate_period=_LOOKS_BACK,
         )
-        # Counted in epochs, moved by steps: a long epoch moves too.
-        self._task = self._bar.add_task("", total=trainer.max_epochs, completed=trainer.current_epoch, note="")
+        self._task = self._bar.add_task("", total=total, completed=completed, note="")
         self._bar.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -141,19 +148,7 @@ class TrainingProgress(pl.Callback):
         self._said = time.monotonic()
         self._users, self._ranking = 0, _Pace(0.0, pl_module.tokens_read())
         if trainer.is_global_zero and self.console.is_terminal and self._bar is None:
-            self._bar = Progress(
-                TextColumn(what),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=self.console,
-                transient=True,
-                speed_estimate_period=_LOOKS_BACK,
-            )
-            self._task = self._bar.add_task("", total=batches, note="")
-            self._bar.start()
+            self._open([TextColumn(what)], batches, 0, transient=True)
 
     def _ranked(self, trainer: pl.Trainer, pl_module: Any, batch: Any, of: int, what: str) -> None:
         if not trainer.is_global_zero:

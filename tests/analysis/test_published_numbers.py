@@ -28,7 +28,7 @@ ENTRIES = {
 
 def means(entry: dict[str, object]) -> dict[str, float]:
     values = {key: value for key, value in entry.items() if key != "source"}
-    return {key: float(value[0] if isinstance(value, list) else value) for key, value in values.items()}  # type: ignore[arg-type]
+    return {key: float(value[0] if isinstance(value, list) else value) for key, value in values.items()}
 
 
 def test_every_cell_is_there() -> None:
@@ -73,11 +73,11 @@ def test_the_losses_come_in_the_order_that_the_paper_tells() -> None:
     known = facts()
     for dataset in ("beauty", "yelp"):
         for model in ("sasrec", "fmlp_rec"):
-            of = {loss: known.test(dataset, model, loss).mean for loss in LOSSES}  # type: ignore[union-attr]
+            of = {loss: known.test(dataset, model, loss).mean for loss in LOSSES}
             high, low = [of["ce"], of["sce"], of["nce"]], [of["bce"], of["bpr"]]
             assert max(high) - min(high) < 0.003
             assert min(high) > max(low)
-    caser = {loss: known.test("yelp", "caser", loss).mean for loss in LOSSES}  # type: ignore[union-attr]
+    caser = {loss: known.test("yelp", "caser", loss).mean for loss in LOSSES}
     assert caser["bce"] > caser["sce"] > caser["ce"]  # the exception
 
 

@@ -81,7 +81,7 @@ def test_without_a_terminal_a_line_a_minute_says_where_it_is(clock) -> None:
 
 def test_quick_work_has_no_lines_but_the_epoch_s(clock) -> None:
     callback, said = told(terminal=False)
-    clock.tokens_read = lambda: None  # type: ignore[method-assign]  # no language model
+    clock.tokens_read = lambda: None  # no language model
     fit = trainer("fit")
     callback.on_train_start(fit, clock)
     callback.on_train_epoch_start(fit, clock)
