@@ -14,6 +14,9 @@ from recsys_lt.reporting.cast import Member, cells
 
 #: Longer values, such as prompts, are cut here.
 _LONGEST = 160
+_NAMES = ("#", "model", "loss", "optimizer")
+#: With more of them than this, and than cells, a column is a cell and no more a key.
+_MOST_KEYS_ACROSS = 8
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Facts:
     protocol, versions
         Name and value; where runs differ, each value with the cells it is of.
     differing
-        The keys of the configuration that differ between cells, a row a cell; None where none do.
+        The keys of the configuration that differ between cells, a row a cell, or a row a key where they are many; None
+        where none differ.
     shared
         Key and value of the rest of the configuration.
     failed
@@ -131,8 +135,19 @@ def _configurations(members: Sequence[Member]) -> tuple[Content | None, list[tup
         row = [Entry(str(member.number), value=member.number)]
         row += [Entry(part) for part in member.cell.identity[1:]]
         rows.append(row + [Entry(_cut(of_run.get(key, MISSING)), value=_number(of_run.get(key))) for key in differing])
+    if len(differing) > max(_MOST_KEYS_ACROSS, len(rows)):
+        return _turned(differing, rows), shared
     headings = [key.replace(".", ".\n", 1) for key in differing]
-    return Content(["#", "model", "loss", "optimizer"], headings, [rows]), shared
+    return Content([*_NAMES], headings, [rows]), shared
+
+
+def _turned(keys: Sequence[str], rows: Sequence[Sequence[Entry]]) -> Content:
+    """A row a key and a column a cell: more keys than that make a table wider than any page."""
+    numbers, *names = zip(*(row[: len(_NAMES)] for row in rows), strict=True)
+    values = zip(*(row[len(_NAMES) :] for row in rows), strict=True)
+    told = [[Entry(name), *entries] for name, entries in zip(_NAMES[1:], names, strict=True) if len(set(entries)) > 1]
+    settings = [[Entry(key), *entries] for key, entries in zip(keys, values, strict=True)]
+    return Content(["cell"], [entry.text for entry in numbers], [told + settings])
 
 
 def _values(key: str, configurations: Sequence[dict[str, str]]) -> list[str]:

@@ -13,6 +13,7 @@ from recsys_lt.reporting.cast import COLOURED, cast
 from recsys_lt.reporting.drawing import canvas
 from recsys_lt.reporting.examples import Example, Examples, Listed
 from recsys_lt.reporting.illustration import AFTER, AROUND, apart, beside
+from recsys_lt.reporting.what_was_run import what_was_run
 from tests.reporting.runs import fail, make_run
 
 MB = 1_000_000
@@ -123,6 +124,20 @@ def test_how_configurations_differ(tmp_path):
     assert "dropout" not in run.split("<details>")[0]
     assert "trainer" not in run.split("<details>")[0]  # a later version's key
     assert "model.dropout" in run.split("<details>")[1]
+
+
+def test_many_keys_that_differ_are_rows_and_not_columns(tmp_path):
+    for name, loss in (("a", "ce"), ("b", "sce")):
+        make_run(tmp_path / name, loss=loss)
+        more = "".join(f"\nextra{n}: {{value: {name}{n}}}" for n in range(9))
+        (tmp_path / name / "config.yaml").write_text((tmp_path / name / "config.yaml").read_text() + more)
+    (members,) = cast(compare([tmp_path])).values()
+    told = what_was_run(members, tmp_path).differing
+    assert (told.names, told.headings) == (["cell"], ["1", "2"])
+    assert [[entry.text for entry in row] for rows in told.sections for row in rows] == [
+        ["loss", "ce", "sce"],  # model and optimizer are the same
+        *([f"extra{n}.value", f"a{n}", f"b{n}"] for n in range(9)),
+    ]
 
 
 def test_paths_of_the_machine_stay_there(tmp_path):
