@@ -69,7 +69,7 @@ def test_attention_stays_within_rows_where_that_is_less_work(tiny, monkeypatch) 
     plain = packed_attention.F.scaled_dot_product_attention
 
     def counted(q: Tensor, k: Tensor, v: Tensor, **more) -> Tensor:
-        pairs.append(q.shape[0] * q.shape[2] * k.shape[2])
+        pairs.append(q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2])
         return plain(q, k, v, **more)
 
     monkeypatch.setattr(packed_attention.F, "scaled_dot_product_attention", counted)
@@ -77,7 +77,7 @@ def test_attention_stays_within_rows_where_that_is_less_work(tiny, monkeypatch) 
     for lengths, expected in ((EVEN, 5 * 4 * (4 + 4) + 4 * 4), (LENGTHS, 15 * 15)):
         pairs.clear()
         language.hidden(*read(language, lengths=lengths), lengths)
-        assert sum(pairs) == expected * layers
+        assert sum(pairs) == expected * layers * language.causal.config.num_attention_heads
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
