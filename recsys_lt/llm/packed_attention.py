@@ -12,6 +12,9 @@ from torch import Tensor
 from recsys_lt.llm.packages import needed
 
 _NAME = "recsys_lt_packed"
+# Beyond it the weights that are held for the backward pass, of all layers, would take gigabytes; torch's kernel holds
+# none, and in float32 it is half as slow as in bfloat16.
+_MOST_KEYS = 512
 
 
 @dataclass(frozen=True)
@@ -144,15 +147,18 @@ def attended(query: Tensor, key: Tensor, value: Tensor, sees: Tensor, scale: flo
     # The heads that read the same keys ask one after the other: nothing is copied for each of them.
     asked = query.unflatten(1, (heads, -1)).flatten(2, 3)
     sees = sees.repeat(n_heads // heads, 1)
-    if asked.device.type == "cpu" and asked.dtype != torch.float32:
+    if asked.device.type != "cpu" or asked.dtype == torch.float32:
+        found = F.scaled_dot_product_attention(asked, key, value, attn_mask=sees, scale=scale)
+    elif key.shape[2] <= _MOST_KEYS:
         found = _by_products(asked, key, value, sees, asked.shape[-1] ** -0.5 if scale is None else scale)
     else:
-        found = F.scaled_dot_product_attention(asked, key, value, attn_mask=sees, scale=scale)
+        parts = (part.float() for part in (asked, key, value))
+        found = F.scaled_dot_product_attention(*parts, attn_mask=sees, scale=scale).to(query.dtype)
     return found.view(n_rows, n_heads, query.shape[2], -1)
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor, sees: Tensor, scale: float) -> Tensor:
-    """The same, whole: on a processor torch's kernel takes five times as long forward and backward in bfloat16."""
+    """The same with every weight held: on a processor torch's kernel takes five times as long in bfloat16."""
     n_rows = len(query)
     query, key, value = (part.flatten(0, 1) for part in (query, key, value))
     hidden = torch.zeros_like(sees, dtype=query.dtype).masked_fill(~sees, -torch.inf)

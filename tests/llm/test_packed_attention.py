@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recsys_lt.llm import packed_attention
 from recsys_lt.llm.packed_attention import attended
 
 ROWS, HEADS, SHARED, QUERIES, KEYS, WIDTH = 3, 6, 2, 5, 9, 8
@@ -31,8 +32,12 @@ def with_gradients(attend, parts, sees, scale, direction):
 
 
 @pytest.mark.parametrize("scale", [None, 0.7])
-@pytest.mark.parametrize(("dtype", "nearness"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
-def test_shared_keys_are_each_heads_own(scale, dtype, nearness) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "nearness", "most"),
+    [(torch.float32, 1e-5, KEYS), (torch.bfloat16, 0.03, KEYS), (torch.bfloat16, 0.03, 2)],
+)
+def test_shared_keys_are_each_heads_own(monkeypatch, scale, dtype, nearness, most) -> None:
+    monkeypatch.setattr(packed_attention, "_MOST_KEYS", most)
     parts, sees, direction = made()
     expected = with_gradients(plain, parts, sees, scale, direction)
     found = with_gradients(attended, [part.to(dtype) for part in parts], sees, scale, direction)
