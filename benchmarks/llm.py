@@ -30,14 +30,14 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _products(language: Any, tokens: int, backward: bool) -> Callable[[], None]:
-    """The frozen linear layers' products alone: forward, and by their inputs backward."""
+def _products(language: Any, tokens: int, dtype: torch.dtype, backward: bool) -> Callable[[], None]:
+    """The frozen linear layers' products alone, in the precision they have: forward, and by their inputs backward."""
     shapes = [
         tuple(module.weight.shape)
         for name, module in language.causal.named_modules()
         if isinstance(module, nn.Linear) and "lora_" not in name and "lm_head" not in name
     ]
-    made = {shape: (torch.randn(tokens, shape[1]), torch.randn(shape)) for shape in set(shapes)}
+    made = {shape: (torch.randn(tokens, shape[1]).to(dtype), torch.randn(shape).to(dtype)) for shape in set(shapes)}
 
     def work() -> None:
         for shape in shapes:
@@ -62,17 +62,21 @@ def main(arguments: list[str]) -> None:
     source = TrainBatches(data, module.row_plan.plan(data), config.trainer.batch_rows, 0, Share(), module.needs_seen)
     users = UsersWithTarget(data, "test")
     ranking = RankBatches(data, users, "test", module.max_length, 32, with_seen=True)
+    mixed = config.precision == "bf16-mixed"
+    dtype = torch.bfloat16 if mixed else language.vocabulary.dtype
     forget_peak_rss()
 
     def train(step: int) -> None:
         module.train()
         module.zero_grad()
-        module.batch_losses(source[0, step])[0].sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            losses = module.batch_losses(source[0, step])[0]
+        losses.sum().backward()
 
     def rank(step: int) -> None:
         module.eval()
         batch = ranking[step]
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             module.rank(batch, batch.seen, 10)
 
     train(0)
@@ -84,7 +88,7 @@ def main(arguments: list[str]) -> None:
             total += _seconds(lambda step=step, work=work: work(step))  # type: ignore[misc]
             tokens += language.tokens_read - before
             targets += len((source[0, step] if name == "training" else ranking[step]).targets)
-            floor += _seconds(_products(language, language.tokens_read - before, backward))
+            floor += _seconds(_products(language, language.tokens_read - before, dtype, backward))
         print(
             f"{name}: {tokens / total:.0f} tokens/s, {targets / total:.1f} targets/s, "
             f"{total / ROUNDS:.1f} s a batch of {tokens // ROUNDS} tokens; "
