@@ -142,19 +142,18 @@ def attended(query: Tensor, key: Tensor, value: Tensor, sees: Tensor, scale: flo
     Tensor
         [R, H, q, d].
     """
-    n_rows, n_heads = query.shape[:2]
-    heads = key.shape[1]
+    groups = query.shape[1] // key.shape[1]
     # The heads that read the same keys ask one after the other: nothing is copied for each of them.
-    asked = query.unflatten(1, (heads, -1)).flatten(2, 3)
-    sees = sees.repeat(n_heads // heads, 1)
+    asked = query.unflatten(1, (-1, groups)).flatten(2, 3)
+    sees = sees.repeat(groups, 1)
     if asked.device.type != "cpu" or asked.dtype == torch.float32:
         found = F.scaled_dot_product_attention(asked, key, value, attn_mask=sees, scale=scale)
     elif key.shape[2] <= _MOST_KEYS:
         found = _by_products(asked, key, value, sees, asked.shape[-1] ** -0.5 if scale is None else scale)
     else:
-        parts = (part.float() for part in (asked, key, value))
-        found = F.scaled_dot_product_attention(*parts, attn_mask=sees, scale=scale).to(query.dtype)
-    return found.view(n_rows, n_heads, query.shape[2], -1)
+        wide = F.scaled_dot_product_attention(asked.float(), key.float(), value.float(), attn_mask=sees, scale=scale)
+        found = wide.to(query.dtype)
+    return found.unflatten(2, (groups, -1)).flatten(1, 2)
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor, sees: Tensor, scale: float) -> Tensor:
