@@ -135,6 +135,15 @@ def test_a_key_of_a_later_version_tells_no_cells_apart(tmp_path, capsys):
     assert (row["n"], "novelty" in row) == ("2", False)
 
 
+def test_where_a_class_of_ours_lies_tells_no_cells_apart_and_which_it_is_does(tmp_path, capsys):
+    for job, target in enumerate(("recsys_lt.old.Plain", "recsys_lt.new.Plain", "recsys_lt.new.Other", "mine.Plain")):
+        make_run(tmp_path / f"{job}", seed=job, config=config_text(seed=job, llm=f"{{_target_: {target}}}"))
+    run(capsys, tmp_path, "--csv", tmp_path / "t.csv")
+    assert [(row["_target_"], row["n"]) for row in csv_rows(tmp_path / "t.csv")] == [
+        ("Plain", "2"), ("Other", "1"), ("mine.Plain", "1"),
+    ]  # fmt: skip
+
+
 def test_models_with_their_own_settings_need_no_column(tmp_path, capsys):
     make_run(tmp_path / "a", config=config_text(lr="1e-3"))
     make_run(tmp_path / "b", model="caser", config=config_text("caser", lr="5e-3"))

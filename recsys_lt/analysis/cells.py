@@ -90,12 +90,17 @@ def compared(run: Run) -> dict[str, str]:
     """The keys of a run's configuration that may tell cells apart, values as text."""
     own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder tells nothing
     return {
-        key: "null" if value is None else str(value)
+        key: "null" if value is None else _class_name(value) if key.endswith("_target_") else str(value)
         for key, value in run.config.items()
         if not any(key == ignored or key.startswith(f"{ignored}.") for ignored in _NO_DIFFERENCE)
         and not key.endswith(".seed")
         and not (isinstance(value, str) and own in value)
     }
+
+
+def _class_name(target: Any) -> str:
+    """Of a class of ours its name alone: where it lies may change with versions. Of another, all."""
+    return str(target).rsplit(".", 1)[-1] if str(target).startswith("recsys_lt.") else str(target)
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
