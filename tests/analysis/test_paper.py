@@ -210,6 +210,17 @@ def test_small_models_ranked_for_the_same_users_stand_beside_language_models(tmp
     }
 
 
+def test_language_models_of_one_name_are_told_apart_by_their_setting(tmp_path) -> None:
+    for epochs, gain in ((2, 0.05), (3, 0.06)):
+        cell_of = ("dataset=ml-100k", "model=bigrec", "loss=own", f"trainer.max_epochs={epochs}")
+        make_run(tmp_path / f"{epochs}", *cell_of, gain=gain)
+    found = {bar.name: bar.gains[0] for bar in bars(figures.evidence_of(tmp_path), "ml-100k") if bar.ours}
+    assert found == {
+        "BIGRec (smollm2_135m, adam, max_epochs 2)": 0.05,
+        "BIGRec (smollm2_135m, adam, max_epochs 3)": 0.06,
+    }
+
+
 def test_a_setting_worse_than_the_published_number_says_nothing_of_the_paper(tmp_path) -> None:
     make_run(tmp_path / "poor", *cell("sce", *FAST), gain=0.02)  # published 0.0587
     assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "sce") is None

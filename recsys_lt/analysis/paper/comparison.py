@@ -1,8 +1,10 @@
 """Figure 4: small models with CE and SCE beside recommenders made of language models."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.numbers import MISSING
 from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
 from recsys_lt.analysis.paper.language_models import caps, made_of, names
 from recsys_lt.analysis.paper.main_table import COMMANDS as TABLE_3
@@ -37,8 +39,10 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
             found.append(Bar(each.name, "LLM", False, (number.mean, None, None, None)))
     known = names(evidence)
     for model, name in known.items():
-        for cell in evidence.any_of(dataset, model):
-            found.append(Bar(f"{name} ({', '.join([made_of(cell), *caps(cell)])})", "LLM", True, _gains(cell)))
+        cells = evidence.any_of(dataset, model)
+        for cell in cells:
+            words = [made_of(cell), *caps(cell), *_apart(cell, cells)]
+            found.append(Bar(f"{name} ({', '.join(words)})", "LLM", True, _gains(cell)))
     capped = {tuple(caps(cell)) for model in known for cell in evidence.any_of(dataset, model)} - {()}
     for model, name in BACKBONES.items():
         # Those ranked for the same part of the users stand beside them.
@@ -56,6 +60,15 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
             elif number is not None:
                 found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], False, (number.mean, None, None, None)))
     return found
+
+
+def _apart(cell: Cell, cells: Sequence[Cell]) -> list[str]:
+    """The setting that tells a cell from others of the same name, one where one is enough."""
+    named = [other for other in cells if [made_of(other), *caps(other)] == [made_of(cell), *caps(cell)]]
+    values = {key: [other.settings.get(key, MISSING) for other in named] for key in cell.settings}
+    differing = [key for key in values if len(set(values[key])) > 1]
+    enough = [key for key in differing if len(set(values[key])) == len(named)][:1]
+    return [f"{key} {cell.settings[key]}" for key in enough or differing]
 
 
 def _gains(cell: Cell) -> tuple[float | None, ...]:
