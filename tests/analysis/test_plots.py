@@ -1,8 +1,12 @@
+import itertools
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
+from recsys_lt.analysis import tradeoff as tradeoff_plot
 from recsys_lt.analysis.plots.history_length import ndcg_by_history_length
 from recsys_lt.analysis.plots.learning_curve import learning_curve
 from recsys_lt.analysis.plots.long_tail import ndcg_along_the_tail
@@ -108,3 +112,17 @@ def test_a_failed_write_leaves_the_old_figure(tmp_path, monkeypatch):
         learning_curve([{"epoch": 1, "train/loss": 2.0}], path, "t")
     assert path.read_bytes() == b"old"
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_numbers_beside_points_that_nearly_coincide_do_not_lie_on_each_other() -> None:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    near = [(0.5, 0.5, "C0"), (0.5001, 0.5, "C1"), (0.5, 0.5002, "C2"), (0.9, 0.9, "C3")]
+    axes.scatter(*zip(*[(x, y) for x, y, _ in near], strict=True))
+    figure.draw_without_rendering()
+    tradeoff_plot._number(axes, near)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
