@@ -1,6 +1,5 @@
 """BIGRec: a language model names the next title, and the catalogue is ranked by distance to what it said."""
 
-from copy import deepcopy
 from itertools import takewhile
 from typing import Any
 
@@ -133,10 +132,9 @@ class BIGRec(TitleModel):
 
     def _generated(self, ids: Tensor, mask: Tensor, opening: Read | None) -> Any:
         """Prompts with what is said after them; ``opening`` is what they begin with, None to read it with each."""
-        past = None
-        if opening is not None:
-            past = deepcopy(opening.cache)
-            past.batch_repeat_interleave(len(ids) * self._beams)
+        # A prompt is read once for all its beams, but for the last token: what comes after that is what they ask.
+        past = self.language.read_rows(ids[:, :-1], mask[:, :-1], opening)
+        past.batch_repeat_interleave(self._beams)
         return self.language.causal.generate(
             input_ids=ids,
             attention_mask=mask,

@@ -171,6 +171,36 @@ class LanguageModel(nn.Module):
         self.tokens_read += len(tokens)
         return Read(cache, len(tokens) + (0 if after is None else after.length), found.last_hidden_state[0, -1:])
 
+    @torch.no_grad()
+    def read_rows(self, ids: Tensor, mask: Tensor, after: Read | None) -> Any:
+        """Read rows side by side, what they all begin with once, and remember them: keys and values of B rows.
+
+        ``tokens_read`` is the caller's to count.
+
+        Parameters
+        ----------
+        ids
+            Tokens from the beginning, [B, T] int64.
+        mask
+            0 where there is a gap, which no token sees, else 1, [B, T].
+        after
+            What all rows begin with, as it was read; None where nothing was read before.
+        """
+        cache = needed("transformers").DynamicCache() if after is None else deepcopy(after.cache)
+        past = 0 if after is None else after.length
+        if after is not None:
+            cache.batch_repeat_interleave(len(ids))
+        if ids.shape[1] > past:
+            places = (mask.cumsum(1) - 1).clamp(min=0)
+            self._inner.base_model(
+                input_ids=ids[:, past:],
+                attention_mask=mask,
+                position_ids=places[:, past:],
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return cache
+
     def hidden(
         self, prompt: Tensor | Read, rows: Tensor, lengths: Sequence[int], keys: Tensor | None = None, key: int = 0
     ) -> Tensor:

@@ -66,7 +66,9 @@ def test_likelihoods_are_of_float32_logits_whatever_the_model_is_held_in() -> No
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_answers_after_an_opening_that_was_read_are_those_of_whole_prompts(made, data, beams) -> None:
+def test_answers_after_an_opening_that_was_read_are_those_of_whole_prompts(made, data, beams, monkeypatch) -> None:
+    import transformers
+
     module = made(*BIGREC, f"model.beams={beams}").eval()
     model, batch = module.model, ranking_batch(data, module, rows=5)
     prompts = [prompt[7 * row :] for row, prompt in enumerate(model._prompts(batch))]  # so there are gaps
@@ -83,6 +85,9 @@ def test_answers_after_an_opening_that_was_read_are_those_of_whole_prompts(made,
             alone = model._generated(*model._padded([prompt]), None)[0, len(model.opening) + len(prompt) :]
             assert torch.equal(found[row, ids.shape[1] :][: len(alone)], alone)
         assert torch.equal(opening.cache.layers[0].keys, kept[0])
+        with monkeypatch.context() as patched:  # every beam reads all of its prompt
+            patched.setattr(model.language, "read_rows", lambda *_: transformers.DynamicCache())
+            assert torch.equal(found, model._generated(ids, mask, opening))
     assert len({tuple(row.tolist()) for row in found[:, ids.shape[1] :]}) > 1
 
 
