@@ -37,7 +37,9 @@ def _products(language: Any, tokens: int, dtype: torch.dtype, backward: bool) ->
         for name, module in language.causal.named_modules()
         if isinstance(module, nn.Linear) and "lora_" not in name and "lm_head" not in name
     ]
-    made = {shape: (torch.randn(tokens, shape[1], dtype=dtype), torch.randn(shape, dtype=dtype)) for shape in set(shapes)}
+    made = {
+        shape: (torch.randn(tokens, shape[1], dtype=dtype), torch.randn(shape, dtype=dtype)) for shape in set(shapes)
+    }
 
     def work() -> None:
         for shape in shapes:
