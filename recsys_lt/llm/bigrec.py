@@ -1,7 +1,7 @@
 """BIGRec: a language model names the next title, and the catalogue is ranked by distance to what it said."""
 
 from itertools import takewhile
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -9,9 +9,8 @@ from torch import Tensor
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.data.batch import Batch
 from recsys_lt.errors import UserError
-from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.language_model import Read
-from recsys_lt.llm.prompt import Prompt
+from recsys_lt.llm.prompted import Told
 from recsys_lt.llm.title_model import TitleModel
 
 
@@ -24,7 +23,7 @@ class BIGRec(TitleModel):
 
     Parameters
     ----------
-    facts, llm, prompt, max_length, title_tokens, attributes, train
+    facts, **told
         See ``TitleModel``.
     beams
         Of the generation; 1 is greedy.
@@ -41,35 +40,15 @@ class BIGRec(TitleModel):
     Bao et al., "BIGRec", arXiv 2308.08434, and SAI990323/BIGRec.
     """
 
-    def __init__(
-        self,
-        facts: DataFacts,
-        *,
-        llm: LLM,
-        prompt: Prompt,
-        max_length: int,
-        title_tokens: int,
-        attributes: bool,
-        train: bool,
-        beams: int,
-        popularity: float,
-    ) -> None:
+    def __init__(self, facts: DataFacts, *, beams: int, popularity: float, **told: Unpack[Told]) -> None:
         if beams < 1 or popularity < 0:
             raise UserError(
                 f"beams {beams}, popularity {popularity}",
                 where="model",
                 remedy="Give at least one beam and an exponent of at least 0",
             )
-        super().__init__(
-            facts,
-            llm=llm,
-            prompt=prompt,
-            max_length=max_length,
-            title_tokens=title_tokens,
-            attributes=attributes,
-            train=train,
-        )
-        self._beams, self._gamma, self._longest = beams, popularity, title_tokens
+        super().__init__(facts, **told)
+        self._beams, self._gamma, self._longest = beams, popularity, told["title_tokens"]
         counts = facts.popularity.float()
         spread = (counts.max() - counts.min()).clamp(min=1)
         self.register_buffer("shares", (counts - counts.min()) / spread, persistent=False)

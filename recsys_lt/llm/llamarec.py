@@ -1,7 +1,7 @@
 """LlamaRec: a language model puts in order what a retriever has found."""
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,8 @@ from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.errors import UserError
 from recsys_lt.first_stage import FirstStage
-from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.language_model import LanguageModel
-from recsys_lt.llm.prompt import Prompt
-from recsys_lt.llm.prompted import PromptedModel
+from recsys_lt.llm.prompted import PromptedModel, Told
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.dense import Ranked
 from recsys_lt.streams import key_of, keys_of
@@ -36,7 +34,7 @@ class LlamaRec(PromptedModel):
     ----------
     facts
         Sizes and titles of the data, and the retriever.
-    llm, prompt, max_length, title_tokens, attributes, train
+    **told
         See ``PromptedModel``.
     retriever
         Run folder of the retriever; None has LRURec trained first.
@@ -57,19 +55,7 @@ class LlamaRec(PromptedModel):
     first_stage: ClassVar[FirstStage] = FirstStage("retriever", "lrurec", "ce")
     needs_seen = True
 
-    def __init__(
-        self,
-        facts: DataFacts,
-        *,
-        llm: LLM,
-        prompt: Prompt,
-        retriever: str | None,
-        candidates: int,
-        max_length: int,
-        title_tokens: int,
-        attributes: bool,
-        train: bool,
-    ) -> None:
+    def __init__(self, facts: DataFacts, *, retriever: str | None, candidates: int, **told: Unpack[Told]) -> None:
         if not 2 <= candidates <= len(_LETTERS) or candidates > facts.n_items:
             raise UserError(
                 f"it is {candidates}",
@@ -82,15 +68,8 @@ class LlamaRec(PromptedModel):
                 where=f"model.retriever={retriever}",
                 remedy="Name the run folder of a sequential model, or null to have one trained first",
             )
-        super().__init__(
-            facts,
-            llm=llm,
-            prompt=prompt,
-            max_length=max_length,
-            title_tokens=title_tokens,
-            attributes=attributes,
-            train=train,
-        )
+        super().__init__(facts, **told)
+        max_length, prompt = told["max_length"], told["prompt"]
         self.retriever: Backbone = facts.first_stage.eval()
         self.n_candidates, self._told = candidates, max_length
         # The longer of the two; each cuts what it reads.

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 from torch import Tensor
 
@@ -17,13 +18,11 @@ from recsys_lt.llm.titles import titles_of, tokens_of_titles, with_attributes
 from recsys_lt.recommenders.answering_model import AnsweringModel, check_attributes
 
 
-class PromptedModel(AnsweringModel):
-    """A language model that reads an opening, a row's own words, and answers.
+class Told(TypedDict):
+    """What is read, and who reads it: what all these models are made with.
 
     Parameters
     ----------
-    facts
-        Sizes and titles of the data.
     llm
         The language model.
     prompt
@@ -36,6 +35,25 @@ class PromptedModel(AnsweringModel):
         Whether items are told with their attributes; an answer is a title alone.
     train
         False takes the language model as it is.
+    """
+
+    llm: LLM
+    prompt: Prompt
+    max_length: int
+    title_tokens: int
+    attributes: bool
+    train: bool
+
+
+class PromptedModel(AnsweringModel):
+    """A language model that reads an opening, a row's own words, and answers.
+
+    Parameters
+    ----------
+    facts
+        Sizes and titles of the data.
+    **told
+        See ``Told``.
 
     Raises
     ------
@@ -43,18 +61,9 @@ class PromptedModel(AnsweringModel):
         For a number that is not positive, data without titles, or without attributes that are to be told.
     """
 
-    def __init__(
-        self,
-        facts: DataFacts,
-        *,
-        llm: LLM,
-        prompt: Prompt,
-        max_length: int,
-        title_tokens: int,
-        attributes: bool,
-        train: bool,
-    ) -> None:
+    def __init__(self, facts: DataFacts, **told: Unpack[Told]) -> None:
         super().__init__()
+        prompt, max_length, title_tokens = told["prompt"], told["max_length"], told["title_tokens"]
         if max_length < 1 or title_tokens < 1:
             raise UserError(
                 f"max_length {max_length}, title_tokens {title_tokens} leave nothing to read",
@@ -62,15 +71,15 @@ class PromptedModel(AnsweringModel):
                 remedy="Give positive numbers, such as 10 and 32",
             )
         texts = titles_of(facts, prompt.untitled)
-        if attributes:
+        if told["attributes"]:
             check_attributes(facts.attributes, facts.name)
-        self.language = llm.load(adapted=train)
-        self.max_length, self.trainable = max_length, train
+        self.language = told["llm"].load(adapted=told["train"])
+        self.max_length, self.trainable = max_length, told["train"]
         self.row_plan = Prefixes(max_length)
         self.opening: Tensor
         self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
         self.titles = self.told = tokens_of_titles(self.language, texts, title_tokens)
-        if attributes:
+        if told["attributes"]:
             self.told = tokens_of_titles(self.language, with_attributes(texts, facts.attributes), title_tokens)
 
     def answer_losses(self, batch: Batch) -> Tensor:

@@ -21,7 +21,7 @@ class TitleLikelihood(TitleModel):
 
     Parameters
     ----------
-    facts, llm, prompt, max_length, title_tokens, attributes, train
+    facts, **told
         See ``TitleModel``.
     """
 

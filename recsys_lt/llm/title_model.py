@@ -2,14 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor
 
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.data.batch import Batch, SeenSets
-from recsys_lt.llm.choice import LLM
-from recsys_lt.llm.prompt import Prompt
-from recsys_lt.llm.prompted import PromptedModel
+from recsys_lt.llm.prompted import PromptedModel, Told
 from recsys_lt.recommenders.dense import Ranked, rank_of_scores
 
 
@@ -18,7 +17,7 @@ class TitleModel(PromptedModel):
 
     Parameters
     ----------
-    facts, llm, prompt, max_length, title_tokens, attributes, train
+    facts, **told
         See ``PromptedModel``.
 
     Raises
@@ -27,26 +26,9 @@ class TitleModel(PromptedModel):
         As ``PromptedModel``, and for a prompt longer than the language model reads.
     """
 
-    def __init__(
-        self,
-        facts: DataFacts,
-        *,
-        llm: LLM,
-        prompt: Prompt,
-        max_length: int,
-        title_tokens: int,
-        attributes: bool,
-        train: bool,
-    ) -> None:
-        super().__init__(
-            facts,
-            llm=llm,
-            prompt=prompt,
-            max_length=max_length,
-            title_tokens=title_tokens,
-            attributes=attributes,
-            train=train,
-        )
+    def __init__(self, facts: DataFacts, **told: Unpack[Told]) -> None:
+        super().__init__(facts, **told)
+        max_length, prompt = told["max_length"], told["prompt"]
         *self._marks, self._closing = self.language.ids([*prompt.events(max_length), prompt.closing])
         self.language.check_length(
             len(self.opening) + max_length * max(map(len, self.told)) + sum(map(len, self._marks)) + len(self._closing)
