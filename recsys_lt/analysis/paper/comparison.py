@@ -1,12 +1,13 @@
 """Figure 4: small models with CE and SCE beside recommenders made of language models."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.numbers import MISSING
 from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
-from recsys_lt.analysis.paper.language_models import caps, made_of, names
+from recsys_lt.analysis.paper.language_models import made_of, names, rows_of, users_of
 from recsys_lt.analysis.paper.main_table import COMMANDS as TABLE_3
 from recsys_lt.analysis.paper.piece import Piece, Value
 from recsys_lt.analysis.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy
@@ -16,17 +17,22 @@ if TYPE_CHECKING:
 
 
 class Bar(NamedTuple):
-    """One recommender on one dataset: NDCG@10 of all targets and by group (None where it was not measured)."""
+    """One recommender on one dataset: NDCG@10 of all targets and by group (None where it was not measured).
+
+    ``users`` says which part of the users it was ranked for, where it was not all.
+    """
 
     name: str
     kind: str
     ours: bool
     gains: tuple[float | None, ...]
+    users: str = ""
 
 
 COMMANDS = (*TABLE_3, "python -m recsys_lt +experiment=llm_vs_small_ml100k")
 _COLOURS = {"LLM": ORANGE, "CE": BLUE, "SCE": LIGHT_BLUE}
 _INK = "#222222"
+_COLUMNS = 2
 _MARKS = {"head": "^", "mid": "o", "tail": "v"}
 
 
@@ -41,15 +47,15 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
     for model, name in known.items():
         cells = evidence.any_of(dataset, model)
         for cell in cells:
-            words = [made_of(cell), *caps(cell), *_apart(cell, cells)]
-            found.append(Bar(f"{name} ({', '.join(words)})", "LLM", True, _gains(cell)))
-    capped = {tuple(caps(cell)) for model in known for cell in evidence.any_of(dataset, model)} - {()}
+            words = [word for word in (made_of(cell), rows_of(cell), *_apart(cell, cells)) if word]
+            found.append(Bar(f"{name} ({', '.join(words)})", "LLM", True, _gains(cell), users_of(cell)))
+    parts = {bar.users for bar in found} - {""}
     for model, name in BACKBONES.items():
         # Those ranked for the same part of the users stand beside them.
         for cell in evidence.any_of(dataset, model):
-            loss, part = cell.identity[2], tuple(caps(cell))
-            if part in capped and loss in ("ce", "sce") and cell.identity[3] == "adam":
-                found.append(Bar(f"{name}, {LOSSES[loss]} ({', '.join(part)})", LOSSES[loss], True, _gains(cell)))
+            loss, users = cell.identity[2], users_of(cell)
+            if users in parts and loss in ("ce", "sce") and cell.identity[3] == "adam":
+                found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], True, _gains(cell), users))
         for loss in ("ce", "sce"):
             own = evidence.closest(dataset, model, loss)
             number = evidence.facts.test(dataset, model, loss)
@@ -64,7 +70,11 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
 
 def _apart(cell: Cell, cells: Sequence[Cell]) -> list[str]:
     """The setting that tells a cell from others of the same name, one where one is enough."""
-    named = [other for other in cells if [made_of(other), *caps(other)] == [made_of(cell), *caps(cell)]]
+
+    def name(each: Cell) -> tuple[str, ...]:
+        return made_of(each), users_of(each), rows_of(each)
+
+    named = [other for other in cells if name(other) == name(cell)]
     values = {key: [other.settings.get(key, MISSING) for other in named] for key in cell.settings}
     differing = [key for key in values if len(set(values[key])) > 1]
     enough = [key for key in differing if len(set(values[key])) == len(named)][:1]
@@ -76,13 +86,22 @@ def _gains(cell: Cell) -> tuple[float | None, ...]:
 
 
 def comparison(evidence: Evidence) -> Piece:
-    """NDCG@10 as bars, a panel a dataset; what we have not run is published, and hollow."""
-    every = {dataset: bars(evidence, dataset) for dataset in DATASETS}
-    panels = {dataset: found for dataset, found in every.items() if any(bar.ours for bar in found)}
+    """NDCG@10 as bars, a panel a dataset and part of its users; what we have not run is published, and hollow."""
+    panels: dict[str, list[Bar]] = {}
+    for dataset, title in DATASETS.items():
+        found = bars(evidence, dataset)
+        if any(bar.ours for bar in found):
+            for bar in sorted(found, key=lambda bar: bar.users):
+                panels.setdefault(f"{title}, {bar.users}" if bar.users else title, []).append(bar)
+    # Alone with its part of the users a recommender is beside nothing.
+    panels = {title: found for title, found in panels.items() if len(found) > 1 or title in DATASETS.values()}
+    longest = [len(found) for found in panels.values()]
+    heights = [max(longest[first : first + _COLUMNS]) for first in range(0, len(longest), _COLUMNS)]
 
     def draw(figure: "Figure") -> None:
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for each, (dataset, found) in zip(axes, panels.items(), strict=True):
+        grid = figure.add_gridspec(len(heights), min(_COLUMNS, len(panels)), height_ratios=[n + 2 for n in heights])
+        axes = [figure.add_subplot(grid[divmod(place, _COLUMNS)]) for place in range(len(panels))]
+        for number, (each, (title, found)) in enumerate(zip(axes, panels.items(), strict=True)):
             for place, bar in enumerate(found):
                 colour = _COLOURS[bar.kind]
                 each.barh(
@@ -95,9 +114,9 @@ def comparison(evidence: Evidence) -> Piece:
             best = max((bar.gains[0] or 0.0 for bar in found if bar.kind == "LLM"), default=None)
             if best is not None:
                 each.axvline(best, color=GREY, linewidth=0.9, linestyle="--")
-            each.set_yticks(range(len(found)), [bar.name for bar in found], fontsize=8)
-            each.set_ylim(max(map(len, panels.values())) - 0.4, -0.6)  # bars as thick in every panel
-            each.set_title(DATASETS[dataset], fontsize=10)
+            each.set_yticks(range(len(found)), [fill(bar.name, 44) for bar in found], fontsize=7.5)
+            each.set_ylim(heights[number // _COLUMNS] - 0.4, -0.6)  # bars as thick in every panel
+            each.set_title(title, fontsize=10)
             each.set_xlabel("test NDCG@10 (hatched: published)")
             tidy(each)
         marks = {
@@ -106,8 +125,8 @@ def comparison(evidence: Evidence) -> Piece:
         figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
     rows: list[list[Value]] = [
-        [DATASETS[dataset], bar.name, "ours" if bar.ours else "published", *bar.gains]
-        for dataset, found in panels.items()
+        [title, bar.name, "ours" if bar.ours else "published", *bar.gains]
+        for title, found in panels.items()
         for bar in found
     ]
     return Piece(
@@ -119,7 +138,7 @@ def comparison(evidence: Evidence) -> Piece:
         "are of all targets; the marks on ours are of head, mid and tail targets.",
         "published setting (ML-100K: default) unless a bar says otherwise",
         draw if panels else None,
-        (4.8 * max(1, len(panels)), 4.9),
+        (5.6 * max(1, min(_COLUMNS, len(panels))), 1.0 + 0.3 * sum(n + 2 for n in heights)),
         COMMANDS,
         () if any(b.ours and b.kind == "LLM" for found in panels.values() for b in found)
         else COMMANDS[-1:],

@@ -16,11 +16,19 @@ def names(evidence: Evidence) -> dict[str, str]:
     return {each.model: each.name for each in evidence.facts.language_models} | _UNPUBLISHED
 
 
-def caps(cell: Cell) -> list[str]:
-    """Where a cell was trained or ranked on a part alone: not to be compared with those on all."""
+def users_of(cell: Cell) -> str:
+    """Which part of the users a cell was ranked for, "" where it was all: not to be compared with another part."""
+    return _part(cell, "ranked_users", "users")
+
+
+def rows_of(cell: Cell) -> str:
+    """Which part of the training rows an epoch of a cell had, "" where it was all."""
+    return _part(cell, "training_rows", "training rows")
+
+
+def _part(cell: Cell, key: str, what: str) -> str:
     protocol = cell.finished[0].metrics["protocol"] if cell.finished[0].metrics is not None else {}
-    words = {"ranked_users": "users", "training_rows": "training rows"}
-    return [f"{protocol[key]} {what} alone" for key, what in words.items() if protocol.get(key) is not None]
+    return "" if protocol.get(key) is None else f"{protocol[key]} {what}"
 
 
 def own_runs(evidence: Evidence, dataset: str, model: str) -> list[Cell]:
@@ -29,7 +37,8 @@ def own_runs(evidence: Evidence, dataset: str, model: str) -> list[Cell]:
         cell
         for cell in evidence.any_of(dataset, model)
         if cell.identity[3] in _PLAIN
-        and not caps(cell)
+        and not users_of(cell)
+        and not rows_of(cell)
         and all(run.config for run in cell.finished)
         and evidence.is_on_published_data(cell)
     ]

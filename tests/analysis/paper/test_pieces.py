@@ -107,12 +107,16 @@ def test_small_models_ranked_for_the_same_users_stand_beside_language_models(tmp
         content["protocol"] |= {"users": 943, "items": 1349, "interactions": 99287}
         content["protocol"]["ranked_users"] = f"{caps[0]} of 943" if caps else None
         path.write_text(json.dumps(content))
-    found = {bar.name: bar.gains[0] for bar in bars(figures.evidence_of(tmp_path), "ml-100k") if bar.ours}
-    assert found == {
-        "BIGRec (smollm2_135m, adam, 200 of 943 users alone)": 0.05,
-        "SASRec, CE (200 of 943 users alone)": 0.07,
-        "SASRec, CE": 0.06,
-    }
+        if place == "llm":
+            content["protocol"]["training_rows"] = "1,024 of 96,458"
+            path.write_text(json.dumps(content))
+    (piece,) = [each for each in figures.pieces(figures.evidence_of(tmp_path)) if each.name == "figure4"]
+    some = "ML-100K, 200 of 943 users"
+    assert [row[:2] + row[3:4] for row in piece.rows if str(row[0]).startswith("ML-100K")] == [
+        ["ML-100K", "SASRec, CE", 0.06],
+        [some, "BIGRec (smollm2_135m, adam, 1,024 of 96,458 training rows)", 0.05],
+        [some, "SASRec, CE", 0.07],
+    ]
 
 
 def test_language_models_of_one_name_are_told_apart_by_their_setting(tmp_path) -> None:
