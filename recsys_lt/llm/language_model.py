@@ -15,6 +15,7 @@ from recsys_lt.llm.frozen import keep_trained_alone, silence
 from recsys_lt.llm.lora import Lora, TokenStreams
 from recsys_lt.llm.packages import needed
 from recsys_lt.llm.packed_attention import PackedAttention
+from recsys_lt.llm.packs import packs, who_sees_whom
 from recsys_lt.streams import keys_of
 
 #: What texts are read after, one of them, by tokenizers that put a space before all they read.
@@ -38,6 +39,10 @@ class Read(NamedTuple):
     cache: Any
     length: int
     last: Tensor
+
+    def to_go_on(self) -> Any:
+        """A copy of the cache: reading on adds keys and values, and cutting them off again changes with versions."""
+        return deepcopy(self.cache)
 
 
 class LanguageModel(nn.Module):
@@ -165,8 +170,7 @@ class LanguageModel(nn.Module):
         after
             What they go on from; None where they are the beginning.
         """
-        # A copy, because reading adds keys and values; cutting them off again changes with versions.
-        cache = needed("transformers").DynamicCache() if after is None else deepcopy(after.cache)
+        cache = _nothing_read() if after is None else after.to_go_on()
         found = self._inner.base_model(inputs_embeds=tokens.unsqueeze(0), past_key_values=cache, use_cache=True)
         self.tokens_read += len(tokens)
         return Read(cache, len(tokens) + (0 if after is None else after.length), found.last_hidden_state[0, -1:])
@@ -186,7 +190,7 @@ class LanguageModel(nn.Module):
         after
             What all rows begin with, as it was read; None where nothing was read before.
         """
-        cache = needed("transformers").DynamicCache() if after is None else deepcopy(after.cache)
+        cache = _nothing_read() if after is None else after.to_go_on()
         past = 0 if after is None else after.length
         if after is not None:
             cache.batch_repeat_interleave(len(ids))
@@ -241,13 +245,12 @@ class LanguageModel(nn.Module):
             of_prompt = keys_of(key, torch.arange(len(prompt), device=rows.device) + (_PROMPT << 32))
         states = []
         start = 0
-        for pack in _packs(lengths, past + len(prompt), self._pack_tokens):
+        for pack in packs(lengths, past + len(prompt), self._pack_tokens):
             stop = start + sum(pack)
             self.tokens_read += stop - start + len(prompt)
             own = None if keys is None else keys[start:stop]
             if before is not None:
-                # A copy, because a pack adds its own keys and values.
-                states.append(self._pack(prompt, rows[start:stop], pack, None, deepcopy(before.cache), past))
+                states.append(self._pack(prompt, rows[start:stop], pack, None, before.to_go_on(), past))
             else:
                 streams = None if own is None or of_prompt is None else torch.cat([of_prompt, own])
                 if self._checkpointed and torch.is_grad_enabled():
@@ -311,7 +314,7 @@ class LanguageModel(nn.Module):
         position = torch.cat([torch.arange(past, past + n_prompt, device=device), place])
         blocks = self._attention.fitting(lengths, past + n_prompt, device)
         # Where there are blocks, they tell; the model only must not make a mask of its own.
-        sees = sizes.new_ones(1, 1).bool() if blocks else _who_sees_whom(sizes, past, n_prompt)
+        sees = sizes.new_ones(1, 1).bool() if blocks else who_sees_whom(sizes, past, n_prompt)
         self._streams.keys = streams
         try:
             with self._attention.reading(blocks):
@@ -328,26 +331,8 @@ class LanguageModel(nn.Module):
         return states
 
 
-def _who_sees_whom(sizes: Tensor, past: int, prompt: int) -> Tensor:
-    """Which tokens each token of a pack sees, the prompt's included, [prompt + T, past + prompt + T]."""
-    device = sizes.device
-    # The prompt is row -1: every row sees it.
-    of_prompt = torch.full((past + prompt,), -1, device=device)
-    row = torch.cat([of_prompt, torch.arange(len(sizes), device=device).repeat_interleave(sizes)])
-    order = torch.arange(len(row), device=device)
-    return ((row == row[past:].unsqueeze(1)) | (row == -1)) & (order <= order[past:].unsqueeze(1))
-
-
-def _packs(lengths: Sequence[int], prompt: int, most: int) -> Iterator[list[int]]:
-    """Rows in their order, as many together as ``most`` tokens hold."""
-    pack: list[int] = []
-    for length in lengths:
-        if pack and prompt + sum(pack) + length > most:
-            yield pack
-            pack = []
-        pack.append(length)
-    if pack:
-        yield pack
+def _nothing_read() -> Any:
+    return needed("transformers").DynamicCache()
 
 
 def _context(config: Any) -> int:

@@ -1,0 +1,122 @@
+"""What is printed and written, and what is refused."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from recsys_lt.analysis.written_tables import Content, Entry, latex
+from tests.table.made import grouped, make_run, run
+
+
+def test_markdown_latex_and_the_plot(tmp_path, capsys):
+    places = [tmp_path / "out" / name for name in ("t.md", "t.tex", "t.png")]
+    options = [f"--{kind}" for kind in ("markdown", "latex", "plot")]
+    arguments = [part for pair in zip(options, places, strict=True) for part in pair]
+    code, _, err = run(capsys, grouped(tmp_path), *arguments)
+    assert (code, err) == (0, "")
+    written, *said = places[0].read_text().split("\n\n")
+    header, rule, *rows = written.splitlines()
+    assert any("permutation test" in line and "Holm" in line for line in said)
+    assert header.startswith("| model | loss | optimizer | ndcg@10 overall |")
+    assert rule.startswith("| --- | --- | --- | ---: |")
+    assert len({line.count("|") for line in (header, rule, *rows)}) == 1
+    assert "**" in rows[1]
+    text = places[1].read_text()
+    assert text.startswith("% Test metrics, mean")
+    assert text.count(r" \\") == 3
+    assert r"\textbf{" in text
+    assert text.endswith("\\end{tabular}\n")
+    assert places[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_latex_escapes_what_latex_takes_for_its_own(tmp_path):
+    row = [Entry("fmlp_rec"), Entry("50% & more"), Entry("<.0001", best=True)]
+    text = latex(Content(["model"], ["a\nb", "p"], [[row]]))
+    assert r"fmlp\_rec & 50\% \& more & \textbf{$<$.0001} \\" in text
+    assert "a b" in text
+
+
+def test_a_narrow_terminal_loses_no_column(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    for seed in (0, 1):
+        make_run(tmp_path / f"{seed}", 0.05, seed=seed)
+    make_run(tmp_path / "b", 0.04, loss="sce")
+    lines = run(capsys, tmp_path)[1].splitlines()
+    assert next(line.split()[:3] for line in lines if "sasrec" in line) == ["sasrec", "ce", "adam"]
+    assert any(line.split()[-1].startswith("ref") for line in lines if "sasrec" in line)
+    assert "\x1b[1m" in next(line for line in lines if "sasrec" in line and " ce " in line)
+
+
+def test_names_with_brackets_are_printed_as_they_are(tmp_path, capsys):
+    make_run(tmp_path / "a", model="[bold]x[/bold]")
+    assert "[bold]x[/bold]" in run(capsys, tmp_path)[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"dataset": "beauty", ', "JSON"),
+        ("[]", "no test metrics"),
+        ('{"test": {}, "dataset": "beauty"}', "does not say its model, loss, optimizer, seed"),
+        (
+            '{"dataset": "b", "model": "m", "loss": "l", "optimizer": "o", "seed": 0, "test": {"hr@1": "x"}}',
+            "hr@1",
+        ),
+    ],
+)
+def test_corrupt_metrics_are_named(tmp_path, capsys, content, says):
+    make_run(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "metrics.json").write_text(content)
+    code, out, err = run(capsys, tmp_path)
+    assert (code, out) == (2, "")
+    assert str(tmp_path / "b" / "metrics.json") in err
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_other_bad_input_is_one_line(tmp_path, capsys):
+    sweep = tmp_path / "sweep"
+    make_run(sweep / "a", ranks=np.ones(200, dtype=np.int64))
+    make_run(sweep / "b", 0.04, loss="sce", ranks=np.ones(200, dtype=np.int64))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "lost" / "0").mkdir(parents=True)
+    (tmp_path / "lost" / "0" / "config.yaml").write_text("seed: 0")
+    (tmp_path / "file").write_text("")
+    for arguments, says in [
+        ([tmp_path / "nowhere"], "no such folder"),
+        ([tmp_path / "empty"], "no metrics.json"),
+        ([tmp_path / "lost"], "none of the 1 runs"),
+        ([sweep, "--metric", "ndcg@7"], "ndcg@10"),
+        ([sweep, "--against", "bpr"], "sasrec/sce/adam"),
+        ([sweep, "--against", "sasrec"], "fits 2 cells"),
+        ([sweep, "--csv", tmp_path / "file" / "t.csv"], "cannot be written"),
+    ]:
+        code, _, err = run(capsys, *arguments)
+        assert code == 2, arguments
+        assert says in err
+        assert err.count("\n") == 1
+    (sweep / "b" / "ranks.parquet").write_bytes(b"PAR1")
+    code, _, err = run(capsys, sweep)
+    assert code == 2
+    assert "ranks.parquet" in err
+    (sweep / "b" / "config.yaml").write_text("a: [")
+    code, _, err = run(capsys, sweep)
+    assert code == 2
+    assert "config.yaml" in err
+
+
+def test_the_command_itself(tmp_path):
+    make_run(tmp_path / "a")
+    command = [sys.executable, "-m", "recsys_lt.table"]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "0.0500" in done.stdout
+    probe = "import sys, recsys_lt.table as t\ntry: t.main(['--help'])\nexcept SystemExit: pass\n"
+    probe += "assert not {'torch', 'pandas', 'numpy', 'rich', 'scipy', 'omegaconf'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
+    lost = subprocess.run([*command, str(tmp_path / "x")], capture_output=True, text=True, check=False)
+    assert lost.returncode == 2
