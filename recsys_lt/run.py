@@ -22,6 +22,7 @@ from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTar
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST, AtomicCheckpointIO, load
+from recsys_lt.evidence.commit import commit
 from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.memory import forget_peak_rss
 from recsys_lt.evidence.progress import TrainingProgress
@@ -86,6 +87,7 @@ def _one_process(plain: Any, names: Names, folder: Path, group: str | None, resu
 def _train_and_test(
     config: DictConfig, data: Sequences, names: Names, folder: Path, group: str | None, resumed: bool
 ) -> dict[str, Any]:
+    commit()  # asked now and remembered: files may change while it trains
     parts = build(config)
     settings, measured = parts.trainer, parts.metrics
     measured.check(data.n_items)

@@ -86,6 +86,14 @@ def once_a_seed(cell: Cell) -> Cell:
     return replace(cell, finished=tuple(first.values()))
 
 
+def of_common_seeds(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells with their runs of the seeds that all of them have; as they are where there is no such seed."""
+    common = set.intersection(*(set(cell.seeds) for cell in cells)) if cells else set()
+    if not common:
+        return list(cells)
+    return [replace(cell, finished=tuple(run for run in cell.finished if run.seed in common)) for cell in cells]
+
+
 def compared(run: Run) -> dict[str, str]:
     """The keys of a run's configuration that may tell cells apart, values as text."""
     own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder tells nothing

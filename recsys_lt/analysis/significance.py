@@ -75,9 +75,15 @@ def _ranks_by_seed(cell: Cell) -> dict[object, list[Path]]:
 
 
 def paired_p_value(
-    cell: Cell, reference: Cell, metric: str, k: int, test: str = "permutation", group: str = ""
+    cell: Cell,
+    reference: Cell,
+    metric: str,
+    k: int,
+    test: str = "permutation",
+    group: str = "",
+    share: float = 1.0,
 ) -> float | None:
-    """Two-sided p-value that a cell's users fare as under the reference.
+    """Two-sided p-value that a cell's users fare as under the reference, or have a share of what they have there.
 
     The gain of each user is averaged over the seeds both cells have; the test is on the differences.
 
@@ -92,13 +98,16 @@ def paired_p_value(
         assumed to be luck), ``t`` (paired t-test) or ``wilcoxon`` (signed ranks, zero differences dropped).
     group
         Test the users whose target is in this popularity group; "" for all.
+    share
+        Of the reference's gain that a cell's is held against: below 1, a cell that is significantly higher is no
+        worse than the reference by more than the rest.
 
     Returns
     -------
     p in 0..1; None where they have no seed with ranks.parquet in common, or did not rank the same
     targets for the same users.
     """
-    difference = _differences(cell, reference, metric, k, group)
+    difference = _differences(cell, reference, metric, k, group, share)
     if difference is None:
         return None
     if not difference.any():
@@ -111,8 +120,10 @@ def can_be_tested(cell: Cell, reference: Cell) -> bool:
     return _differences(cell, reference, "ndcg", 10, "") is not None
 
 
-def _differences(cell: Cell, reference: Cell, metric: str, k: int, group: str) -> NDArray[np.float64] | None:
-    """What each user gains over the reference, a mean over the seeds both have; None where they do not pair."""
+def _differences(
+    cell: Cell, reference: Cell, metric: str, k: int, group: str, share: float = 1.0
+) -> NDArray[np.float64] | None:
+    """What each user gains over the reference's share, a mean over the seeds both have; None where they do not pair."""
     ours, theirs = _ranks_by_seed(cell), _ranks_by_seed(reference)
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
@@ -121,7 +132,7 @@ def _differences(cell: Cell, reference: Cell, metric: str, k: int, group: str) -
     b = _mean_scores([path for seed in seeds for path in theirs[seed]], metric, k, group)
     if a is None or b is None or not a.same_users(b) or len(a.value) == 0:
         return None
-    return a.value - b.value
+    return a.value - share * b.value
 
 
 def _permutation(difference: NDArray[np.float64]) -> float:

@@ -20,6 +20,7 @@ from recsys_lt.analysis.plots.ndcg_by_popularity import ndcg_by_popularity
 from recsys_lt.atomic import replacing, write_json
 from recsys_lt.data.loader import TrainBatches, UsersWithTarget
 from recsys_lt.data.sequences import Sequences
+from recsys_lt.evidence.commit import commit
 from recsys_lt.evidence.journal import Journal
 from recsys_lt.evidence.memory import peak_rss_mb
 from recsys_lt.evidence.stored import Names
@@ -97,6 +98,7 @@ class Results:
             "train": self._training(),
             "versions": {
                 "recsys_lt": recsys_lt.__version__,
+                "commit": commit(),
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "pytorch_lightning": pl.__version__,

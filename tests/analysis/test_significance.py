@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recsys_lt.analysis.significance import _permutation, holm
+from recsys_lt.analysis.cells import cells_of
+from recsys_lt.analysis.runs import find_runs
+from recsys_lt.analysis.significance import LEAST, _permutation, holm, paired_p_value
+from tests.table.made import make_run
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.15])
@@ -24,6 +27,15 @@ def test_few_users_are_close_to_all_flips():
 def test_users_without_a_difference_change_nothing():
     difference = np.random.default_rng(0).normal(0.1, 1, 50)
     assert _permutation(np.concatenate([difference, np.zeros(500)])) == _permutation(difference)
+
+
+def test_a_share_of_the_reference_is_what_a_cell_is_held_against(tmp_path):
+    ranks = np.random.default_rng(0).integers(1, 30, 200)
+    make_run(tmp_path / "a", ranks=ranks)
+    make_run(tmp_path / "b", loss="sce", ranks=ranks)
+    a, b = cells_of(find_runs(tmp_path))
+    assert paired_p_value(a, b, "ndcg", 10) == 1.0
+    assert paired_p_value(a, b, "ndcg", 10, share=0.5) == LEAST
 
 
 def test_holm_is_the_step_down_procedure():

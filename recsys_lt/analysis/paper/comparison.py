@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
 
 class Bar(NamedTuple):
-    """One recommender on one dataset: NDCG@10 of all targets and by group (None where it was not measured).
+    """One recommender on one dataset.
 
-    ``users`` says which part of the users it was ranked for, where it was not all.
+    Parameters
+    ----------
+    name, kind, ours
+        What it is called, its colour, and whether we ran it.
+    gains
+        NDCG@10 of all targets and by group; None where it was not measured.
+    users
+        Which part of the users it was ranked for, where it was not all.
+    counts
+        How many targets each of the gains is of; None where that is not known.
     """
 
     name: str
@@ -27,12 +36,14 @@ class Bar(NamedTuple):
     ours: bool
     gains: tuple[float | None, ...]
     users: str = ""
+    counts: tuple[float | None, ...] = (None,) * len(GROUPS)
 
 
 COMMANDS = (*TABLE_3, "python -m recsys_lt +experiment=llm_vs_small_ml100k")
 _COLOURS = {"LLM": ORANGE, "CE": BLUE, "SCE": LIGHT_BLUE}
 _INK = "#222222"
 _COLUMNS = 2
+_FEW = 50  # targets: of fewer a group has no mark
 _MARKS = {"head": "^", "mid": "o", "tail": "v"}
 
 
@@ -48,21 +59,21 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
         cells = evidence.any_of(dataset, model)
         for cell in cells:
             words = [word for word in (made_of(cell), rows_of(cell), *_apart(cell, cells)) if word]
-            found.append(Bar(f"{name} ({', '.join(words)})", "LLM", True, _gains(cell), users_of(cell)))
+            found.append(_own(f"{name} ({', '.join(words)})", "LLM", cell, users_of(cell)))
     parts = {bar.users for bar in found} - {""}
     for model, name in BACKBONES.items():
         # Those ranked for the same part of the users stand beside them.
         for cell in evidence.any_of(dataset, model):
             loss, users = cell.identity[2], users_of(cell)
             if users in parts and loss in ("ce", "sce") and cell.identity[3] == "adam":
-                found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], True, _gains(cell), users))
+                found.append(_own(f"{name}, {LOSSES[loss]}", LOSSES[loss], cell, users))
         for loss in ("ce", "sce"):
             own = evidence.closest(dataset, model, loss)
             number = evidence.facts.test(dataset, model, loss)
             if own is not None:
                 setting = evidence.named_setting(own).split(" (")[0]
                 other = "" if setting in ("published setting", "default setting") else f" ({setting})"
-                found.append(Bar(f"{name}, {LOSSES[loss]}{other}", LOSSES[loss], True, _gains(own)))
+                found.append(_own(f"{name}, {LOSSES[loss]}{other}", LOSSES[loss], own))
             elif number is not None:
                 found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], False, (number.mean, None, None, None)))
     return found
@@ -81,8 +92,13 @@ def _apart(cell: Cell, cells: Sequence[Cell]) -> list[str]:
     return [f"{key} {cell.settings[key]}" for key in enough or differing]
 
 
-def _gains(cell: Cell) -> tuple[float | None, ...]:
-    return tuple(mean(cell, f"{prefix}ndcg@10") for prefix in GROUPS.values())
+def _own(name: str, kind: str, cell: Cell, users: str = "") -> Bar:
+    gains, counts = ([mean(cell, f"{prefix}{what}") for prefix in GROUPS.values()] for what in ("ndcg@10", "users"))
+    return Bar(name, kind, True, tuple(gains), users, tuple(counts))
+
+
+def _whole(count: float | None) -> int | None:
+    return None if count is None else int(count)
 
 
 def comparison(evidence: Evidence) -> Piece:
@@ -108,9 +124,10 @@ def comparison(evidence: Evidence) -> Piece:
                     place, bar.gains[0] or 0.0, color=colour if bar.ours else "white", edgecolor=colour,
                     hatch=None if bar.ours else "////", linewidth=1.0,
                 )  # fmt: skip
-                for (group, mark), gain in zip(_MARKS.items(), bar.gains[1:], strict=True):
-                    if gain is not None:
-                        each.plot(gain, place, mark, color=_INK, markersize=4, label=f"{group} targets")
+                for (group, mark), gain, n in zip(_MARKS.items(), bar.gains[1:], bar.counts[1:], strict=True):
+                    if gain is not None and (n is None or n >= _FEW):
+                        look = {"color": _INK, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+                        each.plot(gain, place, mark, **look, label=f"{group} targets")
             best = max((bar.gains[0] or 0.0 for bar in found if bar.kind == "LLM"), default=None)
             if best is not None:
                 each.axvline(best, color=GREY, linewidth=0.9, linestyle="--")
@@ -125,17 +142,17 @@ def comparison(evidence: Evidence) -> Piece:
         figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
     rows: list[list[Value]] = [
-        [title, bar.name, "ours" if bar.ours else "published", *bar.gains]
+        [title, bar.name, "ours" if bar.ours else "published", *bar.gains, *map(_whole, bar.counts[1:])]
         for title, found in panels.items()
         for bar in found
     ]
     return Piece(
         "figure4",
         "Figure 4: CE and SCE of each backbone beside recommenders made of language models, test NDCG@10",
-        ["dataset", "recommender", "whose number", *GROUPS],
+        ["dataset", "recommender", "whose number", *GROUPS, *(f"{group} targets" for group in _MARKS)],
         rows,
         "The dashed line is the best language model. Published ones are single runs, of 60 M to 7 B parameters. Bars "
-        "are of all targets; the marks on ours are of head, mid and tail targets.",
+        f"are of all targets; the marks on ours are of head, mid and tail targets, where there are at least {_FEW}.",
         "published setting (ML-100K: default) unless a bar says otherwise",
         draw if panels else None,
         (5.6 * max(1, min(_COLUMNS, len(panels))), 1.0 + 0.3 * sum(n + 2 for n in heights)),

@@ -78,7 +78,7 @@ class Evidence:
                     name = ", ".join(cell.known_parts)
                     said.append(
                         f"Seed {run.seed} of {cell.dataset}, {name}, ran twice with other results; "
-                        f"{first.folder}{_threads(first)} counts, {run.folder}{_threads(run)} does not"
+                        f"{first.folder}{_made_with(first)} counts, {run.folder}{_made_with(run)} does not"
                     )
         return said
 
@@ -102,15 +102,26 @@ class Evidence:
         return self.as_published(dataset, model, loss) or self.best_of_other_settings(dataset, model, loss)
 
     def best_of_other_settings(self, dataset: str, model: str, loss: str) -> Cell | None:
-        """The cell of another setting, trained to its end, with the best validation NDCG@10.
-
-        None where it falls short of the published number: a setting of no worth says nothing of the paper.
-        """
+        """The cell of another setting, trained to its end, with the best validation NDCG@10."""
         others = [cell for cell in self.of(dataset, model, loss) if self.changes(cell) and not self.cut_short(cell)]
-        whole = [cell for cell in others if _validated(cell) is not None]
-        best = max(whole, key=lambda cell: _validated(cell) or 0.0, default=None)
-        gain, number = mean(best, "ndcg@10"), self.facts.test(dataset, model, loss)
-        return None if gain is None or (number is not None and number.exceeds(gain)) else best
+        whole = [cell for cell in others if validated(cell) is not None]
+        return max(whole, key=lambda cell: validated(cell) or 0.0, default=None)
+
+    def falls_short(self, cell: Cell) -> float | None:
+        """The published NDCG@10 that a cell of another setting does not reach, tolerance and all; else None.
+
+        Such a setting says nothing of the paper. A cell of the published setting that does not reach it does.
+        """
+        dataset, model, loss, *_ = cell.identity
+        gain, number = mean(cell, "ndcg@10"), self.facts.test(dataset, model, loss)
+        if gain is None or number is None or not self._trained_otherwise(cell):
+            return None
+        return number.mean if number.exceeds(gain) else None
+
+    def may_not_be_done(self, cell: Cell) -> bool:
+        """Whether it is of another setting than the published, and some run was best at its very last epoch."""
+        ends = (run.metrics["best_epoch"] == run.metrics["epochs"] for run in cell.finished if run.metrics is not None)
+        return bool(self._trained_otherwise(cell)) and any(ends)
 
     def changes(self, cell: Cell) -> dict[str, str]:
         """How a cell's configuration differs from its published setting; what only one of the two has says nothing."""
@@ -121,6 +132,11 @@ class Evidence:
             found |= {name: value for name, value in own.items() if name in published and published[name] != value}
         return found
 
+    def _trained_otherwise(self, cell: Cell, besides: str = "") -> dict[str, str]:
+        """The changes that say how it was trained, the part ``besides`` aside."""
+        left_out = (*_LOOKS, besides)
+        return {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, left_out)}
+
     def _published(self, cell: Cell) -> Mapping[str, str]:
         """A cell's published setting, composed once."""
         key = (cell.identity[0], cell.identity[1], cell.identity[2])
@@ -130,15 +146,14 @@ class Evidence:
 
     def cut_short(self, cell: Cell) -> bool:
         """Whether it is the published setting stopped early: its test metrics are not to be compared."""
-        changes = {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, _LOOKS)}
+        changes = self._trained_otherwise(cell)
         if set(changes) != {"trainer.max_epochs"}:
             return False
         return int(changes["trainer.max_epochs"]) < int(self._published(cell)["trainer.max_epochs"])
 
     def in_words(self, cell: Cell, besides: str = "") -> str:
         """``published`` (``default`` where nothing is), or how the setting differs, the part ``besides`` aside."""
-        left_out = (*_LOOKS, besides)
-        changes = {name: value for name, value in self.changes(cell).items() if not _is_one_of(name, left_out)}
+        changes = self._trained_otherwise(cell, besides)
         last = [name.rsplit(".", 1)[-1] for name in changes]
         words = []
         for short, (name, value) in zip(last, changes.items(), strict=True):
@@ -246,9 +261,17 @@ class Evidence:
         return True
 
 
-def _threads(run: Run) -> str:
-    threads = run.metrics["train"].get("threads") if run.metrics and _is_whole(run) else None
-    return "" if threads is None else f" (threads: {threads})"
+def _made_with(run: Run) -> str:
+    """What may tell a run from another of the same configuration and seed, in brackets; "" where that is not known."""
+    if run.metrics is None or not _is_whole(run):
+        return ""
+    versions = run.metrics.get("versions")
+    known = {
+        "threads": run.metrics["train"].get("threads"),
+        "commit": versions.get("commit") if isinstance(versions, dict) else None,
+    }
+    said = [f"{name}: {value}" for name, value in known.items() if value is not None]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _is_one_of(name: str, keys: Iterable[str]) -> bool:
@@ -266,7 +289,8 @@ def _is_whole(run: Run) -> bool:
     return run.metrics is not None and all(isinstance(run.metrics.get(part), dict) for part in _NEEDED)
 
 
-def _validated(cell: Cell) -> float | None:
+def validated(cell: Cell) -> float | None:
+    """Validation NDCG@10, a mean over the runs of a cell; None where some run did not measure it."""
     values = [run.metrics["valid"].get("ndcg@10") for run in cell.finished if run.metrics is not None]
     known = [float(value) for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.cells import Cell, of_common_seeds
 from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, best_epochs, mean
 from recsys_lt.analysis.paper.piece import Piece, Value
 from recsys_lt.analysis.plots import BLUE, ORANGE, tidy
@@ -14,8 +14,15 @@ K_COMMAND = "python -m recsys_lt +experiment=paper/figure3_k_beauty"
 ALPHA_COMMAND = "python -m recsys_lt +experiment=paper/figure3_alpha_beauty"
 
 
+#: Those of conf/experiment/paper/figure3_k_beauty.yaml and figure3_alpha_beauty.yaml; alpha 1 is SSM.
+KS, ALPHAS = (1, 10, 50, 100, 500), (1, 10, 100, 1000, 10000)
+
+
 def sampled(evidence: Evidence) -> dict[str, dict[float, Cell]]:
-    """The three sweeps, alike in all but the loss: SSM by K, SCE by K at alpha 100, SCE by alpha at K 100."""
+    """The three sweeps, alike in all but the loss: SSM by K, SCE by K at alpha 100, SCE by alpha at K 100.
+
+    Of the seeds that all points have, so that no step between two points is one of seeds.
+    """
     families = {
         "ssm by K": evidence.families("beauty", "sasrec", "ssm", "k"),
         "sce by K": evidence.families("beauty", "sasrec", "sce", "k", alpha=100),
@@ -26,7 +33,10 @@ def sampled(evidence: Evidence) -> dict[str, dict[float, Cell]]:
     found = {name: each.get(chosen, {}) for name, each in families.items()}
     if found["sce by alpha"] and 100.0 in found["ssm by K"]:  # SCE with alpha 1
         found["sce by alpha"] = {1.0: found["ssm by K"][100.0]} | found["sce by alpha"]
-    return found
+    asked = {"ssm by K": KS, "sce by K": KS, "sce by alpha": ALPHAS}
+    found = {name: {x: cell for x, cell in cells.items() if x in asked[name]} for name, cells in found.items()}
+    alike = iter(of_common_seeds([cell for cells in found.values() for cell in cells.values()]))
+    return {name: {x: next(alike) for x in cells} for name, cells in found.items()}
 
 
 def negatives(evidence: Evidence) -> Piece:

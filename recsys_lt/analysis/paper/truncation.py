@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.cells import Cell, of_common_seeds
 from recsys_lt.analysis.paper.evidence import GROUPS, Evidence, best_epochs, largest, mean
 from recsys_lt.analysis.paper.piece import Piece
 from recsys_lt.analysis.plots import BLUE, GREY, tidy
@@ -19,10 +19,17 @@ COMMANDS = (
 ETAS = (0.1, 0.3, 0.5, 0.7, 1, 2, 5)
 
 
-def truncation(evidence: Evidence) -> Piece:
-    """NDCG@10 against eta, for all, head, mid and tail targets, with CE as a line."""
+def swept_and_whole(evidence: Evidence) -> tuple[dict[float, Cell], Cell | None]:
+    """CE-eta by its eta, and CE beside it, of the seeds that all have."""
     swept = largest(evidence.families("beauty", "sasrec", "ce_eta", "eta"))
     whole = evidence.beside(next(iter(swept.values())), "ce") if swept else None
+    alike = of_common_seeds([*swept.values(), *([] if whole is None else [whole])])
+    return dict(zip(swept, alike, strict=False)), None if whole is None else alike[-1]
+
+
+def truncation(evidence: Evidence) -> Piece:
+    """NDCG@10 against eta, for all, head, mid and tail targets, with CE as a line."""
+    swept, whole = swept_and_whole(evidence)
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots(1, len(GROUPS))

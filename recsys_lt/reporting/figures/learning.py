@@ -164,8 +164,10 @@ def _overall_and_groups(member: Member, prefix: str) -> Illustration:
             figure, "Line chart: validation NDCG@10 over epochs, of all, head and nonhead targets", prefix + "learn-"
         )
     runs, dashed = ("; a line a run", "") if len(member.cell.finished) > 1 else ("", " (dashed)")
+    drawn_too = any(of_part for _, of_part, _ in curves[1:])
+    groups = " and of those whose target is a head item, or a mid or tail one" if drawn_too else ""
     caption = (
-        "Validation NDCG@10 after each epoch that was validated, of all users and of those whose target is a head item "
-        f"or none{runs}. The test metrics are of the epoch where the line of all is highest{dashed}."
+        f"Validation NDCG@10 after each epoch that was validated, of all users{groups}{runs}. "
+        f"The test metrics are of the epoch where the line of all is highest{dashed}."
     )
     return Illustration(_ALL.title, caption, svg)

@@ -10,7 +10,8 @@ import yaml
 
 from recsys_lt import figures
 from recsys_lt.__main__ import CONF
-from recsys_lt.analysis.paper.claims import Claim, claims
+from recsys_lt.analysis.paper.claim import Claim
+from recsys_lt.analysis.paper.claims import claims
 
 USERS = 400
 

@@ -146,8 +146,10 @@ def test_tightness_is_read_from_the_curves(tmp_path) -> None:
     assert piece.shown is not None
     assert [row[2] for row in piece.shown.rows] == [1, 1, 3, 3]  # of each of many epochs in the CSV alone
     assert piece.setting == "published setting"
+    assert "Test NDCG@10 of these runs: SCE, K 500 0.0500." in piece.note
     assert piece.lacking == [
-        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=bpr,bce,ce_eta,ce",
+        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=bpr,bce",
+        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=ce_eta,ce trainer.max_epochs=50",
         "python -m recsys_lt +experiment=paper/figure1b_beauty loss=ssm loss.k=100",
     ]
 
