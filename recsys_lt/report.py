@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against",
         metavar="CELL",
-        help="test against this cell, not the best one that can be tested: names that single it out, such as sasrec/ce",
+        help="test against this cell, not the one that is best on validation: names that single it out, as sasrec/ce",
     )
     parser.add_argument(
         "--users",

@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recsys_lt.table",
         description="One table of a sweep: mean and standard deviation over seeds for every cell, and "
-        "paired tests on per-user ranks against the best one.",
+        "paired tests on per-user ranks against the one that is best on validation.",
     )
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="folder", help="sweeps or runs: every metrics.json below is a run"
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against",
         metavar="CELL",
-        help="test against this cell, not the best one that can be tested: names that single it out, such as sasrec/ce",
+        help="test against this cell, not the one that is best on validation: names that single it out, as sasrec/ce",
     )
     parser.add_argument(
         "--test",

@@ -67,6 +67,12 @@ class Cell:
         numbers = [float(value) for value in found if value is not None and math.isfinite(value)]
         return numbers if len(numbers) == len(found) else []
 
+    def validated(self, metric: str = "ndcg@10") -> float | None:
+        """A validation metric at the best epoch, a mean over runs; None unless every one of them measured it."""
+        found = [run.metrics.get("valid", {}).get(metric) for run in self.finished if run.metrics is not None]
+        numbers = [float(value) for value in found if value is not None and math.isfinite(value)]
+        return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
+
     def mean_std(self, metric: str) -> tuple[float | None, float | None]:
         """Mean and sample standard deviation over runs; None for what they do not give."""
         values = self.values(metric)

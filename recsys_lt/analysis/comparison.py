@@ -25,7 +25,8 @@ class Comparison:
     roots
         The folders the runs lie in.
     by_dataset
-        The cells of each dataset; only those are compared with each other.
+        The cells of each dataset, by its name; of one that was ranked in several ways (for some users alone, or with
+        other items masked) those of each way, named with it. Only those are compared with each other.
     metrics
         Test metrics to show.
     decisive
@@ -43,6 +44,8 @@ class Comparison:
     p_values
         Of every finished cell but the references, by the id of the cell and the group of the targets; corrected for
         the cells of each dataset. None where it could not be tested.
+    why_reference
+        Why those are the references, in words that follow their names; "" where they were asked for.
     """
 
     roots: tuple[Path, ...]
@@ -55,6 +58,7 @@ class Comparison:
     repeated: dict[int, list[str]]
     references: dict[str, Cell | None]
     p_values: dict[tuple[int, str], float | None]
+    why_reference: str
 
     @property
     def cells(self) -> list[Cell]:
@@ -81,7 +85,8 @@ def compare(
     metrics
         Test metrics to show; None for the usual ones. The first with a better side decides which cell is best.
     against
-        Names that single out the cell to test against; None for the best one that can be tested against another.
+        Names that single out the cell to test against; None for the one that is best on validation (on the test where
+        some have none), of those that can be tested against another.
     test, groups
         See ``paired_p_value``; all users are tested besides.
 
@@ -90,21 +95,25 @@ def compare(
     UserError
         Where a folder holds no finished run, a run cannot be read, or there is no such metric or cell.
     """
-    by_dataset: dict[str, list[Cell]] = {}
+    cells = []
     runs = {run.folder.resolve(): run for root in roots for run in find_runs(root)}
     repeated = {}
     for given in cells_of(list(runs.values())):
         cell = once_a_seed(given)
-        by_dataset.setdefault(cell.dataset, []).append(cell)
+        cells.append(cell)
         if again := sorted({str(seed) for seed in given.seeds if given.seeds.count(seed) > 1}):
             repeated[id(cell)] = again
-    chosen = _chosen_metrics([c for cells in by_dataset.values() for c in cells], metrics, roots)
+    by_dataset = _ranked_alike(cells)
+    chosen = _chosen_metrics(cells, metrics, roots)
     gain = _tested_gain(chosen)
     decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
     references = _references(by_dataset, decisive, against)
     tested = tuple(dict.fromkeys(("", *groups)))
     p_values = _p_values(by_dataset, references, gain, test, tested)
-    return Comparison(tuple(roots), by_dataset, chosen, decisive, gain, test, tested, repeated, references, p_values)
+    why = "" if against is not None else _why(references, decisive)
+    return Comparison(
+        tuple(roots), by_dataset, chosen, decisive, gain, test, tested, repeated, references, p_values, why
+    )  # fmt: skip
 
 
 def better(metric: str) -> bool | None:
@@ -125,6 +134,34 @@ def best(cells: Sequence[Cell], metric: str) -> float | None:
     if goal is None or not means:
         return None
     return max(means) if goal else min(means)
+
+
+def _ranked_alike(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells by their dataset, and where its cells were not all ranked alike, by how they were."""
+    ways = {id(cell): _way(cell) for cell in cells}
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of_dataset = [ways[id(other)] for other in cells if other.dataset == cell.dataset]
+        words = [
+            said
+            for said, *others in zip(ways[id(cell)], *of_dataset, strict=True)
+            if said is not None and len({other for other in others if other is not None}) > 1
+        ]
+        found.setdefault(", ".join([cell.dataset, *words]), []).append(cell)
+    return found
+
+
+def _way(cell: Cell) -> tuple[str | None, str | None]:
+    """For whom a cell ranks and what it masks, in words; None for what its runs do not say."""
+    run = (cell.finished or cell.failed)[0]
+    protocol = run.metrics.get("protocol") if run.metrics is not None else None
+    if not isinstance(protocol, dict):
+        names = {"ranked_users": "metrics.max_users", "mask_seen": "metrics.mask_seen"}
+        protocol = {name: run.config[key] for name, key in names.items() if key in run.config}
+    users, mask = protocol.get("ranked_users"), protocol.get("mask_seen")
+    everybody = "all users" if "ranked_users" in protocol else None
+    some = str(users).split(" of ")[0]  # of how many, a configuration does not know
+    return everybody if users is None else f"{some} users", None if mask is None else f"mask {mask}"
 
 
 def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, roots: Sequence[Path]) -> list[str]:
@@ -158,6 +195,10 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
         if best(finished, metric) is None:
             return None
         ranking = sorted((cell for cell in finished if cell.values(metric)), key=lambda cell: best_first(cell, metric))
+        validated = {id(cell): cell.validated(metric) for cell in ranking}
+        if None not in validated.values():  # whoever is best on the test is also who was lucky there
+            sign = 1.0 if better(metric) is False else -1.0
+            ranking.sort(key=lambda cell: sign * (validated[id(cell)] or 0.0))
         # The best one may have no ranks.parquet: the others can still be tested, against the best of those that can.
         testable = (cell for cell in ranking if any(can_be_tested(o, cell) for o in finished if o is not cell))
         return next(testable, ranking[0])
@@ -172,6 +213,11 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
             remedy=f"Name one of {', '.join(cell.label for cell in found)}",
         )
     return found[0] if found else None
+
+
+def _why(references: dict[str, Cell | None], metric: str) -> str:
+    chosen = [cell for cell in references.values() if cell is not None]
+    return ", best on validation" if chosen and all(cell.validated(metric) is not None for cell in chosen) else ""
 
 
 def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | None) -> dict[str, Cell | None]:

@@ -120,6 +120,16 @@ def can_be_tested(cell: Cell, reference: Cell) -> bool:
     return _differences(cell, reference, "ndcg", 10, "") is not None
 
 
+def why_untested(cell: Cell, reference: Cell) -> str:
+    """Why two cells cannot be tested against each other, in words; "" where they can."""
+    ours, theirs = _ranks_by_seed(cell), _ranks_by_seed(reference)
+    if not ours or not theirs:
+        return "no ranks.parquet"
+    if not set(ours) & set(theirs):
+        return "no seed in common"
+    return "" if can_be_tested(cell, reference) else "other users or targets"
+
+
 def _differences(
     cell: Cell, reference: Cell, metric: str, k: int, group: str, share: float = 1.0
 ) -> NDArray[np.float64] | None:

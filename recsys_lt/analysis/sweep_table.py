@@ -6,7 +6,7 @@ from pathlib import Path
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.comparison import Comparison, best, best_first
 from recsys_lt.analysis.numbers import shown
-from recsys_lt.analysis.significance import LEAST
+from recsys_lt.analysis.significance import LEAST, why_untested
 from recsys_lt.analysis.written_tables import Content, Entry
 
 _TESTS = {
@@ -78,8 +78,8 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
     if any(p is not None for p in compared.p_values.values()):
         lines.append(
             f"p: two-sided {_TESTS[compared.test]} over users on {gain[0].upper()}@{gain[1]}, each user averaged over "
-            f"the seeds both cells have, against {against} (ref). It speaks of which users were drawn, not of "
-            "the spread over seeds. Corrected by Holm for the cells of a dataset"
+            f"the seeds both cells have, against {against} (ref{compared.why_reference}). It speaks of which users "
+            "were drawn, not of the spread over seeds. Corrected by Holm for the cells of a dataset"
             + (f"; before that it is never below {LEAST:g}." if compared.test == "permutation" else ".")
             + _tested(compared)
         )
@@ -87,9 +87,16 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
             first = min(cells, key=lambda cell: best_first(cell, compared.decisive))
             reference = references[dataset]
             if reference is not None and first is not reference and compared.p(first) is None:
-                lines.append(f"{name(first)} could not be tested: no common seed, no ranks.parquet or other users.")
+                lines.append(f"{name(first)} could not be tested: {why_untested(first, reference)}.")
     elif compared.p_values:
-        lines.append(f"p: no test against {against} (ref): no common seed, no ranks.parquet or other users.")
+        reasons = {
+            why_untested(cell, reference)
+            for dataset, cells in compared.by_dataset.items()
+            if (reference := references[dataset]) is not None
+            for cell in cells
+            if cell.finished and cell is not reference
+        } - {""}
+        lines.append(f"p: no test against {against} (ref): {', '.join(sorted(reasons)) or 'nothing was measured'}.")
     for cell in compared.cells:
         if repeated := compared.repeated.get(id(cell)):
             lines.append(

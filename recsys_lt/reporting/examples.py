@@ -162,7 +162,7 @@ def _chosen(ran: Sequence[Member], able: Sequence[Member], compared: Comparison)
         return best_first(member.cell, compared.decisive)
 
     ranking = sorted(ran, key=order)
-    reference = next((m for m in ran if m.cell is compared.references[m.cell.dataset]), None)
+    reference = next((m for m in ran if any(m.cell is cell for cell in compared.references.values())), None)
     wanted = list(dict.fromkeys(member.number for member in (ranking[0], reference) if member is not None))
     wanted += [member.number for member in ranking if member.number not in wanted][: 2 - len(wanted)]
     gone = [member for member in ran if member.number in wanted and member not in able]

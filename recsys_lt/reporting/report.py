@@ -11,6 +11,7 @@ import recsys_lt
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.comparison import Comparison, best, compare
 from recsys_lt.analysis.numbers import shown
+from recsys_lt.analysis.significance import why_untested
 from recsys_lt.analysis.sweep_table import caption, content, mean_and_std
 from recsys_lt.analysis.written_tables import Content, Entry
 from recsys_lt.reporting.cast import Member, cast
@@ -127,16 +128,17 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     said += f" ({groups})" if groups else ""
     if len(ran) == 1:
         return f"Test {said}."
-    text = f"Best: cell {first.number}, {first.full_name}; test {said}."
+    n = len(first.cell.finished)
+    text = f"Highest on the test: cell {first.number}, {first.full_name}; {said}, {_counted(n, 'run')}."
     reference = compared.references[dataset]
     if reference is None or not any(compared.p(member.cell) is not None for member in ran):
         return text + " No differences could be tested."
-    whom = "it" if first.cell is reference else f"the reference, cell {_number(ran, reference)}"
+    whom = "it" if first.cell is reference else f"cell {_number(ran, reference)}{compared.why_reference}"
     overall, nonhead = (_differing(compared, ran, group) for group in compared.tested)
     text += f" Tested against {whom}, {overall} at p < {_LEVEL} (corrected; over users)"
     text += f"; for users with a mid or tail target, {nonhead}." if nonhead else "."
     if first.cell is not reference and compared.p(first.cell) is None:
-        text += f" Cell {first.number} itself could not be: no common seed, no ranks.parquet or other users."
+        text += f" Cell {first.number} itself could not be: {why_untested(first.cell, reference)}."
     return text
 
 

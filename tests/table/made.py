@@ -20,15 +20,16 @@ def config_text(model="sasrec", loss="ce", seed=0, lr="5e-4", **more):
 
 
 def make_run(
-    folder, ndcg=0.05, *, dataset="beauty", model="sasrec", loss="ce", seed=0, ranks=None, config=None, data=""
-):
+    folder, ndcg=0.05, *, dataset="beauty", model="sasrec", loss="ce", seed=0, ranks=None, config=None, data="",
+    valid=None, **protocol,
+):  # fmt: skip
     folder.mkdir(parents=True)
     test = {"ndcg@10": ndcg, "hr@10": ndcg and 2 * ndcg, "gini@10": 0.5}
     test |= {"head/ndcg@10": ndcg and 2 * ndcg, "tail/ndcg@10": None, "tail/hr@10": None}
     content = {
         "dataset": dataset, "model": model, "loss": loss, "optimizer": "adam", "seed": seed,
-        "protocol": {"fingerprint": data}, "valid": {}, "test": test, "best_epoch": 1, "epochs": 2,
-        "train": {}, "versions": {},
+        "protocol": {"fingerprint": data} | protocol, "valid": {"ndcg@10": valid}, "test": test,
+        "best_epoch": 1, "epochs": 2, "train": {}, "versions": {},
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(content))
     if config is not None:

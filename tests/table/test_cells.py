@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from recsys_lt.analysis.comparison import compare
 from tests.table.made import config_text, csv_rows, make_run, row_of, run
 
 
@@ -152,3 +153,26 @@ def test_chosen_metrics_and_repeated_seeds(tmp_path, capsys):
     _, out, _ = run(capsys, tmp_path, "--csv", tmp_path / "t.csv")
     (row,) = csv_rows(tmp_path / "t.csv")
     assert (row["n"], row["ndcg@10 mean"]) == ("1", "0.05")
+
+
+def test_what_was_ranked_in_another_way_is_compared_apart(tmp_path, capsys):
+    for name, loss, ndcg, users, mask in (
+        ("all", "ce", 0.05, None, "published"),
+        ("all_sce", "sce", 0.04, None, "published"),
+        ("some", "ce", 0.08, 200, "published"),
+        ("some_failed", "bpr", None, 200, "published"),
+        ("unmasked", "ce", 0.09, None, "none"),
+    ):
+        asked = f"metrics: {{max_users: {users or 'null'}, mask_seen: {mask}}}"
+        config = f"{config_text(loss=loss)}\n{asked}"
+        make_run(tmp_path / name, ndcg, loss=loss, config=config, ranked_users=users and f"{users} of 900", mask_seen=mask)
+    (tmp_path / "some_failed" / "metrics.json").unlink()
+    alike = compare([tmp_path]).by_dataset
+    assert {name: [cell.identity[2] for cell in cells] for name, cells in alike.items()} == {
+        "beauty, all users, mask published": ["ce", "sce"],
+        "beauty, 200 users, mask published": ["ce", "bpr"],
+        "beauty, all users, mask none": ["ce"],
+    }
+    out = run(capsys, tmp_path)[1]
+    assert "*0.0500" in out
+    assert "*0.0900" not in out

@@ -71,3 +71,25 @@ def test_a_k_beyond_the_lists_is_not_tested(tmp_path, capsys):
     make_run(tmp_path / "b", None, loss="sce", ranks=np.zeros(200, dtype=np.int64))
     _, out, _ = run(capsys, tmp_path)
     assert row_of(out, "sasrec", "sce")[-1] == "-"
+
+
+def test_the_reference_is_the_best_on_validation(tmp_path, capsys):
+    for name, loss, test, valid in (("a", "ce", 0.05, 0.08), ("b", "sce", 0.06, 0.07), ("c", "bce", 0.02, 0.03)):
+        make_run(tmp_path / name, test, loss=loss, valid=valid, ranks=np.full(200, 3))
+    _, out, _ = run(capsys, tmp_path)
+    assert row_of(out, "sasrec", "ce")[-1] == "ref"
+    assert "*0.0600" in row_of(out, "sasrec", "sce")  # the highest all the same
+    assert "sasrec/ce/adam (ref, best on validation)" in " ".join(out.split())
+    make_run(tmp_path / "d", 0.01, loss="bpr", ranks=np.full(200, 3))  # not validated
+    _, out, _ = run(capsys, tmp_path)
+    assert row_of(out, "sasrec", "sce")[-1] == "ref"
+    assert "best on validation" not in out
+
+
+def test_why_there_is_no_test(tmp_path, capsys):
+    make_run(tmp_path / "a", 0.06, ranks=np.ones(200, dtype=np.int64))
+    make_run(tmp_path / "b", 0.05, loss="sce", ranks=np.ones(200, dtype=np.int64), seed=1)
+    assert "no test against sasrec/ce/adam (ref): no seed in common." in " ".join(run(capsys, tmp_path)[1].split())
+    make_run(tmp_path / "c", 0.04, loss="bce")
+    said = " ".join(run(capsys, tmp_path)[1].split())
+    assert "no test against sasrec/ce/adam (ref): no ranks.parquet, no seed in common." in said

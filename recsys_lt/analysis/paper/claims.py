@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from recsys_lt.analysis.paper.claim import Claim, Finding
-from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, LOSSES, Evidence, mean, validated
+from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, LOSSES, Evidence, mean
 from recsys_lt.analysis.paper.judging import LEVEL, METRIC, Pair, judged, said_p
 from recsys_lt.analysis.paper.main_table import COMMANDS as TABLE_3
 from recsys_lt.analysis.paper.negatives import ALPHA_COMMAND, K_COMMAND, sampled
@@ -135,7 +135,7 @@ def _large_alpha_is_no_harm(evidence: Evidence) -> Claim:
     swept = {alpha: cell for alpha, cell in sampled(evidence)["sce by alpha"].items() if mean(cell, METRIC) is not None}
     findings = []
     if 10_000.0 in swept and len(swept) > 1:
-        best = max((alpha for alpha in swept if alpha != 10_000.0), key=lambda alpha: validated(swept[alpha]) or 0.0)
+        best = max((alpha for alpha in swept if alpha != 10_000.0), key=lambda alpha: swept[alpha].validated() or 0.0)
         what, names = f"alpha 10000 against {best:g}", ("alpha 10000", f"alpha {best:g}")
         findings = judged(evidence, [Pair(what, swept[10_000.0], swept[best], _COMPETITIVE, names)])
     return Claim(
@@ -152,7 +152,7 @@ def _a_band_is_best(evidence: Evidence) -> Claim:
     inside = [eta for eta in swept if 0.5 <= eta <= 1.0]
     pairs = []
     if inside:
-        best = max(inside, key=lambda eta: validated(swept[eta]) or 0.0)
+        best = max(inside, key=lambda eta: swept[eta].validated() or 0.0)
         others = {f"eta {eta:g}": cell for eta, cell in swept.items() if eta not in inside}
         others |= {} if whole is None else {"CE": whole}
         name = f"eta {best:g}"

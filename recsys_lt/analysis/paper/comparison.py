@@ -71,7 +71,7 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
             own = evidence.closest(dataset, model, loss)
             number = evidence.facts.test(dataset, model, loss)
             if own is not None:
-                setting = evidence.named_setting(own).split(" (")[0]
+                setting = evidence.named_setting(own).split(" (")[0].removeprefix("published setting, ")
                 other = "" if setting in ("published setting", "default setting") else f" ({setting})"
                 found.append(_own(f"{name}, {LOSSES[loss]}{other}", LOSSES[loss], own))
             elif number is not None:
@@ -126,8 +126,10 @@ def comparison(evidence: Evidence) -> Piece:
                 )  # fmt: skip
                 for (group, mark), gain, n in zip(_MARKS.items(), bar.gains[1:], bar.counts[1:], strict=True):
                     if gain is not None and (n is None or n >= _FEW):
-                        look = {"color": _INK, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
-                        each.plot(gain, place, mark, **look, label=f"{group} targets")
+                        each.plot(
+                            gain, place, mark, color=_INK, markersize=5, markeredgecolor="white", markeredgewidth=0.6,
+                            label=f"{group} targets",
+                        )  # fmt: skip
             best = max((bar.gains[0] or 0.0 for bar in found if bar.kind == "LLM"), default=None)
             if best is not None:
                 each.axvline(best, color=GREY, linewidth=0.9, linestyle="--")

@@ -104,8 +104,8 @@ class Evidence:
     def best_of_other_settings(self, dataset: str, model: str, loss: str) -> Cell | None:
         """The cell of another setting, trained to its end, with the best validation NDCG@10."""
         others = [cell for cell in self.of(dataset, model, loss) if self.changes(cell) and not self.cut_short(cell)]
-        whole = [cell for cell in others if validated(cell) is not None]
-        return max(whole, key=lambda cell: validated(cell) or 0.0, default=None)
+        whole = [cell for cell in others if cell.validated() is not None]
+        return max(whole, key=lambda cell: cell.validated() or 0.0, default=None)
 
     def falls_short(self, cell: Cell) -> float | None:
         """The published NDCG@10 that a cell of another setting does not reach, tolerance and all; else None.
@@ -165,10 +165,12 @@ class Evidence:
         return ", ".join(words) or ("default" if known is None else "published")
 
     def named_setting(self, cell: Cell, besides: str = "") -> str:
-        """Its setting with a name: published (or default), fast (fewer epochs than published), or another."""
+        """Its setting with a name: published (or default), perhaps ended early, fast (fewer epochs), or another."""
         words = self.in_words(cell, besides)
         if words in ("published", "default"):
             return f"{words} setting"
+        if set(self._trained_otherwise(cell, besides)) == {"trainer.patience"}:
+            return f"published setting, ended early ({words})"
         epochs = self.changes(cell).get("trainer.max_epochs")
         fewer = epochs is not None and int(epochs) < int(self._published(cell)["trainer.max_epochs"])
         return f"{'fast' if fewer else 'another'} setting ({words})"
@@ -287,13 +289,6 @@ def _number(text: str | None) -> float | None:
 
 def _is_whole(run: Run) -> bool:
     return run.metrics is not None and all(isinstance(run.metrics.get(part), dict) for part in _NEEDED)
-
-
-def validated(cell: Cell) -> float | None:
-    """Validation NDCG@10, a mean over the runs of a cell; None where some run did not measure it."""
-    values = [run.metrics["valid"].get("ndcg@10") for run in cell.finished if run.metrics is not None]
-    known = [float(value) for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def largest(families: Mapping[Rest, dict[float, Cell]]) -> dict[float, Cell]:
