@@ -108,7 +108,7 @@ def _extent(compared: Comparison) -> str:
     finished = sum(len(cell.finished) for cell in compared.cells)
     failed = sum(len(cell.failed) for cell in compared.cells)
     text = f"{_counted(finished, 'finished run')} of {_counted(len(compared.cells), 'configuration')}"
-    text += f" on {', '.join(compared.by_dataset)}"
+    text += f" on {('; ' if any(',' in name for name in compared.by_dataset) else ', ').join(compared.by_dataset)}"
     return text + (f"; {failed} failed or unfinished." if failed else ".")
 
 
@@ -133,7 +133,8 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     reference = compared.references[dataset]
     if reference is None or not any(compared.p(member.cell) is not None for member in ran):
         return text + " No differences could be tested."
-    whom = "it" if first.cell is reference else f"cell {_number(ran, reference)}{compared.why_reference}"
+    whom = "it" if first.cell is reference else f"cell {_number(ran, reference)}"
+    whom += compared.why_reference
     overall, nonhead = (_differing(compared, ran, group) for group in compared.tested)
     text += f" Tested against {whom}, {overall} at p < {_LEVEL} (corrected; over users)"
     text += f"; for users with a mid or tail target, {nonhead}." if nonhead else "."

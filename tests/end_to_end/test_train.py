@@ -46,6 +46,7 @@ def test_metrics_hold_the_public_contract(metrics: dict[str, Any]) -> None:
     assert metrics["epochs"] == 7
     assert metrics["finished"] is True
     assert metrics["versions"]["torch"] == torch.__version__
+    assert "commit" in metrics["versions"]
     assert {"split", "mask_seen", "ties", "ranking", "max_length"} <= set(metrics["protocol"])
 
 

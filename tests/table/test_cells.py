@@ -165,7 +165,8 @@ def test_what_was_ranked_in_another_way_is_compared_apart(tmp_path, capsys):
     ):
         asked = f"metrics: {{max_users: {users or 'null'}, mask_seen: {mask}}}"
         config = f"{config_text(loss=loss)}\n{asked}"
-        make_run(tmp_path / name, ndcg, loss=loss, config=config, ranked_users=users and f"{users} of 900", mask_seen=mask)
+        some = None if users is None else f"{users} of 900"
+        make_run(tmp_path / name, ndcg, loss=loss, config=config, ranked_users=some, mask_seen=mask)
     (tmp_path / "some_failed" / "metrics.json").unlink()
     alike = compare([tmp_path]).by_dataset
     assert {name: [cell.identity[2] for cell in cells] for name, cells in alike.items()} == {
