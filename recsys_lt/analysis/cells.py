@@ -69,8 +69,9 @@ class Cell:
 
     def validated(self, metric: str = "ndcg@10") -> float | None:
         """A validation metric at the best epoch, a mean over runs; None unless every one of them measured it."""
-        found = [run.metrics.get("valid", {}).get(metric) for run in self.finished if run.metrics is not None]
-        numbers = [float(value) for value in found if value is not None and math.isfinite(value)]
+        parts = [run.metrics.get("valid") for run in self.finished if run.metrics is not None]
+        found = [part.get(metric) if isinstance(part, dict) else None for part in parts]
+        numbers = [float(value) for value in found if isinstance(value, (int, float)) and math.isfinite(value)]
         return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
 
     def mean_std(self, metric: str) -> tuple[float | None, float | None]:

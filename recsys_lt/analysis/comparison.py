@@ -110,7 +110,8 @@ def compare(
     references = _references(by_dataset, decisive, against)
     tested = tuple(dict.fromkeys(("", *groups)))
     p_values = _p_values(by_dataset, references, gain, test, tested)
-    why = "" if against is not None else _why(references, decisive)
+    by_validation = against is None and all(_all_validated(of_one, decisive) for of_one in by_dataset.values())
+    why = ", best on validation" if by_validation else ""
     return Comparison(
         tuple(roots), by_dataset, chosen, decisive, gain, test, tested, repeated, references, p_values, why
     )  # fmt: skip
@@ -195,10 +196,9 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
         if best(finished, metric) is None:
             return None
         ranking = sorted((cell for cell in finished if cell.values(metric)), key=lambda cell: best_first(cell, metric))
-        validated = {id(cell): cell.validated(metric) for cell in ranking}
-        if None not in validated.values():  # whoever is best on the test is also who was lucky there
+        if _all_validated(finished, metric):  # whoever is best on the test is also who was lucky there
             sign = 1.0 if better(metric) is False else -1.0
-            ranking.sort(key=lambda cell: sign * (validated[id(cell)] or 0.0))
+            ranking.sort(key=lambda cell: sign * (cell.validated(metric) or 0.0))
         # The best one may have no ranks.parquet: the others can still be tested, against the best of those that can.
         testable = (cell for cell in ranking if any(can_be_tested(o, cell) for o in finished if o is not cell))
         return next(testable, ranking[0])
@@ -215,9 +215,9 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
     return found[0] if found else None
 
 
-def _why(references: dict[str, Cell | None], metric: str) -> str:
-    chosen = [cell for cell in references.values() if cell is not None]
-    return ", best on validation" if chosen and all(cell.validated(metric) is not None for cell in chosen) else ""
+def _all_validated(cells: Sequence[Cell], metric: str) -> bool:
+    """Whether every cell that measured it on the test did so on validation too."""
+    return all(cell.validated(metric) is not None for cell in cells if cell.values(metric))
 
 
 def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | None) -> dict[str, Cell | None]:
