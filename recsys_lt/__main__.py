@@ -48,6 +48,16 @@ def _task(config: DictConfig) -> None:
         if config.get("debug"):
             raise
         _refused.append(error)
+        if config.resume is None:
+            _leave_nothing(folder)
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Take away the folder of a run that was refused before it did anything: tables would have it as a failed one."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == ["config.yaml"]:
+            (folder / "config.yaml").unlink()
+        folder.rmdir()  # stays if there is something in it
 
 
 def _single(config: DictConfig, hydra_config: Any, folder: Path) -> None:

@@ -25,8 +25,9 @@ class Comparison:
     roots
         The folders the runs lie in.
     by_dataset
-        The cells of each dataset, by its name; of one that was ranked in several ways (for some users alone, or with
-        other items masked) those of each way, named with it. Only those are compared with each other.
+        The cells of each dataset, by its name; of one that was ranked in several ways (for some users alone, with
+        other items masked, split otherwise) or stands for several data, those of each, named with it. Only those are
+        compared with each other.
     metrics
         Test metrics to show.
     decisive
@@ -152,17 +153,19 @@ def _ranked_alike(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return found
 
 
-def _way(cell: Cell) -> tuple[str | None, str | None]:
-    """For whom a cell ranks and what it masks, in words; None for what its runs do not say."""
+def _way(cell: Cell) -> tuple[str | None, ...]:
+    """What must be alike where cells are compared, in words; None for what a cell's runs do not say."""
     run = (cell.finished or cell.failed)[0]
     protocol = run.metrics.get("protocol") if run.metrics is not None else None
     if not isinstance(protocol, dict):
         names = {"ranked_users": "metrics.max_users", "mask_seen": "metrics.mask_seen"}
         protocol = {name: run.config[key] for name, key in names.items() if key in run.config}
-    users, mask = protocol.get("ranked_users"), protocol.get("mask_seen")
+    words = {"split": "split {}", "mask_seen": "mask {}", "groups": "{}", "groups_by": "groups by {}"}
+    said = [None if protocol.get(key) is None else text.format(protocol[key]) for key, text in words.items()]
+    users, data = protocol.get("ranked_users"), protocol.get("fingerprint")
     everybody = "all users" if "ranked_users" in protocol else None
     some = str(users).split(" of ")[0]  # of how many, a configuration does not know
-    return everybody if users is None else f"{some} users", None if mask is None else f"mask {mask}"
+    return everybody if users is None else f"{some} users", *said, f"data {str(data)[:8]}" if data else None
 
 
 def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, roots: Sequence[Path]) -> list[str]:

@@ -117,7 +117,8 @@ def find_runs(root: Path) -> list[Run]:
         Where there is no such folder, no metrics.json in it, or one that cannot be read.
     """
     if not root.is_dir():
-        raise UserError("there is no such folder", where=root, remedy="Name a sweep below multirun/")
+        what = "it is a file" if root.is_file() else "there is no such folder"
+        raise UserError(what, where=root, remedy="Name the folder of a run (outputs/...) or of a sweep (multirun/...)")
     finished, configured = [], []
     for name, folders, files in os.walk(root):
         folder = Path(name)

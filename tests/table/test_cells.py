@@ -177,3 +177,16 @@ def test_what_was_ranked_in_another_way_is_compared_apart(tmp_path, capsys):
     out = run(capsys, tmp_path)[1]
     assert "*0.0500" in out
     assert "*0.0900" not in out
+
+
+def test_own_files_of_one_name_are_compared_apart(tmp_path):
+    make_run(tmp_path / "a", data="0123456789")
+    make_run(tmp_path / "b", loss="sce", data="9876543210")
+    make_run(tmp_path / "c", loss="bce", data="0123456789", split="temporal")
+    make_run(tmp_path / "d", loss="bpr", data="0123456789", split="leave-one-out")
+    assert list(compare([tmp_path]).by_dataset) == [
+        "beauty, data 01234567",
+        "beauty, data 98765432",
+        "beauty, split temporal, data 01234567",
+        "beauty, split leave-one-out, data 01234567",
+    ]

@@ -120,3 +120,10 @@ def test_the_command_itself(tmp_path):
     subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
     lost = subprocess.run([*command, str(tmp_path / "x")], capture_output=True, text=True, check=False)
     assert lost.returncode == 2
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path, capsys):
+    make_run(tmp_path / "a")
+    code, _, err = run(capsys, tmp_path / "a" / "metrics.json")
+    assert code == 2
+    assert "it is a file. Name the folder" in err

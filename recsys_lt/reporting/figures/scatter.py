@@ -66,6 +66,8 @@ def scatter(
         else:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5))  # 0.0825 is long
         axes.margins(0.12)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -0.03 * high), high)  # nothing that is drawn is below 0
         axes.set_xlabel(across[0])
         axes.set_ylabel(up[0])
         numbers = [(member, x, y) for member in drawn for (x, _), (y, _) in [places[member.number]]]
