@@ -38,9 +38,8 @@ def judged(evidence: Evidence, pairs: Sequence[Pair], of_table_3: bool = False) 
     """What each pair's cells say of the claim.
 
     Means and tests are over the seeds both have. Undecided are a pair whose difference may be the luck of which users
-    were drawn; one whose loser is in a setting of ours and was best at its very last epoch, as it may not have been
-    done; and, of Table 3's cells, one of which a cell is in a setting of ours and falls short of the published number,
-    as such a setting says nothing of the paper.
+    were drawn, and one whose loser is in a setting of ours that may be to blame: it was best at its very last epoch,
+    so it may not have been done; or, of Table 3's cells, it falls short of the published number over all its seeds.
     """
     common = [of_common_seeds([pair.higher, pair.lower]) for pair in pairs]
     p_values = holm(
@@ -54,10 +53,11 @@ def judged(evidence: Evidence, pairs: Sequence[Pair], of_table_3: bool = False) 
         holds = None if p is None or p >= LEVEL else a > pair.share * b
         names = pair.names or tuple(LOSSES[cell.identity[2]] for cell in cells)
         doubts = []
-        for name, cell, loses in zip(names, cells, (holds is False, holds is True), strict=True):
-            if of_table_3 and (short := evidence.falls_short(cell)):
+        if holds is not None:
+            name, loser, ran = (names[1], pair.lower, cells[1]) if holds else (names[0], pair.higher, cells[0])
+            if of_table_3 and (short := evidence.falls_short(loser)):
                 doubts.append(f"{name} is short of the published {short:.4f}")
-            elif loses and evidence.may_not_be_done(cell):
+            elif evidence.may_not_be_done(ran):
                 doubts.append(f"{name} is best at its last epoch, so it may not be done")
         # A sweep's cells differ in their loss's keys, which are named already.
         words = [evidence.in_words(cell, besides="" if of_table_3 else "loss") for cell in cells]

@@ -51,6 +51,13 @@ def test_a_setting_worse_than_the_published_number_is_shown_and_says_nothing_of_
     assert claim(tmp_path, "beat P5").verdict == "holds in 1, does not hold in 1, not yet run in 6 (of 8)"
 
 
+def test_a_poor_setting_that_wins_all_the_same_settles_it(tmp_path) -> None:
+    make_run(tmp_path / "ce", *cell("ce", *FAST), gain=0.055)  # published 0.0597
+    make_run(tmp_path / "bce", *cell("bce"), gain=0.02)
+    assert claim(tmp_path, "CE beats BCE").findings[0].holds
+    assert claim(tmp_path, "beat P5").findings[0].holds  # the best of them: 0.0492
+
+
 def test_small_models_with_weak_losses_are_asked_too(tmp_path) -> None:
     make_run(tmp_path / "bce", *cell("bce"), gain=0.02)
     make_run(tmp_path / "bpr", *cell("bpr"), gain=0.06)
