@@ -162,10 +162,12 @@ def _way(cell: Cell) -> tuple[str | None, ...]:
         protocol = {name: run.config[key] for name, key in names.items() if key in run.config}
     words = {"split": "split {}", "mask_seen": "mask {}", "groups": "{}", "groups_by": "groups by {}"}
     said = [None if protocol.get(key) is None else text.format(protocol[key]) for key, text in words.items()]
-    users, data = protocol.get("ranked_users"), protocol.get("fingerprint")
+    # By counts, as the same data from another file have another fingerprint.
+    counts = [f"{protocol[what]} {what}" for what in ("items", "interactions") if protocol.get(what) is not None]
+    users = protocol.get("ranked_users")
     everybody = "all users" if "ranked_users" in protocol else None
     some = str(users).split(" of ")[0]  # of how many, a configuration does not know
-    return everybody if users is None else f"{some} users", *said, f"data {str(data)[:8]}" if data else None
+    return everybody if users is None else f"{some} users", *said, ", ".join(counts) or None
 
 
 def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, roots: Sequence[Path]) -> list[str]:

@@ -180,13 +180,14 @@ def test_what_was_ranked_in_another_way_is_compared_apart(tmp_path, capsys):
 
 
 def test_own_files_of_one_name_are_compared_apart(tmp_path):
-    make_run(tmp_path / "a", data="0123456789")
-    make_run(tmp_path / "b", loss="sce", data="9876543210")
-    make_run(tmp_path / "c", loss="bce", data="0123456789", split="temporal")
-    make_run(tmp_path / "d", loss="bpr", data="0123456789", split="leave-one-out")
-    assert list(compare([tmp_path]).by_dataset) == [
-        "beauty, data 01234567",
-        "beauty, data 98765432",
-        "beauty, split temporal, data 01234567",
-        "beauty, split leave-one-out, data 01234567",
-    ]
+    shop = {"users": 107, "items": 50, "interactions": 1341, "split": "leave-one-out"}
+    make_run(tmp_path / "a", **shop)
+    make_run(tmp_path / "b", loss="ssm", data="the same from another file", **shop)
+    make_run(tmp_path / "c", loss="sce", **shop | {"interactions": 1348})
+    make_run(tmp_path / "d", loss="bce", **shop | {"split": "temporal"})
+    found = compare([tmp_path]).by_dataset
+    assert {name: [cell.identity[2] for cell in cells] for name, cells in found.items()} == {
+        "beauty, split leave-one-out, 50 items, 1341 interactions": ["ce", "ssm"],
+        "beauty, split leave-one-out, 50 items, 1348 interactions": ["sce"],
+        "beauty, split temporal, 50 items, 1341 interactions": ["bce"],
+    }
