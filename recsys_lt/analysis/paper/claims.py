@@ -168,8 +168,10 @@ def _a_band_is_best(evidence: Evidence) -> Claim:
     )  # fmt: skip
 
 
-def _beside_language_models(evidence: Evidence, asked: Sequence[tuple[str, str, str]], above: bool) -> list[Finding]:
-    """Small models against the best published recommender made of a language model."""
+def _beside_language_models(
+    evidence: Evidence, statement: str, asked: Sequence[tuple[str, str, str]], above: bool
+) -> Claim:
+    """Small models, (dataset, model, loss) each, against the best published recommender made of a language model."""
     findings = []
     for dataset, model, loss in asked:
         cell, best = evidence.closest(dataset, model, loss), evidence.best_language_model(dataset)
@@ -182,28 +184,21 @@ def _beside_language_models(evidence: Evidence, asked: Sequence[tuple[str, str, 
         said += "" if words == "published" else f"; setting: {words}"
         said += f"; short of the published {short:.4f})" if short else ")"
         findings.append(Finding(dataset, said, None if short else (own > best[1]) == above))
-    return findings
+    test = f"{'higher' if above else 'lower'} NDCG@10 than the best published one (no test: theirs are single runs)"
+    return Claim(statement, test, _wanted([each[0] for each in asked], findings), findings)
 
 
 def _small_beats_large(evidence: Evidence) -> Claim:
     asked = [(d, m, loss) for d in (*_PAPER, _SECOND) for m in _STRONG for loss in ("ce", "sce")]
-    findings = _beside_language_models(evidence, asked, above=True)
-    return Claim(
-        "SASRec and FMLP-Rec with CE or SCE beat P5, POD, LlamaRec and E4SRec",
-        "higher NDCG@10 than the best published one (no test: theirs are single runs)",
-        _wanted([each[0] for each in asked], findings), findings,
-    )  # fmt: skip
+    statement = "SASRec and FMLP-Rec with CE or SCE beat P5, POD, LlamaRec and E4SRec"
+    return _beside_language_models(evidence, statement, asked, above=True)
 
 
 def _weak_losses_hide_it(evidence: Evidence) -> Claim:
     models = [(d, m) for d in (*_PAPER, _SECOND) for m in _STRONG if (d, m) != ("yelp", "fmlp_rec")]
     asked = [(d, m, loss) for d, m in models for loss in ("bce", "bpr")]
-    findings = _beside_language_models(evidence, asked, above=False)
-    return Claim(
-        "With BCE or BPR they do not (published exception: FMLP-Rec on Yelp)",
-        "lower NDCG@10 than the best published one (no test: theirs are single runs)",
-        _wanted([each[0] for each in asked], findings), findings,
-    )  # fmt: skip
+    statement = "With BCE or BPR they do not (published exception: FMLP-Rec on Yelp)"
+    return _beside_language_models(evidence, statement, asked, above=False)
 
 
 def _scaling_tightens(evidence: Evidence) -> Claim:
