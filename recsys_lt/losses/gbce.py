@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.errors import UserError
-from recsys_lt.losses.sampled import SampledLoss
+from recsys_lt.losses.sampled import SampledLoss, n_allowed
 
 
 class GBCE(SampledLoss):
@@ -12,6 +12,9 @@ class GBCE(SampledLoss):
 
     With the sampling rate a = K / (I - 1), beta = a (t (1 - 1/a) + 1/a): t = 0 is plain BCE with K negatives
     (beta = 1), t = 1 corrects all of the over-confidence that sampling brings (beta = a).
+
+    Of negatives shared by a batch those outside a target's pool are left out: its divisor is one more than those that
+    are left. The sampling rate stays that of the K drawn.
 
     Parameters
     ----------
@@ -36,7 +39,7 @@ class GBCE(SampledLoss):
     def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         # beta * logsigmoid is exact in float32, so the published float64 detour through sigma^-beta is not needed.
         total = self.beta(n_items) * F.softplus(-positive) + F.softplus(negative).sum(1)
-        return total / (negative.shape[1] + 1)
+        return total / (n_allowed(negative) + 1)
 
     def beta(self, n_items: int) -> float:
         """Exponent of the target's probability."""

@@ -1,10 +1,9 @@
 """The losses most comparisons were made with: BCE and BPR."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lt.losses.sampled import SampledLoss
+from recsys_lt.losses.sampled import SampledLoss, n_allowed
 
 
 class BCE(SampledLoss):
@@ -53,4 +52,4 @@ class BPR(SampledLoss):
 
 def _mean_of_allowed(losses: Tensor, negative: Tensor) -> Tensor:
     """[n, K] -> [n]; the loss of a forbidden negative, whose score is -inf, is 0; 0 where all are."""
-    return losses.sum(1) / (negative > -torch.inf).sum(1).clamp_(min=1)
+    return losses.sum(1) / n_allowed(negative).clamp_(min=1)

@@ -260,3 +260,8 @@ class SampledLoss(Loss):
                 if gradients.bias is not None:
                     gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
         return losses, gradients
+
+
+def n_allowed(negative: Tensor) -> Tensor:
+    """Negatives of each target that are not forbidden (a forbidden one scores -inf), [n, K] -> [n]."""
+    return (negative > -torch.inf).sum(1)

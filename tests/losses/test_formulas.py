@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_cases import random_case, small_blocks
@@ -99,10 +100,10 @@ def sce(alpha):
     return loss
 
 
-def gbce(t):
+def gbce(t, drawn=None):
     def loss(own, others, n_items):
         k = len(others)
-        rate = k / (n_items - 1)
+        rate = (drawn or k) / (n_items - 1)
         beta = rate * (t * (1 - 1 / rate) + 1 / rate)
         terms = math.log(sigmoid(own) ** beta) + sum(math.log(1 - sigmoid(s)) for s in others)
         return -terms / (k + 1)
@@ -148,7 +149,10 @@ def test_losses_on_own_negatives(make, settings_, formula, seed, k, pool, bias):
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("make", "settings_", "formula"), [row for row in SAMPLED if row[0] not in (NCE, GBCE)])
+SHARED = [row for row in SAMPLED if row[0] not in (NCE, GBCE)] + [(GBCE, (0.75,), gbce(0.75, drawn=6))]
+
+
+@pytest.mark.parametrize(("make", "settings_", "formula"), SHARED)
 @pytest.mark.parametrize("pool", ["unseen", "non_target"])
 def test_a_forbidden_shared_negative_is_none_at_all(make, settings_, formula, pool):
     case = random_case(13, n=20, n_items=9)
@@ -163,6 +167,14 @@ def test_a_forbidden_shared_negative_is_none_at_all(make, settings_, formula, po
         expected.append(formula(scores[target], [scores[j] for j in allowed], 9))
     _, losses = loss(case.states, case.targets, case.table, None, case.draw)
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_gbce_of_negatives_that_are_all_allowed_is_the_published_one_to_the_bit():
+    generator = torch.Generator().manual_seed(3)
+    positive, negative = torch.randn(50, generator=generator), torch.randn(50, 12, generator=generator)
+    loss = GBCE(12, 0.75)
+    published = loss.beta(9) * F.softplus(-positive) + F.softplus(negative).sum(1)
+    assert torch.equal(loss.rows(positive, negative, 9), published / 13)
 
 
 def test_published_defaults():
