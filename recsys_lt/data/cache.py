@@ -17,6 +17,9 @@ from recsys_lt.data.lock import locked
 from recsys_lt.data.sequences import Sequences
 
 FORMAT = 1  # of the folder and of the preparation; raise it when either changes what comes out
+#: Of how titles are read; raise it when a reader gives others. It is no part of a fingerprint, by which results are
+#: compared: a copy with titles of an earlier version is prepared again under the same key.
+TITLES = 2
 _ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "item_titles")
 # Worked out of the arrays above when they are written; a folder of an earlier version is whole without it.
 _POPULARITY = "popularity"
@@ -81,7 +84,7 @@ class PreparedCache:
             self._sweep(key)
             whole = extras and _load(place, name, ()) is not None
             if place.exists() and not whole:
-                announce(f"{name}: the prepared copy is damaged; preparing it again")
+                announce(f"{name}: the prepared copy is damaged or of an earlier version; preparing it again")
             sequences, notes = prepare()
             if not whole:
                 _write(place, replace(sequences, fingerprint=key), notes)
@@ -111,6 +114,7 @@ def _write(place: Path, sequences: Sequences, notes: list[str]) -> None:
             sums[array] = _sum(file)
         about = {
             "format": FORMAT,
+            "titles": TITLES,
             "fingerprint": sequences.fingerprint,
             "n_items": sequences.n_items,
             "split": sequences.split,
@@ -145,9 +149,11 @@ def _add(place: Path, sequences: Sequences, extras: Collection[str]) -> None:
 
 
 def _load(place: Path, name: str, extras: Collection[str]) -> Prepared | None:
-    """What lies there, or None where it is absent, damaged, or lacks extras that are wanted."""
+    """What lies there, or None where it is absent, damaged, of an earlier version, or lacks extras that are wanted."""
     try:
         about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
+        if about.get("titles") != TITLES:
+            return None
         arrays: dict[str, Any] = {}
         sums = about["sums"] | {extra: about[extra] for extra in extras if about[extra] is not None}
         for array in {*_ARRAYS, *sums}:

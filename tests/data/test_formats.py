@@ -121,6 +121,48 @@ def test_recbole(tmp_path):
     assert RecBoleAtomic("second").find(tmp_path) is not None
 
 
+# Rows of both files: a Latin-1 letter, an article, a year of no film, and no title.
+U_ITEM = """\
+1|Toy Story (1995)|01-Jan-1995||http://us.imdb.com/M/title-exact?Toy%20Story%20(1995)|0|0|0|1
+12|Usual Suspects, The (1995)|14-Aug-1995||http://us.imdb.com/M/title-exact?Usual%20Suspects,%20The%20(1995)|0|0|0|0
+267|unknown||||1|0|0|0
+362|Blues Brothers 2000 (1998)|06-Feb-1998||http://us.imdb.com/M/title-exact?Blues+Brothers+2000+(1998)|0|1|0|0
+1005|Double vie de Véronique, La (Double Life of Veronique, The) (1991)|01-Jan-1991|||0|0|0|0
+1201|Marlene Dietrich: Shadow and Light (1996) |02-Apr-1996|||0|0|0|0
+1412|Land Before Time III: The Time of the Great Giving (1995) (V)|01-Jan-1995|||0|0|0|1
+"""
+ML_100K_ITEM = """\
+item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq
+1\tToy Story\t1995\tAnimation Children's Comedy
+12\tUsual Suspects, The\t1995\tCrime Thriller
+267\tunkonwn\tunkonwn\tunknown
+362\tBlues Brothers 2000\t1998\tAction Comedy Musical
+1005\tDouble vie de Véronique, La (Double Life of Veronique, The)\t1991\tDrama
+1201\tMarlene Dietrich: Shadow and Light\t1996\tDocumentary
+1412\tLand Before Time III: The Time of the Great Giving (1995)\tV\tAnimation Children's
+"""
+
+
+def test_ml_100k_has_the_same_titles_from_its_owner_and_from_recbole(tmp_path):
+    ids = [line.partition("|")[0] for line in U_ITEM.splitlines()]
+    (tmp_path / "u.data").write_text("".join(f"1\t{item}\t3\t9\n" for item in ids))
+    (tmp_path / "u.item").write_bytes(U_ITEM.encode("latin-1"))
+    inter = "".join(f"1\t{item}\t3\t9\n" for item in ids)
+    (tmp_path / "ml-100k.inter").write_text(f"user_id:token\titem_id:token\trating:float\ttimestamp:float\n{inter}")
+    (tmp_path / "ml-100k.item").write_text(ML_100K_ITEM, encoding="utf-8")
+    owner, recbole = (titles(layout.find(tmp_path).read()) for layout in (U_DATA, RecBoleAtomic("ml-100k")))
+    assert recbole == owner
+    assert owner["12"] == "Usual Suspects, The (1995)"
+    assert owner["267"] == "unknown"
+    assert owner["1201"] == "Marlene Dietrich: Shadow and Light (1996)"
+
+
+def test_recbole_without_a_year_has_the_title_alone(tmp_path):
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\n1\ta\n1\tb\n")
+    (tmp_path / "x.item").write_text("item_id:token\tname:token_seq\trelease_year:token\na\tA\t\nb\tB\t1999\n")
+    assert titles(RecBoleAtomic("x").find(tmp_path).read()) == {"a": "A", "b": "B (1999)"}
+
+
 def test_sequence_text(tmp_path):
     (tmp_path / "sequences.txt").write_text("9 1 2 1\n\n4 3\n9 2\n")
     events = SequenceText().find(tmp_path).read()

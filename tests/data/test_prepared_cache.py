@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,22 @@ def test_popularity_is_counted_once_and_stored(tmp_path):
     assert data.popularity.dtype == counted.dtype == np.int64
     assert data.popularity.tolist() == counted.tolist()
     assert data.popularity.flags.writeable  # as a tensor over it must be
+
+
+def test_a_copy_with_titles_of_an_earlier_version_is_prepared_again_under_the_same_key(tmp_path):
+    first, _ = load(tmp_path)
+    titles = first.item_titles.tolist()
+    (place,) = prepared(tmp_path)
+    about = json.loads((place / "about.json").read_text())
+    del about["titles"]
+    np.save(place / "item_titles.npy", np.array(["old"] * first.n_items))
+    about["sums"]["item_titles"] = zlib.crc32((place / "item_titles.npy").read_bytes())
+    (place / "about.json").write_text(json.dumps(about))
+    again, said = load(tmp_path)
+    assert "of an earlier version" in said[0]
+    assert again.item_titles.tolist() == titles
+    assert again.fingerprint == first.fingerprint
+    assert len(load(tmp_path)[1]) == 1  # once
 
 
 def test_a_copy_of_an_earlier_version_lacks_popularity_and_is_whole(tmp_path):
@@ -152,7 +169,7 @@ def test_a_damaged_copy_is_prepared_again(tmp_path, damage):
         for path in folder.iterdir():
             path.unlink()
     again, said = load(tmp_path)
-    assert said[0] == "made: the prepared copy is damaged; preparing it again"
+    assert said[0] == "made: the prepared copy is damaged or of an earlier version; preparing it again"
     assert (again.items == expected).all()
     assert len(load(tmp_path)[1]) == 1
     assert [path.name for path in (tmp_path / "cache" / "prepared").iterdir() if path.name[0] == "."] == []

@@ -52,7 +52,7 @@ def _split_titles(path: Path, delimiter: str) -> Iterator[tuple[str, str]]:
     # GroupLens wrote its older files in Latin-1.
     for line in path.read_text(encoding="latin-1").splitlines():
         movie, title, *_ = [*line.split(delimiter), "", ""]
-        yield movie, title
+        yield movie, title.strip()
 
 
 def _csv_titles(path: Path) -> Iterator[tuple[str, str]]:

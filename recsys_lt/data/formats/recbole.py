@@ -1,6 +1,6 @@
 """RecBole's atomic files: tab-separated, with ``name:type`` headers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,8 +49,21 @@ def _read(inter: Path, item: Path) -> Interactions:
     keys = [row["item_id"] for row in rows]
     known = attributes_of(events.item_ids, rows, keys, words=True)
     column = _title_column(list(rows[0])) if rows else None
-    titles = None if column is None else titles_of(events.item_ids, {row["item_id"]: row[column] for row in rows})
+    titles = (
+        None if column is None else titles_of(events.item_ids, {row["item_id"]: _title(row, column) for row in rows})
+    )
     return replace(events, item_titles=titles, item_attributes=known)
+
+
+def _title(row: Mapping[str, str], column: str) -> str:
+    """The title as the owner wrote it: RecBole's files of MovieLens have its year in a column of its own."""
+    title, year = row[column].strip(), row.get("release_year", "").strip()
+    if title == _NO_TITLE:
+        return "unknown"
+    return f"{title} ({year})" if year else title
+
+
+_NO_TITLE = "unkonwn"  # as RecBole spells it, for GroupLens' "unknown", a film without a year
 
 
 def _title_column(names: Sequence[str]) -> str | None:
