@@ -1,5 +1,6 @@
 """Files that are there whole or not at all: no reader, and no run that is killed, meets half a file."""
 
+import errno
 import json
 import os
 import re
@@ -22,7 +23,16 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside ``path`` to write; it takes the place of ``path`` when the block ends well.
 
     Folders are made as needed. After an error ``path`` is as it was, and nothing is left beside it.
+
+    Raises
+    ------
+    OSError
+        Among others, where ``path`` is a link, a device, a pipe or a socket: a file in its place would be another
+        thing, and a link in a run folder may lead anywhere.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        what = "a link" if path.is_symlink() else "a device, a pipe or a socket"
+        raise OSError(errno.EEXIST, f"it is {what}, not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
