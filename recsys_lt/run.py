@@ -26,7 +26,7 @@ from recsys_lt.evidence.commit import commit
 from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.memory import forget_peak_rss
 from recsys_lt.evidence.progress import TrainingProgress
-from recsys_lt.evidence.results import Results, measure
+from recsys_lt.evidence.results import Results, measure, shared_titles
 from recsys_lt.evidence.stored import Names
 from recsys_lt.evidence.tightness import Tightness
 from recsys_lt.evidence.trained import first_stage
@@ -139,6 +139,13 @@ def _train_and_test(
         )
     rank = partial(_ranking, data, module, settings, measured.max_users, share)
     if trainer.is_global_zero:
+        if (shared := shared_titles(module, data)) is not None:
+            Console().print(
+                f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
+                " first",
+                highlight=False,
+                soft_wrap=True,
+            )
         plain: Any = OmegaConf.to_container(config, resolve=True)
         cell = {"dataset": data.name, "model": names.model, "loss": names.loss, "optimizer": names.optimizer}
         parts.logger.start(folder, plain, cell | {"seed": config.seed}, group)

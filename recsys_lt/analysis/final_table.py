@@ -31,6 +31,15 @@ def _recommended(test: Mapping[str, float | None], k: int) -> str:
     return f"recommended@{k}: {', '.join(parts)}; exposure of {' / '.join(GROUPS)} {shares}"
 
 
+def _candidates(test: Mapping[str, float | None], k: int) -> list[str]:
+    """The line that an order of a first stage's candidates is compared with; none where there is no first stage."""
+    names = (f"retriever/ndcg@{k}", f"random_order/ndcg@{k}", f"random_order/ndcg_std@{k}")
+    alone, chance, std = (shown("ndcg", test.get(name)) for name in names)
+    if names[1] not in test:
+        return []
+    return [f"NDCG@{k} of the retriever alone: {alone}; of its candidates in random order: {chance} ± {std}"]
+
+
 def _protocol(protocol: Mapping[str, Any]) -> str:
     def said(value: Any) -> str:
         if isinstance(value, bool):
@@ -87,6 +96,7 @@ def final_table(metrics: Mapping[str, Any], ks: Sequence[int] = (1, 5, 10, 20)) 
     return Group(
         Text(title, style="bold"),
         table,
+        *(Text(line) for line in _candidates(test, k)),
         Text(_recommended(test, k)),
         Text(_protocol(metrics.get("protocol", {}))),
     )

@@ -26,20 +26,37 @@ from recsys_lt.evidence.memory import peak_rss_mb
 from recsys_lt.evidence.stored import Names
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories
-from recsys_lt.metrics.ranking import ranking
+from recsys_lt.metrics.ranking import random_order, ranking
 from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
+from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.settings import MetricsSettings
 
 
 def measure(
     data: Sequences, measured: MetricsSettings, groups: ItemGroups, found: Evaluation
 ) -> dict[str, float | None]:
-    """Every metric of an evaluation, of all users and by group, by its name; a first stage's under ``retriever/``."""
+    """Every metric of an evaluation, of all users and by group, by its name.
+
+    Where candidates of a first stage are put in order, its own metrics are under ``retriever/``, and those of a random
+    order of the candidates under ``random_order/``.
+    """
     values = report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks)
-    if found.retrieved is not None:
+    if found.retrieved is not None and found.n_candidates is not None:
+        chance = random_order(found.retrieved, found.n_candidates, measured.ks)
         values |= {f"retriever/{name}": value for name, value in ranking(found.retrieved, measured.ks).items()}
+        values |= {f"random_order/{name}": value for name, value in chance.items()}
     return values
+
+
+def shared_titles(module: Recommender, data: Sequences) -> str | None:
+    """How many items a model that ranks by title cannot tell from another, in words; None where it tells all apart."""
+    inseparable = module.inseparable()
+    if inseparable is None or not inseparable.any():
+        return None
+    users = UsersWithTarget(data, "test")
+    share = inseparable.numpy()[data.items[data.test_at[users[np.arange(len(users))]]]].mean() if len(users) else 0.0
+    return f"{int(inseparable.sum()):,} of {data.n_items:,} items, {share:.1%} of test targets"
 
 
 @dataclass(frozen=True)
@@ -117,6 +134,7 @@ class Results:
             "ranking": f"full, over all {data.n_items} items",
             "ranked_users": _capped(len(self.test.users), len(UsersWithTarget(data, "test"))),
             "training_rows": _capped(self.batches.n_rows, len(self.batches.rows)),
+            "shared_titles": shared_titles(self.trainer.lightning_module, data),
             "mask_seen": self.measured.mask_seen,
             "ties": "against the model",
             "groups": dict(zip(GROUPS, self.measured.groups.shares, strict=True)),

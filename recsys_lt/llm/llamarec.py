@@ -54,6 +54,7 @@ class LlamaRec(PromptedModel):
 
     first_stage: ClassVar[FirstStage] = FirstStage("retriever", "lrurec", "ce")
     needs_seen = True
+    n_candidates: int
 
     def __init__(self, facts: DataFacts, *, retriever: str | None, candidates: int, **told: Unpack[Told]) -> None:
         if not 2 <= candidates <= len(_LETTERS) or candidates > facts.n_items:

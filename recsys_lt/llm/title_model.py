@@ -1,9 +1,11 @@
 """What BIGRec and ranking by likelihood share: a language model that is asked for the next title."""
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import Unpack
 
+import torch
 from torch import Tensor
 
 from recsys_lt.backbones.backbone import DataFacts
@@ -49,6 +51,12 @@ class TitleModel(PromptedModel):
                 row += mark + self.told[item]
             prompts.append(row + self._closing)
         return prompts
+
+    def inseparable(self) -> Tensor:
+        """Items whose title, as far as it is read, another item has too, [I] bool."""
+        titles = [tuple(title) for title in self.titles]
+        items_of = Counter(titles)
+        return torch.tensor([items_of[title] > 1 for title in titles])
 
     def ranked(self, batch: Batch, masked: SeenSets | None, k: int) -> Ranked:
         """See ``AnsweringModel.ranked``."""

@@ -41,6 +41,36 @@ def gains(metric: str, ranks: Ranks, k: int) -> NDArray[np.float64]:
     return np.where(hit, value, 0.0)
 
 
+def random_order(ranks: Ranks, n: int, ks: Sequence[int]) -> dict[str, float | None]:
+    """HR, NDCG and MRR of a re-ranker that puts the first n items of each list in random order.
+
+    Parameters
+    ----------
+    ranks
+        1-based rank of each user's target before, 0 for a miss, [users]; a target behind the first n keeps its rank.
+    n
+        Items that are put in random order.
+    ks
+        List lengths.
+
+    Returns
+    -------
+    Expected values over all orders, named as those of ``ranking``, and the standard deviation of NDCG over the orders,
+    ``ndcg_std@10``, for every k. None where there is no user.
+    """
+    values = ranking(ranks, ks)
+    if len(ranks) == 0:
+        return values | {f"ndcg_std@{k}": None for k in ks}
+    found = (ranks >= 1) & (ranks <= n)
+    for k in ks:
+        for metric in RANKING_METRICS:
+            anywhere = gains(metric, np.arange(1, n + 1), k)
+            values[f"{metric}@{k}"] = float(np.where(found, anywhere.mean(), gains(metric, ranks, k)).mean())
+            if metric == "ndcg":  # users are put in order apart, so their variances add up
+                values[f"ndcg_std@{k}"] = float(anywhere.std() * found.sum() ** 0.5 / len(ranks))
+    return values
+
+
 def ranking(ranks: Ranks, ks: Sequence[int], depth: int | None = None) -> dict[str, float | None]:
     """HR, NDCG and MRR at every k, means over users.
 

@@ -34,6 +34,7 @@ class AnsweringRecommender(Recommender):
             terms,
             trainable=model.trainable,
             needs_seen=model.needs_seen,
+            n_candidates=model.n_candidates,
         )
         if model.trainable and not any(p.requires_grad for p in model.parameters()):
             raise UserError(
@@ -59,6 +60,10 @@ class AnsweringRecommender(Recommender):
     def retrieved(self, batch: Batch, seen: SeenSets | None) -> Tensor | None:
         """See ``Recommender.retrieved``."""
         return self.model.retrieved(batch, self._masked(batch, seen))
+
+    def inseparable(self) -> Tensor | None:
+        """See ``Recommender.inseparable``."""
+        return self.model.inseparable()
 
     def listed(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """See ``Recommender.listed``."""

@@ -44,12 +44,15 @@ class AnsweringModel(nn.Module, ABC):
         False for a model that is taken as it is.
     needs_seen
         Whether training batches carry each row's training items.
+    n_candidates
+        How many items a first stage finds for this model to put in order; None where there is no first stage.
     """
 
     row_plan: RowPlan
     max_length: int
     trainable: bool
     needs_seen: bool = False
+    n_candidates: int | None = None
 
     @abstractmethod
     def answer_losses(self, batch: Batch) -> Tensor:
@@ -57,6 +60,10 @@ class AnsweringModel(nn.Module, ABC):
 
     def retrieved(self, batch: Batch, masked: SeenSets | None) -> Tensor | None:
         """Ranks of a batch's targets by the first stage alone, [B], where this orders what that one found."""
+        return None
+
+    def inseparable(self) -> Tensor | None:
+        """See ``Recommender.inseparable``."""
         return None
 
     @abstractmethod

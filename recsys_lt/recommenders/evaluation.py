@@ -23,6 +23,8 @@ class Evaluation:
         Counts of what was recommended to them; None where no lists were made.
     retrieved
         Ranks of the targets by a first stage alone, [n] int64; None where there is none.
+    n_candidates
+        How many of its first items are put in a new order; None where there is no first stage.
     """
 
     users: Ints
@@ -30,6 +32,7 @@ class Evaluation:
     ranks: Ints
     exposure: Exposure | None
     retrieved: Ints | None = None
+    n_candidates: int | None = None
 
 
 class Collector:
@@ -41,9 +44,12 @@ class Collector:
         Size of the catalogue.
     ks
         List lengths to count exposure at; empty for none.
+    n_candidates
+        See ``Evaluation``.
     """
 
-    def __init__(self, n_items: int, ks: tuple[int, ...]) -> None:
+    def __init__(self, n_items: int, ks: tuple[int, ...], n_candidates: int | None = None) -> None:
+        self._n_candidates = n_candidates
         self._parts: list[Tensor] = []
         self._exposure = Exposure(n_items, ks) if ks else None
 
@@ -69,4 +75,4 @@ class Collector:
                 exposure.counts[:] = np.sum([part[1] for part in parts], axis=0)  # type: ignore[index]
         order = np.argsort(mine[0], kind="stable")
         users, targets, ranks, retrieved = mine[:, order]
-        return Evaluation(users, targets, ranks, exposure, retrieved if retrieved.any() else None)
+        return Evaluation(users, targets, ranks, exposure, retrieved if retrieved.any() else None, self._n_candidates)

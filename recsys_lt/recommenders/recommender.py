@@ -69,6 +69,8 @@ class Recommender(pl.LightningModule):
         False for a model that has nothing to learn by gradient.
     needs_seen
         Whether training batches carry each row's training items.
+    n_candidates
+        How many items a first stage finds for this model to put in order; None where there is no first stage.
     """
 
     def __init__(
@@ -81,11 +83,12 @@ class Recommender(pl.LightningModule):
         *,
         trainable: bool = True,
         needs_seen: bool = False,
+        n_candidates: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.n_items, self.row_plan, self.max_length = n_items, row_plan, max_length
-        self.trainable, self.needs_seen = trainable, needs_seen
+        self.trainable, self.needs_seen, self.n_candidates = trainable, needs_seen, n_candidates
         self.rule = rule
         self.mask_seen, self.ks = terms.mask_seen, terms.ks
         self.schedule, self.precision = terms.schedule, terms.precision
@@ -129,6 +132,13 @@ class Recommender(pl.LightningModule):
 
     def retrieved(self, batch: Batch, seen: SeenSets | None) -> Tensor | None:
         """Ranks of the targets by a first stage alone, [B]: what bounds a model that orders what that one found."""
+        return None
+
+    def inseparable(self) -> Tensor | None:
+        """Items that this model cannot rank above some other item, [I] bool, as it knows the same of both.
+
+        None for a model that knows every item apart.
+        """
         return None
 
     @abstractmethod
@@ -261,7 +271,7 @@ class Recommender(pl.LightningModule):
     # Evaluation: ranks once, metrics from ranks.
 
     def on_validation_epoch_start(self) -> None:
-        self._collector = Collector(self.n_items, ())
+        self._collector = Collector(self.n_items, (), self.n_candidates)
 
     def validation_step(self, batch: Batch, _step: int) -> None:
         self._collect(batch, k=0)
@@ -271,7 +281,7 @@ class Recommender(pl.LightningModule):
         self.evaluation = self._collector.finish()
 
     def on_test_epoch_start(self) -> None:
-        self._collector = Collector(self.n_items, self.ks)
+        self._collector = Collector(self.n_items, self.ks, self.n_candidates)
 
     def test_step(self, batch: Batch, _step: int) -> None:
         self._collect(batch, k=max(self.ks))

@@ -53,3 +53,12 @@ def test_a_run_with_other_list_lengths():
     assert "NDCG@5" in text
     assert "@20" not in text
     assert "recommended@5" in text
+
+
+def test_candidates_in_random_order_stand_beside_the_retriever_alone():
+    content = metrics()
+    assert "random order" not in printed(content)
+    first = {"retriever/ndcg@10": 0.0988, "random_order/ndcg@10": 0.0852, "random_order/ndcg_std@10": 0.0117}
+    content["test"] |= first
+    text = " ".join(printed(content).split())
+    assert "NDCG@10 of the retriever alone: 0.0988; of its candidates in random order: 0.0852 ± 0.0117" in text

@@ -15,6 +15,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.evidence.results import measure
 from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
+from recsys_lt.metrics.ranking import random_order
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.evaluation import Collector
 from recsys_lt.settings import MetricsSettings
@@ -121,17 +122,22 @@ def test_the_ceiling_is_what_the_retriever_alone_reaches(made, data, first_stage
             first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 0
         )
         assert torch.equal(module.retrieved(batch, batch.seen), alone)
+        assert module.n_candidates == 6
         ranks, top = module.rank(batch, batch.seen, 20)
     groups = ItemGroups(data.popularity, popularity_groups(data.popularity))
     measured = MetricsSettings(ks=[1, 6, 10, 20])
-    collector = Collector(N_ITEMS, (1, 6, 20))
+    collector = Collector(N_ITEMS, (1, 6, 20), module.n_candidates)
     collector.add(batch.users, batch.targets, ranks, top, alone)
     found = measure(data, measured, groups, collector.finish())
     assert found["retriever/hr@6"] == found["hr@6"] == pytest.approx(float((alone <= 6).double().mean()))  # six letters
     assert found["retriever/ndcg@20"] != found["ndcg@20"]
+    assert found["random_order/hr@6"] == pytest.approx(found["hr@6"])
+    assert found["random_order/hr@1"] == pytest.approx(found["hr@6"] / 6)
+    for name, value in random_order(alone.numpy(), 6, measured.ks).items():
+        assert found[f"random_order/{name}"] == value
     plain = Collector(N_ITEMS, (1, 6, 20))
     plain.add(batch.users, batch.targets, ranks, top)
-    assert not [name for name in measure(data, measured, groups, plain.finish()) if "retriever" in name]
+    assert not [name for name in measure(data, measured, groups, plain.finish()) if name[:3] in ("ret", "ran")]
 
 
 def test_letters_are_scored_in_float32_whatever_the_model_is_held_in(made, data, first_stage) -> None:

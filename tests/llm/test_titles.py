@@ -8,6 +8,7 @@ import torch
 
 from recsys_lt.data.batch import SeenSets
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.results import shared_titles
 from recsys_lt.llm.title_likelihood import _log_likelihoods
 from recsys_lt.llm.titles import titles_of
 from recsys_lt.recommenders.dense import rank_of_scores
@@ -219,6 +220,24 @@ def test_titles_and_what_stands_for_a_missing_one(made, data) -> None:
     with pytest.raises(UserError, match=r"made has none\. Use data with titles, or model=e4srec"):
         titles_of(replace(facts, titles=["", ""]), "")
     assert parts_of("llm=tiny_random", *BIGREC)
+
+
+def test_items_that_share_a_title_are_counted(made, data, first_stage) -> None:
+    titles = np.array([f"film {item}" for item in range(N_ITEMS)])
+    titles[[3, 7, 11]] = "film 3"
+    same = replace(data, item_titles=titles)
+    module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=64").recommender(same, first_stage)
+    assert module.inseparable().nonzero().flatten().tolist() == [3, 7, 11]
+    targets = data.items[data.test_at[data.test_at >= 1]]
+    share = np.isin(targets, [3, 7, 11]).mean()
+    assert shared_titles(module, same) == f"3 of 40 items, {share:.1%} of test targets"
+    assert share > 0
+    scores = torch.arange(N_ITEMS).float().index_fill(0, torch.tensor([3, 7, 11]), 99.0)  # what titles alike get
+    assert rank_of_scores(scores.unsqueeze(0), torch.tensor([7]), None, 1).ranks.tolist() == [3]
+    # Titles are read as far as title_tokens goes.
+    module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=4").recommender(same, first_stage)
+    assert module.inseparable().all()
+    assert shared_titles(made("model=llamarec", "model.candidates=6", "model.max_length=4"), same) is None
 
 
 @pytest.mark.parametrize(

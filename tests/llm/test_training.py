@@ -107,6 +107,8 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
     first = here(*run, "hydra.run.dir=run", "trainer.max_epochs=1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert ("first stage: model=lrurec loss=ce" in first.stdout) is (stage is not None)
+    assert ("of its candidates in random order" in first.stdout) is (stage is not None)
+    assert ("cannot rank them first" in first.stdout) is (model == "bigrec")  # titles of six letters
     again = here("resume=run", "trainer.max_epochs=2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "first stage" not in again.stdout
@@ -115,6 +117,7 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
     assert whole.returncode == 0, whole.stderr
     one, other = (json.loads((tmp_path / f"{name}/metrics.json").read_text()) for name in ("run", "whole"))
     assert one["test"] == other["test"]
+    assert (one["protocol"]["shared_titles"] is not None) is (model == "bigrec")
     if stage is not None:  # the retriever alone, on the same users: of its own run, which ranked no others
         alone = json.loads((tmp_path / "run/first_stage/metrics.json").read_text())["test"]
         for name in ("hr@1", "ndcg@10", "hr@20"):

@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lt.metrics.ranking import gains, ranking
+from recsys_lt.metrics.ranking import gains, random_order, ranking
 
 SCORES = st.integers(1, 6).flatmap(
     lambda users: st.lists(st.lists(st.integers(0, 9), min_size=8, max_size=8), min_size=users, max_size=users)
@@ -29,6 +31,30 @@ def test_equal_to_sorting_the_catalogue(scores, data, k):
     values = ranking(ranks, [k])
     for metric in ("hr", "ndcg", "mrr"):
         assert values[f"{metric}@{k}"] == pytest.approx(brute_force(scores, targets, metric, k))
+
+
+@given(ranks=st.lists(st.integers(0, 5), min_size=1, max_size=3), n=st.integers(1, 3), k=st.integers(1, 5))
+@settings(deadline=None, max_examples=50)
+def test_a_random_order_is_the_mean_over_all_orders(ranks, n, k):
+    """Every order of each user's candidates, which are the first n; the rest of a list stays as it is."""
+    of_user = []
+    for rank in ranks:
+        orders = itertools.permutations(range(1, n + 1))
+        of_user.append([order[rank - 1] if 1 <= rank <= n else rank for order in orders])
+    every = [ranking(np.array(new), [k]) for new in itertools.product(*of_user)]
+    found = random_order(np.array(ranks), n, [k])
+    for metric in ("hr", "ndcg", "mrr"):
+        assert found[f"{metric}@{k}"] == pytest.approx(np.mean([values[f"{metric}@{k}"] for values in every]))
+    assert found[f"ndcg_std@{k}"] == pytest.approx(np.std([values[f"ndcg@{k}"] for values in every]), abs=1e-9)
+
+
+def test_a_random_order_of_the_kept_run():
+    """75 of 200 targets among 20 candidates: what a random order of them reaches, to the digits that are printed."""
+    ranks = np.array([7] * 75 + [300] * 125)
+    found = random_order(ranks, 20, [10, 20])
+    assert (round(found["ndcg@10"], 4), round(found["ndcg_std@10"], 4)) == (0.0852, 0.0117)
+    assert (found["hr@10"], found["hr@20"]) == (0.1875, 0.375)
+    assert random_order(ranks[:0], 20, [10]) == dict.fromkeys(("hr@10", "ndcg@10", "mrr@10", "ndcg_std@10"))
 
 
 def test_zero_is_a_miss():

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -100,6 +101,16 @@ def test_a_run_that_holds_metrics_alone(tmp_path):
     assert "no run holds a learning_curve.csv" in page
     assert "there is one configuration: NDCG@10, head targets 0.1" in page
     assert "0.0500" in section(page, "results")
+
+
+def test_what_an_order_of_candidates_is_compared_with(tmp_path):
+    file = make_run(tmp_path / "only", model="llamarec") / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["test"] |= {"retriever/ndcg@10": 0.0988, "random_order/ndcg@10": 0.0852, "random_order/ndcg_std@10": 0.01}
+    file.write_text(json.dumps(metrics))
+    results = text_of(section(report.write_report(tmp_path / "only").read_text(), "results"))
+    assert "NDCG@10, retriever alone 0.0988 - - - -" in results
+    assert "NDCG@10, its candidates in random order 0.0852 - - - -" in results
 
 
 def test_a_dataset_of_which_no_run_finished(tmp_path):
