@@ -3,10 +3,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
-from recsys_lt.analysis.paper.published import facts
+from recsys_lt.analysis.paper.published import Published, facts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +23,7 @@ def script(path):
 
 
 page = script(ROOT / "benchmarks" / "published" / "page.py")
+agreement = script(ROOT / "benchmarks" / "agreement.py")
 
 VALID = {5: [0.010, 0.001], 10: [0.020, 0.001], 20: [0.040, 0.001]}
 
@@ -88,13 +91,16 @@ def test_one_seed(made, tmp_path):
     (row,) = rows(text, FULL)
     assert row == {
         "dataset": "beauty", "model": "sasrec", "loss": "ce", "seed": "[0](runs/one)", "measured": "0.06050",
-        "published": "0.06000 ± 0.00040", "tolerance": "0.00180", "within?": "yes (+0.00050, +0.8%)",
+        "published": "0.06000 ± 0.00040", "difference": "+0.00050, +0.8%", "at most 3 %?": "yes",
+        "95 % interval": "one more seed: inside 0.05878 to 0.06122",
         "head": "0.0900", "mid": "0.0300", "tail": "-", "best epoch": "15 of 20", "s/epoch": "7.4",
         "device": "cpu (2 threads)",
     }  # fmt: skip
     assert "python benchmarks/published/page.py" in text
     assert "22,363 users" in text
-    assert "1 of 1 test results, 3 of 3 points" in text
+    assert "At most 3 % from the published: 1 of 1 test results, 3 of 3 points" in text
+    assert "Inside the 95 % interval: 1 of 1 and 3 of 3" in text
+    assert "more than 3 % away" not in text
     assert "- two" in text
     assert "- one" not in text
     assert SHORT not in text
@@ -120,20 +126,58 @@ def test_mean_over_the_seeds_present(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ndcg", "std", "said"),
+    ("ndcg", "std", "near", "interval"),
     [
-        (0.0618, 0.0004, "yes"),  # 3 % of 0.06 is the larger
-        (0.06181, 0.0004, "**NO** (+0.00181, +3.0%)"),
-        (0.0629, 0.001, "yes"),  # three standard deviations are
-        (0.0569, 0.001, "**NO** (-0.00310, -5.2%)"),
+        (0.0618, 0.0004, "yes", "one more seed: **outside** 0.05878 to 0.06122"),
+        (0.06181, 0.0006, "**no**", "one more seed: inside 0.05818 to 0.06182"),
+        (0.0569, 0.001, "**no**", "one more seed: **outside** 0.05696 to 0.06304"),
     ],
 )
-def test_tolerance(made, tmp_path, ndcg, std, said):
+def test_three_per_cent_and_one_more_seed_are_two_rules(made, tmp_path, ndcg, std, near, interval):
     make_run(tmp_path / "docs/runs/one", ndcg - 1e-9)
     _, text, _ = made(cell("one"), std=std)
     (row,) = rows(text, FULL)
-    assert row["within?"].startswith(said)
-    assert f"{int(said == 'yes')} of 1 test results" in text
+    assert (row["at most 3 %?"], row["95 % interval"]) == (near, interval)
+    assert f"published: {int(near == 'yes')} of 1 test results" in text
+    assert f"interval: {int('outside' not in interval)} of 1 and" in text
+
+
+def test_ten_per_cent_away_and_inside_is_said_to_be_undecided(made, tmp_path):
+    make_run(tmp_path / "docs/runs/one", 0.054)
+    make_run(tmp_path / "docs/runs/two", 0.060, loss="sce")
+    _, text, _ = made(cell("one"), cell("two", loss="sce"), std=0.003)
+    said = text[text.index("more than 3 % away") :]
+    assert "\n- beauty sasrec ce: -10.0%, the interval is ±15.2%\n" in said
+    assert "- beauty sasrec sce" not in said
+
+
+def test_several_seeds_are_compared_by_welch(made, tmp_path):
+    """Against scipy's test from the same means and deviations."""
+    values = [0.0590, 0.0580, 0.0585]
+    for seed, value in enumerate(values):
+        make_run(tmp_path / f"docs/runs/{seed}", value, seed=seed)
+    _, text, _ = made(*(cell(str(seed), seed=seed) for seed in range(3)), std=0.0004)
+    (row,) = rows(text, FULL)
+    mean, std = np.mean(values), np.std(values, ddof=1)
+    expected = stats.ttest_ind_from_stats(mean, std, 3, 0.06, 0.0004, 5, equal_var=False)
+    assert row["95 % interval"].endswith(f", **p = {expected.pvalue:.3f}**")
+    found = agreement.Agreement(Published(0.06, 0.0004, ""), values)
+    assert found.p == pytest.approx(expected.pvalue)
+    draws = np.random.default_rng(0).normal(size=(2, 4000, 5)) * [[[0.001]], [[0.0004]]]
+    inside = [
+        agreement.Agreement(Published(1 + theirs.mean(), theirs.std(ddof=1), ""), list(1 + ours[:n])).inside
+        for n in (1, 3)
+        for ours, theirs in zip(draws[1 if n == 1 else 0], draws[1][::-1], strict=True)
+    ]
+    # The interval holds what it says where nothing differs, of one seed as of several.
+    assert np.mean(inside[:4000]) == pytest.approx(0.95, abs=0.012)
+    assert np.mean(inside[4000:]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_published_number_without_a_deviation_has_no_interval():
+    found = agreement.Agreement(Published(0.06, None, ""), [0.05])
+    assert found.cells() == ["0.06000", "-0.01000, -16.7%", "**no**", "one published run"]
+    assert (found.inside, found.p, found.undecided) == (None, None, None)
 
 
 def test_curve_cells_are_compared_by_their_curves_alone(made, tmp_path):
@@ -141,11 +185,11 @@ def test_curve_cells_are_compared_by_their_curves_alone(made, tmp_path):
     _, text, _ = made(cell("short", loss="nce", curve=10))
     assert FULL not in text
     assert "0 of 0 test results, 1 of 2 points" in text
-    verdicts = [(row["epoch"], row["measured"], row["within?"]) for row in rows(text, SHORT)]
+    verdicts = [(row["epoch"], row["measured"], row["difference"], row["at most 3 %?"]) for row in rows(text, SHORT)]
     assert verdicts == [
-        ("5", "0.01000", "yes (+0.00000, +0.0%)"),
-        ("10", "0.03000", "**NO** (+0.01000, +50.0%)"),
-        ("20", "-", "not measured"),
+        ("5", "0.01000", "+0.00000, +0.0%", "yes"),
+        ("10", "0.03000", "+0.01000, +50.0%", "**no**"),
+        ("20", "not measured", "-", "-"),
     ]
 
 
