@@ -14,7 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from recsys_lt.__main__ import CONF
+from recsys_lt import CONF
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.build import build

@@ -140,7 +140,7 @@ def _composed(size: int, items: int, cache: str) -> "DictConfig":
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from recsys_lt.__main__ import CONF
+    from recsys_lt import CONF
 
     OmegaConf.register_new_resolver("either", lambda first, second: first or second, replace=True)
     sizes = (f"dataset.source.n_users={_users(size)}", f"dataset.source.n_items={items}", f"dataset.cache_dir={cache}")

@@ -59,7 +59,7 @@ class Asked:
 def _load(n_items: int, variant: tuple[str, ...], asked: Asked) -> tuple["DictConfig", "Sequences"]:
     from hydra import compose, initialize_config_dir
 
-    from recsys_lt.__main__ import CONF
+    from recsys_lt import CONF
     from recsys_lt.build import build
 
     sizes = (f"dataset.source.n_items={n_items}", f"dataset.source.n_users={asked.users}")

@@ -52,7 +52,7 @@ def loaded(choices: Sequence[str], asked: Asked) -> tuple["DictConfig", "Sequenc
     """The configuration and data: real Beauty where it is on this machine, else made up of its sizes."""
     from hydra import compose, initialize_config_dir
 
-    from recsys_lt.__main__ import CONF
+    from recsys_lt import CONF
     from recsys_lt.build import build
 
     def composed(dataset: Sequence[str]) -> Any:

@@ -17,7 +17,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recsys_lt import CONF
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.trust import take_trust
 from recsys_lt.hydra_refusals import one_line
 from recsys_lt.sweep_start import current_launch, forget_launch
 
@@ -25,10 +27,6 @@ if TYPE_CHECKING:
     from recsys_lt.evidence.stored import Stored
     from recsys_lt.evidence.sweep import Claim
     from recsys_lt.sweep_start import Launch
-
-_PACKAGE = Path(__file__).resolve().parent
-# In the wheel conf/ lies inside the package; in a checkout, beside it.
-CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
 #: What a single run refused: raised out of the task, Hydra would add lines of its own.
 _refused: list[UserError] = []
@@ -217,7 +215,7 @@ def main() -> int:
     # Hydra would print its own trace and exit with 1; here errors come back to be said in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     OmegaConf.register_new_resolver("either", lambda first, second: first or second, replace=True)
-    sys.argv[1:] = [_spelt_out(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [_spelt_out(argument) for argument in take_trust(sys.argv[1:])]
     forget_launch()
     _refused.clear()
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])

@@ -73,7 +73,7 @@ def composed(*overrides: str) -> Mapping[str, str]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from recsys_lt.__main__ import CONF
+    from recsys_lt import CONF
     from recsys_lt.analysis.cells import compared
     from recsys_lt.analysis.runs import Run, flat
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from recsys_lt.command import exit_code
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.trust import add_trust, trusting
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--k", type=int, default=10, help="length of the list (default: 10)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the lists here")
+    add_trust(parser)
     return parser
 
 
@@ -179,7 +181,8 @@ def _write_csv(path: Path, lists: Sequence[Recommendation]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the lists; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)
-    return exit_code(lambda: _run(arguments))
+    with trusting(arguments.trust):
+        return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recsys_lt.command import exit_code
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.trust import add_trust, trusting
 
 # Everything else is imported where it is used, so that --help answers at once.
 
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="users to show, of runs with a checkpoint (default: 4; 0: none)",
     )
+    add_trust(parser)
     return parser
 
 
@@ -97,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = write_report(arguments.folder, arguments.out, arguments.metric, arguments.against, arguments.users)
         print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
 
-    return exit_code(work)
+    with trusting(arguments.trust):
+        return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys_lt.command import exit_code
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.trust import add_trust, trusting
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="look at the neighbourhood of this run's optimizer instead, such as eisam's around a model of adam's",
     )
+    add_trust(parser)
     return parser
 
 
@@ -144,7 +146,8 @@ def _table(result: Mapping[str, Any]) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, save; 0, or 2 with one line on standard error for what the user can mend."""
     given = _parser().parse_args(argv)
-    return exit_code(lambda: _run(given))
+    with trusting(given.trust):
+        return exit_code(lambda: _run(given))
 
 
 def _run(given: argparse.Namespace) -> None:

@@ -1,14 +1,16 @@
 """``config.yaml`` of a run folder: the whole configuration, and what its choices are called."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from recsys_lt.atomic import write_text
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.reading import read_yaml
+from recsys_lt.evidence.trust import check_classes, check_references
 
 _FILE = "config.yaml"
 #: Keys that cannot change a result: where it runs and where things are.
@@ -48,10 +50,13 @@ def store(folder: Path, run: Stored) -> None:
 def stored(folder: Path) -> Stored:
     """Read the configuration of the run in a folder.
 
+    The folder may come from anybody. The configuration that is returned names no class but those of this program and
+    of modules that the user trusts (``recsys_lt.evidence.trust``), and reads nothing outside itself.
+
     Raises
     ------
     UserError
-        If there is no such folder, no configuration in it, or something else of that name.
+        If there is no such folder, no configuration in it, something else of that name, or one that names more.
     """
     remedy = "Name the run folder that was printed, such as outputs/<run>"
     if not folder.is_dir():
@@ -59,18 +64,29 @@ def stored(folder: Path) -> Stored:
     path = folder / _FILE
     if not path.is_file():
         raise UserError(f"it is no run folder (no {_FILE} in it)", where=folder, remedy=remedy)
-    try:
-        config = OmegaConf.load(path)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
+    config = read_yaml(path)
     if not isinstance(config, DictConfig) or not {"choices", "dataset", "model", "metrics"} <= set(config):
         raise UserError("it holds no run's configuration", where=path, remedy=remedy)
-    as_written_now(config)
+    check_references(OmegaConf.to_container(config, resolve=False), path)
     try:
-        return Stored(config, Names(**config.pop("choices")), config.pop("group", None))
-    except TypeError as error:
-        raise UserError(f"its choices are not those of a run ({error})", where=path, remedy="Mend it") from error
+        as_written_now(config)
+        tree: Any = OmegaConf.to_container(config, resolve=True)
+        names, group = Names(**config.pop("choices")), config.pop("group", None)
+    except (OmegaConfBaseException, TypeError, ValueError, RecursionError) as error:
+        reason = "it refers to itself" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
+        raise UserError(f"it is not a run's configuration ({reason})", where=path, remedy="Mend it") from error
+    check_classes(tree, path)
+    for part, name in names._asdict().items():
+        if not _is_choice(name):
+            raise UserError(f"its choice of {part} is no name", where=path, remedy="Mend it")
+    if not isinstance(group, str | None):
+        raise UserError(f"its group is {group!r}", where=path, remedy="Give a name, or null")
+    return Stored(config, names, group)
+
+
+def _is_choice(name: object) -> bool:
+    """Whether something can be the name of a file of a config group, or of one in a folder of it."""
+    return isinstance(name, str) and all(re.fullmatch(r"[\w.+-]+", part) and part != ".." for part in name.split("/"))
 
 
 def as_written_now(config: Any) -> None:

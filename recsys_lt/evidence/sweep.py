@@ -15,6 +15,7 @@ from recsys_lt.atomic import write_json
 from recsys_lt.data.lock import locked, locked_at_once
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.stored import NO_DIFFERENCE, Stored, store, stored
+from recsys_lt.evidence.trust import trusting_as
 
 _FAILED = "failed.json"
 
@@ -66,7 +67,8 @@ def claimed(run: Stored, wanted: Path) -> Iterator[Claim]:
             return
         # Two cells that want the same folder ask one after the other.
         with locked(locks / "folders.lock", lambda: None):
-            claim = _found(deciding, sweep) or Claim("new", _free(wanted))
+            with trusting_as(run.config):  # a cell of other classes is another one
+                claim = _found(deciding, sweep) or Claim("new", _free(wanted))
             if claim.state != "done":
                 (claim.folder / _FAILED).unlink(missing_ok=True)
                 store(claim.folder, run)

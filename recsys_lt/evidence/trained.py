@@ -12,6 +12,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, load
 from recsys_lt.evidence.stored import stored
+from recsys_lt.evidence.trust import trusting_as
 from recsys_lt.first_stage import FOLDER
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.recommenders.sequential import SequentialRecommender
@@ -88,7 +89,8 @@ def first_stage(config: DictConfig, folder: Path, data: Sequences) -> Backbone |
     if asked is None:
         return None
     given = config.model[asked.key]
-    earlier = trained(folder / FOLDER if given is None else Path(given).expanduser())
+    with trusting_as(config):  # it may be of other choices, but not of other modules
+        earlier = trained(folder / FOLDER if given is None else Path(given).expanduser())
     where = f"model.{asked.key}={earlier.folder}"
     if earlier.data.fingerprint != data.fingerprint:
         raise UserError(

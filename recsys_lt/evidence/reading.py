@@ -1,0 +1,115 @@
+"""JSON and YAML of a run folder, which may come from anybody."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys_lt.errors import UserError
+
+#: Bytes of a file, and how deep lists and mappings may lie in each other. Ours take a tenth of either.
+_MOST = {"YAML": 1 << 16, "JSON": 1 << 22}
+_DEEPEST = 32
+_REMEDY = "Mend or remove that run folder"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file: plain values, numbers finite.
+
+    Raises
+    ------
+    UserError
+        If it is absent, larger than any of ours, or no JSON.
+    """
+    text = _text(path, "JSON")
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+        _check_values(value)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, "JSON", error) from error
+    return value
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file as OmegaConf reads it, references in it as they are written.
+
+    Aliases and tags are refused, which no file of ours has: a few lines of aliases stand for more than fits in memory.
+
+    Raises
+    ------
+    UserError
+        If it is absent, larger than any of ours, or no such YAML.
+    """
+    text = _text(path, "YAML")
+    try:
+        _check_events(text)
+        config = OmegaConf.create(text)
+        _check_values(OmegaConf.to_container(config, resolve=False))
+    except (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise _unreadable(path, "YAML", error) from error
+    return config
+
+
+def _text(path: Path, kind: str) -> str:
+    if not path.is_file():
+        raise UserError("there is no such file", where=path, remedy=_REMEDY)
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST[kind] + 1)
+        if len(content) > _MOST[kind]:
+            raise ValueError(f"it is larger than {_MOST[kind] >> 10} kB")
+        return content.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, kind, error) from error
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> UserError:
+    # What lies too deep says so in a hundred lines.
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
+    return UserError(f"cannot be read as {kind} ({reason})", where=path, remedy=_REMEDY)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _check_events(text: str) -> None:
+    """Raise ValueError for what YAML can say and no file of ours does, before anything is made of it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise ValueError("it has an anchor or an alias")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError("it has a tag")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+
+
+def _check_values(tree: Any) -> None:
+    """Raise ValueError for values that cannot be printed."""
+    for _, value in nodes(tree):
+        if isinstance(value, int) and abs(value) >= 1 << 64:
+            raise ValueError("a whole number in it has more than 64 bits")
+        if isinstance(value, str):
+            value.encode()  # half a character is none
+        if isinstance(value, dict):
+            for key in value:
+                str(key).encode()
+
+
+def nodes(tree: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Every value of a tree of mappings and lists, the tree itself among them, with its dotted key."""
+    if depth > _DEEPEST:
+        raise ValueError("it is nested too deeply")
+    yield place, tree
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from nodes(value, f"{place}.{key}".removeprefix("."), depth + 1)
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            yield from nodes(value, f"{place}[{number}]", depth + 1)

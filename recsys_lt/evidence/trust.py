@@ -1,0 +1,171 @@
+"""What a stored configuration may bring to life: classes of this program, and of modules its user trusts by name."""
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recsys_lt import CONF
+from recsys_lt.errors import UserError
+from recsys_lt.evidence.reading import nodes
+
+#: Where what is trusted is kept: in the environment, which the processes of a run and the workers of a sweep inherit.
+_TRUSTED = "RECSYS_LT_TRUST"
+_TARGET = "_target_"
+#: What a stored configuration may refer to: its own keys, and environment variables of ours. Few references cannot
+#: stand for much.
+_REFERENCE = re.compile(r"\$\{(?:oc\.env:RECSYS_LT_\w+(?:,(?:\"[^\"$]*\"|[^\"${},]*))?|[A-Za-z_][\w.]*)\}")
+_MOST_REFERENCES = 16
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--trust`` of the commands that load what a run folder names."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module whose classes the run's config.yaml may name, or a language model whose own Python code may run "
+        "(its name, with @revision where it has one); may be given several times",
+    )
+
+
+def take_trust(arguments: Sequence[str]) -> list[str]:
+    """Trust, from here on, what ``--trust`` names in a command line of Hydra's; the rest of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m recsys_lt", add_help=False, allow_abbrev=False)
+    add_trust(parser)
+    given, rest = parser.parse_known_args(arguments)
+    if given.trust:
+        os.environ[_TRUSTED] = os.pathsep.join((*_trusted(), *given.trust))
+    return rest
+
+
+@contextmanager
+def trusting(words: Sequence[str]) -> Iterator[None]:
+    """Trust modules, classes or language models of these names while the block runs."""
+    before = os.environ.get(_TRUSTED)
+    os.environ[_TRUSTED] = os.pathsep.join((*_trusted(), *words))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_TRUSTED]
+        else:
+            os.environ[_TRUSTED] = before
+
+
+@contextmanager
+def trusting_as(config: DictConfig) -> Iterator[None]:
+    """Trust what a configuration in use names, while the block reads other runs that it builds on or compares with."""
+    found = [node for _, node in nodes(OmegaConf.to_container(config, resolve=False)) if isinstance(node, dict)]
+    classes = [node[_TARGET] for node in found if isinstance(node.get(_TARGET), str)]
+    with trusting([*dict.fromkeys(classes), *(_code(node) for node in found if node.get("trust_remote_code"))]):
+        yield
+
+
+def check_references(tree: Any, where: Path) -> None:
+    """Raise UserError for a reference that reads more than the file itself, or for more of them than ours have.
+
+    Parameters
+    ----------
+    tree
+        The configuration as plain values.
+    where
+        Its file.
+    """
+    count = 0
+    for place, text in nodes(tree):
+        if isinstance(text, str) and "${" in text:
+            count += text.count("${")
+            if "${" in _REFERENCE.sub("", text) or count > _MOST_REFERENCES:
+                what = "has more references than any of ours" if count > _MOST_REFERENCES else "refers to another place"
+                raise UserError(
+                    f"{place} is {_shown(text)}, which {what}", where=where, remedy="Write the value in its place"
+                )
+
+
+def check_classes(tree: Any, where: Path) -> None:
+    """Raise UserError for a class that is neither of this program nor of a module its user trusts.
+
+    Nothing else is imported or looked up.
+
+    Parameters
+    ----------
+    tree
+        The configuration as plain values.
+    where
+        Its file.
+    """
+    for place, node in nodes(tree):
+        if not isinstance(node, dict):
+            continue
+        if _TARGET in node:
+            _check_class(node[_TARGET], place, where)
+        if node.get("trust_remote_code", False) is not False and _code(node) not in _trusted():
+            raise UserError(
+                f"{place}.trust_remote_code would run Python code that comes with {_shown(_code(node))}",
+                where=where,
+                remedy=f"If you trust it, add --trust {_shown(_code(node))}",
+            )
+
+
+def _check_class(target: Any, place: str, where: Path) -> None:
+    if isinstance(target, str) and target in _shipped():
+        return
+    name = target if isinstance(target, str) else ""
+    if not any(name == word or name.startswith(f"{word}.") for word in _trusted()):
+        ours = name.startswith("recsys_lt.")
+        known = "this version" if ours else "this program"
+        module = name.partition(".")[0]
+        trust = module.isidentifier() and not ours
+        raise UserError(
+            f"{place} names {_shown(target)}, which is no class of {known}; nothing of it was run",
+            where=where,
+            remedy=f"If you know the module {module} and trust it, add --trust {module}" if trust else "Train anew",
+        )
+    module, _, last = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), last, None) if module else None
+    except ImportError as error:
+        raise UserError(
+            f"{place} names {_shown(target)}, which cannot be imported ({error})",
+            where=where,
+            remedy="Put its module on PYTHONPATH",
+        ) from error
+    # What a module has imported from elsewhere is not the module's.
+    if not isinstance(found, type) or found.__module__.partition(".")[0] != name.partition(".")[0]:
+        raise UserError(
+            f"{place} names {_shown(target)}, which is no class of that module", where=where, remedy="Train anew"
+        )
+
+
+def _trusted() -> list[str]:
+    return [word for word in os.environ.get(_TRUSTED, "").split(os.pathsep) if word]
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> frozenset[str]:
+    """The classes that can be chosen: those that the files of conf/ name."""
+    files = CONF.rglob("*.yaml")
+    return frozenset(
+        name for file in files for name in re.findall(rf"\b{_TARGET}:\s*([\w.]+)", file.read_text(encoding="utf-8"))
+    )
+
+
+def _code(node: dict[str, Any]) -> str:
+    """What is trusted where a language model's own code runs: its name, and the revision the code is of."""
+    name, revision = node.get("name"), node.get("revision")
+    return f"{name}" if revision is None else f"{name}@{revision}"
+
+
+def _shown(value: Any) -> str:
+    """A stranger's text in a line: short, and printable."""
+    text = "".join(c if c.isprintable() else "?" for c in str(value))
+    return text if len(text) <= 120 else f"{text[:120]}..."
