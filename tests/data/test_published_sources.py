@@ -195,3 +195,44 @@ def test_counts_are_checked(tmp_path):
         dataset(Amazon("Beauty"), tmp_path, **settings, expect={**good, "items": 9}).load(lambda line: None)
     with pytest.raises(UserError, match=r"no count is called itmes"):
         dataset(Amazon("Beauty"), tmp_path, **settings, expect={"itmes": 9}).load(lambda line: None)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/tmp", "a\\b", "a\nb", "a\x1b[0m", "x" * 200, "\u202etxt"])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"^dataset.name: .* is no plain name"):
+        dataset(MovieLens100K(), tmp_path, name=name)
+    with pytest.raises(UserError, match="no plain name"):
+        Amazon(name)
+
+
+@pytest.mark.parametrize("name", ["ml-100k", "Käufe 2024 (2)", "[b]", "名", "a..b"])
+def test_other_names_are_taken(tmp_path, name):
+    assert dataset(MovieLens100K(), tmp_path, name=name).name == name
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_others_keep_where_files_are_fetched_to_stays(tmp_path, monkeypatch, linked):
+    """A stored configuration may name any folder as its cache."""
+
+    def fetch(_self, folder, _announce):
+        (folder / "photos.inter").write_text(INTER)
+
+    monkeypatch.setattr(PackageFiles, "fetch", fetch)
+    mine = tmp_path / "mine" if linked else tmp_path / "cache" / "downloads" / "photos"
+    mine.mkdir(parents=True)
+    (mine / "holiday.jpg").write_text("dear")
+    if linked:
+        (tmp_path / "cache" / "downloads").mkdir(parents=True)
+        (tmp_path / "cache" / "downloads" / "photos").symlink_to(mine)
+    with pytest.raises(UserError, match="other files are where the fetched ones belong"):
+        dataset(MovieLens100K(), tmp_path, name="photos").load(lambda _line: None)
+    assert (mine / "holiday.jpg").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    "requirement", ["./folder", "git+https://example.org/x", "--pre", "a @ file:///x", "a", "-r x==1"]
+)
+def test_only_a_package_of_the_index_is_fetched(requirement):
+    """Of anything else pip would run the build."""
+    with pytest.raises(UserError, match="no package with its version"):
+        PackageFiles(requirement, {})

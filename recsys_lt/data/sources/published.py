@@ -1,7 +1,6 @@
 """Published datasets: files the user has, else files fetched before, else fetched now."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +56,8 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
         lambda: request.announce(f"{request.name}: waiting for another process that fetches it"),
     ):
         material = _find(folder, request.name, layouts)
+        if material is None and routes:
+            _refuse_others_files(folder)
         for route in routes if material is None else ():
             # Fetched whole before it gets its name: half the files would be another dataset.
             part = folder.with_name(f"{request.name}.part")
@@ -67,12 +68,12 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
             except FetchError as failure:
                 failures.append(str(failure))
                 continue
-            shutil.rmtree(folder, ignore_errors=True)
+            if _find(part, request.name, layouts) is None:
+                failures.append(f"{route.origin} does not hold {layouts[0].wanted}")
+                continue
             part.rename(folder)
             material = _find(folder, request.name, layouts)
-            if material is not None:
-                break
-            failures.append(f"{route.origin} does not hold {layouts[0].wanted}")
+            break
     if material is None:
         tried = f" ({'; '.join(failures)})" if failures else ""
         raise UserError(
@@ -81,6 +82,16 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
             remedy=f"{by_hand}, and name the folder with it in dataset.raw_dir",
         )
     return material
+
+
+def _refuse_others_files(folder: Path) -> None:
+    """Raise UserError for a folder that holds something else: this program made none like it, and removes none."""
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise UserError(
+            "other files are where the fetched ones belong",
+            where=folder,
+            remedy="Move them away, or set dataset.cache_dir to another folder",
+        )
 
 
 def _own_folder(request: Request) -> Path | None:
