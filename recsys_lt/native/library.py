@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recsys_lt.atomic import replacing
+from recsys_lt.atomic import temporary_beside
 
 _SOURCES = Path(__file__).parent
 # Sums are reordered only where the source says so (``omp simd``): to the width of the processor's vectors.
@@ -28,7 +28,8 @@ def kernels() -> ctypes.CDLL | None:
     """The library of kernels, or None where it is turned off (``RECSYS_LT_NATIVE=0``) or cannot be built.
 
     Built once a machine and kept in ``native/`` of the cache folder (``RECSYS_LT_CACHE``, else
-    ``~/.cache/recsys_lt``), under a name that depends on sources, compiler flags and processor.
+    ``~/.cache/recsys_lt``), under a name that depends on sources, compiler flags, processor and its own content. A
+    folder or file that another user owns or may write to is not used, nor is a file that is not what was built.
     """
     if os.environ.get("RECSYS_LT_NATIVE", "1") == "0":
         return None
@@ -37,7 +38,7 @@ def kernels() -> ctypes.CDLL | None:
         # torch has loaded its OpenMP runtime for everybody: the kernels use that one, and so its threads.
         return ctypes.CDLL(str(library))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
             warnings.warn(
                 f"no compiled kernels ({_reason(error)}): plain PyTorch is used, with the same results, more slowly."
                 " A C compiler with OpenMP makes them; RECSYS_LT_NATIVE=0 silences this",
@@ -57,7 +58,7 @@ def _reason(error: Exception) -> str:
         return f"{error.cmd[0]} failed with exit code {error.returncode}"
     if isinstance(error, subprocess.TimeoutExpired):
         return f"{error.cmd[0]} took more than {error.timeout:.0f} s"
-    return str(error).splitlines()[0]
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def usable(*tensors: Tensor) -> ctypes.CDLL | None:
@@ -77,7 +78,13 @@ def address(tensor: Tensor) -> ctypes.c_void_p:
 def _compiler() -> list[str]:
     named = os.environ.get("CC")
     if named:
-        return shlex.split(named)
+        try:
+            command = shlex.split(named)
+        except ValueError as error:
+            raise OSError(f"CC is no command: {error}") from error
+        if not command:
+            raise OSError("CC is no command: it is blank")
+        return command
     found = next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
     if found is None:
         raise OSError("no C compiler is on the PATH")
@@ -90,15 +97,35 @@ def _built() -> Path:
     key = hashlib.sha256("\0".join([*command, *platform.libc_ver(), _processor()]).encode())
     for source in sources:
         key.update(source.read_bytes())
-    library = _folder() / f"kernels-{key.hexdigest()[:16]}.so"
-    if not library.is_file():
-        # Two processes may build at once: each writes a file of its own, and either may be the one kept.
-        with replacing(library) as unfinished:
-            files = [str(source) for source in sources if source.suffix == ".c"]
-            subprocess.run(
-                [*command, *files, "-lm", "-o", str(unfinished)], check=True, capture_output=True, timeout=_SECONDS
-            )
-    return library
+    folder = _folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _only_mine(folder):
+        raise OSError(f"{folder} belongs to somebody else, or others may write to it: chmod go-w")
+    name = f"kernels-{key.hexdigest()[:16]}"
+    for kept in folder.glob(f"{name}-*.so"):
+        if kept.is_file() and _only_mine(kept) and kept.name == f"{name}-{_content(kept)}.so":
+            return kept
+    # Two processes may build at once: each writes a file of its own, and either may be the one kept.
+    unfinished = temporary_beside(folder / "kernels.so")
+    try:
+        files = [str(source) for source in sources if source.suffix == ".c"]
+        subprocess.run(
+            [*command, *files, "-lm", "-o", str(unfinished)], check=True, capture_output=True, timeout=_SECONDS
+        )
+        unfinished.chmod(0o700)
+        return unfinished.replace(folder / f"{name}-{_content(unfinished)}.so")
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _only_mine(path: Path) -> bool:
+    """Whether nobody else could have put there what lies there; links are followed."""
+    found = path.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _content(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()[:32]
 
 
 def _folder() -> Path:

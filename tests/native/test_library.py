@@ -1,4 +1,5 @@
 import ctypes
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,64 @@ def test_they_are_built_once(compiled: ctypes.CDLL, tmp_path: Path, monkeypatch:
     assert library._built() == first
     assert first.stat().st_mtime_ns == written
     assert [path.name for path in (tmp_path / "native").iterdir()] == [first.name]  # nothing unfinished is left
+
+
+PLANTED = """
+#include <stdio.h>
+__attribute__((constructor)) static void run(void) { FILE *mark = fopen(MARK, "w"); if (mark) fclose(mark); }
+"""
+
+
+@pytest.fixture
+def planted(compiled: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A cache whose library was exchanged for one that leaves a mark when it is loaded, and the mark."""
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path))
+    monkeypatch.delenv("RECSYS_LT_NATIVE", raising=False)
+    shutil.copytree(Path(compiled._name).parent, tmp_path / "native")
+    mark, source, kept = tmp_path / "mark", tmp_path / "planted.c", library._built()
+    source.write_text(PLANTED.replace("MARK", f'"{mark}"'))
+    subprocess.run([*library._compiler(), "-shared", "-fPIC", str(source), "-o", str(kept)], check=True)
+    return kept, mark
+
+
+def test_a_library_that_is_not_what_was_built_is_made_anew(planted: tuple[Path, Path]) -> None:
+    kept, mark = planted
+    assert library.kernels.__wrapped__() is not None
+    assert not mark.exists()
+    kept.write_bytes(kept.read_bytes()[:1000])  # loading it would end the process
+    assert library.kernels.__wrapped__() is not None
+    ctypes.CDLL(str(kept.rename(kept.with_name("whole.so"))))
+
+
+def test_a_planted_library_leaves_its_mark_where_it_is_loaded(planted: tuple[Path, Path]) -> None:
+    kept, mark = planted
+    ctypes.CDLL(str(kept))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("others", ["a folder they may write to", "a file they may write to", "their folder"])
+def test_what_others_could_have_put_there_is_not_loaded(
+    planted: tuple[Path, Path], others: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, mark = planted
+    planted_name = kept.with_name(f"{kept.name[:24]}-{library._content(kept)}.so")  # as if it had been built
+    kept.rename(planted_name)
+    if others == "a file they may write to":
+        planted_name.chmod(0o777)
+        assert library.kernels.__wrapped__() is not None
+    else:
+        if others == "their folder":
+            monkeypatch.setattr(library.os, "getuid", lambda: 12_345)
+        else:
+            planted_name.parent.chmod(0o777)
+        with pytest.warns(UserWarning, match="others may write to it: chmod go-w\\): plain PyTorch is used"):
+            assert library.kernels.__wrapped__() is None
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("command", ["'unbalanced", "  "])
+def test_a_compiler_that_is_no_command_is_said(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", command)
+    monkeypatch.delenv("RECSYS_LT_NATIVE", raising=False)
+    with pytest.warns(UserWarning, match=r"CC is no command: .*plain PyTorch is used"):
+        assert library.kernels.__wrapped__() is None
