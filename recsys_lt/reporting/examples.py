@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.comparison import Comparison, best_first
 from recsys_lt.analysis.runs import Run
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.ranks import FILE as RANKS
+from recsys_lt.evidence.ranks import Ranks, read_ranks
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.reporting.cast import Member
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 K = 10
 #: Events of a history that are shown.
 RECENT = 6
-_CHECKPOINT, _RANKS = "best.ckpt", "ranks.parquet"
+_CHECKPOINT = "best.ckpt"
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,6 @@ class Examples:
     lacking: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """A run's ranks.parquet, users in order."""
-
-    user: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    group: NDArray[np.int64]
-
-
 def examples(members: Sequence[Member], compared: Comparison, users: int) -> Examples:
     """Ask the best cell and the reference (where they are one: the next best) about the same few users.
 
@@ -110,22 +102,22 @@ def examples(members: Sequence[Member], compared: Comparison, users: int) -> Exa
     ran = [member for member in members if member.cell.finished]
     able = [member for member in ran if _whole(member.cell) is not None]
     if not able:
-        words = f"No users' lists: no run holds both {_CHECKPOINT} and {_RANKS}, which they are made from."
+        words = f"No users' lists: no run holds both {_CHECKPOINT} and {RANKS}, which they are made from."
         return Examples((), 0, (words,))
     chosen, notes = _chosen(ran, able, compared)
     lacking = list(notes)
-    found: list[tuple[Member, Run, _Ranked]] = []
+    found: list[tuple[Member, Run, Ranks]] = []
     for member in chosen:
         run = _whole(member.cell)
         assert run is not None
         try:
-            found.append((member, run, _ranked(run.folder / _RANKS)))
+            found.append((member, run, read_ranks(run.folder / RANKS)))
         except UserError as error:
             lacking.append(f"Cell {member.number} is not asked: {_without_path(error)}.")
     if not found:
         return Examples((), 0, tuple(lacking))
     rows = _drawn([ranked for _, _, ranked in found], users)
-    answers: list[tuple[Member, Run, _Ranked, list[Recommendation]]] = []
+    answers: list[tuple[Member, Run, Ranks, list[Recommendation]]] = []
     shown = _Shown({}, 0)
     for member, run, ranked in found:
         try:
@@ -147,7 +139,7 @@ def examples(members: Sequence[Member], compared: Comparison, users: int) -> Exa
 def _whole(cell: Cell) -> Run | None:
     """A run of the cell that can be asked."""
     return next(
-        (run for run in cell.finished if all((run.folder / name).is_file() for name in (_CHECKPOINT, _RANKS))), None
+        (run for run in cell.finished if all((run.folder / name).is_file() for name in (_CHECKPOINT, RANKS))), None
     )
 
 
@@ -169,31 +161,17 @@ def _chosen(ran: Sequence[Member], able: Sequence[Member], compared: Comparison)
     chosen = [member for member in able if member.number in wanted]
     chosen += [member for member in sorted(able, key=order) if member not in chosen][: 2 - len(chosen)]
     notes = [
-        f"Cell {member.number} ({member.name}) is not asked: its runs hold no {_CHECKPOINT} or no {_RANKS}."
+        f"Cell {member.number} ({member.name}) is not asked: its runs hold no {_CHECKPOINT} or no {RANKS}."
         for member in gone
     ]
     return sorted(chosen, key=order), notes
 
 
-def _ranked(path: Path) -> _Ranked:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        table = parquet.read_table(path)
-        user, rank = (table[name].to_numpy().astype(np.int64) for name in ("user", "rank"))
-        known = "group" in table.column_names  # the first version had none
-        group = table["group"].to_numpy().astype(np.int64) if known else np.zeros_like(user)
-    except (OSError, KeyError, ValueError, ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot be read as per-user ranks ({reason})", where=path, remedy="Mend it") from error
-    order = np.argsort(user, kind="stable")
-    return _Ranked(user[order], rank[order], group[order])
-
-
-def _drawn(ranked: Sequence[_Ranked], users: int) -> list[int]:
+def _drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
     """Users that all cells ranked: groups of the targets in turn, and evenly from each."""
     shared = np.isin(ranked[0].user, ranked[-1].user)
-    user, group = ranked[0].user[shared], ranked[0].group[shared]
+    user, groups = ranked[0].user[shared], ranked[0].group
+    group = np.zeros_like(user) if groups is None else groups[shared]  # the first version had none
     pools = [pool for pool in (user[group == code] for code in range(len(GROUPS))) if len(pool)]
     wanted = [0] * len(pools)
     for _ in range(min(users, len(user))):
@@ -220,7 +198,7 @@ def _asked(folder: Path, rows: Sequence[int]) -> tuple[list[Recommendation], _Sh
     run = trained(folder)
     data = run.data
     if max(rows) >= data.n_users or (data.test_at[rows] < 1).any():
-        raise UserError("its ranks are of other data", where=folder / _RANKS, remedy="Run it again")
+        raise UserError("its ranks are of other data", where=folder / RANKS, remedy="Run it again")
     groups = run.parts.metrics.groups.of(data).of
     found = lists(run.model(), data, rows, min(K, data.n_items), groups, stage="test", recent=RECENT)
     targets = {}
@@ -232,7 +210,7 @@ def _asked(folder: Path, rows: Sequence[int]) -> tuple[list[Recommendation], _Sh
 
 
 def _example(
-    place: int, row: int, answers: Sequence[tuple[Member, Run, _Ranked, list[Recommendation]]], shown: _Shown
+    place: int, row: int, answers: Sequence[tuple[Member, Run, Ranks, list[Recommendation]]], shown: _Shown
 ) -> Example:
     target, group, interactions, identity = shown.targets[row]
     one = answers[0][3][place]

@@ -1,0 +1,80 @@
+"""``ranks.parquet`` of a run folder: where each user's test target was ranked."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lt.errors import UserError
+from recsys_lt.metrics.groups import GROUPS
+
+FILE = "ranks.parquet"
+_LARGEST = 1 << 31  # numbers of users and items fit in 32 bits
+
+
+class Ranks(NamedTuple):
+    """The test targets of a run, users in order.
+
+    Parameters
+    ----------
+    user
+        Their numbers, each once, [n].
+    target
+        Item ids, [n].
+    rank
+        1-based; 0 for a target that was not listed, [n].
+    group
+        The target's: 0 head, 1 mid, 2 tail, [n]; None in files of the first version, which had none.
+    """
+
+    user: NDArray[np.int64]
+    target: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    group: NDArray[np.int64] | None
+
+
+def read_ranks(path: Path) -> Ranks:
+    """Read and check the ranks of a run.
+
+    Parameters
+    ----------
+    path
+        Its ranks.parquet.
+
+    Raises
+    ------
+    UserError
+        If the file is absent or no Parquet, lacks a column, or holds a value that no run writes.
+    """
+    from pyarrow import ArrowException, parquet, types
+
+    columns = {}
+    try:
+        if not path.is_file():
+            raise ValueError("there is no such file")
+        with parquet.ParquetFile(path) as file:
+            known = file.schema_arrow.names
+            names = [name for name in Ranks._fields if name in known or name != "group"]
+            lacking = [name for name in names if known.count(name) != 1]
+            if lacking:
+                raise ValueError(f"it has no one column {lacking[0]}")
+            table = file.read(columns=names)
+        for name in names:
+            column = table[name]
+            if not types.is_integer(column.type) or column.null_count:
+                raise ValueError(f"a {name} is no whole number")
+            columns[name] = column.to_numpy()
+            largest = len(GROUPS) if name == "group" else _LARGEST
+            if len(column) and not 0 <= columns[name].min() <= columns[name].max() < largest:
+                raise ValueError(f"a {name} is below 0 or above {largest - 1}")
+        order = np.argsort(columns["user"], kind="stable")
+        sorted_columns = {name: column[order].astype(np.int64) for name, column in columns.items()}
+        if (np.diff(sorted_columns["user"]) == 0).any():
+            raise ValueError("a user is there twice")
+    except (OSError, KeyError, ValueError, ArrowException) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"cannot be read as per-user ranks ({reason})", where=path, remedy="Mend or remove that file"
+        ) from error
+    return Ranks(**{"group": None, **sorted_columns})
