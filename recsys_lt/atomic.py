@@ -1,14 +1,16 @@
 """Files that are there whole or not at all: no reader, and no run that is killed, meets half a file."""
 
-import errno
 import json
 import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from recsys_lt.errors import UserError
+from recsys_lt.machine import refusals
 
 _UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{8}(\.\w+)?")  # the names of ``temporary_beside``
 
@@ -26,22 +28,30 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises
     ------
-    OSError
-        Among others, where ``path`` is a link, a device, a pipe or a socket: a file in its place would be another
-        thing, and a link in a run folder may lead anywhere.
+    UserError
+        Where ``path`` is a link, a device, a pipe or a socket: a file in its place would be another thing, and a link
+        in a run folder may lead anywhere.
+    MachineRefusal
+        If the machine does not take it: no space, no right, a name too long.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
-        what = "a link" if path.is_symlink() else "a device, a pipe or a socket"
-        raise OSError(errno.EEXIST, f"it is {what}, not a file", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with refusals(path):
+        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+            what = "a link" if path.is_symlink() else "a device, a pipe or a socket"
+            raise UserError(f"it is {what}, not a file", where=path, remedy="Name another file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            if error.filename == str(temporary):
+                error.filename = str(path)  # whose name a reader knows
+            raise
+        finally:
+            with suppress(OSError):  # what went wrong before is what is said
+                temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:

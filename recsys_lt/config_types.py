@@ -1,9 +1,11 @@
-"""Whether configured values have the types their class declares; Python itself would only notice later."""
+"""Whether a composed configuration names classes that fit, with keys they have and values of the declared types."""
 
+import collections.abc
 import inspect
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.utils import get_class
@@ -11,41 +13,173 @@ from hydra.utils import get_class
 from recsys_lt.errors import UserError
 
 _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
+_LISTS = (list, tuple, collections.abc.Sequence)
+_OURS = ("_target_", "_partial_", "_convert_")
+LARGEST = 2**53  # beyond, floats skip whole numbers, and so would anything that counts
 
 
-def check_types(where: str, node: Mapping[str, Any]) -> None:
-    """Compare a ``_target_`` node's values with the annotations of its class.
+def check_numbers(where: str, value: object, largest: int = LARGEST) -> None:
+    """Raise UserError for a number, anywhere below ``where``, that is not finite or larger than anything has a use for."""
+    if isinstance(value, Mapping):
+        for key, inside in value.items():
+            check_numbers(f"{where}.{key}", inside, largest)
+    elif isinstance(value, list):
+        for inside in value:
+            check_numbers(where, inside, largest)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"it is {value}", where=where, remedy="Give a finite number")
+    elif isinstance(value, int) and abs(value) > largest:
+        raise UserError(f"it is {value}", where=where, remedy=f"Give at most {largest}")
 
-    Only plain types are compared (numbers, words, booleans, null); what a value must be beyond that, the class says.
+
+def check_node(where: str, node: object, kinds: Sequence[type], later: bool = False) -> None:
+    """Compare a ``_target_`` node with the class it names: its kind, its parameters, and their annotations.
+
+    Plain types are compared (numbers, words, booleans, null), lists and mappings of them, and nodes in the place of
+    objects. What a value must be beyond that, its class says.
+
+    Parameters
+    ----------
+    where
+        The node's key.
+    node
+        The node, resolved: mappings, lists and plain values.
+    kinds
+        What its class must be one of; a protocol's class must have its members.
+    later
+        Whether the class is called later, with positional arguments that the node does not have (``_partial_``).
 
     Raises
     ------
     UserError
         Naming the key, its value and what it must be.
     """
-    constructor = get_class(node["_target_"]).__init__
-    if inspect.isfunction(constructor):
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise UserError(
+            f"it is {_short(node)}",
+            where=where,
+            remedy=f"Give a mapping whose _target_ names a class, which must be a {names}",
+        )
+    made = _class(where, node["_target_"], kinds)
+    if bool(node.get("_partial_", False)) is not later:
+        raise UserError(f"it is {node.get('_partial_')}", where=f"{where}._partial_", remedy=f"Give {str(later).lower()}")
+    constructor = made.__init__
+    if not inspect.isfunction(constructor):
+        return
+    hints = _hints(constructor)
+    _check_keys(where, node, constructor, hints, later)
+    for key, value in node.items():
+        if key in hints:
+            _check_value(f"{where}.{key}", value, hints[key])
+
+
+def _class(where: str, target: object, kinds: Sequence[type]) -> type:
+    place, names = f"{where}._target_", " or ".join(kind.__name__ for kind in kinds)
+    remedy = f"Name a class that is a {names}, as package.module.Class"
+    if not isinstance(target, str):
+        raise UserError(f"it is {target!r}", where=place, remedy=remedy)
+    try:
+        made = get_class(target)
+    except Exception as error:  # importing somebody's module may raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{target!r} cannot be imported ({reason})", where=place, remedy=remedy) from error
+    if not any(_is_kind(made, kind) for kind in kinds):
+        raise UserError(f"{target} is no {names}", where=place, remedy=remedy)
+    return made
+
+
+def _is_kind(made: type, kind: type) -> bool:
+    if getattr(kind, "_is_protocol", False):
+        return all(hasattr(made, name) for name in vars(kind) if not name.startswith("_"))
+    return issubclass(made, kind)
+
+
+def _hints(constructor: Any) -> dict[str, Any]:
+    try:
         hints = typing.get_type_hints(constructor)
-        for key, value in node.items():
-            if isinstance(value, Mapping) and "_target_" in value:
-                check_types(f"{where}.{key}", value)
-            elif key in hints:
-                allowed = _plain(hints[key])
-                if allowed and not _fits(value, allowed):
-                    wanted = " or ".join(_WORDS[kind] for kind in allowed)
-                    raise UserError(f"it is {value!r}", where=f"{where}.{key}", remedy=f"Give {wanted}")
+    except (NameError, TypeError):  # annotations of somebody's class that hold in a type checker alone
+        return {}
+    for parameter in inspect.signature(constructor).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD and parameter.name in hints:
+            unpacked = typing.get_args(hints.pop(parameter.name))  # Unpack[a TypedDict]
+            hints |= typing.get_type_hints(unpacked[0]) if unpacked else {}
+    return hints
 
 
-def _plain(hint: Any) -> list[type]:
-    """The plain types a hint allows; none if it is, or may be, anything else."""
+def _check_keys(where: str, node: Mapping[str, Any], constructor: Any, hints: Mapping[str, Any], later: bool) -> None:
+    parameters = list(inspect.signature(constructor).parameters.values())[1:]
+    named = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    keywords = next((p for p in parameters if p.kind is p.VAR_KEYWORD), None)
+    given = [key for key in node if key not in _OURS]
+    known = named | set(hints) - {"return"}
+    group = where.partition(".")[0]
+    if keywords is None or keywords.name not in known and set(hints) - named - {"return"}:
+        for key in given:
+            if key not in known:
+                raise UserError(
+                    f"there is no key {key!r}", where=where, remedy=f"Look at conf/{group}/ for its keys"
+                )
+    lacking = [
+        p.name
+        for p in parameters
+        if p.default is p.empty
+        and p.name not in given
+        and (p.kind is p.KEYWORD_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and not later))
+    ]
+    if lacking:
+        raise UserError(f"it has no {lacking[0]}", where=where, remedy=f"Look at conf/{group}/ for its keys")
+
+
+def _check_value(where: str, value: object, hint: Any) -> None:
+    if _fits(value, hint):
+        kind = next((part for part in _parts(hint) if isinstance(part, type) and part not in _WORDS), None)
+        if isinstance(value, Mapping) and "_target_" in value and kind is not None:
+            check_node(where, value, [kind])
+        return
+    raise UserError(f"it is {_short(value)}", where=where, remedy=f"Give {' or '.join(map(_said, _parts(hint)))}")
+
+
+def _parts(hint: Any) -> list[Any]:
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    parts = list(typing.get_args(hint)) if union else [hint]
-    return parts if all(part in _WORDS for part in parts) else []
+    return list(typing.get_args(hint)) if union else [hint]
 
 
-def _fits(value: object, allowed: list[type]) -> bool:
-    if isinstance(value, bool):
-        return bool in allowed
-    if isinstance(value, int):
-        return int in allowed or float in allowed
-    return type(value) in allowed
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of one of the hint's types, as far as these can be told."""
+    return any(_is(value, part) for part in _parts(hint))
+
+
+def _is(value: object, part: Any) -> bool:
+    origin, inside = typing.get_origin(part), typing.get_args(part)
+    if part is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if part in _WORDS:
+        return type(value) is part
+    if origin is typing.Literal:
+        return value in inside
+    if origin in _LISTS:
+        return isinstance(value, list) and all(_fits(one, inside[0]) for one in value)
+    if origin in (dict, collections.abc.Mapping):
+        return isinstance(value, Mapping) and all(_fits(one, inside[1]) for one in value.values())
+    if isinstance(part, type):
+        return isinstance(value, Mapping)  # a node, which is looked at on its own
+    return True
+
+
+def _said(part: Any) -> str:
+    origin, inside = typing.get_origin(part), typing.get_args(part)
+    if part in _WORDS:
+        return _WORDS[part]
+    if origin is typing.Literal:
+        return " or ".join(map(str, inside))
+    if origin in _LISTS:
+        return f"a list of which each is {' or '.join(map(_said, _parts(inside[0])))}"
+    if origin in (dict, collections.abc.Mapping):
+        return f"a mapping of which each value is {' or '.join(map(_said, _parts(inside[1])))}"
+    return f"a mapping whose _target_ names a {getattr(part, '__name__', part)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_lt.command import exit_code
-from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -150,15 +149,9 @@ def _run(folder: Path, out: Path) -> None:
 
     evidence = evidence_of(folder)
     made = pieces(evidence)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for piece in made:
-            _write(piece, out)
-        write_text(out / "figures.md", _page(made, folder, out, evidence.remarks))
-    except OSError as error:
-        raise UserError(
-            f"cannot be written ({error.strerror})", where=out, remedy="Name another folder: --out"
-        ) from error
+    for piece in made:
+        _write(piece, out)
+    write_text(out / "figures.md", _page(made, folder, out, evidence.remarks))
     console = Console()
     for remark in evidence.remarks:
         console.print(Text(remark))

@@ -165,17 +165,13 @@ def _write_csv(path: Path, lists: Sequence[Recommendation]) -> None:
 
     from recsys_lt.atomic import replacing
 
-    try:
-        with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["user", "rank", "item", "title", "score", "group", "training_interactions"])
-            for one in lists:
-                for i in one.items:
-                    score = _said(i.score, ".8g")
-                    writer.writerow([one.user, i.rank, i.item, i.title, score, i.group, i.interactions])
-    except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise UserError(what, where=path, remedy="Name another file") from error
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user", "rank", "item", "title", "score", "group", "training_interactions"])
+        for one in lists:
+            for i in one.items:
+                score = _said(i.score, ".8g")
+                writer.writerow([one.user, i.rank, i.item, i.title, score, i.group, i.interactions])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

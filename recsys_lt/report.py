@@ -82,12 +82,7 @@ def write_report(
     from recsys_lt.reporting.report import report
 
     path = folder / NAME if out is None else out
-    text = report(folder, metrics, against, users)
-    try:
-        write_text(path, text)
-    except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise UserError(what, where=path, remedy="Name another file with --out") from error
+    write_text(path, report(folder, metrics, against, users))
     return path
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_lt.command import exit_code
-from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -106,26 +105,22 @@ def _write_csv(path: Path, compared: Comparison) -> None:
     header = ["dataset", "model", "loss", "optimizer", *settings, "n", "failed", "seeds"]
     header += [f"{metric} {part}" for metric in metrics for part in ("mean", "std")]
     header += [f"p {group}".strip() for group in compared.tested]
-    try:
-        with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for cell in cells:
-                numbers = [value for metric in metrics for value in cell.mean_std(metric)]
-                numbers += [compared.p(cell, group) for group in compared.tested]
-                writer.writerow(
-                    [
-                        *cell.identity,
-                        *(cell.settings.get(key, "") for key in settings),
-                        len(cell.finished),
-                        len(cell.failed),
-                        " ".join(str(seed) for seed in cell.seeds),
-                        *("" if v is None or math.isnan(v) else repr(v) for v in numbers),
-                    ]
-                )
-    except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise UserError(what, where=path, remedy="Name another file") from error
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for cell in cells:
+            numbers = [value for metric in metrics for value in cell.mean_std(metric)]
+            numbers += [compared.p(cell, group) for group in compared.tested]
+            writer.writerow(
+                [
+                    *cell.identity,
+                    *(cell.settings.get(key, "") for key in settings),
+                    len(cell.finished),
+                    len(cell.failed),
+                    " ".join(str(seed) for seed in cell.seeds),
+                    *("" if v is None or math.isnan(v) else repr(v) for v in numbers),
+                ]
+            )
 
 
 def _write_others(arguments: argparse.Namespace, content: Content, compared: Comparison) -> None:
@@ -140,13 +135,8 @@ def _write_others(arguments: argparse.Namespace, content: Content, compared: Com
         (arguments.latex, lambda path: write_text(path, latex(content, caption))),
         (arguments.plot, lambda path: tradeoff(compared.cells, path)),
     ):
-        if path is None:
-            continue
-        try:
+        if path is not None:
             write(path)
-        except OSError as error:
-            what = f"cannot be written ({error.strerror})"
-            raise UserError(what, where=path, remedy="Name another file") from error
 
 
 def _run(arguments: argparse.Namespace) -> None:

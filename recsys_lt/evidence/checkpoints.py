@@ -37,15 +37,11 @@ def save(path: Path, checkpoint: dict[str, Any], fingerprint: str) -> None:
 
     Raises
     ------
-    UserError
+    MachineRefusal
         If the disk does not take it; an earlier checkpoint of that name is as it was.
     """
-    try:
-        with replacing(path) as partial:
-            torch.save(checkpoint | {_OURS: {"format": 1, "fingerprint": fingerprint}}, partial)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the checkpoint cannot be written ({reason})", where=path, remedy="Free some space") from error
+    with replacing(path) as partial:
+        torch.save(checkpoint | {_OURS: {"format": 1, "fingerprint": fingerprint}}, partial)
 
 
 def load(path: Path, fingerprint: str) -> dict[str, Any]:

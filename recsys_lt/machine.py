@@ -1,0 +1,86 @@
+"""What the machine refuses (files, disk space, memory), as one line with a remedy."""
+
+import errno
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from recsys_lt.errors import UserError
+
+_SPACE = ("no space is left on the disk", "Free some space and run it again")
+_CUT = ("the disk took only a part of it", "Free some space (or ulimit -f unlimited) and run it again")
+_RIGHTS = ("permission is denied", "Get the right to use it, or name another place")
+_SAID: Mapping[int, tuple[str, str]] = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: ("the disk quota is used up", "Free some space and run it again"),
+    errno.EFBIG: ("the file is larger than a process may write here", "Raise the limit with ulimit -f unlimited"),
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: ("the file system is read-only", "Name a place that can be written"),
+    errno.ENOENT: ("there is no such file or folder", "Check the path"),
+    errno.ENOTDIR: ("a part of this path is a file, not a folder", "Name a path through folders"),
+    errno.EISDIR: ("it is a folder, not a file", "Name a file"),
+    errno.EEXIST: ("a file of this name is in the way", "Remove it, or name another place"),
+    errno.ENAMETOOLONG: ("the name is too long for the file system", "Name a shorter one"),
+    errno.EMFILE: ("too many files are open", "Raise the limit with ulimit -n 4096"),
+    errno.EIO: ("the disk reports an error", "Check the disk, or name another place"),
+}
+#: numpy and torch notice that a disk takes no more without saying why.
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written|PytorchStreamWriter failed|inline_container\.cc|I/O error.*write")
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|Unable to allocate|Storage size calculation overflowed", re.I)
+_BYTES = re.compile(r"tried to allocate (\d+) bytes|Tried to allocate ([\d.]+ \w+)|Unable to allocate ([\d.]+ \w+)")
+
+
+class MachineRefusal(UserError):
+    """Something that could be done on a machine with more rights, space or memory."""
+
+
+def refusal(error: BaseException, where: object = None) -> MachineRefusal | None:
+    """What the machine refused; None for an error of another kind.
+
+    Parameters
+    ----------
+    error
+        Any exception.
+    where
+        The path or setting it concerns, where the exception does not name one.
+    """
+    if isinstance(error, MachineRefusal):
+        return error
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno is not None:
+        what, remedy = _SAID.get(error.errno, (error.strerror or text, "Check the path and the disk"))
+        return MachineRefusal(what, where=error.filename or where, remedy=remedy)
+    if isinstance(error, OSError | RuntimeError) and _CUT_SHORT.search(text):
+        return MachineRefusal(_CUT[0], where=where, remedy=_CUT[1])
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(text)):
+        return MachineRefusal(_too_large(text), where=where, remedy="Use smaller settings, or a machine with more")
+    if isinstance(error, OSError):
+        return MachineRefusal(text or type(error).__name__, where=error.filename or where)
+    return None
+
+
+def _too_large(text: str) -> str:
+    found = _BYTES.search(text)
+    if found is None:
+        return "there is not enough memory"
+    size = f"{int(found[1]) / 1e9:,.1f} GB" if found[1] else found[2] or found[3]
+    return f"there is not enough memory ({size} at once)"
+
+
+@contextmanager
+def refusals(where: object = None) -> Iterator[None]:
+    """Turn what the machine refuses inside the block into ``MachineRefusal``.
+
+    Parameters
+    ----------
+    where
+        The path or setting the block is about; None for the path that the error names.
+    """
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError) as error:
+        refused = refusal(error, where)
+        if refused is None:
+            raise
+        raise refused from error
