@@ -9,18 +9,20 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt import CONF
+from recsys_lt import CONF, machine
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.trust import take_trust
-from recsys_lt.hydra_refusals import one_line
+from recsys_lt.hydra_refusals import composed, literal, one_line, quoted
+from recsys_lt.machine import refusals
 from recsys_lt.sweep_start import current_launch, forget_launch
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 #: What a single run refused: raised out of the task, Hydra would add lines of its own.
 _refused: list[UserError] = []
+#: What was in the working directory when the command began.
+_there_before: set[str] = set()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -41,21 +45,27 @@ def _task(config: DictConfig) -> None:
             _cell(config, hydra_config, folder)
         return
     try:
-        _single(config, hydra_config, folder)
+        with refusals(), composed(CONF):
+            _single(config, hydra_config, folder)
     except UserError as error:
-        if config.get("debug"):
+        if config.get("debug") is True:
             raise
         _refused.append(error)
-        if config.resume is None:
+        if config.get("resume") is None:
             _leave_nothing(folder)
 
 
 def _leave_nothing(folder: Path) -> None:
     """Take away the folder of a run that was refused before it did anything: tables would have it as a failed one."""
+    if folder == Path.cwd():
+        return
     with contextlib.suppress(OSError):
         if [path.name for path in folder.iterdir()] == ["config.yaml"]:
             (folder / "config.yaml").unlink()
         folder.rmdir()  # stays if there is something in it
+        for above in folder.parents:
+            if above.parent == Path.cwd() and above.name not in _there_before:
+                above.rmdir()  # outputs/, which Hydra made for it
 
 
 def _single(config: DictConfig, hydra_config: Any, folder: Path) -> None:
@@ -63,7 +73,7 @@ def _single(config: DictConfig, hydra_config: Any, folder: Path) -> None:
     from recsys_lt.evidence.stored import store
     from recsys_lt.stages import run_stages
 
-    resumed = config.resume is not None
+    resumed = config.get("resume") is not None
     this = _resumed(folder, list(hydra_config.overrides.task)) if resumed else _asked(config, hydra_config, None)
     store(folder, this)
     run_stages(this, folder, resumed, _composed)
@@ -74,18 +84,18 @@ def _composed(choices: list[str]) -> DictConfig:
 
 
 def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored":
-    from recsys_lt.build import first_stage_of
+    from recsys_lt.build import check, first_stage_of
     from recsys_lt.evidence.stored import Names, Stored
 
-    for key in ("path", "raw_dir"):  # what is typed here must be found again from another folder
-        if config.dataset.get(key) is not None:
-            config.dataset[key] = str(Path(str(config.dataset[key])).expanduser().absolute())
+    check(config)
     stage = first_stage_of(config)
-    if stage is not None and config.model[stage.key] is not None:
-        config.model[stage.key] = str(Path(str(config.model[stage.key])).expanduser().absolute())
+    typed = ["dataset.path", "dataset.raw_dir", *([] if stage is None else [f"model.{stage.key}"])]
     weights = OmegaConf.select(config, "llm.weights.name")
     if weights is not None and Path(str(weights)).expanduser().is_dir():
-        config.llm.weights.name = str(Path(str(weights)).expanduser().absolute())
+        typed.append("llm.weights.name")
+    for key in typed:  # must be found again from another folder
+        if (path := OmegaConf.select(config, key)) is not None:
+            OmegaConf.update(config, key, literal(str(Path(str(path)).expanduser().absolute())))
     return Stored(config, Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields)), group)
 
 
@@ -145,9 +155,10 @@ def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) ->
 
     launch = current_launch()
     try:
-        yield
+        with refusals(), composed(CONF):
+            yield
     except Exception as error:
-        if config.get("debug") or launch is None:
+        if config.get("debug") is True or launch is None:
             raise  # Hydra brings it to the process that started the sweep
         if isinstance(error, UserError):
             line, code = f"{folder.name}: {error}", 2
@@ -184,20 +195,44 @@ def _complain(line: str) -> None:
 
 
 def _spelt_out(argument: str) -> str:
-    """``metrics.groups=[0.2,0.6,0.2]`` names the shares alone; Hydra puts no list where a mapping is."""
-    return re.sub(r"^(\+{0,2})metrics\.groups=(?=\[)", r"\1metrics.groups.shares=", argument)
+    """As Hydra reads it: ``metrics.groups=[0.2,0.6,0.2]`` names the shares alone, and a path may need quotes."""
+    return quoted(re.sub(r"^(\+{0,2})metrics\.groups=(?=\[)", r"\1metrics.groups.shares=", argument))
 
 
-def _check_resume(arguments: list[str]) -> None:
-    """Before Hydra makes a folder of that name."""
+def _check_folders(arguments: list[str]) -> None:
+    """Before Hydra makes folders of these names."""
     for argument in arguments:
         key, _, value = argument.partition("=")
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and value.strip("'\"") in ("", "null"):
+            raise UserError("it is empty", where=key, remedy="Name a folder, or leave it out")
         if key == "resume" and value not in ("", "null") and not (Path(value) / "config.yaml").is_file():
             raise UserError(
                 "there is no run to resume (no config.yaml in it)",
                 where=value,
                 remedy="Give the run folder that was printed, such as resume=outputs/<run>",
             )
+
+
+def _in_order(arguments: list[str]) -> list[str]:
+    """Flags first, wherever they were typed.
+
+    Raises
+    ------
+    UserError
+        For a flag that Hydra does not know.
+    """
+    if "--hydra-help" in arguments:
+        return ["--hydra-help"]  # it speaks of Hydra, and cannot compose what else was typed
+    sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    ordered = sweep + [argument for argument in arguments if argument not in sweep]
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(message, where="command line", remedy="python -m recsys_lt --help says what can be given")
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage, in eight lines
+    parser.parse_args(ordered)
+    return ordered
 
 
 def _help() -> None:
@@ -220,10 +255,13 @@ def main() -> int:
     _refused.clear()
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
     try:
-        _check_resume(sys.argv[1:])
+        _there_before.clear()
+        _there_before.update(path.name for path in Path.cwd().iterdir())
+        _check_folders(sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
             _help()
             return 0
+        sys.argv[1:] = _in_order(sys.argv[1:])
         _task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
@@ -243,8 +281,13 @@ def main() -> int:
         return 130
     except Exception as error:
         launch = current_launch()
-        if debug or launch is None:
+        refused = machine.refusal(error)
+        if debug or (launch is None and refused is None):
             raise
+        if refused is not None:
+            _complain(str(refused))
+            return 2
+        assert launch is not None
         # A cell's own errors do not come here: its process was killed, or its launcher is at fault.
         reason = " ".join(str(error).split())[:300]
         if "slurm cluster" in reason:

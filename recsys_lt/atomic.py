@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
     UserError
         Where ``path`` is a link, a device, a pipe or a socket: a file in its place would be another thing, and a link
         in a run folder may lead anywhere.
-    MachineRefusal
+    MachineError
         If the machine does not take it: no space, no right, a name too long.
     """
     temporary = temporary_beside(path)

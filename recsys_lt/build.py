@@ -9,10 +9,11 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
-from recsys_lt.config_types import check_types
+from recsys_lt.config_types import check_node, check_numbers
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.first_stage import FirstStage
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
     from recsys_lt.data.dataset import Dataset
     from recsys_lt.evidence.loggers import NoLogger
 
-_KEYS = {
-    "dataset", "llm", "model", "loss", "optimizer", "schedule", "strategy", "trainer", "logger", "metrics",
-    "seed", "precision", "resume", "debug",
-}  # fmt: skip
+_PARTS = ("dataset", "model", "loss", "optimizer", "schedule", "strategy", "trainer", "metrics", "logger")
+_KEYS = {*_PARTS, "llm", "seed", "precision", "resume", "debug"}
+_LARGEST_SIZE = 1 << 20  # of a model: a width, a length, a number of layers
 
 
 @dataclass(frozen=True)
@@ -173,36 +173,84 @@ def first_stage_of(config: DictConfig) -> FirstStage | None:
     return getattr(made, "first_stage", None)
 
 
+def check(config: DictConfig) -> None:
+    """Look at a composed configuration before anything is made: keys, classes, types, numbers.
+
+    Raises
+    ------
+    UserError
+        For the first thing in it that no run can be made of.
+    """
+    from recsys_lt.data.dataset import Dataset
+    from recsys_lt.evidence.loggers import NoLogger
+
+    keys = set(map(str, config))
+    for what, wrong in (("there is no key", keys - _KEYS), ("it lacks the key", {*_PARTS, "seed", "precision"} - keys)):
+        if wrong:
+            raise UserError(
+                f"{what} {min(wrong)!r}", where="configuration", remedy=f"The keys are {', '.join(sorted(_KEYS))}"
+            )
+    plain = _resolved(config)
+    check_numbers("model", plain["model"], _LARGEST_SIZE)
+    for part in plain:
+        check_numbers(part, plain[part])
+    if plain["precision"] not in PRECISIONS:
+        raise UserError(
+            f"no precision is named {plain['precision']!r}",
+            where="precision",
+            remedy=f"Choose from {', '.join(PRECISIONS)}",
+        )
+    seed = plain["seed"]
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise UserError(f"it is {seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
+    if type(plain.get("debug", False)) is not bool:
+        raise UserError(f"it is {plain['debug']!r}", where="debug", remedy="Give true or false")
+    llm = plain.get("llm")
+    if llm is not None:
+        from recsys_lt.llm.choice import LLM
+
+        check_node("llm", llm, [LLM])
+    check_node("model", plain["model"], [Backbone, AnsweringModel], later=True)
+    if llm is not None and "llm" not in plain["model"]:
+        raise UserError(
+            "this model has no language model", where="llm", remedy="Leave llm out, or choose one such as model=e4srec"
+        )
+    for part, kind in (
+        ("dataset", Dataset),
+        ("loss", Loss),
+        ("optimizer", UpdateRule),
+        ("schedule", Schedule),
+        ("strategy", Strategy),
+        ("trainer", TrainerSettings),
+        ("metrics", MetricsSettings),
+        ("logger", NoLogger),
+    ):
+        check_node(part, plain[part], [kind])
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        reason = str(error).splitlines()[0]
+        if "issing mandatory value" in reason:
+            raise UserError("it has no value", where=key, remedy=f"Give one: {key}=...") from error
+        raise UserError(reason, where=key, remedy="Mend it, or write \\${ for these two signs") from error
+    return dict(plain)
+
+
 def build(config: DictConfig) -> Parts:
     """Make every object the configuration names.
 
     Raises
     ------
     UserError
-        For an unknown key, a word that is no choice, or a value a class refuses.
+        As ``check``, and for a word that is no choice, or a value a class refuses.
     """
-    unknown = sorted(set(map(str, config)) - _KEYS)
-    if unknown:
-        raise UserError(
-            f"there is no key {unknown[0]!r}",
-            where="configuration",
-            remedy=f"The keys are {', '.join(sorted(_KEYS))}",
-        )
-    if config.get("llm") is not None and "llm" not in config.model:
-        raise UserError(
-            "this model has no language model", where="llm", remedy="Leave llm out, or choose one such as model=e4srec"
-        )
-    if config.precision not in PRECISIONS:
-        raise UserError(
-            f"no precision is named {config.precision!r}",
-            where="precision",
-            remedy=f"Choose from {', '.join(PRECISIONS)}",
-        )
-    if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
-        raise UserError(f"it is {config.seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
+    check(config)
 
     def made(part: str) -> Any:
-        _made(part, lambda: check_types(part, config[part]))
         return _made(part, lambda: instantiate(config[part], _convert_="all"))
 
     return Parts(

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.utils import get_class
+from hydra._internal.utils import _locate
 
 from recsys_lt.errors import UserError
 
@@ -19,7 +19,7 @@ LARGEST = 2**53  # beyond, floats skip whole numbers, and so would anything that
 
 
 def check_numbers(where: str, value: object, largest: int = LARGEST) -> None:
-    """Raise UserError for a number, anywhere below ``where``, that is not finite or larger than anything has a use for."""
+    """Raise UserError for a number, anywhere below ``where``, that is not finite or is larger than any use of it."""
     if isinstance(value, Mapping):
         for key, inside in value.items():
             check_numbers(f"{where}.{key}", inside, largest)
@@ -63,15 +63,26 @@ def check_node(where: str, node: object, kinds: Sequence[type], later: bool = Fa
         )
     made = _class(where, node["_target_"], kinds)
     if bool(node.get("_partial_", False)) is not later:
-        raise UserError(f"it is {node.get('_partial_')}", where=f"{where}._partial_", remedy=f"Give {str(later).lower()}")
-    constructor = made.__init__
-    if not inspect.isfunction(constructor):
-        return
-    hints = _hints(constructor)
-    _check_keys(where, node, constructor, hints, later)
-    for key, value in node.items():
-        if key in hints:
-            _check_value(f"{where}.{key}", value, hints[key])
+        raise UserError(
+            f"it is {node.get('_partial_')}", where=f"{where}._partial_", remedy=f"Give {str(later).lower()}"
+        )
+    parameters, more = _parameters(made)
+    group = where.partition(".")[0]
+    given = [key for key in node if key not in _OURS]
+    unknown = [key for key in given if key not in parameters and not more]
+    lacking = [
+        name
+        for name, (parameter, _) in parameters.items()
+        if name not in given
+        and parameter.default is parameter.empty
+        and (parameter.kind is parameter.KEYWORD_ONLY or not later)
+    ]
+    for what, keys in (("there is no key", unknown), ("it lacks the key", lacking)):
+        if keys:
+            raise UserError(f"{what} {keys[0]!r}", where=where, remedy=f"Look at conf/{group}/ for its keys")
+    for key in given:
+        if key in parameters:
+            _check_value(f"{where}.{key}", node[key], parameters[key][1])
 
 
 def _class(where: str, target: object, kinds: Sequence[type]) -> type:
@@ -80,11 +91,10 @@ def _class(where: str, target: object, kinds: Sequence[type]) -> type:
     if not isinstance(target, str):
         raise UserError(f"it is {target!r}", where=place, remedy=remedy)
     try:
-        made = get_class(target)
+        made = _locate(target)  # get_class would also print
     except Exception as error:  # importing somebody's module may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{target!r} cannot be imported ({reason})", where=place, remedy=remedy) from error
-    if not any(_is_kind(made, kind) for kind in kinds):
+        raise UserError(f"{target!r} cannot be imported", where=place, remedy=remedy) from error
+    if not isinstance(made, type) or not any(_is_kind(made, kind) for kind in kinds):
         raise UserError(f"{target} is no {names}", where=place, remedy=remedy)
     return made
 
@@ -95,40 +105,31 @@ def _is_kind(made: type, kind: type) -> bool:
     return issubclass(made, kind)
 
 
-def _hints(constructor: Any) -> dict[str, Any]:
-    try:
-        hints = typing.get_type_hints(constructor)
-    except (NameError, TypeError):  # annotations of somebody's class that hold in a type checker alone
-        return {}
-    for parameter in inspect.signature(constructor).parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD and parameter.name in hints:
-            unpacked = typing.get_args(hints.pop(parameter.name))  # Unpack[a TypedDict]
-            hints |= typing.get_type_hints(unpacked[0]) if unpacked else {}
-    return hints
-
-
-def _check_keys(where: str, node: Mapping[str, Any], constructor: Any, hints: Mapping[str, Any], later: bool) -> None:
-    parameters = list(inspect.signature(constructor).parameters.values())[1:]
-    named = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    keywords = next((p for p in parameters if p.kind is p.VAR_KEYWORD), None)
-    given = [key for key in node if key not in _OURS]
-    known = named | set(hints) - {"return"}
-    group = where.partition(".")[0]
-    if keywords is None or keywords.name not in known and set(hints) - named - {"return"}:
-        for key in given:
-            if key not in known:
-                raise UserError(
-                    f"there is no key {key!r}", where=where, remedy=f"Look at conf/{group}/ for its keys"
-                )
-    lacking = [
-        p.name
-        for p in parameters
-        if p.default is p.empty
-        and p.name not in given
-        and (p.kind is p.KEYWORD_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and not later))
-    ]
-    if lacking:
-        raise UserError(f"it has no {lacking[0]}", where=where, remedy=f"Look at conf/{group}/ for its keys")
+def _parameters(made: type) -> tuple[dict[str, tuple[inspect.Parameter, Any]], bool]:
+    """What a class is made of, with annotations, and whether it takes keys of any other name too."""
+    found: dict[str, tuple[inspect.Parameter, Any]] = {}
+    for base in made.__mro__:
+        constructor = vars(base).get("__init__")
+        if not inspect.isfunction(constructor):
+            continue
+        try:
+            hints = typing.get_type_hints(constructor)
+        except (NameError, TypeError):  # annotations of somebody's class that hold in a type checker alone
+            hints = {}
+        rest = None
+        for parameter in list(inspect.signature(constructor).parameters.values())[1:]:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                rest = parameter.name
+            elif parameter.kind is not parameter.VAR_POSITIONAL:
+                found.setdefault(parameter.name, (parameter, hints.get(parameter.name, Any)))
+        if rest is None:
+            return found, False
+        if typing.get_origin(hints.get(rest)) is typing.Unpack:
+            for key, hint in typing.get_type_hints(typing.get_args(hints[rest])[0]).items():
+                found.setdefault(key, (inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY), hint))
+            return found, False
+        # What else it takes goes to the class it is derived from.
+    return found, any("__init__" in vars(base) for base in made.__mro__[:-1])
 
 
 def _check_value(where: str, value: object, hint: Any) -> None:

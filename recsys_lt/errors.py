@@ -24,7 +24,7 @@ class UserError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # An exception with keyword arguments has to say how it travels from one process to another.
-        return _again, (self.what, None if self.where is None else str(self.where), self.remedy)
+        return _again, (type(self), self.what, None if self.where is None else str(self.where), self.remedy)
 
     def __str__(self) -> str:
         line = self.what if self.where is None else f"{self.where}: {self.what}"
@@ -33,5 +33,5 @@ class UserError(Exception):
         return " ".join(line.split())
 
 
-def _again(what: str, where: str | None, remedy: str | None) -> UserError:
-    return UserError(what, where=where, remedy=remedy)
+def _again(kind: type[UserError], what: str, where: str | None, remedy: str | None) -> UserError:
+    return kind(what, where=where, remedy=remedy)

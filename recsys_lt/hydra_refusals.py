@@ -3,13 +3,58 @@
 import difflib
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys_lt.errors import UserError
 
 #: Hydra's launchers that are not part of it -> the extra of ours that brings them.
 _LAUNCHERS = {"joblib": "sweep", "slurm": "slurm", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+
+
+@contextmanager
+def composed(conf: Path) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf refuse inside the block into ``UserError``; ``conf`` holds the choices."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(one_line(error, conf).removesuffix(".")) from error
+
+
+#: Keys whose values are paths, in which a comma is no list.
+_PATHS = re.compile(r"(resume|dataset\.(path|raw_dir|cache_dir)|model\.(item_vectors|retriever)|llm\.weights\.name)=")
+
+
+def quoted(argument: str) -> str:
+    """An override whose value Hydra's grammar takes as it is meant: a path, or text beyond ASCII, gets quotes."""
+    key, equals, value = argument.partition("=")
+    if not equals or not value or value[0] in "'\"" or argument.startswith("-"):
+        return argument
+    if _PATHS.match(argument) and Path(value).expanduser().exists():
+        if re.fullmatch(r"[\w./-]+", value, re.ASCII):
+            return argument
+        value = literal(value)
+    else:
+        try:
+            OverridesParser.create().parse_override(argument)
+        except HydraException:
+            if not re.search(r"[^\x00-\x7f]|^~", value):
+                return argument  # a mistake, of which Hydra says where it is
+        else:
+            return argument
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return f"{key}='{escaped}'"
+
+
+def literal(text: str) -> str:
+    """A text as OmegaConf must be given it, so that it refers to nothing."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def one_line(error: Exception, conf: Path) -> str:
@@ -23,7 +68,20 @@ def one_line(error: Exception, conf: Path) -> str:
         The folder of the choices.
     """
     text = str(error)
+    lacking = re.search(r"[Mm]issing mandatory value: (\S+)", text) or re.search(
+        r"Interpolation key '([^']+)' not", text
+    )
+    left_out = [given[1:].partition("=")[0] for given in sys.argv[1:] if given.startswith("~")]
     missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    for key in left_out:
+        found = lacking or missing
+        of_a_choice = "possible interpolation keys" in text  # conf/setting is looked up by dataset, model and loss
+        if of_a_choice or (found and f"{found[1]}.".startswith(f"{key}.")):
+            return f"~{key}: no run is without it. Leave it as it is, or choose another."
+    if lacking and "andatory" in text:
+        return f"{lacking[1]}: it has no value. Give one: {lacking[1]}=..."
+    if lacking:
+        return f"${{{lacking[1]}}} refers to a key that is not there. Mend it, or write \\${{ for these two signs."
     if missing:
         asked = re.search(r"Could not override '([^']+)'", text)
         key = asked.group(1) if asked else missing.group(1)
@@ -46,6 +104,14 @@ def one_line(error: Exception, conf: Path) -> str:
         place = where[1] if where else "configuration"
         return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
     first = [line.strip() for line in text.splitlines() if line.strip()]
+    if "override_grammar" in text:
+        given = next((argument for argument in sys.argv[1:] if argument in first), None)
+        if given is None:
+            return " ".join(first[:2])
+        key, equals, _ = given.partition("=")
+        if not equals:
+            return f"{given}: it is no key=value. {_similar_key(key, conf)}"
+        return f"{given}: its value cannot be read. Put it in quotes, twice for the shell: '{key}=\"...\"'."
     return " ".join(first[:3])
 
 

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from recsys_lt.errors import UserError
 
-_SPACE = ("no space is left on the disk", "Free some space and run it again")
-_CUT = ("the disk took only a part of it", "Free some space (or ulimit -f unlimited) and run it again")
+_SPACE = ("no space is left on the disk", "Free some space")
+_CUT = ("the disk took only a part of it", "Free some space, or raise the limit with ulimit -f unlimited")
 _RIGHTS = ("permission is denied", "Get the right to use it, or name another place")
 _SAID: Mapping[int, tuple[str, str]] = {
     errno.ENOSPC: _SPACE,
-    errno.EDQUOT: ("the disk quota is used up", "Free some space and run it again"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space"),
     errno.EFBIG: ("the file is larger than a process may write here", "Raise the limit with ulimit -f unlimited"),
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
@@ -23,19 +23,24 @@ _SAID: Mapping[int, tuple[str, str]] = {
     errno.EEXIST: ("a file of this name is in the way", "Remove it, or name another place"),
     errno.ENAMETOOLONG: ("the name is too long for the file system", "Name a shorter one"),
     errno.EMFILE: ("too many files are open", "Raise the limit with ulimit -n 4096"),
+    errno.EPIPE: ("whoever read what is printed has gone", "Write it to a file instead"),
     errno.EIO: ("the disk reports an error", "Check the disk, or name another place"),
 }
 #: numpy and torch notice that a disk takes no more without saying why.
-_CUT_SHORT = re.compile(r"\d+ requested and \d+ written|PytorchStreamWriter failed|inline_container\.cc|I/O error.*write")
-_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|Unable to allocate|Storage size calculation overflowed", re.I)
+_CUT_SHORT = re.compile(
+    r"\d+ requested and \d+ written|PytorchStreamWriter failed|inline_container\.cc|I/O error.*write"
+)
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|Unable to allocate|Storage size calculation overflowed", re.I
+)
 _BYTES = re.compile(r"tried to allocate (\d+) bytes|Tried to allocate ([\d.]+ \w+)|Unable to allocate ([\d.]+ \w+)")
 
 
-class MachineRefusal(UserError):
+class MachineError(UserError):
     """Something that could be done on a machine with more rights, space or memory."""
 
 
-def refusal(error: BaseException, where: object = None) -> MachineRefusal | None:
+def refusal(error: BaseException, where: object = None) -> MachineError | None:
     """What the machine refused; None for an error of another kind.
 
     Parameters
@@ -45,18 +50,18 @@ def refusal(error: BaseException, where: object = None) -> MachineRefusal | None
     where
         The path or setting it concerns, where the exception does not name one.
     """
-    if isinstance(error, MachineRefusal):
+    if isinstance(error, MachineError):
         return error
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None:
         what, remedy = _SAID.get(error.errno, (error.strerror or text, "Check the path and the disk"))
-        return MachineRefusal(what, where=error.filename or where, remedy=remedy)
+        return MachineError(what, where=error.filename or where, remedy=remedy)
     if isinstance(error, OSError | RuntimeError) and _CUT_SHORT.search(text):
-        return MachineRefusal(_CUT[0], where=where, remedy=_CUT[1])
+        return MachineError(_CUT[0], where=where, remedy=_CUT[1])
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(text)):
-        return MachineRefusal(_too_large(text), where=where, remedy="Use smaller settings, or a machine with more")
+        return MachineError(_too_large(text), where=where, remedy="Use smaller settings, or a machine with more")
     if isinstance(error, OSError):
-        return MachineRefusal(text or type(error).__name__, where=error.filename or where)
+        return MachineError(text or type(error).__name__, where=error.filename or where)
     return None
 
 
@@ -70,7 +75,7 @@ def _too_large(text: str) -> str:
 
 @contextmanager
 def refusals(where: object = None) -> Iterator[None]:
-    """Turn what the machine refuses inside the block into ``MachineRefusal``.
+    """Turn what the machine refuses inside the block into ``MachineError``.
 
     Parameters
     ----------

@@ -223,7 +223,7 @@ def _ranking(
         raise UserError(
             f"no user has a {stage} target with an event before it",
             where=data.name,
-            remedy="Leave-one-out needs users with three events",
+            remedy="Leave-one-out needs users with three events; of a temporal split, move dataset.temporal_cuts",
         )
     return rank_loader(
         RankBatches(

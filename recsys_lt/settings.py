@@ -1,5 +1,6 @@
 """The settings that are neither data, model, loss nor optimizer; checked when they are made."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,10 +9,13 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import SHARES, ItemGroups, popularity_groups
 
+_MOST_PROCESSES = 1024
 
-def _positive(where: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"it is {value!r}", where=where, remedy="Give a whole number of at least 1")
+
+def _positive(where: str, value: object, most: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        wanted = "of at least 1" if most == math.inf else f"from 1 to {most}"
+        raise UserError(f"it is {value!r}", where=where, remedy=f"Give a whole number {wanted}")
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,13 @@ class TrainerSettings:
     rank_rows: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("devices", "batch_rows", "accumulate", "eval_every", "rank_rows"):
+        for name in ("batch_rows", "accumulate", "eval_every", "rank_rows"):
             _positive(f"trainer.{name}", getattr(self, name))
+        _positive("trainer.devices", self.devices, _MOST_PROCESSES)
         if self.max_epochs != 0:
             _positive("trainer.max_epochs", self.max_epochs)
         if self.num_workers != 0:
-            _positive("trainer.num_workers", self.num_workers)
+            _positive("trainer.num_workers", self.num_workers, _MOST_PROCESSES)
         for name in ("max_train_rows", "patience"):
             if getattr(self, name) is not None:
                 _positive(f"trainer.{name}", getattr(self, name))
@@ -179,6 +184,8 @@ class MetricsSettings:
         given: object = self.groups
         if not isinstance(given, GroupSettings):
             object.__setattr__(self, "groups", GroupSettings(given))  # type: ignore[arg-type]  # checked there
+        if not isinstance(self.ks, Sequence) or isinstance(self.ks, str):
+            raise UserError(f"it is {self.ks!r}", where="metrics.ks", remedy="Give a list, such as [1,5,10,20]")
         for k in self.ks:
             _positive("metrics.ks", k)
         if self.max_users is not None:
@@ -193,10 +200,15 @@ class MetricsSettings:
             )
 
     def check(self, n_items: int) -> None:
-        """Raise UserError where a list would be longer than the catalogue."""
-        if max(self.ks) > n_items:
+        """Raise UserError where a list would be longer than the catalogue.
+
+        10 is always allowed: of a smaller catalogue it is a list of all items, and NDCG@10 still chooses the epoch.
+        """
+        largest = max(n_items, 10)
+        if max(self.ks) > largest:
+            fitting = ",".join(str(k) for k in sorted({10, *(k for k in self.ks if k <= largest)}))
             raise UserError(
                 f"k = {max(self.ks)} is larger than the catalogue of {n_items} items",
                 where="metrics.ks",
-                remedy=f"Use ks of at most {n_items}",
+                remedy=f"Use ks of at most {largest}, such as metrics.ks=[{fitting}]",
             )

@@ -10,9 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from recsys_lt.build import build, first_stage_of
 from recsys_lt.data.lock import locked
+from recsys_lt.evidence.checkpoints import kept
 from recsys_lt.evidence.stored import Names, Stored, store
 from recsys_lt.evidence.sweep import claimed, finished
 from recsys_lt.first_stage import FOLDER, FirstStage
+from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.run import run
 
 #: The configuration of these choices.
@@ -43,10 +45,11 @@ def run_stages(this: Stored, folder: Path, resumed: bool, compose: Compose) -> d
     UserError
         As ``run``.
     """
-    asked = first_stage_of(this.config)
-    if asked is not None and this.config.model[asked.key] is None:
-        _train_first(this, asked, folder / FOLDER, compose)
-    return run(this.config, this.names, folder, this.group, resumed)
+    with kept(folder):
+        asked = first_stage_of(this.config)
+        if asked is not None and this.config.model[asked.key] is None:
+            _train_first(this, asked, folder / FOLDER, compose)
+        return run(this.config, this.names, folder, this.group, resumed)
 
 
 def _train_first(this: Stored, asked: FirstStage, folder: Path, compose: Compose) -> None:
@@ -59,8 +62,12 @@ def _train_first(this: Stored, asked: FirstStage, folder: Path, compose: Compose
     parts = build(this.config)
     parts.check()
     parts.check_language_model()
-    parts.data(lambda _line: None)  # what the second stage cannot do is said before the first is trained
     first = _first_asked(this, asked, compose)
+    # What the second stage cannot do is said before the first is trained: it is made on one that is not.
+    data = parts.data(lambda _line: None)
+    untrained = build(first.config).recommender(data)
+    if isinstance(untrained, SequentialRecommender):
+        parts.recommender(data, untrained.backbone)
 
     def train(where: Path, begun: bool) -> None:
         print(f"first stage: model={asked.model} loss={asked.loss}, in {where}", flush=True)

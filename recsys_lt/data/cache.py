@@ -14,7 +14,10 @@ import numpy as np
 
 from recsys_lt.atomic import replacing, temporary_beside, write_json
 from recsys_lt.data.lock import locked
+from recsys_lt.data.mapped import Residency
+from recsys_lt.data.pieces import pieces
 from recsys_lt.data.sequences import Sequences
+from recsys_lt.machine import refusals
 
 FORMAT = 1  # of the folder and of the preparation; raise it when either changes what comes out
 #: Of how titles are read; raise it when a reader gives others. It is no part of a fingerprint, by which results are
@@ -105,12 +108,13 @@ class PreparedCache:
 
 def _write(place: Path, sequences: Sequences, notes: list[str]) -> None:
     temporary = temporary_beside(place)
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         sums = {}
         for array in (*_ARRAYS, _POPULARITY):
             file = temporary / f"{array}.npy"
-            np.save(file, getattr(sequences, array), allow_pickle=False)
+            with refusals(place):
+                np.save(file, getattr(sequences, array), allow_pickle=False)
             sums[array] = _sum(file)
         about = {
             "format": FORMAT,
@@ -162,6 +166,8 @@ def _load(place: Path, name: str, extras: Collection[str]) -> Prepared | None:
                 return None
             # The counts become a tensor, which must be free to be written to.
             arrays[array] = np.load(file, mmap_mode=None if array == _POPULARITY else "r", allow_pickle=False)
+        if not _in_range(arrays, about["n_items"]):
+            return None
         sequences = Sequences(
             name=name,
             n_items=about["n_items"],
@@ -171,8 +177,29 @@ def _load(place: Path, name: str, extras: Collection[str]) -> Prepared | None:
             **arrays,
         )
         return sequences, list(about["notes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
+
+
+def _in_range(arrays: dict[str, Any], n_items: int) -> bool:
+    """Whether every item, place and length is one that can be: a wrong one would end a run hours later."""
+    items, offsets = arrays["items"], np.asarray(arrays["offsets"])
+    lengths = np.diff(offsets)
+    whole = offsets[0] == 0 and offsets[-1] == len(items) and (lengths >= 1).all()
+    cuts = [np.asarray(arrays[name]) for name in ("train_end", "valid_at", "test_at")]
+    ends = [lengths, lengths - 1, lengths - 1]
+    inside = all(((cut >= -1) & (cut <= end)).all() for cut, end in zip(cuts, ends, strict=True)) and cuts[0].min() >= 0
+    texts = [arrays[name] for name in ("item_ids", "item_titles", "item_attributes") if name in arrays]
+    if not (whole and inside and len(arrays["user_ids"]) == len(lengths) and all(len(t) == n_items for t in texts)):
+        return False
+    if len(arrays.get("times", items)) != len(items) or len(arrays.get(_POPULARITY, range(n_items))) != n_items:
+        return False
+    residency = Residency([items])
+    for piece in pieces(len(items)):
+        if items[piece].min() < 0 or items[piece].max() >= n_items:
+            return False
+        residency.touched(piece.stop - piece.start)
+    return True
 
 
 def _sum(path: Path) -> int:

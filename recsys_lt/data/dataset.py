@@ -14,6 +14,7 @@ from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.source import Request, Source
 from recsys_lt.errors import UserError
+from recsys_lt.machine import MachineError, refusal
 from recsys_lt.names import check_name
 
 Announce = Callable[[str], None]
@@ -106,12 +107,13 @@ class Dataset:
             extras = [extra for extra, asked in zip(EXTRAS, (with_times, with_attributes), strict=True) if asked]
             cache = PreparedCache(self._cache_dir / "prepared")
             sequences, notes = cache.get(self.name, key, lambda: self._prepare(material, with_times), announce, extras)
-        except OSError as error:  # no right, no room, a read-only disk: the machine, not the program
-            raise UserError(
-                error.strerror or str(error),
-                where=error.filename,
-                remedy="Mend that, or set dataset.cache_dir to a folder that can be written",
-            ) from error
+        except (OSError, MachineError) as error:
+            refused = refusal(error, self._cache_dir)
+            assert refused is not None
+            if not Path(str(refused.where)).is_relative_to(self._cache_dir):
+                raise refused from error
+            remedy = f"{refused.remedy}, or set dataset.cache_dir to another folder"
+            raise MachineError(refused.what, where=refused.where, remedy=remedy) from error
         for note in notes:
             announce(f"{self.name}: {note}")
         announce(self._summary(sequences))

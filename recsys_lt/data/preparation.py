@@ -18,6 +18,7 @@ from recsys_lt.data.splits import Ordered, split_named
 from recsys_lt.errors import UserError
 
 T = TypeVar("T", bound=np.generic)
+LONGEST_ID = 256  # characters
 LONGEST_TITLE = 512  # characters; the metadata of 2014 have whole web pages for titles
 
 
@@ -44,9 +45,9 @@ class Preparation:
 
     def check(self) -> None:
         """Raise ``UserError`` for a word or number that means nothing, before any file is read."""
-        if not isinstance(self.k_core, int) or isinstance(self.k_core, bool):
+        if not isinstance(self.k_core, int) or isinstance(self.k_core, bool) or self.k_core < 0:
             raise UserError(
-                f"{self.k_core!r} is not a whole number", where="dataset.k_core", remedy="Give one, such as 5"
+                f"{self.k_core!r} is no number of events", where="dataset.k_core", remedy="Give one, such as 5"
             )
         split_named(self.split, self.temporal_cuts)
         duplicate_policy(self.duplicates)
@@ -77,6 +78,8 @@ class Preparation:
             Nothing is left, there is nothing to rank, or nobody has a target.
         """
         split = split_named(self.split, self.temporal_cuts)
+        _check_ids("user", events.user_ids, events.users, events, name)
+        _check_ids("item", events.item_ids, events.items, events, name)
         notes: list[str] = []
         keep = self._kept(events, name, notes)
         users, raw_users = renumbered(_taken(events.users, keep), len(events.user_ids))
@@ -106,7 +109,7 @@ class Preparation:
                 raise UserError(
                     f"no user has a {stage} target (split {split.words}; the longest sequence has {longest} events)",
                     where=name,
-                    remedy="Give some user at least three events, or choose another dataset.split",
+                    remedy=split.remedy,
                 )
         titles, known = events.item_titles, events.item_attributes
         sequences = Sequences(
@@ -170,6 +173,19 @@ def _distinct(codes: Codes) -> int:
 
 def _ordered(column: NDArray[T], order: Places | None) -> NDArray[T]:
     return column if order is None else column[order]
+
+
+def _check_ids(role: str, ids: Texts, codes: Codes, events: Interactions, name: str) -> None:
+    # All ids are kept at the width of the longest: one of a megabyte would fill the disk.
+    longest = max(map(len, ids), default=0)
+    if longest <= LONGEST_ID:
+        return
+    first = int(np.argmax(codes == next(code for code, text in enumerate(ids) if len(text) == longest)))
+    raise UserError(
+        f"a {role} id has {longest:,} characters, of which {LONGEST_ID} may be",
+        where=f"{name}, {events.place(first)}",
+        remedy="Give shorter ids",
+    )
 
 
 def _fixed_width(texts: Texts) -> NDArray[np.str_]:

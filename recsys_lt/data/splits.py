@@ -53,6 +53,10 @@ class Split(Protocol):
         """The rule, for the protocol."""
 
     @property
+    def remedy(self) -> str:
+        """What to do where nobody has a target."""
+
+    @property
     def reads_times(self) -> bool:
         """Whether it cuts by ``Ordered.times``: putting them in order costs as much as all the rest."""
 
@@ -67,6 +71,7 @@ class LeaveOneOut:
     """
 
     words = "leave-one-out"
+    remedy = "Give some user at least three events, or choose another dataset.split"
     reads_times = False
 
     def cut(self, events: Ordered) -> Cuts:
@@ -101,6 +106,7 @@ class Temporal:
 
     first: float = 0.8
     second: float = 0.9
+    remedy: ClassVar[str] = "Move dataset.temporal_cuts, or use dataset.split=leave_one_out"
     reads_times: ClassVar[bool] = True
 
     @property
@@ -133,6 +139,7 @@ class AsGiven:
     """The source itself says what each event is for."""
 
     words = "as given by the source"
+    remedy = "Give the source rows of that part, each with an item before its target"
     reads_times = False
 
     def cut(self, events: Ordered) -> Cuts:

@@ -1,5 +1,7 @@
 """Checkpoints of tensors and plain values: loadable with ``weights_only``, written in one step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from recsys_lt.atomic import replacing
 from recsys_lt.errors import UserError
+from recsys_lt.machine import MachineError, refusals
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 _OURS = "recsys_lt"
@@ -37,11 +40,27 @@ def save(path: Path, checkpoint: dict[str, Any], fingerprint: str) -> None:
 
     Raises
     ------
-    MachineRefusal
+    MachineError
         If the disk does not take it; an earlier checkpoint of that name is as it was.
     """
     with replacing(path) as partial:
         torch.save(checkpoint | {_OURS: {"format": 1, "fingerprint": fingerprint}}, partial)
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Add to what the machine refuses inside the block which checkpoints of the run are whole, and how it goes on."""
+    try:
+        with refusals(folder):
+            yield
+    except MachineError as refused:
+        whole = [name for name in (BEST, LAST) if (folder / name).exists()]
+        if not whole:
+            raise
+        remedy = (
+            f"{refused.remedy or 'Mend that'}, then go on with resume={folder}, where {' and '.join(whole)} are whole"
+        )
+        raise MachineError(refused.what, where=refused.where, remedy=remedy) from refused
 
 
 def load(path: Path, fingerprint: str) -> dict[str, Any]:

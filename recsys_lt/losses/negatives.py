@@ -14,6 +14,8 @@ class Pool(ABC):
     """Items a negative may be."""
 
     needs_seen: bool = False
+    #: Items of the catalogue that no target may draw, at the least.
+    least_left_out: int = 0
 
     @abstractmethod
     def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
@@ -37,6 +39,8 @@ class All(Pool):
 class NonTarget(Pool):
     """Every item but the target itself."""
 
+    least_left_out = 1
+
     def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
         if n_items < 2:
             raise UserError("a catalogue of one item has no negatives", where="loss.pool=non_target")
@@ -51,6 +55,7 @@ class Unseen(Pool):
     """Every item the user has no training interaction with (as published for BCE and BPR)."""
 
     needs_seen = True
+    least_left_out = 2  # the target, and what was chosen before it
 
     def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
         items, offsets = _seen_of(draw)
@@ -132,11 +137,12 @@ class Negatives:
         self.pool = _POOLS[pool]()
 
     def check(self, n_items: int) -> None:
-        if self.k > n_items:
+        most = n_items - self.pool.least_left_out
+        if self.k > most:
             raise UserError(
                 f"{self.k} negatives are asked of a catalogue of {n_items} items",
                 where="loss.k",
-                remedy=f"Use at most loss.k={n_items}, or loss=ce for the full softmax",
+                remedy=f"Use at most loss.k={max(most, 1)}, or loss=ce for the full softmax",
             )
 
     def __call__(self, draw: Draw, targets: Tensor, n_items: int) -> tuple[Tensor, Tensor | None]:

@@ -19,7 +19,7 @@ class Exposure:
     n_items
         Size of the catalogue, I.
     ks
-        List lengths, none longer than the lists given to ``update``.
+        List lengths; one that is longer than the catalogue is a list of all items.
     """
 
     def __init__(self, n_items: int, ks: Sequence[int]) -> None:
@@ -30,7 +30,7 @@ class Exposure:
 
     def update(self, top_items: NDArray[np.int64]) -> None:
         """Count lists, best item first: [n, k_max] item ids, -1 where a list is shorter."""
-        if top_items.shape[1] < max(self.ks):
+        if top_items.shape[1] < min(max(self.ks), self.counts.shape[1]):
             raise ValueError(f"lists of {top_items.shape[1]} items cannot be counted at {max(self.ks)}")
         for counts, k in zip(self.counts, self.ks, strict=True):
             listed = top_items[:, :k].ravel()

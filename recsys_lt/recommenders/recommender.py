@@ -18,6 +18,8 @@ from recsys_lt.recommenders.asking import Asking, Evaluate
 from recsys_lt.recommenders.evaluation import Collector, Evaluation
 from recsys_lt.recommenders.precision import FLOAT32, Precision
 
+_DIVERGED = "Lower optimizer.lr or set trainer.clip=1; what was reached before is in the run folder"
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -213,6 +215,8 @@ class Recommender(pl.LightningModule):
         self._check_finite(total, step)
         if step == last:
             self._step(optimizer)
+        if step == n_steps - 1:  # no loss looks at what the last step of an epoch left
+            self._check_weights()
 
     def _part_in_step(self, batch: Batch, step_targets: int) -> Evaluate:
         """The batch's totals, weighed by its part in the mean over the step's targets."""
@@ -265,7 +269,15 @@ class Recommender(pl.LightningModule):
             raise UserError(
                 f"the loss is {float(total)} at epoch {self.current_epoch + 1}, step {step + 1}",
                 where="training",
-                remedy="Lower optimizer.lr or set trainer.clip=1; what was reached before is in the run folder",
+                remedy=_DIVERGED,
+            )
+
+    def _check_weights(self) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters() if p.requires_grad):
+            raise UserError(
+                f"the last step of epoch {self.current_epoch + 1} made weights that are not finite",
+                where="training",
+                remedy=_DIVERGED,
             )
 
     # Evaluation: ranks once, metrics from ranks.
@@ -284,7 +296,7 @@ class Recommender(pl.LightningModule):
         self._collector = Collector(self.n_items, self.ks, self.n_candidates)
 
     def test_step(self, batch: Batch, _step: int) -> None:
-        self._collect(batch, k=max(self.ks))
+        self._collect(batch, k=min(max(self.ks), self.n_items))
 
     def on_test_epoch_end(self) -> None:
         self.on_validation_epoch_end()

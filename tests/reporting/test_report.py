@@ -282,7 +282,7 @@ def test_another_metric_and_reference(sweep, tmp_path, call):
         (["run", "--metric", "ndcg@3"], "no run has a test metric 'ndcg@3'"),
         (["run", "--against", "gru4rec"], "no finished cell is called 'gru4rec'"),
         (["run", "--users", "-1"], "--users: it is -1"),
-        (["run", "--out", "run/metrics.json/x.html"], "cannot be written"),
+        (["run", "--out", "run/metrics.json/x.html"], "is in the way"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(tmp_path, call, monkeypatch, arguments, words):

@@ -94,7 +94,7 @@ def test_other_bad_input_is_one_line(tmp_path, capsys):
         ([sweep, "--metric", "ndcg@7"], "ndcg@10"),
         ([sweep, "--against", "bpr"], "sasrec/sce/adam"),
         ([sweep, "--against", "sasrec"], "fits 2 cells"),
-        ([sweep, "--csv", tmp_path / "file" / "t.csv"], "cannot be written"),
+        ([sweep, "--csv", tmp_path / "file" / "t.csv"], "is in the way"),
     ]:
         code, _, err = run(capsys, *arguments)
         assert code == 2, arguments

@@ -106,6 +106,13 @@ def _times(column: Any, path: Path, place: Place) -> tuple[Times, float]:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = _parsed(column, path, place)
     kind = column.type
+    if pa.types.is_uint64(kind):
+        try:
+            column = column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            row = pc.index(pc.greater(column, pa.scalar(2**63 - 1, pa.uint64())), True).as_py()
+            _bad_time(written, row, path, place)
+        kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date64(kind) or pa.types.is_integer(kind):
         whole = np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
         if pa.types.is_integer(kind):
@@ -131,7 +138,12 @@ def _unit_of(times: Times) -> float:
 def _parsed(column: Any, path: Path, place: Place) -> Any:
     """Text as whole numbers, else as fractions, else as ISO-8601 without or with a zone."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    # Arrow takes 0x1F for a number, Python's float does not; a blank before a number is the other way about.
+    odd = pc.index(pc.match_substring_regex(column, r"^[+-]?0[xX]|\s$|^\s"), True).as_py()
+    if odd >= 0:
+        _bad_time(column, odd, path, place)
     for kind in (pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         try:
             return column.cast(kind)

@@ -30,6 +30,9 @@ def read_parquet(path: Path) -> Interactions:
                     where=path,
                     remedy="Name the columns user, item and, if there are times, timestamp",
                 )
+            twice = [name for name in ("user", "item", "timestamp") if found.count(name) > 1]
+            if twice:
+                raise UserError(f"two columns are named {twice[0]}", where=path, remedy="Rename one of them")
             wanted = ["user", "item", *(["timestamp"] if "timestamp" in found else [])]
             table = file.read(columns=wanted)
     except (pa.ArrowInvalid, OSError) as error:

@@ -9,6 +9,7 @@ from recsys_lt.data.formats.delimited import Delimited
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.tab_titles import read_tab_table
 from recsys_lt.data.interactions import Interactions, titles_of
+from recsys_lt.errors import UserError
 
 _INTER = Delimited("\t", quoted=False, typed=True, user="user_id", item="item_id")
 
@@ -46,6 +47,12 @@ def recbole_material(inter: Path) -> Material:
 def _read(inter: Path, item: Path) -> Interactions:
     events = _INTER.read(inter)
     rows = read_tab_table(item)
+    if rows and "item_id" not in rows[0]:
+        raise UserError(
+            f"no column named item_id (found: {', '.join(rows[0])})",
+            where=item,
+            remedy="Name the column of ids item_id:token, or move the file away to read no titles",
+        )
     keys = [row["item_id"] for row in rows]
     known = attributes_of(events.item_ids, rows, keys, words=True)
     column = _title_column(list(rows[0])) if rows else None

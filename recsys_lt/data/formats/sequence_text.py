@@ -46,6 +46,12 @@ def read_sequences(path: Path) -> Interactions:
     lines: list[int] = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if b"\r" in line.rstrip(b"\r\n"):
+                raise UserError(
+                    "a carriage return is inside the line: the lines of old Macs end so, and would be read as one",
+                    where=f"{path}, line {number}",
+                    remedy="Save it with line feeds (\\n) at the ends of lines",
+                )
             user, *items = line.removeprefix(b"\xef\xbb\xbf").split() or [b""]
             if items:
                 users.append(user)
@@ -77,6 +83,13 @@ def _with_items(events: Interactions, path: Path) -> Interactions:
     """Raw ids and titles instead of the numbers in the text; the first column holds those numbers."""
     rows = read_tab_table(path)
     numbers = [next(iter(row.values())) for row in rows]
+    seen: set[str] = set()
+    for line, number in enumerate(numbers, 2):
+        if number in seen:
+            raise UserError(
+                f"item {number} is there a second time", where=f"{path}, line {line}", remedy="Give each item one line"
+            )
+        seen.add(number)
     titles = {number: row.get("title", "") for number, row in zip(numbers, rows, strict=True)}
     unknown = [item for item in events.item_ids if item not in titles]
     if unknown:

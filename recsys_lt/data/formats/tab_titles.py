@@ -21,10 +21,17 @@ def read_tab_table(path: Path) -> list[dict[str, str]]:
     if not lines[0]:
         raise UserError("the file is empty", where=path, remedy="Give a header and one line an item")
     header = [name.partition(":")[0] for name in lines[0].rstrip("\r").split("\t")]
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"two columns are named {twice!r}", where=path, remedy="Rename one of them")
     rows = []
     for number, line in enumerate(lines[1:], 2):
         values = line.rstrip("\r").split("\t")
         if len(values) != len(header):
-            raise UserError(f"{len(values)} columns where the header has {len(header)}", where=f"{path}, line {number}")
+            raise UserError(
+                f"{len(values)} columns where the header has {len(header)}",
+                where=f"{path}, line {number}",
+                remedy="Give every line as many columns as the header",
+            )
         rows.append(dict(zip(header, values, strict=True)))
     return rows

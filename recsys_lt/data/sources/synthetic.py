@@ -12,6 +12,8 @@ from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
 
 SHORTEST = 5  # events of a user
+_LONGEST = 1_000_000
+_STEEPEST = 20  # the second item is then drawn once in a million
 _DAY = 86_400
 _PIECE = 1 << 20  # events drawn at a time, so that only the columns themselves grow with the data
 _COLOURS = ("amber", "azure", "coral", "ebony", "golden", "ivory", "jade", "olive", "pearl", "ruby")
@@ -56,8 +58,8 @@ class Synthetic:
         for key, good, rule in (
             ("n_users", self.n_users >= 1, "at least 1"),
             ("n_items", 2 <= self.n_items < 2**31, "at least 2"),
-            ("mean_length", self.mean_length >= SHORTEST, f"at least {SHORTEST}"),
-            ("exponent", self.exponent >= 0, "at least 0"),
+            ("mean_length", SHORTEST <= self.mean_length <= _LONGEST, f"from {SHORTEST} to {_LONGEST}"),
+            ("exponent", 0 <= self.exponent <= _STEEPEST, f"from 0 to {_STEEPEST}"),
             ("follow", 0 <= self.follow <= 1, "from 0 to 1"),
             ("successors", self.successors >= 1, "at least 1"),
             ("seed", self.seed >= 0, "at least 0"),
