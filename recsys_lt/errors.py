@@ -1,6 +1,11 @@
 """The one exception class for what a user can mend."""
 
 
+def one_line(text: str) -> str:
+    """A text, perhaps of a stranger's file, as one line that a terminal shows and does not obey."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 class UserError(Exception):
     """Something the user asked for that cannot be done as asked.
 
@@ -30,7 +35,7 @@ class UserError(Exception):
         line = self.what if self.where is None else f"{self.where}: {self.what}"
         if self.remedy is not None:
             line = f"{line}. {self.remedy}."
-        return " ".join(line.split())
+        return one_line(line)
 
 
 def _again(kind: type[UserError], what: str, where: str | None, remedy: str | None) -> UserError:

@@ -60,7 +60,8 @@ def evidence_of(folder: Path) -> Evidence:
     from recsys_lt.analysis.paper.published import facts
     from recsys_lt.analysis.runs import find_runs
 
-    return Evidence(cells_of(find_runs(folder)), facts(), _published_setting)
+    runs = find_runs(folder)
+    return Evidence(cells_of(runs), facts(), _published_setting, [run for run in runs if run.broken])
 
 
 def _published_setting(dataset: str, model: str, loss: str) -> Mapping[str, str]:

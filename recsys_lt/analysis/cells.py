@@ -133,8 +133,9 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
     Within one dataset, model, loss and optimizer every key of the configuration whose values differ
     tells cells apart. What differs between models only (each has its own learning rate) follows from
     the model's name and makes no column. A failed run joins the finished ones whose configuration it
-    shares.
+    shares. A run that cannot be read is of no cell.
     """
+    runs = [run for run in runs if not run.broken]
     texts = {run.folder: compared(run) for run in runs}
     known = {
         tuple(sorted(texts[run.folder].items())): run.identity for run in runs if run.metrics is not None and run.config

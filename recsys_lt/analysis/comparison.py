@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys_lt.analysis.cells import Cell, cells_of, once_a_seed
-from recsys_lt.analysis.runs import find_runs
+from recsys_lt.analysis.runs import Run, find_runs
 from recsys_lt.analysis.significance import can_be_tested, holm, paired_p_value
 from recsys_lt.errors import UserError
 
@@ -47,6 +47,8 @@ class Comparison:
         the cells of each dataset. None where it could not be tested.
     why_reference
         Why those are the references, in words that follow their names; "" where they were asked for.
+    broken
+        Runs that cannot be read, and are in no cell.
     """
 
     roots: tuple[Path, ...]
@@ -60,6 +62,7 @@ class Comparison:
     references: dict[str, Cell | None]
     p_values: dict[tuple[int, str], float | None]
     why_reference: str
+    broken: tuple[Run, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:
@@ -94,7 +97,7 @@ def compare(
     Raises
     ------
     UserError
-        Where a folder holds no finished run, a run cannot be read, or there is no such metric or cell.
+        Where a folder holds no finished run, or none that can be read, or there is no such metric or cell.
     """
     cells = []
     runs = {run.folder.resolve(): run for root in roots for run in find_runs(root)}
@@ -114,7 +117,8 @@ def compare(
     by_validation = against is None and all(_all_validated(of_one, decisive) for of_one in by_dataset.values())
     why = ", best on validation" if by_validation else ""
     return Comparison(
-        tuple(roots), by_dataset, chosen, decisive, gain, test, tested, repeated, references, p_values, why
+        tuple(roots), by_dataset, chosen, decisive, gain, test, tested, repeated, references, p_values, why,
+        tuple(run for run in runs.values() if run.broken),
     )  # fmt: skip
 
 

@@ -1,13 +1,17 @@
 """Run folders below a sweep: what finished, what failed, and with which configuration."""
 
-import json
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recsys_lt.errors import UserError
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys_lt.errors import UserError, one_line
+from recsys_lt.evidence.metrics_file import read_metrics
+from recsys_lt.evidence.reading import read_yaml
 from recsys_lt.evidence.stored import as_written_now
 from recsys_lt.first_stage import FOLDER
 
@@ -28,12 +32,15 @@ class Run:
         Its configuration with dotted keys, ``model.dropout``; empty where the folder holds none.
     choices
         What was chosen of each config group, as Hydra noted it; read for runs without metrics only.
+    broken
+        Why its files cannot be read; "" where they can.
     """
 
     folder: Path
     metrics: dict[str, Any] | None
     config: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
+    broken: str = ""
 
     @property
     def seed(self) -> Any:
@@ -55,42 +62,45 @@ def _name_in(config: dict[str, Any], part: str) -> str:
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """A tree of mappings by dotted keys, ``model.dropout``; an empty mapping below the root stays one value."""
+    """A tree of mappings by dotted keys, ``model.dropout``; an empty mapping below the root stays one value.
+
+    Texts are in one line: they are compared and printed.
+    """
     if not isinstance(tree, dict) or (not tree and prefix):
-        return {prefix: tree}
+        return {one_line(prefix): one_line(tree) if isinstance(tree, str) else tree}
     found: dict[str, Any] = {}
     for key, value in tree.items():
         found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
     return found
 
 
-def _read_metrics(path: Path) -> dict[str, Any]:
-    remedy = "Mend or remove that run folder"
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read as JSON ({error})", where=path, remedy=remedy) from error
-    if not isinstance(metrics, dict) or not isinstance(metrics.get("test"), dict):
-        raise UserError("holds no test metrics", where=path, remedy=remedy)
-    lacking = [key for key in (*IDENTITY, "seed") if key not in metrics]
-    if lacking:
-        raise UserError(f"does not say its {', '.join(lacking)}", where=path, remedy=remedy)
-    for key, value in metrics["test"].items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise UserError(f"test metric {key} is {value!r}, not a number", where=path, remedy=remedy)
-    return metrics
+def _read(folder: Path, finished: bool) -> Run:
+    """Read a run; one that cannot be read says why.
+
+    Raises
+    ------
+    UserError
+        If metrics.json or config.yaml is not what a run writes.
+    """
+    metrics = read_metrics(folder / "metrics.json") if finished else None
+    if metrics is not None and metrics.get("finished") is False:
+        metrics = None  # interrupted: what it measured is of a shorter training
+    config = _config_in(folder)
+    keys = _read_config(config) if config else {}
+    choices = {key.removeprefix("choices."): str(value) for key, value in keys.items() if key.startswith("choices.")}
+    return Run(folder, metrics, keys, choices)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf  # reads 5e-4 as the number Hydra saw, which plain YAML 1.1 does not
-
+    config = read_yaml(path)
     try:
-        config = OmegaConf.load(path)
         as_written_now(config)
         tree = OmegaConf.to_container(config, resolve=False)
-    except Exception as error:  # yaml and omegaconf raise unrelated classes for malformed text
+    except (OmegaConfBaseException, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"cannot be read as YAML ({reason})", where=path, remedy="Mend it") from error
+        raise UserError(
+            f"is no configuration ({reason})", where=path, remedy="Mend or remove that run folder"
+        ) from error
     return flat(tree) if isinstance(tree, dict) else {}
 
 
@@ -109,12 +119,12 @@ def find_runs(root: Path) -> list[Run]:
     """Every run below a folder, or the folder itself, in the order of the sweep.
 
     A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below
-    it: that one failed.
+    it: that one failed. One that cannot be read does not keep the others from being read: it says why it cannot.
 
     Raises
     ------
     UserError
-        Where there is no such folder, no metrics.json in it, or one that cannot be read.
+        Where there is no such folder, no metrics.json in it, or none that can be read.
     """
     if not root.is_dir():
         what = "it is a file" if root.is_file() else "there is no such folder"
@@ -137,15 +147,14 @@ def find_runs(root: Path) -> list[Run]:
     if not finished:
         what = f"none of the {len(failed)} runs in it has a metrics.json" if failed else "holds no metrics.json"
         raise UserError(what, where=root, remedy="Name a sweep that has finished at least one run")
-    runs = []
+    runs: list[Run] = []
+    errors: list[UserError] = []
     for folder in sorted((*finished, *failed), key=_in_order):
-        config = _config_in(folder)
-        metrics = _read_metrics(folder / "metrics.json") if folder in finished else None
-        if metrics is not None and metrics.get("finished") is False:
-            metrics = None  # interrupted: what it measured is of a shorter training
-        keys = _read_config(config) if config else {}
-        choices = {
-            key.removeprefix("choices."): str(value) for key, value in keys.items() if key.startswith("choices.")
-        }
-        runs.append(Run(folder, metrics, keys, choices))
+        try:
+            runs.append(_read(folder, folder in finished))
+        except UserError as error:
+            errors.append(error)
+            runs.append(Run(folder, None, broken=f"{Path(str(error.where)).name}: {error.what}"))
+    if errors and all(run.broken or run.folder in failed for run in runs):
+        raise errors[0]
     return runs

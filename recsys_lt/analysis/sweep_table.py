@@ -105,6 +105,8 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
             )
     for run in (run for cell in compared.cells for run in cell.failed):
         lines.append(f"Failed or unfinished: {_below(run.folder, compared.roots)} (seed {run.seed})")
+    for run in compared.broken:
+        lines.append(f"Not read: {_below(run.folder, compared.roots)} ({run.broken})")
     return lines
 
 

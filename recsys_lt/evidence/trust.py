@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from recsys_lt import CONF
-from recsys_lt.errors import UserError
+from recsys_lt.errors import UserError, one_line
 from recsys_lt.evidence.reading import nodes
 
 #: Where what is trusted is kept: in the environment, which the processes of a run and the workers of a sweep inherit.
@@ -166,6 +166,6 @@ def _code(node: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A stranger's text in a line: short, and printable."""
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
+    """A stranger's text, short."""
+    text = one_line(str(value))
     return text if len(text) <= 120 else f"{text[:120]}..."

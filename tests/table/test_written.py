@@ -1,5 +1,6 @@
 """What is printed and written, and what is refused."""
 
+import json
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from recsys_lt.analysis.written_tables import Content, Entry, latex
-from tests.table.made import grouped, make_run, run
+from tests.table.made import config_text, grouped, make_run, row_of, run
 
 
 def test_markdown_latex_and_the_plot(tmp_path, capsys):
@@ -56,27 +57,91 @@ def test_names_with_brackets_are_printed_as_they_are(tmp_path, capsys):
     assert "[bold]x[/bold]" in run(capsys, tmp_path)[1]
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ('{"dataset": "beauty", ', "JSON"),
-        ("[]", "no test metrics"),
-        ('{"test": {}, "dataset": "beauty"}', "does not say its model, loss, optimizer, seed"),
-        (
-            '{"dataset": "b", "model": "m", "loss": "l", "optimizer": "o", "seed": 0, "test": {"hr@1": "x"}}',
-            "hr@1",
-        ),
-    ],
-)
-def test_corrupt_metrics_are_named(tmp_path, capsys, content, says):
-    make_run(tmp_path / "a")
+GOOD = {"dataset": "b", "model": "m", "loss": "l", "optimizer": "o", "seed": 0, "test": {"ndcg@10": 0.1}}
+
+
+CORRUPT = [
+    ('{"dataset": "beauty", ', "cannot be read as JSON"),
+    ("[]", "it is '[]'"),
+    ('{"test": {}, "dataset": "beauty"}', "does not say its model, loss, optimizer, seed"),
+    ("[" * 100_000, "cannot be read as JSON (it is nested too deeply)"),
+    (json.dumps(GOOD | {"more": "x" * (5 << 20)}), "larger than 4096 kB"),
+    (json.dumps(GOOD | {"test": {"hr@1": "x"}}), "test.hr@1 is 'x'"),
+    (json.dumps(GOOD | {"test": {"hr@1": float("inf")}}), "Infinity is no number"),
+    (json.dumps(GOOD | {"test": {"hr@1": float("nan")}}), "NaN is no number"),
+    (json.dumps(GOOD).replace("0.1", "1e999"), "test.ndcg@10 is 'inf'"),
+    (json.dumps(GOOD).replace("0.1", "9" * 5000), "cannot be read as JSON"),
+    (json.dumps(GOOD | {"test": {"hr@1": True}}), "test.hr@1 is 'True'"),
+    (json.dumps(GOOD | {"test": None}), "test is 'None'"),
+    (json.dumps(GOOD | {"seed": [1]}), "seed is '[1]'"),
+    (json.dumps(GOOD | {"epochs": "3"}), "epochs is '3'"),
+    (json.dumps(GOOD | {"best_epoch": -1}), "best_epoch is '-1'"),
+    (json.dumps(GOOD | {"finished": 1}), "finished is '1'"),
+    (json.dumps(GOOD | {"model": "a\nb"}), "model is 'a?nb'".replace("?", "\\")),
+    (json.dumps(GOOD | {"model": "\ud800"}), "cannot be read as JSON"),
+    (json.dumps(GOOD | {"model": ""}), "model is ''"),
+    (json.dumps(GOOD | {"protocol": 5}), "protocol is '5'"),
+    (json.dumps(GOOD | {"protocol": {"max_length": "x"}}), "protocol.max_length is 'x'"),
+    (json.dumps(GOOD | {"train": {"threads": []}}), "train.threads is '[]'"),
+    (json.dumps(GOOD | {"valid": {"ndcg@10": "x"}}), "valid.ndcg@10 is 'x'"),
+    (json.dumps(GOOD | {"versions": {"torch": 2}}), "versions.torch is '2'"),
+    (json.dumps(GOOD | {"long_tail": {"deciles": [{}]}}), "long_tail.deciles.0.least"),
+    (json.dumps(GOOD | {"long_tail": {"histories": 5}}), "long_tail.histories is '5'"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), CORRUPT, ids=[says for _, says in CORRUPT])
+@pytest.mark.parametrize("alone", [True, False])
+def test_corrupt_metrics_are_named_and_the_others_are_tabled(tmp_path, capsys, content, says, alone):
+    if not alone:
+        make_run(tmp_path / "a", seed=7)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "metrics.json").write_text(content)
     code, out, err = run(capsys, tmp_path)
-    assert (code, out) == (2, "")
-    assert str(tmp_path / "b" / "metrics.json") in err
-    assert says in err
-    assert err.count("\n") == 1
+    said = " ".join((err if alone else out).split())
+    assert (code, bool(out), bool(err)) == (2 if alone else 0, not alone, alone)
+    assert says in said
+    assert ("metrics.json: " if alone else "Not read: b (metrics.json: ") in said
+    if alone:
+        assert err.count("\n") == 1
+    else:
+        assert row_of(out, "sasrec", "ce")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a: [",
+        "a: &x [1]\nb: *x",
+        "a: !!python/name:os.system ''",
+        "a: !!int ''",
+        "a: " + "[" * 5000 + "]" * 5000,
+        "a: " + "x" * 70_000,
+        "a: " + "9" * 100,
+        "\x00",
+        'a: "\\ud800"',
+    ],
+    ids=lambda content: content[:20],
+)
+def test_a_broken_configuration_is_named_and_the_others_are_tabled(tmp_path, capsys, content):
+    make_run(tmp_path / "a", config=config_text())
+    make_run(tmp_path / "b", seed=1, config=content)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "config.yaml").write_text(content)  # of a run that failed
+    code, out, err = run(capsys, tmp_path)
+    assert (code, err) == (0, "")
+    assert "Not read: b (config.yaml: cannot be read as YAML (" in out
+    assert "Not read: c (config.yaml: cannot be read as YAML (" in out
+    assert row_of(out, "sasrec", "ce")[-2:] == ["1", "ref"]
+
+
+def test_metrics_that_are_a_folder_are_a_run_that_has_not_finished(tmp_path, capsys):
+    make_run(tmp_path / "a", config=config_text())
+    (tmp_path / "b" / "metrics.json").mkdir(parents=True)
+    (tmp_path / "b" / "config.yaml").write_text(config_text(seed=4))
+    code, out, err = run(capsys, tmp_path)
+    assert (code, err) == (0, "")
+    assert "Failed or unfinished: b (seed 4)" in out
 
 
 def test_other_bad_input_is_one_line(tmp_path, capsys):
@@ -104,10 +169,6 @@ def test_other_bad_input_is_one_line(tmp_path, capsys):
     code, _, err = run(capsys, sweep)
     assert code == 2
     assert "ranks.parquet" in err
-    (sweep / "b" / "config.yaml").write_text("a: [")
-    code, _, err = run(capsys, sweep)
-    assert code == 2
-    assert "config.yaml" in err
 
 
 def test_the_command_itself(tmp_path):

@@ -20,7 +20,7 @@ _OTHER_TASK = ("dataset", "metrics.mask_seen", "metrics.max_users", "trainer.max
 #: Changes that say how often a run was looked at, not how it was trained.
 _LOOKS = ("trainer.eval_every", "trainer.eval_untrained", "metrics")
 #: Parts of ``metrics.json`` that every run writes.
-_NEEDED = ("protocol", "train", "valid", "test")
+_NEEDED = ("protocol", "train", "valid", "test", "best_epoch", "epochs")
 
 #: Dataset, model, loss -> the keys of their configuration as texts.
 Compose = Callable[[str, str, str], Mapping[str, str]]
@@ -43,11 +43,14 @@ class Evidence:
         The published numbers.
     compose
         The configuration that a cell's published setting has.
+    broken
+        Runs of the folder that cannot be read.
     """
 
     cells: Sequence[Cell]
     facts: Facts
     compose: Compose
+    broken: Sequence[Run] = ()
     _composed: dict[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -70,6 +73,7 @@ class Evidence:
             for run in cell.finished
             if not _is_whole(run)
         ]
+        said += [f"Left out, as it cannot be read: {run.folder.name} ({run.broken})" for run in self.broken]
         for cell in self.cells:
             by_seed: dict[Any, Run] = {}
             for run in cell.finished:
@@ -288,7 +292,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _is_whole(run: Run) -> bool:
-    return run.metrics is not None and all(isinstance(run.metrics.get(part), dict) for part in _NEEDED)
+    return run.metrics is not None and all(part in run.metrics for part in _NEEDED)
 
 
 def largest(families: Mapping[Rest, dict[float, Cell]]) -> dict[float, Cell]:

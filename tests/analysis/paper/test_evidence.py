@@ -67,7 +67,7 @@ def test_broken_and_repeated_runs_are_remarked(tmp_path, capsys) -> None:
     said = f"{tmp_path / 'a'} (threads: 2) counts, {tmp_path / 'b'} (threads: 2) does not"
     assert f"Seed 0 of beauty, sasrec, ce, adam, ran twice with other results; {said}" in page
     assert "lacks protocol" in page
-    assert "protocol or train or valid or test: c" in capsys.readouterr().out
+    assert "it lacks protocol or train or valid or test or best_epoch" in capsys.readouterr().out
 
 
 def test_published_numbers_have_sources_and_a_tolerance() -> None:
