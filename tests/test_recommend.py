@@ -225,6 +225,55 @@ def test_broken_files(tmp_path, titled, call):
         assert "config.yaml" in fails(call, folder, "--user", "u3")
 
 
+def _without(key):
+    return lambda kept: {name: value for name, value in kept.items() if name != key}
+
+
+def _with_weights(change):
+    return lambda kept: kept | {"state_dict": change(kept["state_dict"])}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda _kept: [1, 2], "not a checkpoint of this program"),
+        (_without("recsys_lt"), "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": 5}, "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": {"format": 1}}, "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": {"fingerprint": 7}}, "not a checkpoint of this program"),
+        (_without("state_dict"), "it holds no weights"),
+        (lambda kept: kept | {"state_dict": {"a": 1}}, "it holds no weights"),
+        (_without("notes"), "it is no best.ckpt (it holds no notes)"),
+        (_with_weights(lambda w: {k: v * float("nan") for k, v in w.items()}), "its weights are not finite"),
+        (_with_weights(lambda w: dict(list(w.items())[1:])), "not those of the model in config.yaml"),
+        (_with_weights(lambda w: w | {"more": torch.zeros(1)}), "not those of the model in config.yaml"),
+    ],
+)
+def test_a_checkpoint_with_another_content(tmp_path, titled, call, change, says):
+    folder = shutil.copytree(titled, tmp_path / "run")
+    torch.save(change(torch.load(folder / "best.ckpt", weights_only=True)), folder / "best.ckpt")
+    assert says in fails(call, folder, "--user", "u3")
+
+
+def test_a_checkpoint_that_is_another_file(tmp_path, titled, call):
+    folder = shutil.copytree(titled, tmp_path / "run")
+    (folder / "last.ckpt").rename(folder / "best.ckpt")
+    assert "it is no best.ckpt" in fails(call, folder, "--user", "u3")
+    (folder / "best.ckpt").unlink()
+    (folder / "best.ckpt").mkdir()
+    assert "no best.ckpt" in fails(call, folder, "--user", "u3")
+
+
+@pytest.mark.parametrize("change", ["width: 8|width: 16", "blocks: 2|blocks: 3", "max_length: 50|max_length: 40"])
+def test_a_model_of_another_shape(tmp_path, titled, call, change):
+    folder = shutil.copytree(titled, tmp_path / "run")
+    text = (folder / "config.yaml").read_text()
+    before, after = change.split("|")
+    assert before in text
+    (folder / "config.yaml").write_text(text.replace(before, after))
+    assert "not those of the model" in fails(call, folder, "--user", "u3")
+
+
 def test_checkpoint_of_other_data(tmp_path, untitled, call):
     folder = tmp_path / "run"
     shutil.copytree(untitled, folder)

@@ -83,13 +83,36 @@ def load(path: Path, fingerprint: str) -> dict[str, Any]:
             where=path,
             remedy="Restore it or train again",
         ) from error
-    if not isinstance(checkpoint, dict) or _OURS not in checkpoint:
+    ours = checkpoint.get(_OURS) if isinstance(checkpoint, dict) else None
+    trained_on = ours.get("fingerprint") if isinstance(ours, dict) else None
+    if not isinstance(trained_on, str):
         raise UserError("it is not a checkpoint of this program", where=path, remedy="Name a run folder of recsys_lt")
-    trained_on = checkpoint[_OURS]["fingerprint"]
     if trained_on != fingerprint:
         raise UserError(
             f"it was trained on another dataset (fingerprint {trained_on[:12]}, here {fingerprint[:12]})",
             where=path,
             remedy="Use the run's own data, split and k_core, or train a new run",
         )
+    _check_content(path, checkpoint)
     return checkpoint
+
+
+#: What only one of the two holds: the best epoch's metrics, and where training stopped.
+_MARKS = {BEST: "notes", LAST: "loops"}
+
+
+def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Raise UserError for a checkpoint that is not what its name says, or whose weights no model can have."""
+    mark = _MARKS.get(path.name)
+    if mark is not None and not isinstance(checkpoint.get(mark), dict):
+        raise UserError(f"it is no {path.name} (it holds no {mark})", where=path, remedy="Restore it or train again")
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
+        raise UserError("it holds no weights", where=path, remedy="Restore it or train again")
+    for name, each in weights.items():
+        if each.is_floating_point() and not each.isfinite().all():
+            raise UserError(
+                f"its weights are not finite ({name}): training diverged",
+                where=path,
+                remedy="Train again, with a smaller optimizer.lr",
+            )
