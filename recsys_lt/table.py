@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from recsys_lt.analysis.comparison import Comparison
+    from recsys_lt.analysis.significance import Difference
     from recsys_lt.analysis.written_tables import Content
 
 
@@ -22,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recsys_lt.table",
         description="One table of a sweep: mean and standard deviation over seeds for every cell, and "
-        "paired tests on per-user ranks against the one that is best on validation.",
+        "its difference from the one that is best on validation, tested over users and seeds.",
     )
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="folder", help="sweeps or runs: every metrics.json below is a run"
@@ -50,12 +51,6 @@ def _parser() -> argparse.ArgumentParser:
         help="test against this cell, not the one that is best on validation: names that single it out, as sasrec/ce",
     )
     parser.add_argument(
-        "--test",
-        choices=("permutation", "t", "wilcoxon"),
-        default="permutation",
-        help="paired permutation test (default), t-test or Wilcoxon's",
-    )
-    parser.add_argument(
         "--test-groups",
         nargs="*",
         choices=("head", "mid", "tail", "nonhead"),
@@ -76,13 +71,7 @@ def _table(content: Content, title: str | None, plain: bool) -> Table:
     for name in content.names:
         table.add_column(Text(name), no_wrap=True)
     for heading in content.headings:
-        number = "@" in heading
-        table.add_column(
-            Text(heading, justify="right"),
-            justify="right",
-            min_width=7 if number else None,
-            no_wrap=not number and heading != "n",
-        )
+        table.add_column(Text(heading, justify="right"), justify="right", min_width=None if heading == "n" else 7)
     for rows in content.sections:
         for row in rows:
             table.add_row(
@@ -104,13 +93,14 @@ def _write_csv(path: Path, compared: Comparison) -> None:
     settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
     header = ["dataset", "model", "loss", "optimizer", *settings, "n", "failed", "seeds"]
     header += [f"{metric} {part}" for metric in metrics for part in ("mean", "std")]
-    header += [f"p {group}".strip() for group in compared.tested]
+    parts = ("difference", "low", "high", "p", "over", "detectable", "seeds needed")
+    header += [f"{part} {group}".strip() for group in compared.tested for part in parts]
     with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for cell in cells:
             numbers = [value for metric in metrics for value in cell.mean_std(metric)]
-            numbers += [compared.p(cell, group) for group in compared.tested]
+            tests = [part for group in compared.tested for part in _tested(compared.difference(cell, group))]
             writer.writerow(
                 [
                     *cell.identity,
@@ -119,8 +109,17 @@ def _write_csv(path: Path, compared: Comparison) -> None:
                     len(cell.failed),
                     " ".join(str(seed) for seed in cell.seeds),
                     *("" if v is None or math.isnan(v) else repr(v) for v in numbers),
+                    *tests,
                 ]
             )
+
+
+def _tested(found: Difference | None) -> list[str]:
+    if found is None:
+        return [""] * 7
+    numbers = (found.value, found.low, found.high, found.p)
+    over = "users and seeds" if found.over_seeds else "users"
+    return [*map(repr, numbers), over, repr(found.detectable), str(found.seeds_needed or "")]
 
 
 def _write_others(arguments: argparse.Namespace, content: Content, compared: Comparison) -> None:
@@ -147,7 +146,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from recsys_lt.analysis import sweep_table
     from recsys_lt.analysis.comparison import compare
 
-    compared = compare(arguments.folders, arguments.metric, arguments.against, arguments.test, arguments.test_groups)
+    compared = compare(arguments.folders, arguments.metric, arguments.against, arguments.test_groups)
     console = Console()
     sign = "±" if console.encoding.lower().startswith("utf") else "+-"
     content = sweep_table.content(compared, sign)

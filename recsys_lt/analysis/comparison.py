@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recsys_lt.analysis.cells import Cell, cells_of, once_a_seed
 from recsys_lt.analysis.runs import Run, find_runs
-from recsys_lt.analysis.significance import can_be_tested, holm, paired_p_value
+from recsys_lt.analysis.significance import Difference, can_be_tested, compare_cells, holm
 from recsys_lt.errors import UserError
 
 DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
@@ -34,17 +34,15 @@ class Comparison:
         The one that says which cell is best.
     gain
         The per-user gain the tests are on, and its k.
-    test
-        Name of the test, as ``paired_p_value`` takes it.
     tested
         Groups of targets whose users are tested; "" for all.
     repeated
         Seeds of which several runs were found, by the id of their cell; the first of each counts.
     references
         The cell the others of a dataset are tested against; None where the dataset has none.
-    p_values
-        Of every finished cell but the references, by the id of the cell and the group of the targets; corrected for
-        the cells of each dataset. None where it could not be tested.
+    differences
+        Difference of every finished cell but the references from its reference, by the id of the cell and the group of
+        the targets. Its p is corrected for the cells of the dataset that were tested alike. None for no test.
     why_reference
         Why those are the references, in words that follow their names; "" where they were asked for.
     broken
@@ -56,11 +54,10 @@ class Comparison:
     metrics: list[str]
     decisive: str
     gain: tuple[str, int]
-    test: str
     tested: tuple[str, ...]
     repeated: dict[int, list[str]]
     references: dict[str, Cell | None]
-    p_values: dict[tuple[int, str], float | None]
+    differences: dict[tuple[int, str], Difference | None]
     why_reference: str
     broken: tuple[Run, ...] = ()
 
@@ -68,16 +65,15 @@ class Comparison:
     def cells(self) -> list[Cell]:
         return [cell for cells in self.by_dataset.values() for cell in cells]
 
-    def p(self, cell: Cell, group: str = "") -> float | None:
-        """How a cell's test against its reference came out; None for the reference itself and for no test."""
-        return self.p_values.get((id(cell), group))
+    def difference(self, cell: Cell, group: str = "") -> Difference | None:
+        """Difference of a cell from its reference; None for the reference itself and for no test."""
+        return self.differences.get((id(cell), group))
 
 
 def compare(
     roots: Sequence[Path],
     metrics: Sequence[str] | None = None,
     against: str | None = None,
-    test: str = "permutation",
     groups: Sequence[str] = TESTED,
 ) -> Comparison:
     """Compare the cells of sweeps.
@@ -91,8 +87,8 @@ def compare(
     against
         Names that single out the cell to test against; None for the one that is best on validation (on the test where
         some have none), of those that can be tested against another.
-    test, groups
-        See ``paired_p_value``; all users are tested besides.
+    groups
+        Groups of targets whose users are tested too: ``head``, ``mid``, ``tail`` or ``nonhead``.
 
     Raises
     ------
@@ -113,11 +109,11 @@ def compare(
     decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
     references = _references(by_dataset, decisive, against)
     tested = tuple(dict.fromkeys(("", *groups)))
-    p_values = _p_values(by_dataset, references, gain, test, tested)
+    differences = _differences(by_dataset, references, gain, tested)
     by_validation = against is None and all(_all_validated(of_one, decisive) for of_one in by_dataset.values())
     why = ", best on validation" if by_validation else ""
     return Comparison(
-        tuple(roots), by_dataset, chosen, decisive, gain, test, tested, repeated, references, p_values, why,
+        tuple(roots), by_dataset, chosen, decisive, gain, tested, repeated, references, differences, why,
         tuple(run for run in runs.values() if run.broken),
     )  # fmt: skip
 
@@ -241,15 +237,14 @@ def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | N
     return references
 
 
-def _p_values(
+def _differences(
     by_dataset: dict[str, list[Cell]],
     references: dict[str, Cell | None],
     gain: tuple[str, int],
-    test: str,
     tested: Sequence[str],
-) -> dict[tuple[int, str], float | None]:
-    """Test results for every finished cell but the references, corrected for the cells of each dataset."""
-    values: dict[tuple[int, str], float | None] = {}
+) -> dict[tuple[int, str], Difference | None]:
+    """Difference of every finished cell but the references, p corrected within each dataset."""
+    values: dict[tuple[int, str], Difference | None] = {}
     for name, cells in by_dataset.items():
         reference = references[name]
         if reference is None:
@@ -258,11 +253,16 @@ def _p_values(
         for group in tested:
             # A k beyond the length of a model's lists has not been measured, nor can it be tested.
             metric = f"{group}/{gain[0]}@{gain[1]}".removeprefix("/")
-            raw = [
-                paired_p_value(cell, reference, *gain, test, group)
+            found = [
+                compare_cells(cell, reference, *gain, group)
                 if all(c.values(metric) for c in (cell, reference))
                 else None
                 for cell in others
             ]
-            values |= {(id(cell), group): p for cell, p in zip(others, holm(raw), strict=True)}
+            for over_seeds in (True, False):  # the two tests answer different questions
+                alike = [each.p if each is not None and each.over_seeds is over_seeds else None for each in found]
+                for place, p in enumerate(holm(alike)):
+                    if p is not None and (each := found[place]) is not None:
+                        found[place] = each._replace(p=p)
+            values |= {(id(cell), group): each for cell, each in zip(others, found, strict=True)}
     return values

@@ -6,14 +6,8 @@ from pathlib import Path
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.comparison import Comparison, best, best_first
 from recsys_lt.analysis.numbers import shown
-from recsys_lt.analysis.significance import LEAST, why_untested
+from recsys_lt.analysis.significance import POWER, Difference, why_untested
 from recsys_lt.analysis.written_tables import Content, Entry
-
-_TESTS = {
-    "permutation": "paired permutation test",
-    "t": "paired t-test",
-    "wilcoxon": "Wilcoxon signed-rank test",
-}
 
 
 def content(compared: Comparison, sign: str = "±") -> Content:
@@ -34,8 +28,9 @@ def content(compared: Comparison, sign: str = "±") -> Content:
         f"{measure}\n{'/'.join(group) or 'overall'}"
         for *group, measure in (metric.split("/") for metric in compared.metrics)
     ]
-    tested = [g for g in compared.tested if any(compared.p(cell, g) is not None for cell in cells)] or [""]
-    headings += ["n", *(f"p\n{group}" if group else "p" for group in tested)]
+    tested = [g for g in compared.tested if any(compared.difference(cell, g) is not None for cell in cells)] or [""]
+    headings.append("n")
+    headings += [f"{what}\n{group or 'overall'}" for group in tested for what in ("difference", "p")]
     sections = []
     for dataset, of_one in compared.by_dataset.items():
         highest = {metric: best(of_one, metric) if len(of_one) > 1 else None for metric in compared.metrics}
@@ -49,9 +44,11 @@ def content(compared: Comparison, sign: str = "±") -> Content:
                 row.append(Entry(text, mean is not None and mean == highest[metric], not cell.finished, mean))
             row.append(Entry(_shown_n(cell), value=float(len(cell.finished))))
             for group in tested:
-                p = compared.p(cell, group)
-                text = "ref" if cell is compared.references[dataset] else _shown_p(p)
-                row.append(Entry(text, value=p))
+                found = compared.difference(cell, group)
+                if found is None:
+                    row += [Entry("-"), Entry("ref" if cell is compared.references[dataset] else "-")]
+                else:
+                    row += [Entry(_shown_difference(found), value=found.value), Entry(_shown_p(found), value=found.p)]
             rows.append(row)
         sections.append(rows)
     return Content(names, headings, sections)
@@ -75,20 +72,29 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
         (f"{dataset}: " if len(references) > 1 else "") + (name(cell) if cell else "no such cell")
         for dataset, cell in references.items()
     )
-    if any(p is not None for p in compared.p_values.values()):
+    known = [found for found in compared.differences.values() if found is not None]
+    if known:
         lines.append(
-            f"p: two-sided {_TESTS[compared.test]} over users on {gain[0].upper()}@{gain[1]}, each user averaged over "
-            f"the seeds both cells have, against {against} (ref{compared.why_reference}). It speaks of which users "
-            "were drawn, not of the spread over seeds. Corrected by Holm for the cells of a dataset"
-            + (f"; before that it is never below {LEAST:g}." if compared.test == "permutation" else ".")
+            f"Difference: in {gain[0].upper()}@{gain[1]} from {against} (ref{compared.why_reference}), with its 95 % "
+            "interval. p: two-sided, corrected by Holm for the cells of a dataset; the intervals are not corrected."
             + _tested(compared)
         )
+        if any(found.over_seeds for found in known):
+            lines.append(
+                "Differences and p are over users and seeds, so they speak of the methods. A true difference of "
+                f"{_detectable(compared)} is found with probability {POWER:g}."
+            )
+        if not all(found.over_seeds for found in known):
+            lines.append(
+                "users only: one of the two cells has a single seed. The p says whether it differs for these trained "
+                "models; it says nothing about the methods. Run both with more seeds for that."
+            )
         for dataset, cells in compared.by_dataset.items():
             first = min(cells, key=lambda cell: best_first(cell, compared.decisive))
             reference = references[dataset]
-            if reference is not None and first is not reference and compared.p(first) is None:
+            if reference is not None and first is not reference and compared.difference(first) is None:
                 lines.append(f"{name(first)} could not be tested: {why_untested(first, reference)}.")
-    elif compared.p_values:
+    elif compared.differences:
         reasons = {
             why_untested(cell, reference)
             for dataset, cells in compared.by_dataset.items()
@@ -130,10 +136,27 @@ def mean_and_std(cell: Cell, metric: str, sign: str = "±") -> str:
     return text if std is None else f"{text} {sign}{shown(metric, std)}"
 
 
-def _shown_p(p: float | None) -> str:
-    if p is None:
-        return "-"
-    return "<.0001" if p < 1e-4 else f"{p:.4f}".removeprefix("0")
+def _shown_p(found: Difference) -> str:
+    text = "<.0001" if found.p < 1e-4 else f"{found.p:.4f}".removeprefix("0")
+    return text if found.over_seeds else f"users only {text}"
+
+
+def _shown_difference(found: Difference) -> str:
+    value, low, high = (f"{number:.4f}".replace("0.", ".", 1) for number in (found.value, found.low, found.high))
+    # One space: in a narrow terminal the interval goes below the difference.
+    return f"{'' if value.startswith('-') else '+'}{value} [{low},{high}]"
+
+
+def _detectable(compared: Comparison) -> str:
+    """What the seeds at hand can find: the smallest and the largest over cells, for each tested group."""
+    said = []
+    for group in compared.tested:
+        found = (compared.difference(cell, group) for cell in compared.cells)
+        sizes = sorted(shown("ndcg", each.detectable) for each in found if each is not None and each.over_seeds)
+        if sizes:
+            size = sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+            said.append(f"{size} ({group or 'overall'})" if len(compared.tested) > 1 else size)
+    return ", ".join(said)
 
 
 def _shown_n(cell: Cell) -> str:

@@ -11,7 +11,7 @@ import recsys_lt
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.comparison import Comparison, best, compare
 from recsys_lt.analysis.numbers import shown
-from recsys_lt.analysis.significance import why_untested
+from recsys_lt.analysis.significance import LEVEL, why_untested
 from recsys_lt.analysis.sweep_table import caption, content, mean_and_std
 from recsys_lt.analysis.written_tables import Content, Entry
 from recsys_lt.reporting.cast import Member, cast
@@ -26,8 +26,6 @@ from recsys_lt.reporting.illustration import Illustration
 from recsys_lt.reporting.metrics_by_group import metrics_by_group
 from recsys_lt.reporting.page import page
 from recsys_lt.reporting.what_was_run import Facts, what_was_run
-
-_LEVEL = 0.05
 
 
 class Part(NamedTuple):
@@ -131,24 +129,27 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     n = len(first.cell.finished)
     text = f"Highest on the test: cell {first.number}, {first.full_name}; {said}, {_counted(n, 'run')}."
     reference = compared.references[dataset]
-    if reference is None or not any(compared.p(member.cell) is not None for member in ran):
+    if reference is None or not any(compared.difference(member.cell) is not None for member in ran):
         return text + " No differences could be tested."
     whom = "it" if first.cell is reference else f"cell {_number(ran, reference)}"
     whom += compared.why_reference
-    overall, nonhead = (_differing(compared, ran, group) for group in compared.tested)
-    text += f" Tested against {whom}, {overall} at p < {_LEVEL} (corrected; over users)"
-    text += f"; for users with a mid or tail target, {nonhead}." if nonhead else "."
-    if first.cell is not reference and compared.p(first.cell) is None:
+    for over_seeds, words in ((True, "over users and seeds"), (False, "over users only, for these trained models")):
+        overall, nonhead = (_differing(compared, ran, group, over_seeds) for group in compared.tested)
+        if overall:
+            text += f" Tested against {whom} {words}, {overall} at p < {LEVEL} (corrected)"
+            text += f"; for users with a mid or tail target, {nonhead}." if nonhead else "."
+    if first.cell is not reference and compared.difference(first.cell) is None:
         text += f" Cell {first.number} itself could not be: {why_untested(first.cell, reference)}."
     return text
 
 
-def _differing(compared: Comparison, ran: Sequence[Member], group: str) -> str:
-    """How many cells differ from their reference, in words; "" where none could be tested."""
-    known = [p for member in ran if (p := compared.p(member.cell, group)) is not None]
+def _differing(compared: Comparison, ran: Sequence[Member], group: str, over_seeds: bool) -> str:
+    """How many of the cells tested in this way differ from their reference, in words; "" where there is none."""
+    found = (compared.difference(member.cell, group) for member in ran)
+    known = [each.p for each in found if each is not None and each.over_seeds is over_seeds]
     if not known:
         return ""
-    differ = sum(p < _LEVEL for p in known)
+    differ = sum(p < LEVEL for p in known)
     if len(known) == 1:
         return "the one other cell differs" if differ else "the one other cell does not differ"
     return f"{differ or 'none'} of {len(known)} cells {'differs' if differ == 1 else 'differ'}"

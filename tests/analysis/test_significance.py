@@ -1,41 +1,127 @@
+"""The test over users and seeds against plain forms, its size and its power."""
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from recsys_lt.analysis.cells import cells_of
 from recsys_lt.analysis.runs import find_runs
-from recsys_lt.analysis.significance import LEAST, _permutation, holm, paired_p_value
+from recsys_lt.analysis.significance import compare_cells, compare_with, difference, holm
+from recsys_lt.metrics.ranking import gains
 from tests.table.made import make_run
 
-
-@pytest.mark.parametrize("shift", [0.0, 0.05, 0.15])
-def test_flips_give_what_an_exact_or_larger_test_gives(shift):
-    random = np.random.default_rng(3)
-    difference = random.normal(shift, 0.5, 300) * (random.random(300) < 0.6)
-    expected = stats.permutation_test(
-        (difference,), np.mean, permutation_type="samples", n_resamples=9_999, rng=np.random.default_rng(1)
-    ).pvalue
-    assert _permutation(difference) == pytest.approx(expected, abs=0.02)
+RANDOM = np.random.default_rng(0)
+USERS = RANDOM.random(300)
 
 
-def test_few_users_are_close_to_all_flips():
-    difference = np.array([1.0, 2.0, 3.0, 0.0, 0.0])
-    # Of the eight sign patterns two are as far from zero.
-    assert _permutation(difference) == pytest.approx(0.25, abs=0.02)
+def drawn(random, n, users=300, mean=0.0, of_seeds=1.0, of_users=1.0):
+    """Gains of n seeds: a part a user has with every seed, a part of the seed, and the rest."""
+    pure = of_seeds * random.normal(size=(n, 1)) / users**0.5
+    return mean + of_users * USERS[:users] + pure + random.normal(size=(n, users))
 
 
-def test_users_without_a_difference_change_nothing():
-    difference = np.random.default_rng(0).normal(0.1, 1, 50)
-    assert _permutation(np.concatenate([difference, np.zeros(500)])) == _permutation(difference)
+def test_one_seed_a_side_is_a_paired_t_test_over_users():
+    a, b = drawn(RANDOM, 1, mean=0.1), drawn(RANDOM, 1)
+    found, expected = difference(a, b), stats.ttest_rel(a[0], b[0])
+    interval = expected.confidence_interval()
+    assert found.value == pytest.approx((a - b).mean())
+    assert (found.p, found.low, found.high) == pytest.approx((expected.pvalue, interval.low, interval.high))
+    assert (found.over_seeds, found.seeds, found.seeds_needed) == (False, (1, 1), None)
 
 
-def test_a_share_of_the_reference_is_what_a_cell_is_held_against(tmp_path):
-    ranks = np.random.default_rng(0).integers(1, 30, 200)
-    make_run(tmp_path / "a", ranks=ranks)
-    make_run(tmp_path / "b", loss="sce", ranks=ranks)
-    a, b = cells_of(find_runs(tmp_path))
-    assert paired_p_value(a, b, "ndcg", 10) == 1.0
-    assert paired_p_value(a, b, "ndcg", 10, share=0.5) == LEAST
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 5), (7, 2)])
+def test_where_users_are_alike_it_is_welchs_t_test_over_seeds(n, m):
+    a = USERS + RANDOM.normal(0.3, 0.2, (n, 1))
+    b = USERS + RANDOM.normal(0.0, 0.4, (m, 1))
+    found, expected = difference(a, b), stats.ttest_ind(a.mean(1), b.mean(1), equal_var=False)
+    interval = expected.confidence_interval()
+    assert (found.p, found.low, found.high) == pytest.approx((expected.pvalue, interval.low, interval.high))
+    assert found.over_seeds
+
+
+def test_where_seeds_are_alike_it_is_a_paired_t_test_over_users():
+    one, other = RANDOM.random(200), RANDOM.random(200)
+    found = difference(np.tile(one, (3, 1)), np.tile(other, (2, 1)))
+    assert found.p == pytest.approx(stats.ttest_rel(one, other).pvalue)
+
+
+def test_seeds_that_agree_by_luck_do_not_make_it_sure():
+    a, b = drawn(RANDOM, 2), drawn(RANDOM, 2)
+    a -= a.mean(1, keepdims=True) - 0.1
+    b -= b.mean(1, keepdims=True)
+    found = difference(a, b)
+    # Users alone spread the mean of a seed by one in the root of their number.
+    assert found.high - found.value > 1.9 / 300**0.5
+
+
+def test_a_share_of_the_reference_is_subtracted():
+    a, b = drawn(RANDOM, 3), drawn(RANDOM, 3)
+    assert difference(a, b, 0.9) == difference(a, 0.9 * b)
+
+
+def test_no_difference_at_all():
+    same = np.tile(RANDOM.random(50), (2, 1))
+    assert difference(same, same).p == 1.0
+    assert difference(same + 1, same).p == 0.0
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 3), (2, 4), (5, 5)])
+@pytest.mark.parametrize("of_seeds", [0.5, 2.0])
+def test_it_rejects_methods_that_are_equal_no_more_often_than_it_says(n, m, of_seeds):
+    random = np.random.default_rng([n, m])
+    pairs = ((drawn(random, n, 60, of_seeds=of_seeds), drawn(random, m, 60, of_seeds=of_seeds)) for _ in range(600))
+    rejected = np.mean([difference(a, b).p < 0.05 for a, b in pairs])
+    assert rejected < 0.05 + 3 * (0.05 * 0.95 / 600) ** 0.5
+
+
+def test_what_is_detectable_is_found_four_times_in_five():
+    random = np.random.default_rng(1)
+    size = np.mean([difference(drawn(random, 10, 60), drawn(random, 10, 60)).detectable for _ in range(300)])
+    found = [difference(drawn(random, 10, 60, mean=size), drawn(random, 10, 60)).p < 0.05 for _ in range(600)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def test_with_the_seeds_it_asks_for_the_difference_is_detectable():
+    random = np.random.default_rng(2)
+    found = difference(drawn(random, 3, mean=0.08), drawn(random, 2))
+    assert found.seeds_needed is not None
+    assert found.seeds_needed > 3
+    many = drawn(random, 400), drawn(random, 400)  # of the same kind
+    needed, fewer = (difference(*(each[:n] for each in many)) for n in (found.seeds_needed, 2))
+    assert needed.detectable < fewer.detectable
+
+
+def test_more_seeds_do_not_help_where_users_are_too_few():
+    few = np.random.default_rng(3).random((2, 10))
+    found = difference(np.tile(few[0], (2, 1)) + np.array([[0], [1e-9]]), np.tile(few[1], (2, 1)))
+    assert found.seeds_needed is None
+
+
+def test_cells_are_compared_over_all_their_runs_whatever_their_seeds(tmp_path):
+    random = np.random.default_rng(0)
+    ranks = {("ce", seed): random.integers(0, 14, 200) for seed in (0, 1, 2)}
+    ranks |= {("bpr", seed): random.integers(0, 25, 200) for seed in (2, 7)}
+    for (loss, seed), of_run in ranks.items():
+        make_run(tmp_path / f"{loss}{seed}", loss=loss, seed=seed, ranks=of_run)
+    make_run(tmp_path / "single", loss="sce", ranks=ranks["ce", 0])
+    bpr, ce, sce = cells_of(find_runs(tmp_path))
+    arrays = [np.stack([gains("ndcg", ranks[key], 10) for key in ranks if key[0] == loss]) for loss in ("ce", "bpr")]
+    assert compare_cells(ce, bpr, "ndcg", 10) == difference(*arrays)
+    assert compare_cells(sce, bpr, "ndcg", 10).seeds == (1, 2)
+    assert not compare_cells(sce, bpr, "ndcg", 10).over_seeds
+
+
+def test_a_published_number_is_taken_as_exact(tmp_path):
+    random = np.random.default_rng(0)
+    ranks = [random.integers(0, 14, 200) for _ in range(3)]
+    for seed, of_run in enumerate(ranks):
+        make_run(tmp_path / f"{seed}", seed=seed, ranks=of_run)
+    (cell,) = cells_of(find_runs(tmp_path))
+    means = [gains("ndcg", of_run, 10).mean() for of_run in ranks]
+    found = compare_with(cell, 0.3, "ndcg", 10)
+    assert found.value == pytest.approx(np.mean(means) - 0.3)
+    error = found.value - found.low
+    assert error > stats.t.ppf(0.975, 2e6) * (np.var(means, ddof=1) / 3) ** 0.5
 
 
 def test_holm_is_the_step_down_procedure():

@@ -129,7 +129,7 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     assert written.count("| sasrec | ce | ") == 2
     assert "| eisam | `optimizer.rho=0.1` | 5.000 | 6.250 | 0.125 | 0.750 |" in written
     assert "1,200 training targets" in written
-    assert "permutation test" in written
+    assert "95 % interval" in written
     assert (tmp_path / "docs" / "long_tail" / "small_trials.png").is_file()
     assert (tmp_path / "docs" / "long_tail" / "small.png").is_file()
 

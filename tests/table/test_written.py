@@ -19,7 +19,7 @@ def test_markdown_latex_and_the_plot(tmp_path, capsys):
     assert (code, err) == (0, "")
     written, *said = places[0].read_text().split("\n\n")
     header, rule, *rows = written.splitlines()
-    assert any("permutation test" in line and "Holm" in line for line in said)
+    assert any("95 % interval" in line and "Holm" in line for line in said)
     assert header.startswith("| model | loss | optimizer | ndcg@10 overall |")
     assert rule.startswith("| --- | --- | --- | ---: |")
     assert len({line.count("|") for line in (header, rule, *rows)}) == 1

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from recsys_lt.analysis.cells import Cell, of_common_seeds
+from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.paper.claim import Finding
 from recsys_lt.analysis.paper.evidence import LOSSES, Evidence, mean
-from recsys_lt.analysis.significance import LEAST, holm, paired_p_value
+from recsys_lt.analysis.significance import LEVEL, Difference, compare_cells, holm, why_untested
 
 METRIC = "ndcg@10"
-LEVEL = 0.05
 
 
 class Pair(NamedTuple):
@@ -37,27 +36,26 @@ class Pair(NamedTuple):
 def judged(evidence: Evidence, pairs: Sequence[Pair], of_table_3: bool = False) -> list[Finding]:
     """What each pair's cells say of the claim.
 
-    Means and tests are over the seeds both have. Undecided are a pair whose difference may be the luck of which users
-    were drawn, and one whose loser is in a setting of ours that may be to blame: it was best at its very last epoch,
-    so it may not have been done; or, of Table 3's cells, it falls short of the published number over all its seeds.
+    Means and tests are of all runs of both cells. A pair is decided by the test over users and seeds, at p < 0.05 after
+    Holm's correction over the pairs; with one seed on a side it is undecided. Undecided, too, is a pair whose loser is
+    in a setting of ours that may be to blame: it was best at its very last epoch, so it may not have been done; or, of
+    Table 3's cells, it falls short of the published number.
     """
-    common = [of_common_seeds([pair.higher, pair.lower]) for pair in pairs]
-    p_values = holm(
-        [paired_p_value(a, b, "ndcg", 10, share=pair.share) for pair, (a, b) in zip(pairs, common, strict=True)]
-    )
+    found = corrected([compare_cells(p.higher, p.lower, "ndcg", 10, share=p.share) for p in pairs])
     findings = []
-    for pair, cells, p in zip(pairs, common, p_values, strict=True):
+    for pair, tested in zip(pairs, found, strict=True):
+        cells = (pair.higher, pair.lower)
         a, b = (mean(cell, METRIC) for cell in cells)
         if a is None or b is None:
             continue
-        holds = None if p is None or p >= LEVEL else a > pair.share * b
+        holds = settled(tested)
         names = pair.names or tuple(LOSSES[cell.identity[2]] for cell in cells)
         doubts = []
         if holds is not None:
-            name, loser, ran = (names[1], pair.lower, cells[1]) if holds else (names[0], pair.higher, cells[0])
+            name, loser = (names[1], pair.lower) if holds else (names[0], pair.higher)
             if of_table_3 and (short := evidence.falls_short(loser)):
                 doubts.append(f"{name} is short of the published {short:.4f}")
-            elif evidence.may_not_be_done(ran):
+            elif evidence.may_not_be_done(loser):
                 doubts.append(f"{name} is best at its last epoch, so it may not be done")
         # A sweep's cells differ in their loss's keys, which are named already.
         words = [evidence.in_words(cell, besides="" if of_table_3 else "loss") for cell in cells]
@@ -66,11 +64,47 @@ def judged(evidence: Evidence, pairs: Sequence[Pair], of_table_3: bool = False) 
         else:
             said = [f"{name}: {setting}" for name, setting in zip(names, words, strict=True)]
         said = [] if set(words) == {"published"} else said
-        what = f"{pair.what}: {a:.4f}, {b:.4f} ({'; '.join([said_p(p), *said, *doubts])})"
+        result = said_of(tested, pair.share) if tested is not None else f"undecided: {why_untested(*cells)}"
+        what = f"{pair.what}: {a:.4f}, {b:.4f} ({'; '.join([result, *said, *doubts])})"
         findings.append(Finding(pair.higher.dataset, what, None if doubts else holds))
     return findings
 
 
-def said_p(p: float | None) -> str:
+def corrected(found: Sequence[Difference | None]) -> list[Difference | None]:
+    """The differences of a claim, with p corrected by Holm for those that are over users and seeds."""
+    p_values = holm([each.p if each is not None and each.over_seeds else None for each in found])
+    return [each if each is None or p is None else each._replace(p=p) for each, p in zip(found, p_values, strict=True)]
+
+
+def settled(found: Difference | None) -> bool | None:
+    """Whether the first is higher; None where the test does not decide it, or is over users only."""
+    return None if found is None or not found.over_seeds or found.p >= LEVEL else found.value > 0
+
+
+def said_of(found: Difference, share: float = 1.0) -> str:
+    """A difference (from a share of the other) in words: interval, p, and the seeds needed where it is undecided."""
+    one, other = found.seeds
+    seeds = f"{one} seed{'s' * (one > 1)}" if one == other else f"{one} and {other} seeds"
+    low, high = (f"{end:.4f}".replace("-0.0000", "0.0000") for end in (found.low, found.high))
+    said = f"difference{'' if share == 1 else f' from {share:.0%}'} {found.value:+.4f} [{low}, {high}], "
+    if not found.over_seeds:
+        said += f"{seeds}: users only, {said_p(found.p)}"
+    else:
+        said += f"{seeds}, {said_p(found.p)}"
+    if settled(found) is not None:
+        return said
+    if found.seeds_needed is not None:
+        more = max(found.seeds_needed - min(found.seeds), 1)  # the correction over the pairs may ask for more
+        return f"{said}; undecided: {_counted(more)} would be needed ({found.seeds_needed} of each)"
+    if not found.over_seeds:
+        return f"{said}; undecided: at least {_counted(2 - min(found.seeds))} of each would be needed"
+    return f"{said}; undecided: 100 seeds of each would not settle it"
+
+
+def said_p(p: float) -> str:
     """A p-value in words."""
-    return "no seed with ranks in common" if p is None else f"p {p:.4f}" if p > LEAST else f"p <= {LEAST:g}"
+    return f"p {p:.4f}" if p >= 1e-4 else "p < 0.0001"
+
+
+def _counted(n: int) -> str:
+    return f"{n} more seed{'s' * (n > 1)}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_lt.analysis.cells import Cell, compared
+from recsys_lt.analysis.cells import Cell, compared, once_a_seed
 from recsys_lt.analysis.paper.evidence import GROUPS, LOSSES, Evidence, mean
 from recsys_lt.analysis.paper.piece import Piece, Shown, Value
 from recsys_lt.analysis.plots import tidy
@@ -46,6 +46,16 @@ def watched_cells(evidence: Evidence) -> dict[str, tuple[Cell, list[dict[str, fl
             if rows and (loss not in found or len(rows) > len(found[loss][1])):
                 found[loss] = replace(cell, finished=(run,)), rows
     return found
+
+
+def last_shares(evidence: Evidence, loss: str) -> list[float]:
+    """Share of targets with -log NDCG <= loss at the last epoch, one number a seed; empty where none was watched."""
+    found = watched_cells(evidence).get(loss)
+    if found is None:
+        return []
+    (run,) = found[0].finished
+    cell = next(cell for cell in evidence.cells if run in cell.finished)
+    return [rows[-1]["bound/ndcg"] for each in once_a_seed(cell).finished if (rows := watched(each.folder))]
 
 
 def tightness(evidence: Evidence) -> Piece:

@@ -52,6 +52,12 @@ def make_run(folder: Path, *choices: str, gain: float = 0.05, seed: int = 0, opt
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
+def make_runs(folder: Path, *choices: str, gain: float = 0.05) -> None:
+    """Two seeds of a cell, as one seed settles nothing."""
+    for seed in (0, 1):
+        make_run(folder.with_name(f"{folder.name}_seed{seed}"), *choices, gain=gain, seed=seed)
+
+
 def cell(loss: str, *more: str, model: str = "sasrec", dataset: str = "beauty") -> tuple[str, ...]:
     return (f"dataset={dataset}", f"model={model}", f"loss={loss}", *more)
 
