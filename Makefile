@@ -39,8 +39,9 @@ results: $(READY)  ## Work through the published runs; stop and start again at w
 	for grid in ml_100k beauty yelp ml_1m; do $(BIN)/python -m recsys_lt +experiment=grid_$$grid || exit 1; done
 	$(MAKE) page
 
-page: $(READY)  ## Make docs/results.md, docs/long_tail.md and docs/figures from docs/runs
+page: $(READY)  ## Make docs/results.md, docs/statistics.md, docs/long_tail.md and docs/figures from docs/runs
 	$(BIN)/python benchmarks/published/page.py
+	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/long_tail/long_tail_page.py
 	$(BIN)/python -m recsys_lt.figures docs/runs --out docs/figures
 

@@ -185,9 +185,9 @@ def of_one_method(cells: Sequence[tuple[Cell, dict[str, Array]]]) -> list[str]:
             [rejections(gains, *sizes) for sizes in ((2, 2), (2, 3))],
         ), "",
         "The comparisons of a cell share runs, so these rates are rougher than their number suggests.", "",
-        f"Seeds of the same number in two SASRec cells on Beauty have a correlation of {everybody:.2f} on all users and",
-        f"{nonhead:.2f} on nonhead ({pairs} pairs of cells). The test ignores it; a positive one makes p too large, never",
-        "too small.", "",
+        f"Seeds of the same number in two SASRec cells on Beauty have a correlation of {everybody:.2f} on all users",
+        f"and {nonhead:.2f} on nonhead ({pairs} pairs of cells). The test ignores it; a positive one makes p too",
+        "large, never too small.", "",
     ]  # fmt: skip
 
 
@@ -204,8 +204,8 @@ def simulated(cells: Sequence[tuple[Cell, dict[str, Array]]], figure: Path, time
         curves[dataset, group] = {n: [power(of, n, effect, times) for effect in EFFECTS] for n in SEEDS}
         for n, line in curves[dataset, group].items():
             random = np.random.default_rng(0)
-            found = [difference(*(drawn(random, of, n, of.mean) for _ in "ab")).detectable for _ in range(100)]
-            size = float(np.median(found))
+            pairs = (drawn(random, of, 2 * n, of.mean) for _ in range(100))
+            size = float(np.median([difference(both[:n], both[n:]).detectable for both in pairs]))
             rows.append([dataset, group or "all", str(n), f"{line[0]:.1%}", f"{size:.4f}", f"{size / of.mean:.1%}"])
     if not curves:
         return []
@@ -214,8 +214,10 @@ def simulated(cells: Sequence[tuple[Cell, dict[str, Array]]], figure: Path, time
         "## Simulated methods", "",
         "Two methods whose seeds and users spread as those of the kept SASRec runs do (medians over cells), and that",
         f"differ by a share of the mean; {times:,} experiments a point. Detectable is a median over experiments.", "",
-        *table_lines(["dataset", "targets", "seeds each", "rejected, no difference", "detectable", "of the mean"], rows),
-        "", f"![share of tests that find a difference]({figure.parent.name}/{figure.name})", "",
+        *table_lines(
+            ["dataset", "targets", "seeds each", "rejected, no difference", "detectable", "of the mean"], rows
+        ), "",
+        f"![share of tests that find a difference]({figure.parent.name}/{figure.name})", "",
         "Dotted: a test that knows the variances, which no test can beat.", "",
     ]  # fmt: skip
 

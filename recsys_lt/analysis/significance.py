@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.ranks import read_ranks
 from recsys_lt.metrics.ranking import gains
 
 #: Level of the tests, and of the intervals beside them.
@@ -199,21 +200,14 @@ def spread(gains_of: NDArray[np.float64], share: float = 1.0) -> Spread | None:
 
 
 def _read(path: Path, metric: str, k: int, group: str) -> Users:
-    from pyarrow import ArrowException, parquet
-
+    ranks = read_ranks(path)
     codes = GROUPS_TESTED[group]
-    try:
-        table = parquet.read_table(path, columns=["user", "target", "rank", *(["group"] if codes else [])])
-        user, target, rank = (table[name].to_numpy() for name in ("user", "target", "rank"))
-        if codes:
-            inside = np.isin(table["group"].to_numpy(), codes)
-            user, target, rank = user[inside], target[inside], rank[inside]
-    except (OSError, KeyError, ValueError, ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        remedy = "Mend or remove that file"
-        raise UserError(f"cannot be read as per-user ranks ({reason})", where=path, remedy=remedy) from error
-    order = np.argsort(user, kind="stable")
-    return Users(user[order], target[order], gains(metric, rank[order].astype(np.int64), k)[None])
+    inside = np.ones(len(ranks.user), dtype=bool)
+    if codes is not None:
+        if ranks.group is None:
+            raise UserError("it does not say the targets' groups", where=path, remedy="Run it again, or test all users")
+        inside = np.isin(ranks.group, codes)
+    return Users(ranks.user[inside], ranks.target[inside], gains(metric, ranks.rank[inside], k)[None])
 
 
 def users_of(cell: Cell, metric: str, k: int, group: str) -> Users | None:

@@ -37,7 +37,7 @@ def make_run(
     if ranks is not None:
         # In whatever order: users are matched by id.
         order = np.random.default_rng(seed).permutation(len(USERS))
-        columns = {"user": USERS[order], "target": USERS[order] % 7, "rank": ranks[order]}
+        columns = {"user": USERS[order], "target": USERS[order] % 7, "rank": ranks[order], "group": USERS[order] % 3}
         parquet.write_table(pa.table(columns), folder / "ranks.parquet")
 
 

@@ -31,7 +31,7 @@ def make_run(folder: Path, *choices: str, gain: float = 0.05, seed: int = 0, opt
     hits = round(gain * USERS)
     rank = np.where(np.arange(USERS) < hits, 1, 500)
     ranks = pd.DataFrame(
-        {"user": np.arange(USERS), "target": np.arange(USERS), "rank": rank, "group": ["head", "mid"] * (USERS // 2)}
+        {"user": np.arange(USERS), "target": np.arange(USERS), "rank": rank, "group": np.arange(USERS) % 2}
     )
     ranks.to_parquet(folder / "ranks.parquet")
     test = {
