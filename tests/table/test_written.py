@@ -132,7 +132,7 @@ def test_a_broken_configuration_is_named_and_the_others_are_tabled(tmp_path, cap
     assert (code, err) == (0, "")
     assert "Not read: b (config.yaml: cannot be read as YAML (" in out
     assert "Not read: c (config.yaml: cannot be read as YAML (" in out
-    assert row_of(out, "sasrec", "ce")[-2:] == ["1", "ref"]
+    assert row_of(out, "sasrec", "ce")[-3:] == ["1", "-", "ref"]
 
 
 def test_metrics_that_are_a_folder_are_a_run_that_has_not_finished(tmp_path, capsys):
