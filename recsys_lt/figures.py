@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_lt.command import exit_code
+from recsys_lt.errors import one_line
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -102,30 +103,35 @@ def drawing(piece: Piece) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from recsys_lt.analysis.plots import verbatim
+
     assert piece.draw is not None
     figure = Figure(figsize=piece.size, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle("\n".join(part for part in (piece.title, piece.setting) if part), fontsize=10)
+    figure.suptitle(verbatim("\n".join(part for part in (piece.title, piece.setting) if part)), fontsize=10)
     piece.draw(figure)
     return figure
 
 
 def _page(made: Sequence[Piece], folder: Path, out: Path, remarks: Sequence[str]) -> str:
+    from recsys_lt.analysis.written_tables import in_markdown
+
     command = shlex.join(["python", "-m", "recsys_lt.figures", folder.as_posix(), "--out", out.as_posix()])
+    command = one_line(command).replace("`", "'")
     lines = [
         "# The CE/SCE paper's tables and figures, from these runs", "",
         f"Made by `{command}`; not written by hand. "
         "Numbers are test metrics, means over seeds. What was published, and where, is in "
         "recsys_lt/analysis/paper/published.yaml.",
     ]  # fmt: skip
-    lines += ["", *(f"- {remark}" for remark in remarks)] if remarks else []
+    lines += ["", *(f"- {in_markdown(remark)}" for remark in remarks)] if remarks else []
     for piece in made:
         lines += ["", f"## {piece.title}", ""]
         if piece.draw is not None:
             lines += [f"![{piece.title}]({piece.name}.png)", ""]
         lines += [_how(piece), ""]
         if piece.note:
-            lines += [piece.note, ""]
+            lines += [piece.note.replace("<", "&lt;"), ""]
         lines += piece.on_page() if piece.rows else ["No run for it yet."]
         if piece.lacking:
             lines += ["", "Not run yet:", "", *(f"    {command}" for command in piece.lacking)]
@@ -153,7 +159,7 @@ def _run(folder: Path, out: Path) -> None:
     for piece in made:
         _write(piece, out)
     write_text(out / "figures.md", _page(made, folder, out, evidence.remarks))
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a folder's name is no markup
     for remark in evidence.remarks:
         console.print(Text(remark))
     claims = made[0]

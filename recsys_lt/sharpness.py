@@ -156,7 +156,7 @@ def _run(given: argparse.Namespace) -> None:
     )
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a folder's name is no markup
     console.print(_table(result))
     console.print(f"the parameters' norm is {result['parameter_norm']:.1f}")
     console.print(f"{given.folder}/sharpness.json, sharpness.png", soft_wrap=True)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys_lt.analysis.plots import verbatim
 from recsys_lt.atomic import replacing
 from recsys_lt.data.batch import Batch
 from recsys_lt.metrics.groups import GROUPS
@@ -238,6 +239,6 @@ def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
         axes.set_axisbelow(True)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(verbatim(title), fontsize=10)
     with replacing(path) as draft:
         figure.savefig(draft, format="png", dpi=200)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.plots import verbatim
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def tradeoff(cells: Sequence[Cell], path: Path) -> None:
         words = [*([cell.dataset] if several else []), *cell.known_parts]
         axes.errorbar(
             x, y, xerr=dx, yerr=dy, fmt=mark, color=colour, markersize=6, elinewidth=0.8,
-            label=fill(f"{number}  {', '.join(words)}", 100, subsequent_indent=" " * 6),
+            label=fill(verbatim(f"{number}  {', '.join(words)}"), 100, subsequent_indent=" " * 6),
         )  # fmt: skip
         points.append((x, y, colour))
     for (*_, optimizer), joined in methods.items():

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from recsys_lt.errors import one_line
+
 
 class Entry(NamedTuple):
     """What stands in one place of a table; ``value`` is the number it shows, None for none."""
@@ -21,6 +23,15 @@ class Content(NamedTuple):
     sections: list[list[list[Entry]]]
 
 
+#: What Markdown, and HTML in it, would take for its own. An underscore inside a word is none.
+_MARKS = {c: f"\\{c}" for c in "\\`*[]|"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+
+
+def in_markdown(text: str) -> str:
+    """Text as it is read in Markdown: in one line, and nothing of it marked up."""
+    return "".join(_MARKS.get(c, c) for c in one_line(text))
+
+
 def markdown(content: Content, caption: Sequence[str] = ()) -> str:
     """Write a table in GitHub's Markdown, the best in bold, and below it what one must know to read it."""
 
@@ -28,32 +39,31 @@ def markdown(content: Content, caption: Sequence[str] = ()) -> str:
         return f"| {' | '.join(cells)} |"
 
     def cell(entry: Entry) -> str:
-        text = entry.text.replace("|", "\\|")
+        text = in_markdown(entry.text)
         return f"**{text}**" if entry.best else text
 
-    lines = [line([*content.names, *(heading.replace("\n", " ") for heading in content.headings)])]
+    lines = [line([in_markdown(heading) for heading in (*content.names, *content.headings)])]
     lines.append(line(["---"] * len(content.names) + ["---:"] * len(content.headings)))
     lines += [line([cell(entry) for entry in row]) for rows in content.sections for row in rows]
-    return "\n".join([*lines, *(part for said in caption for part in ("", said))]) + "\n"
+    return "\n".join([*lines, *(part for said in caption for part in ("", in_markdown(said)))]) + "\n"
 
 
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}
+_SPECIAL |= {"±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", "`": r"\textasciigrave{}"}
 
 
 def latex(content: Content, caption: Sequence[str] = ()) -> str:
     """Write a tabular in LaTeX with booktabs' rules, the best in bold, and above it, as comments, how to read it."""
 
     def plain(text: str) -> str:
-        escaped = "".join(_SPECIAL.get(c, c) for c in text)
-        return escaped.replace("±", r"$\pm$").replace("+-", r"$\pm$").replace("<", "$<$")
+        return "".join(_SPECIAL.get(c, c) for c in one_line(text)).replace("+-", r"$\pm$")
 
     def cell(entry: Entry) -> str:
         return rf"\textbf{{{plain(entry.text)}}}" if entry.best else plain(entry.text)
 
-    heads = [*content.names, *(heading.replace("\n", " ") for heading in content.headings)]
-    lines = [f"% {said}" for said in caption]
+    lines = [f"% {one_line(said)}" for said in caption]
     lines += [rf"\begin{{tabular}}{{{'l' * len(content.names)}{'r' * len(content.headings)}}}", r"\toprule"]
-    lines.append(" & ".join(map(plain, heads)) + r" \\")
+    lines.append(" & ".join(map(plain, (*content.names, *content.headings))) + r" \\")
     for rows in content.sections:
         lines.append(r"\midrule")
         lines += [" & ".join(cell(entry) for entry in row) + r" \\" for row in rows]

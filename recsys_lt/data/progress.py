@@ -28,7 +28,7 @@ def shown(label: str, total: int | None = None) -> Iterator[Callable[[int], None
 
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         console=console,

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 import recsys_lt
+from recsys_lt.analysis.plots import verbatim
 from recsys_lt.analysis.plots.history_length import ndcg_by_history_length
 from recsys_lt.analysis.plots.learning_curve import learning_curve
 from recsys_lt.analysis.plots.long_tail import ndcg_along_the_tail
@@ -182,7 +183,7 @@ class Results:
         )
 
     def _draw(self, folder: Path, metrics: dict[str, Any]) -> dict[str, Path]:
-        title = f"{self.names.model} + {self.names.loss} on {self.data.name}"
+        title = verbatim(f"{self.names.model} + {self.names.loss} on {self.data.name}")
         drawn = ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length")
         pictures = {name: folder / f"{name}.png" for name in drawn}
         long_tail = metrics["long_tail"]

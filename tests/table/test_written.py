@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from recsys_lt.analysis.written_tables import Content, Entry, latex
+from recsys_lt.analysis.written_tables import Content, Entry, latex, markdown
 from tests.table.made import config_text, grouped, make_run, row_of, run
 
 
@@ -37,6 +37,48 @@ def test_latex_escapes_what_latex_takes_for_its_own(tmp_path):
     text = latex(Content(["model"], ["a\nb", "p"], [[row]]))
     assert r"fmlp\_rec & 50\% \& more & \textbf{$<$.0001} \\" in text
     assert "a b" in text
+
+
+HOSTILE = "a|b`c<script>\\input{/etc/passwd}&*[x](y)$x_"
+
+
+def test_a_strangers_names_are_text_in_every_form(tmp_path, capsys):
+    row = [Entry(HOSTILE + "\n\\input{x}\n<script>"), Entry("0.1", best=True)]
+    content = Content(["model"], ["n"], [[row]])
+    lines = latex(content, ["said\n\\input{x}"]).splitlines()
+    assert lines[0] == r"% said \input{x}"
+    assert lines[5] == (
+        r"a\textbar{}b\textasciigrave{}c$<$script$>$\textbackslash{}input\{/etc/passwd\}\&*[x](y)\$x\_"
+        r" \textbackslash{}input\{x\} $<$script$>$ & \textbf{0.1} \\"
+    )
+    assert len(lines) == 8
+    lines = markdown(content, ["said\n<script>"]).splitlines()
+    assert lines[2:] == [
+        r"| a\|b\`c&lt;script&gt;\\input{/etc/passwd}&amp;\*\[x\](y)$x_ \\input{x} &lt;script&gt; | **0.1** |",
+        "",
+        "said &lt;script&gt;",
+    ]
+
+
+def test_a_strangers_names_are_text_in_what_a_table_writes(tmp_path, capsys):
+    folder = tmp_path / "[b [/b] 🙂"
+    for name in "ab":
+        make_run(folder / name, 0.1, model=HOSTILE, config=config_text(lr=f'"{name}\\e[31m\\n$^$"'))
+        metrics = json.loads((folder / name / "metrics.json").read_text())
+        metrics["test"] |= {"nonhead/ndcg@10": 0.1, "head/ndcg@10": 0.2}
+        (folder / name / "metrics.json").write_text(json.dumps(metrics))
+    make_run(folder / "[/b]", config="a: [")
+    written = [tmp_path / name for name in ("t.md", "t.tex", "t.png", "t.csv")]
+    options = [f"--{kind}" for kind in ("markdown", "latex", "plot", "csv")]
+    arguments = [part for pair in zip(options, written, strict=True) for part in pair]
+    code, out, err = run(capsys, folder, *arguments)
+    assert (code, err) == (0, "")
+    assert HOSTILE in out
+    assert "a?[31m $^$" in out
+    assert "Not read: [/b] (" in " ".join(out.split())
+    assert "<script>" not in written[0].read_text()
+    table = written[1].read_text().partition("\\begin")[2]
+    assert "\\input" not in table
 
 
 def test_a_narrow_terminal_loses_no_column(tmp_path, capsys, monkeypatch):

@@ -10,7 +10,7 @@ from recsys_lt.analysis.paper.evidence import BACKBONES, DATASETS, GROUPS, LOSSE
 from recsys_lt.analysis.paper.language_models import made_of, names, rows_of, users_of
 from recsys_lt.analysis.paper.main_table import COMMANDS as TABLE_3
 from recsys_lt.analysis.paper.piece import Piece, Value
-from recsys_lt.analysis.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy
+from recsys_lt.analysis.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy, verbatim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,7 +133,7 @@ def comparison(evidence: Evidence) -> Piece:
             best = max((bar.gains[0] or 0.0 for bar in found if bar.kind == "LLM"), default=None)
             if best is not None:
                 each.axvline(best, color=GREY, linewidth=0.9, linestyle="--")
-            each.set_yticks(range(len(found)), [fill(bar.name, 44) for bar in found], fontsize=7.5)
+            each.set_yticks(range(len(found)), [fill(verbatim(bar.name), 44) for bar in found], fontsize=7.5)
             each.set_ylim(heights[number // _COLUMNS] - 0.4, -0.6)  # bars as thick in every panel
             each.set_title(title, fontsize=10)
             each.set_xlabel("test NDCG@10 (hatched: published)")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from recsys_lt.analysis.written_tables import in_markdown
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -76,5 +78,5 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Value]]) -> list[str
     """A Markdown table, a line a row; numbers stand to the right."""
     numbers = [any(isinstance(row[c], float | int) for row in rows) for c in range(len(header))]
     rule = ["---:" if number else "---" for number in numbers]
-    texts = [[text(value).replace("|", "\\|") for value in row] for row in rows]
+    texts = [[in_markdown(text(value)) for value in row] for row in rows]
     return [f"| {' | '.join(cells)} |" for cells in (header, rule, *texts)]

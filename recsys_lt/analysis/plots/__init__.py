@@ -19,6 +19,11 @@ LIGHT_BLUE, LIGHT_ORANGE = "#7fa3cf", "#e0a27c"
 FEW = 50
 
 
+def verbatim(text: str) -> str:
+    """A name as matplotlib draws it letter by letter: between dollars it would read mathematics."""
+    return text.replace("$", r"\$")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file."""
     # A canvas of its own: pyplot would keep every figure of a sweep, and may look for a display.
