@@ -41,15 +41,19 @@ def quoted(argument: str) -> str:
             return argument
         value = literal(value)
     else:
-        try:
-            OverridesParser.create().parse_override(argument)
-        except HydraException:
-            if not re.search(r"[^\x00-\x7f]|^~", value):
-                return argument  # a mistake, of which Hydra says where it is
-        else:
-            return argument
+        if _is_read(argument) or not re.search(r"[^\x00-\x7f]|^~", value):
+            return argument  # what is neither is a mistake, and said to be one
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     return f"{key}='{escaped}'"
+
+
+def _is_read(argument: str) -> bool:
+    """Whether Hydra's grammar takes an argument of the command line."""
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return argument.startswith("-")
+    return True
 
 
 def literal(text: str) -> str:
@@ -105,7 +109,7 @@ def one_line(error: Exception, conf: Path) -> str:
         return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
     first = [line.strip() for line in text.splitlines() if line.strip()]
     if "override_grammar" in text:
-        given = next((argument for argument in sys.argv[1:] if argument in first), None)
+        given = next((argument for argument in sys.argv[1:] if not _is_read(argument)), None)
         if given is None:
             return " ".join(first[:2])
         key, equals, _ = given.partition("=")

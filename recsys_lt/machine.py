@@ -27,9 +27,7 @@ _SAID: Mapping[int, tuple[str, str]] = {
     errno.EIO: ("the disk reports an error", "Check the disk, or name another place"),
 }
 #: numpy and torch notice that a disk takes no more without saying why.
-_CUT_SHORT = re.compile(
-    r"\d+ requested and \d+ written|PytorchStreamWriter failed|inline_container\.cc|I/O error.*write"
-)
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written|PytorchStreamWriter failed|inline_container\.cc|iostream error")
 _NO_MEMORY = re.compile(
     r"can't allocate memory|out of memory|Unable to allocate|Storage size calculation overflowed", re.I
 )

@@ -1,4 +1,4 @@
-"""Everything a person may get wrong: one line that names the thing and the remedy, exit code 2, no traceback."""
+"""What a person may get wrong in more than one step; the rest is in test_bad_commands and test_bad_files."""
 
 import sys
 from collections.abc import Callable
@@ -40,26 +40,6 @@ EVENTS = "".join(f"u{u},i{(u + j) % 12},{100 * u + j}\n" for u in range(30) for 
 FILE = ("dataset=file", "logger=none", "trainer.max_epochs=1", "metrics.ks=[1,10]")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("user,timestamp\nu1,3\n", ["item", "column"]),
-        ("user,item,timestamp\nu1,i1,3\nu1,i2,soon\n", ["timestamp", "soon", "line 3"]),
-        ("", ["empty"]),
-        ("user,item,timestamp\n", ["no", "rows"]),
-        ("user,item,timestamp\nu1,,3\nu1,i2,4\n", ["item", "line 2"]),
-        ("user,item,timestamp\n" + EVENTS + "u0,i0,0\n", ["u0", "dataset.duplicates=drop"]),
-        ("user,item,timestamp\nu1,i1,3\nu2,i2,4\n", ["dataset.k_core"]),
-        ("user,item,timestamp\nu1,1,3\nu1,1.0,4\n" + EVENTS, ["1.0"]),
-    ],
-    ids=["column", "time", "empty", "header", "missing", "duplicate", "once", "mixed"],
-)
-def test_a_bad_file(say: Say, tmp_path: Path, text: str, words: list[str]) -> None:
-    line = say(*FILE, csv(tmp_path / "mine.csv", text))
-    for word in (*words, "mine"):
-        assert word in line
-
-
 def test_users_and_items_too_rare_are_dropped_with_a_word_not_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,57 +77,6 @@ def test_a_window_of_events_without_times(say: Say, tmp_path: Path) -> None:
     line = say(*FILE, csv(tmp_path / "mine.csv", "user,item\n" + rows), "metrics.groups.window=90d")
     for word in ("metrics.groups.window", "mine", "timestamps"):
         assert word in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["trainer.max_epoch=3"], ["trainer.max_epoch", "Did you mean trainer.max_epochs?"]),
-        (["sede=3"], ["sede", "Did you mean seed?"]),
-        (["+trainer.gradient_clip_val=1"], ["gradient_clip_val", "conf/trainer"]),
-        (["+colour=blue"], ["colour"]),
-        (["loss=sc"], ["loss", "'sc'", "sce"]),
-        (["modle=gru4rec"], ["modle", "model"]),
-        (["+experiment=nothing"], ["experiment", "nothing", "beauty_sce"]),
-        (["dataset=beuaty"], ["beuaty", "beauty"]),
-        (["loss.k=5"], ["loss.k"]),
-        (["model.dropout=1.7"], ["dropout is 1.7", "[0, 1)"]),
-        (["loss=sce", "loss.k=501"], ["501 negatives", "500 items"]),
-        (["loss=sce", "loss.k=0"], ["loss.k"]),
-        (["loss=sce", "loss.pool=none"], ["loss.pool", "unseen"]),
-        (["loss=sce", "loss.share=user"], ["loss.share", "batch"]),
-        (["metrics.ks=[10,1000]"], ["1000", "500 items"]),
-        (["metrics.mask_seen=maybe"], ["metrics.mask_seen", "keep_target"]),
-        (["metrics.groups=[0.5,0.6,0.2]"], ["metrics.groups.shares", "sum to 1"]),
-        (["metrics.groups.window=90"], ["metrics.groups.window", "90d"]),
-        (["metrics.groups.windows=90d"], ["metrics.groups.windows", "Did you mean metrics.groups.window?"]),
-        (["optimizer.lr=0"], ["optimizer.lr"]),
-        (["optimizer.lr=fast"], ["optimizer.lr", "fast", "a number"]),
-        (["trainer.batch_rows=0"], ["trainer.batch_rows"]),
-        (["seed=-1"], ["seed"]),
-        (["precision=fp8"], ["precision", "bf16"]),
-        (["precision=fp16-mixed", "strategy=cpu"], ["precision", "CPU", "bf16-mixed"]),
-        (["precision=fp16-mixed", "optimizer=lazy_adam"], ["precision", "lazy_adam", "optimizer=adam"]),
-        (["schedule=cosine", "schedule.warmup=2"], ["schedule.warmup", "share"]),
-        (["optimizer=sam", "optimizer.accumulate=later"], ["optimizer.accumulate", "two_pass"]),
-        (["dataset.split=random"], ["random", "leave_one_out"]),
-        (["trainer.devices=2"], ["trainer.devices", "strategy=ddp"]),
-        (["optimizer=lazy_adam", "strategy=ddp", "trainer.devices=2"], ["lazy_adam", "optimizer=adam"]),
-        (["strategy=fsdp"], ["fsdp", "strategy=ddp"]),
-        (["optimizer=eisam", "optimizer.rho=0"], ["optimizer.rho", "positive"]),
-        (["strategy=deepspeed"], ["deepspeed", "strategy=ddp"]),
-        (["resume=nowhere"], ["nowhere", "resume"]),
-        (["model.heads=3"], ["heads 3", "divide width"]),
-        (["seed=0,1"], ["seed=0,1"]),
-        (["seed"], ["seed"]),
-    ],
-    ids=lambda value: value[-1] if isinstance(value, list) and value and "=" in value[-1] else None,
-)
-def test_a_bad_choice(say: Say, arguments: list[str], words: list[str]) -> None:
-    line = say("dataset=synthetic", "logger=none", "trainer.max_epochs=1", *arguments)
-    for word in words:
-        assert word in line
-    assert "To append to your config" not in line
 
 
 def test_a_checkpoint_of_another_dataset(say: Say, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from recsys_lt.data.formats.delimited import Delimited
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.interactions import Interactions, titles_of
+from recsys_lt.errors import UserError
 
 _RATINGS = ("user", "item", "rating", "timestamp")
 
@@ -56,9 +57,14 @@ def _split_titles(path: Path, delimiter: str) -> Iterator[tuple[str, str]]:
 
 
 def _csv_titles(path: Path) -> Iterator[tuple[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file):
-            yield row["movieId"], row["title"]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file):
+                yield row["movieId"], row["title"]
+    except (KeyError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(
+            "it is no table with the columns movieId and title", where=path, remedy="Fetch the file again"
+        ) from error
 
 
 U_DATA = MovieLensRatings(

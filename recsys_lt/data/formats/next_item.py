@@ -56,6 +56,8 @@ def read_next_item(folder: Path) -> Interactions:
     for part, mark in (("val", Mark.VALID), ("test", Mark.TEST)):
         for number, (history, following) in enumerate(_rows(folder / f"{part}.jsonl", place)):
             add(f"{part}-{number}", [*history, following], Mark.HISTORY, mark)
+    if not events:
+        raise UserError("there are no rows in them", where=folder, remedy="Write one history and its next item a line")
     return Interactions(
         np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
         np.array(events, dtype=np.int32),
@@ -84,7 +86,7 @@ def _names(path: Path) -> tuple[list[str], list[str]]:
 def _rows(path: Path, place: dict[str, int]) -> Iterator[tuple[list[int], int]]:
     """History without padding, and next item, as places in the catalogue."""
     padding: str | None = None
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

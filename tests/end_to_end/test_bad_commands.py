@@ -1,0 +1,286 @@
+"""Whatever is wrong with a command: one line that names it, exit code 2, and nothing left behind."""
+
+import contextlib
+import errno
+import importlib
+import io
+import json
+import os
+import resource
+import shlex
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from recsys_lt import CONF
+from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.build import build, check
+from recsys_lt.errors import UserError
+from tests.end_to_end.bad_commands import CHOICES, COMMANDS, cases
+from tests.end_to_end.conftest import Cli
+
+SMALL = ("dataset=synthetic", "logger=none", "trainer.max_epochs=1", "model.width=8", "model.blocks=1",
+         "dataset.source.n_users=60", "dataset.source.n_items=40")  # fmt: skip
+Refused = Callable[..., str]
+
+
+def only_line(code: Any, errors: str) -> str:
+    """The one line a command has said, having ended with 2."""
+    lines = [line for line in errors.splitlines() if line.strip()]
+    assert (code, len(lines)) == (2, 1), errors
+    return lines[0]
+
+
+@contextlib.contextmanager
+def nothing_left(folder: Path) -> Iterator[None]:
+    """Nothing is new in the folder after the block, and Python has warned of nothing."""
+    before = sorted(folder.rglob("*"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert sorted(folder.rglob("*")) == before
+    assert [warning for warning in caught if issubclass(warning.category, RuntimeWarning)] == []
+
+
+@pytest.fixture
+def refused(here: Cli, tmp_path: Path) -> Refused:
+    """The line with which the command refuses these arguments."""
+
+    def run(*arguments: str) -> str:
+        with nothing_left(tmp_path):
+            done = here(*arguments, cwd=tmp_path)
+        return only_line(done.returncode, done.stderr)
+
+    return run
+
+
+@pytest.mark.parametrize(("arguments", "words"), cases(CHOICES))
+def test_a_choice_that_is_wrong(refused: Refused, arguments: str, words: list[str]) -> None:
+    # shlex would take the quotes that Hydra is to see.
+    line = refused(*SMALL[: 3 if "model" in arguments else 7], *SMALL[5:], *_split(arguments))
+    assert [word for word in words if word not in line] == [], line
+    assert "To append to your config" not in line
+
+
+def _split(arguments: str) -> list[str]:
+    splitter = shlex.shlex(arguments, posix=False)
+    splitter.whitespace_split = True
+    return list(splitter)
+
+
+def test_the_same_command_is_taken_where_nothing_is_wrong(here: Cli, tmp_path: Path) -> None:
+    for number, more in enumerate(["dataset.path='mine é,a.csv'", "dataset.path=mine é,a.csv"]):
+        rows = "".join(f"u{u},i{(u + j) % 12},{100 * u + j}\n" for u in range(30) for j in range(8))
+        (tmp_path / "mine é,a.csv").write_text("user,item,timestamp\n" + rows)
+        own = ("dataset=file", *SMALL[1:5], "metrics.ks=[1,10]", f"hydra.run.dir=run{number}", more)
+        assert here(*own, cwd=tmp_path).returncode == 0
+    done = here(*SMALL[:6], "dataset.source.n_items=8", "metrics.ks=[1,5,10]", cwd=tmp_path)
+    assert done.returncode == 0  # lists of ten of a catalogue of eight
+    said = here(*SMALL, "hydra.run.dir=run2", "-m", "seed=3", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)
+    assert said.returncode == 0  # a flag after the choices
+
+
+def test_a_small_catalogue_has_one_remedy_and_it_works(refused: Refused) -> None:
+    assert "metrics.ks=[1,5,10]" in refused(*SMALL[:6], "dataset.source.n_items=8")
+
+
+@pytest.mark.parametrize(("arguments", "words"), cases(COMMANDS))
+def test_a_command_that_reads_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    name, *rest = arguments.split()
+    with nothing_left(tmp_path):
+        code = importlib.import_module(f"recsys_lt.{name}").main(rest)
+    line = only_line(code, capsys.readouterr().err)
+    assert [word for word in words if word not in line] == [], line
+
+
+# Every key of every choice. A configuration is composed once a choice, and what the command calls on it, ``build``, is
+# called here on each of its spoilt copies: composing them all would take minutes.
+
+_NOT_NUMBERS = (float("inf"), float("nan"), "abc", [1], {"a": 1}, 10**30, True)
+_NO_TARGETS = (None, 5, "nosuch.Class", "builtins.dict", "os.getcwd", "", [1])
+_GROUPS = ("dataset", "model", "loss", "llm", "optimizer", "schedule", "strategy", "trainer", "logger")
+_FACTS = DataFacts(3, 40, torch.arange(40))
+
+
+def _choices() -> list[str]:
+    names = [(group, path.stem) for group in _GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+    return [f"{group}={name}" for group, name in names if not name.startswith("_")]
+
+
+def _leaves(node: dict[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{where}.{key}")
+        yield f"{where}.{key}", value
+
+
+@pytest.mark.parametrize("choice", [*_choices(), "metrics"])
+def test_every_key_of_a_choice_refuses_what_it_is_not(choice: str) -> None:
+    group, _, name = choice.partition("=")
+    overrides = [choice] if name else []
+    overrides += ["model=e4srec"] if group == "llm" else []
+    overrides += ["llm.weights.name=somewhere"] if name == "pretrained" else []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides)
+    plain: Any = OmegaConf.to_container(config)
+    check(config)
+    for key, value in _leaves(plain[group], group):
+        bad: tuple[Any, ...] = ()
+        if key.endswith("._target_"):
+            bad = _NO_TARGETS
+        elif type(value) in (int, float):
+            bad = _NOT_NUMBERS
+        elif type(value) is bool:
+            bad = ("maybe", 5, None, [True])
+        elif isinstance(value, list):
+            bad = (5, "abc", {"a": 1}, [{"a": 1}])
+        elif isinstance(value, dict):
+            bad = (5, "abc", [1])
+        for wrong in bad:
+            spoilt = OmegaConf.create(plain)
+            OmegaConf.update(spoilt, key, wrong, merge=False)
+            with pytest.raises(UserError) as refusal:
+                _make(spoilt, group)
+            assert "\n" not in str(refusal.value)
+            assert refusal.value.remedy, (key, wrong)
+
+
+def _make(config: DictConfig, group: str) -> None:
+    parts = build(config)
+    parts.loss.check(40)
+    if group == "model" and "llm" not in config.model:
+        parts.model(_FACTS)
+    pytest.fail(f"taken: {OmegaConf.to_yaml(config)}")
+
+
+# What the machine refuses.
+
+
+@pytest.fixture(scope="module")
+def trained(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    assert here(*SMALL, "hydra.run.dir=run", cwd=folder).returncode == 0
+    return folder / "run"
+
+
+@contextlib.contextmanager
+def full_from(place: int) -> Iterator[list[int]]:
+    """A disk that takes so many files and no more; yields a list of those it was given."""
+    taken: list[int] = []
+
+    def fsync(number: int) -> None:
+        taken.append(number)
+        if len(taken) > place:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with mock.patch.object(os, "fsync", fsync):
+        yield taken
+
+
+def test_a_disk_that_is_full_at_any_file_of_a_run(here: Cli, tmp_path: Path) -> None:
+    with full_from(10**9) as files:
+        assert here(*SMALL, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
+    assert len(files) > 10
+    for place in range(len(files)):
+        with full_from(place):
+            done = here(*SMALL, "hydra.run.dir=run", cwd=tmp_path)
+        line = only_line(done.returncode, done.stderr)
+        assert "no space is left on the disk" in line
+        run = tmp_path / "run"
+        assert f"{run}/" in line
+        safe = [name for name in ("best.ckpt", "last.ckpt") if (run / name).exists()]
+        assert [word for word in (*safe, *([f"resume={run}"] if safe else [])) if word not in line] == []
+        assert not list(run.glob(".*"))
+        if place == len(files) - 1:
+            assert here("resume=run", cwd=tmp_path).returncode == 0
+            assert json.loads((run / "metrics.json").read_text())["finished"]
+        shutil.rmtree(run, ignore_errors=True)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_disk_that_is_full_beside_a_run(
+    trained: Path, place: int, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
+) -> None:
+    from recsys_lt import sharpness
+
+    with mock.patch.dict(os.environ, environment), full_from(place):
+        code = sharpness.main([str(trained), "--batches", "1", "--items", "1"])
+    assert "sharpness" in only_line(code, capsys.readouterr().err)
+
+
+def test_a_folder_without_rights(here: Cli, refused: Refused, trained: Path, tmp_path: Path) -> None:
+    real = os.mkdir
+
+    def mkdir(path: Any, *arguments: Any, **named: Any) -> None:
+        if "locked" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        real(path, *arguments, **named)
+
+    with mock.patch.object(os, "mkdir", mkdir):
+        for arguments in (
+            ["hydra.run.dir=locked/run"],
+            ["-m", "hydra.sweep.dir=locked/sweep"],
+            ["dataset.cache_dir=locked"],
+        ):
+            line = refused(*SMALL, *arguments)
+            assert "locked" in line
+            assert "permission is denied" in line
+    assert "dataset.cache_dir" in line
+
+
+def test_a_resumed_folder_without_rights(refused: Refused, trained: Path) -> None:
+    def replace(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    with mock.patch.object(Path, "replace", replace):
+        for more in ([], ["trainer.max_epochs=2"]):
+            line = refused(f"resume={trained}", *more)
+            assert str(trained) in line
+            assert "permission is denied" in line
+    assert (trained / "metrics.json").is_file()
+
+
+def test_a_limit_on_the_size_of_files(here: Cli, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, before[1]))
+    try:
+        done = here(*SMALL, "hydra.run.dir=run", cwd=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "ulimit -f" in only_line(done.returncode, done.stderr)
+
+
+def test_weights_that_are_not_finite_end_no_run(here: Cli, tmp_path: Path) -> None:
+    done = here(*SMALL, "optimizer.lr=1e38", "optimizer=adamw", "hydra.run.dir=run", cwd=tmp_path)
+    line = only_line(done.returncode, done.stderr)
+    assert [word for word in ("training", "not finite", "optimizer.lr") if word not in line] == []
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_command_line_says_nothing_to_a_terminal_that_has_gone() -> None:
+    from recsys_lt.command import exit_code
+
+    def work() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert exit_code(work) == 2
+    assert "has gone" in said.getvalue()
