@@ -133,10 +133,10 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
         return text + " No differences could be tested."
     whom = "it" if first.cell is reference else f"cell {_number(ran, reference)}"
     whom += compared.why_reference
-    for over_seeds, words in ((True, "over users and seeds"), (False, "over users only, for these trained models")):
+    for over_seeds, words in ((True, "over users and seeds"), (False, "over users only: these trained models")):
         overall, nonhead = (_differing(compared, ran, group, over_seeds) for group in compared.tested)
         if overall:
-            text += f" Tested against {whom} {words}, {overall} at p < {LEVEL} (corrected)"
+            text += f" Compared with {whom}, {overall} at p < {LEVEL} (corrected; {words})"
             text += f"; for users with a mid or tail target, {nonhead}." if nonhead else "."
     if first.cell is not reference and compared.difference(first.cell) is None:
         text += f" Cell {first.number} itself could not be: {why_untested(first.cell, reference)}."

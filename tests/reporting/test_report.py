@@ -206,7 +206,8 @@ def test_what_can_be_tested_is_where_the_best_cannot(tmp_path):
     said = text_of(page)
     assert "Highest on the test: cell 1, sasrec, sce, adam" in said
     assert "No differences could be tested" not in said
-    assert "Tested against cell 2 over users only, for these trained models, the one other cell differs" in said
+    of_these = "(corrected; over users only: these trained models)"
+    assert f"Compared with cell 2, the one other cell differs at p &lt; 0.05 {of_these}" in said
     assert "Cell 1 itself could not be: a run without ranks.parquet." in said
     assert "from cell 2 (sasrec, ce, adam) (ref)" in said
     assert "cell 1 (sasrec, sce, adam) could not be tested" in said
