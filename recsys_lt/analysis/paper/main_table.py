@@ -56,9 +56,9 @@ def main_table(evidence: Evidence) -> Piece:
             *(f"{group} ndcg@10" for group in ("head", "mid", "tail")),
         ],
         [row.whole() for row in rows],
-        "A metric's entry is ours / published (difference; NO where it is more than 3 %, our rule). Ours is a mean over "
-        "the seeds named, ± their standard deviation; published is a mean over 5 seeds, of language models one run. "
-        "What the seeds at hand can show stands in docs/results.md. % over the best language model "
+        "A metric's entry is ours / published (difference; NO where it is more than 3 %, our rule). Ours is a mean "
+        "over the seeds named, ± their standard deviation; published is a mean over 5 seeds, of language models one "
+        "run. What the seeds at hand can show stands in docs/results.md. % over the best language model "
         "compares NDCG@10 with the best published one on that dataset. Of other settings the best by validation "
         "NDCG@10 is shown, whatever it reached. Our own runs of language models stand here "
         "where they were trained and ranked on all of one of these datasets by Adam or AdamW, whichever model they are "
