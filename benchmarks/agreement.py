@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from recsys_lt.analysis.paper.published import Published
 
 SEEDS = 5  # of every published mean with a standard deviation
-NEAR = 0.03  # of the published mean: our strict rule
 LEVEL = 0.95
 
 COLUMNS = ("published", "difference", "at most 3 %?", "95 % interval")
@@ -54,7 +53,7 @@ class Agreement:
     @property
     def near(self) -> bool:
         """Whether the difference is at most 3 % of the published mean, however much seeds vary."""
-        return abs(self.share) <= NEAR
+        return self.published.agrees(self.published.mean + self.difference)
 
     @property
     def half_width(self) -> float | None:
