@@ -1,6 +1,5 @@
 """Figure 1b: tightness and coverage of the losses, measured in training."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from recsys_lt.analysis.cells import Cell, compared, once_a_seed
 from recsys_lt.analysis.paper.evidence import GROUPS, LOSSES, Evidence, mean
 from recsys_lt.analysis.paper.piece import Piece, Shown, Value
 from recsys_lt.analysis.plots import tidy
+from recsys_lt.evidence.curve import FILE, read_curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,12 +25,7 @@ _SHARES = {"ndcg": "targets with -log NDCG <= loss", "met": "items met as negati
 
 def watched(folder: Path) -> list[dict[str, float]]:
     """The epochs of a run that measured how tight its loss is; empty where it did not."""
-    try:
-        with (folder / "learning_curve.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("bound/ndcg")]
-        return [{key: float(value) for key, value in row.items() if key and value} for row in rows]
-    except (OSError, ValueError):
-        return []
+    return [row for row in read_curve(folder / FILE) if "bound/ndcg" in row]
 
 
 def watched_cells(evidence: Evidence) -> dict[str, tuple[Cell, list[dict[str, float]]]]:

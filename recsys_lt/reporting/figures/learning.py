@@ -1,17 +1,15 @@
 """How the cells learnt, epoch by epoch."""
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from recsys_lt.evidence.curve import FILE, read_curve
 from recsys_lt.reporting.cast import Member
 from recsys_lt.reporting.drawing import canvas, inline_svg
 from recsys_lt.reporting.illustration import Illustration, apart, at_the_ends, lacking, left_grey
 from recsys_lt.reporting.palette import CELLS, INK, MUTED
 
-_FILE = "learning_curve.csv"
 _SCORE = "valid/ndcg@10"
 Curve = dict[float, float]  # by epoch
 
@@ -73,18 +71,9 @@ def learning(members: Sequence[Member], prefix: str) -> list[Illustration]:
 
 def _curves(member: Member, column: str) -> list[Curve]:
     """A column of each run's curve; runs without it are left out."""
-    found = [_column(run.folder / _FILE, column) for run in member.cell.finished]
+    rows = [read_curve(run.folder / FILE) for run in member.cell.finished]
+    found = [{row["epoch"]: row[column] for row in of_run if column in row} for of_run in rows]
     return [curve for curve in found if curve]
-
-
-def _column(path: Path, column: str) -> Curve:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows: list[Mapping[str, str]] = list(csv.DictReader(file))
-        points = {float(row["epoch"]): float(row[column]) for row in rows if row.get(column)}
-    except (OSError, KeyError, ValueError):
-        return {}
-    return {epoch: value for epoch, value in points.items() if math.isfinite(value)}
 
 
 def _mean(curves: Sequence[Curve]) -> Curve:
@@ -97,7 +86,7 @@ def _draw(members: Sequence[Member], kind: _Kind, prefix: str) -> Illustration:
     curves = {member.number: _curves(member, kind.column) for member in members}
     drawn = [member for member in members if curves[member.number]]
     if not drawn:
-        return Illustration(kind.title, "", lacking=(f"Not drawn: no run holds a {_FILE} with {kind.column}.",))
+        return Illustration(kind.title, "", lacking=(f"Not drawn: no run holds a {FILE} with {kind.column}.",))
     several = any(len(curves[member.number]) > 1 for member in drawn)
     with canvas() as (figure, axes):
         from matplotlib.ticker import MaxNLocator
@@ -126,7 +115,7 @@ def _draw(members: Sequence[Member], kind: _Kind, prefix: str) -> Illustration:
             at_the_ends(axes, ends)
         svg = inline_svg(figure, f"Line chart, a line a cell: {kind.title} over epochs", prefix + kind.tag)
     caption = kind.caption + (" Each thin line is a run, the thick one their mean." if several else "")
-    missing = lacking([member for member in members if member not in drawn], f"{_FILE} with {kind.column}")
+    missing = lacking([member for member in members if member not in drawn], f"{FILE} with {kind.column}")
     return Illustration(kind.title, caption + left_grey(drawn), svg, lacking=missing)
 
 
@@ -138,7 +127,7 @@ def _overall_and_groups(member: Member, prefix: str) -> Illustration:
     )
     curves = [(name, _curves(member, column), colour) for name, column, colour in parts]
     if not curves[0][1]:
-        return Illustration(_ALL.title, "", lacking=(f"Not drawn: no run holds a {_FILE} with {_SCORE}.",))
+        return Illustration(_ALL.title, "", lacking=(f"Not drawn: no run holds a {FILE} with {_SCORE}.",))
     with canvas() as (figure, axes):
         from matplotlib.ticker import MaxNLocator
 
