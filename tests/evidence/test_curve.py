@@ -4,6 +4,8 @@ import pytest
 
 from recsys_lt.evidence.curve import read_curve
 
+LONG = b"epoch,a\n1," + b"9" * 200_000  # more than the csv module takes
+
 
 def test_epochs_have_the_numbers_they_have(tmp_path):
     path = tmp_path / "learning_curve.csv"
