@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
-from recsys_lt.config_types import check_node, check_numbers
+from recsys_lt.config_types import MARKS, check_node, check_numbers
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.first_stage import FirstStage
@@ -173,8 +173,13 @@ def first_stage_of(config: DictConfig) -> FirstStage | None:
     return getattr(made, "first_stage", None)
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig) -> dict[str, Any]:
     """Look at a composed configuration before anything is made: keys, classes, types, numbers.
+
+    Returns
+    -------
+    dict
+        The configuration, resolved: mappings, lists and plain values.
 
     Raises
     ------
@@ -226,6 +231,7 @@ def check(config: DictConfig) -> None:
         ("logger", NoLogger),
     ):
         check_node(part, plain[part], [kind])
+    return plain
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -248,10 +254,10 @@ def build(config: DictConfig) -> Parts:
     UserError
         As ``check``, and for a word that is no choice, or a value a class refuses.
     """
-    check(config)
+    plain = check(config)
 
     def made(part: str) -> Any:
-        return _made(part, lambda: instantiate(config[part], _convert_="all"))
+        return _made(part, lambda: _object(plain[part]))
 
     return Parts(
         dataset=made("dataset"),
@@ -267,14 +273,25 @@ def build(config: DictConfig) -> Parts:
     )
 
 
+def _object(node: Any) -> Any:
+    """What a node of a checked configuration stands for.
+
+    Hydra's ``instantiate`` resolves values a second time, and would take the name of a file for a reference.
+    """
+    if isinstance(node, list):
+        return [_object(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    values = {key: _object(value) for key, value in node.items() if key not in MARKS}
+    if "_target_" not in node:
+        return values
+    made = get_class(node["_target_"])
+    return partial(made, **values) if node.get("_partial_") else made(**values)
+
+
 def _made(part: str, make: Callable[[], Any]) -> Any:
     """Call ``make``; what it refuses becomes one line that names the part."""
     try:
         return make()
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise UserError(str(cause or error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(str(error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error

@@ -14,7 +14,8 @@ from recsys_lt.errors import UserError
 
 _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
 _LISTS = (list, tuple, collections.abc.Sequence)
-_OURS = ("_target_", "_partial_", "_convert_")
+#: Keys of a node that say how it is made, and are none of its class.
+MARKS = ("_target_", "_partial_", "_convert_")
 LARGEST = 2**53  # beyond, floats skip whole numbers, and so would anything that counts
 
 
@@ -62,13 +63,13 @@ def check_node(where: str, node: object, kinds: Sequence[type], later: bool = Fa
             remedy=f"Give a mapping whose _target_ names a class, which must be a {names}",
         )
     made = _class(where, node["_target_"], kinds)
-    if bool(node.get("_partial_", False)) is not later:
+    if node.get("_partial_", False) is not later:
         raise UserError(
             f"it is {node.get('_partial_')}", where=f"{where}._partial_", remedy=f"Give {str(later).lower()}"
         )
     parameters, more = _parameters(made)
     group = where.partition(".")[0]
-    given = [key for key in node if key not in _OURS]
+    given = [key for key in node if key not in MARKS]
     unknown = [key for key in given if key not in parameters and not more]
     lacking = [
         name

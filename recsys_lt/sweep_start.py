@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,13 @@ class SweepStart(Callback):
     """Hydra's callback; ``conf/config.yaml`` names it."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        if any(str(given).startswith("hydra.run.dir=") for given in config.hydra.overrides.hydra):
+            print(
+                "recsys_lt: this is a sweep: hydra.run.dir is not used. Its folder is hydra.sweep.dir; "
+                "hydra.mode=RUN makes a single run of it",
+                file=sys.stderr,
+                flush=True,
+            )
         os.environ[_FOLDER] = str(Path(str(config.hydra.sweep.dir)).absolute())
         os.environ[_LAUNCH] = secrets.token_hex(8)
 

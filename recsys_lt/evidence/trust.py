@@ -23,6 +23,8 @@ _TARGET = "_target_"
 #: stand for much.
 _REFERENCE = re.compile(r"\$\{(?:oc\.env:RECSYS_LT_\w+(?:,(?:\"[^\"$]*\"|[^\"${},]*))?|[A-Za-z_][\w.]*)\}")
 _MOST_REFERENCES = 16
+#: Two signs that stand for themselves, as in the name of a file.
+_NO_REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +83,9 @@ def check_references(tree: Any, where: Path) -> None:
         Its file.
     """
     count = 0
-    for place, text in nodes(tree):
-        if isinstance(text, str) and "${" in text:
+    for place, value in nodes(tree):
+        text = _NO_REFERENCE.sub("", value) if isinstance(value, str) else ""
+        if "${" in text:
             count += text.count("${")
             if "${" in _REFERENCE.sub("", text) or count > _MOST_REFERENCES:
                 what = "has more references than any of ours" if count > _MOST_REFERENCES else "refers to another place"

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -175,6 +176,40 @@ def test_a_damaged_copy_is_prepared_again(tmp_path, damage):
     assert [path.name for path in (tmp_path / "cache" / "prepared").iterdir() if path.name[0] == "."] == []
 
 
+@pytest.mark.parametrize(
+    ("array", "place", "value"),
+    [
+        ("items", 3, 10**6),
+        ("items", -1, -1),
+        ("offsets", 0, 1),
+        ("offsets", 2, 10**9),
+        ("train_end", 0, 10**6),
+        ("train_end", 1, -2),
+        ("valid_at", 0, 10**6),
+        ("test_at", 0, -5),
+        ("user_ids", None, ["one"]),
+        ("item_ids", None, ["one"]),
+        ("item_titles", None, [""]),
+        ("popularity", None, [1]),
+    ],
+)
+def test_a_copy_with_numbers_that_cannot_be_is_prepared_again(tmp_path, array, place, value):
+    load(tmp_path)
+    (folder,) = prepared(tmp_path)
+    changed = np.load(folder / f"{array}.npy")
+    if place is None:
+        changed = np.array(value)
+    else:
+        changed[place] = value
+    np.save(folder / f"{array}.npy", changed)
+    about = json.loads((folder / "about.json").read_text())
+    about["sums"][array] = zlib.crc32((folder / f"{array}.npy").read_bytes())
+    (folder / "about.json").write_text(json.dumps(about))
+    _, said = load(tmp_path)
+    assert "damaged" in said[0]
+    assert len(load(tmp_path)[1]) == 1
+
+
 def test_two_processes_prepare_at_once(tmp_path):
     code = (
         "import sys; from recsys_lt.data.dataset import Dataset;"
@@ -246,6 +281,32 @@ def test_hashes_are_remembered_and_not_trusted_blindly(tmp_path, monkeypatch):
     file.write_bytes(b"CONTENT")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same mtime
     assert hashes.of(file) != right
+
+
+def test_a_cache_that_is_full_is_named(tmp_path, monkeypatch):
+    def save(*_args, **_named):
+        raise OSError("9000 requested and 512 written")
+
+    monkeypatch.setattr(np, "save", save)
+    with pytest.raises(UserError, match=rf"{tmp_path}/cache/prepared/\w+: the disk.*dataset.cache_dir"):
+        load(tmp_path)
+    assert prepared(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_read_is_no_matter_of_the_cache(tmp_path, monkeypatch):
+    path = tmp_path / "mine.csv"
+    path.write_text("user,item\nu,a\nu,b\nu,c\n")
+    real = Path.open
+
+    def refuse(self, *args, **named):
+        if self.name == "mine.csv":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"mine.csv: permission is denied") as refusal:
+        load(tmp_path, File(), name=None, path=str(path))
+    assert "cache_dir" not in str(refusal.value)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):

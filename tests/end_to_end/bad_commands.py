@@ -91,6 +91,12 @@ model=llamarec llm=tiny_random model.train=maybe | model.train, true or false
 model=e4srec llm.lora.rank=0 | llm.lora
 model=e4srec llm.dtype=int4 | llm.dtype
 llm=tiny_random | llm, model=e4srec
+model=e4srec llm=tiny_random model.supervise=maybe | model.supervise, all
+model=e4srec llm=tiny_random model.max_length=0 | model.max_length
+model=e4srec llm=tiny_random model.max_length=99999 | model.max_length=99999
+model=e4srec llm=tiny_random llm.lora.targets=[nosuch] | llm.lora.targets, q_proj
+model=llamarec llm=tiny_random model.candidates=99 | model.candidates
+model=bigrec llm=tiny_random model.beams=0 | beams 0
 loss=own | loss=own
 logger=wandb logger.mode=5 | logger.mode, offline
 trainer.devices=2 | trainer.devices, strategy=ddp

@@ -76,12 +76,19 @@ def _split(arguments: str) -> list[str]:
     return list(splitter)
 
 
-def test_the_same_command_is_taken_where_nothing_is_wrong(here: Cli, tmp_path: Path) -> None:
-    for number, more in enumerate(["dataset.path='mine é,a.csv'", "dataset.path=mine é,a.csv"]):
-        rows = "".join(f"u{u},i{(u + j) % 12},{100 * u + j}\n" for u in range(30) for j in range(8))
-        (tmp_path / "mine é,a.csv").write_text("user,item,timestamp\n" + rows)
-        own = ("dataset=file", *SMALL[1:5], "metrics.ks=[1,10]", f"hydra.run.dir=run{number}", more)
-        assert here(*own, cwd=tmp_path).returncode == 0
+def test_the_same_command_is_taken_where_nothing_is_wrong(
+    here: Cli, environment: dict[str, str], tmp_path: Path
+) -> None:
+    rows = "".join(f"u{u},i{(u + j) % 12},{100 * u + j}\n" for u in range(30) for j in range(8))
+    file = tmp_path / "mine é,${a}'s.csv"
+    file.write_text("user,item,timestamp\n" + rows)
+    own = ("dataset=file", *SMALL[1:5], "metrics.ks=[1,10]", "hydra.run.dir=own", f"dataset.path={file.name}")
+    assert here(*own, cwd=tmp_path).returncode == 0
+    assert here("resume=own", "trainer.max_epochs=2", cwd=tmp_path).returncode == 0  # it finds the file again
+    file.rename(tmp_path / "mine.csv")
+    quoted = ("dataset=file", *SMALL[1:5], "metrics.ks=[1,10]", "hydra.run.dir=home", "dataset.path=~/mine.csv")
+    with mock.patch.dict(environment, {"HOME": str(tmp_path)}):
+        assert here(*quoted, cwd=tmp_path).returncode == 0
     done = here(*SMALL[:6], "dataset.source.n_items=8", "metrics.ks=[1,5,10]", cwd=tmp_path)
     assert done.returncode == 0  # lists of ten of a catalogue of eight
     said = here(*SMALL, "hydra.run.dir=run2", "-m", "seed=3", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)
@@ -154,12 +161,13 @@ def test_every_key_of_a_choice_refuses_what_it_is_not(choice: str) -> None:
         elif isinstance(value, dict):
             bad = (5, "abc", [1])
         for wrong in bad:
-            spoilt = OmegaConf.create(plain)
-            OmegaConf.update(spoilt, key, wrong, merge=False)
+            OmegaConf.update(config, key, wrong, merge=False)
             with pytest.raises(UserError) as refusal:
-                _make(spoilt, group)
+                _make(config, group)
             assert "\n" not in str(refusal.value)
             assert refusal.value.remedy, (key, wrong)
+        OmegaConf.update(config, key, value, merge=False)
+    check(config)
 
 
 def _make(config: DictConfig, group: str) -> None:
