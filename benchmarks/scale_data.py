@@ -98,7 +98,7 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
     import recsys_lt.strategies  # noqa: F401  (what a configuration names is imported by then)
     from recsys_lt.evidence.journal import Journal
     from recsys_lt.evidence.memory import peak_rss_mb
-    from recsys_lt.evidence.stored import Names
+    from recsys_lt.evidence.stored import Names, Stored
     from recsys_lt.run import run
 
     imported, memory = time.perf_counter(), _memory()
@@ -115,7 +115,7 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
     config = _composed(size, items, cache)
     with _watched() as peaks, tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         try:
-            run(config, Names("synthetic", "sasrec", "sce", "adam"), Path(folder), None, resumed=False)
+            run(Stored(config, Names("synthetic", "sasrec", "sce", "adam"), None), Path(folder), resumed=False)
             raise UserError("an epoch has fewer steps", where="--steps", remedy="Ask for fewer")
         except _Enough:
             mapped = _mapped_mb(cache)

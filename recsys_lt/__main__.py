@@ -1,7 +1,13 @@
 """``python -m recsys_lt``: the only place that knows Hydra's command line."""
 
+from recsys_lt import stopping
+
+if __name__ == "__main__":
+    stopping.end_at_once()  # the imports below take seconds
+
 import contextlib
 import io
+import logging
 import multiprocessing
 import os
 import re
@@ -23,7 +29,9 @@ from recsys_lt.errors import UserError
 from recsys_lt.evidence.trust import take_trust
 from recsys_lt.hydra_refusals import composed, literal, one_line, quoted
 from recsys_lt.machine import refusals
-from recsys_lt.sweep_start import current_launch, forget_launch
+from recsys_lt.resume import asked_to_resume, resume
+from recsys_lt.stopping import Stopped
+from recsys_lt.sweep_start import SweepRefused, current_launch, forget_launch
 
 if TYPE_CHECKING:
     from recsys_lt.evidence.stored import Stored
@@ -48,35 +56,38 @@ def _task(config: DictConfig) -> None:
         with refusals(), composed(CONF):
             _single(config, hydra_config, folder)
     except UserError as error:
+        stopping.raise_lost()
         if config.get("debug") is True:
             raise
         _refused.append(error)
-        if config.get("resume") is None:
-            _leave_nothing(folder)
+        _leave_nothing_above(folder)
 
 
-def _leave_nothing(folder: Path) -> None:
-    """Take away the folder of a run that was refused before it did anything: tables would have it as a failed one."""
-    if folder == Path.cwd():
-        return
+def _leave_nothing_above(folder: Path) -> None:
+    """Take away ``outputs/`` if Hydra made it for a run that has left nothing."""
     with contextlib.suppress(OSError):
-        if [path.name for path in folder.iterdir()] == ["config.yaml"]:
-            (folder / "config.yaml").unlink()
-        folder.rmdir()  # stays if there is something in it
         for above in folder.parents:
             if above.parent == Path.cwd() and above.name not in _there_before:
-                above.rmdir()  # outputs/, which Hydra made for it
+                above.rmdir()  # stays if there is something in it
 
 
-def _single(config: DictConfig, hydra_config: Any, folder: Path) -> None:
+def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> None:
     # Heavy imports wait until there is something to do.
+    from recsys_lt.evidence.run_folder import holds_a_run, new_folder, resume_command
     from recsys_lt.evidence.stored import store
     from recsys_lt.stages import run_stages
 
-    resumed = config.get("resume") is not None
-    this = _resumed(folder, list(hydra_config.overrides.task)) if resumed else _asked(config, hydra_config, None)
-    store(folder, this)
-    run_stages(this, folder, resumed, _composed)
+    name: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
+    folder = wanted
+    try:
+        with new_folder(wanted, fixed="${now:" not in str(name["dir"])) as folder:
+            this = _asked(config, hydra_config, None)
+            store(folder, this)
+            run_stages(this, folder, False, _composed)
+    except Stopped as stop:
+        advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
+        _leave_nothing_above(folder)
+        raise Stopped(stop.number, advice) from None
 
 
 def _composed(choices: list[str]) -> DictConfig:
@@ -104,12 +115,6 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
     from recsys_lt.evidence.sweep import claimed
     from recsys_lt.stages import run_stages
 
-    if config.resume is not None:
-        raise UserError(
-            "a sweep goes on by itself",
-            where="resume",
-            remedy="Start the same sweep again; cells that were begun go on where they stopped",
-        )
     # Hydra's own launcher runs cells one after the other, in this process.
     side_by_side = not str(hydra_config.launcher._target_).endswith(".BasicLauncher")
     this = _asked(config, hydra_config, folder.parent.resolve().name)
@@ -158,6 +163,7 @@ def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) ->
         with refusals(), composed(CONF):
             yield
     except Exception as error:
+        stopping.raise_lost()
         if config.get("debug") is True or launch is None:
             raise  # Hydra brings it to the process that started the sweep
         if isinstance(error, UserError):
@@ -167,27 +173,6 @@ def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) ->
             line, code = f"{folder.name}: failed ({type(error).__name__}); the sweep goes on", 1
         complain(line)
         note_failure(folder, line, code, launch.name)
-
-
-def _resumed(folder: Path, overrides: list[str]) -> "Stored":
-    """The configuration an earlier run was given, with what may change at a resume changed."""
-    from recsys_lt.evidence.stored import stored
-
-    run = stored(folder)
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "resume":
-            continue
-        if key != "debug" and not key.startswith("trainer."):
-            raise UserError(
-                f"{key} cannot change in a resumed run",
-                where="resume",
-                remedy="Only trainer.* and debug may; start a new run for anything else",
-            )
-        if OmegaConf.select(run.config, key, default=run) is run:
-            raise UserError(f"the run has no key {key!r}", where="resume")
-        OmegaConf.update(run.config, key, OmegaConf.create(f"v: {value}").v)
-    return run
 
 
 def _complain(line: str) -> None:
@@ -205,12 +190,6 @@ def _check_folders(arguments: list[str]) -> None:
         key, _, value = argument.partition("=")
         if key in ("hydra.run.dir", "hydra.sweep.dir") and value.strip("'\"") in ("", "null"):
             raise UserError("it is empty", where=key, remedy="Name a folder, or leave it out")
-        if key == "resume" and value not in ("", "null") and not (Path(value) / "config.yaml").is_file():
-            raise UserError(
-                "there is no run to resume (no config.yaml in it)",
-                where=value,
-                remedy="Give the run folder that was printed, such as resume=outputs/<run>",
-            )
 
 
 def _in_order(arguments: list[str]) -> list[str]:
@@ -246,27 +225,55 @@ def _help() -> None:
 
 
 def main() -> int:
-    """Run the command line; the exit code: 0, 1 (a fault of ours), 2 (mendable), 130 (interrupted)."""
+    """Run the command line; the exit code: 0, 1 (a fault of ours), 2 (mendable), 128 and the number of a signal."""
+    forget_launch()
+    with stopping.raised() as heard:
+        advice = "nothing was begun"
+        try:
+            code = _run()
+            if not heard.number:
+                return code
+        except Stopped as stop:
+            heard.number, advice = stop.number, stop.advice or advice
+        except BaseException:
+            if not heard.number:
+                raise
+        launch = current_launch()
+        if launch is not None:
+            advice = f"go on with {_again(launch)}"
+        _complain(f"interrupted ({stopping.name(heard.number)}); {advice}")
+        return 128 + heard.number
+
+
+def _run() -> int:
     # Hydra would print its own trace and exit with 1; here errors come back to be said in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    OmegaConf.register_new_resolver("either", lambda first, second: first or second, replace=True)
-    sys.argv[1:] = [_spelt_out(argument) for argument in take_trust(sys.argv[1:])]
-    forget_launch()
+    sys.argv[1:] = take_trust(sys.argv[1:])
     _refused.clear()
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
     try:
         _there_before.clear()
         _there_before.update(path.name for path in Path.cwd().iterdir())
-        _check_folders(sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
             _help()
             return 0
+        earlier = asked_to_resume(sys.argv[1:])
+        if earlier is not None:
+            with refusals(), composed(CONF):
+                resume(*earlier, CONF)
+            return 0
+        sys.argv[1:] = [_spelt_out(argument) for argument in sys.argv[1:]]
+        _check_folders(sys.argv[1:])
         sys.argv[1:] = _in_order(sys.argv[1:])
         _task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
+        stopping.raise_lost()
         if debug:
             raise
         _complain(str(error) if isinstance(error, UserError) else one_line(error, CONF))
+        return 2
+    except SweepRefused as refused:
+        _complain(str(refused))
         return 2
     except ValueError as error:
         if debug or not str(error).startswith("Config group override must be"):
@@ -275,10 +282,6 @@ def main() -> int:
         empty = ", ".join(f"{group}=null" for group in groups if (CONF / group).is_dir())
         _complain(f"{empty}: a group is a choice. Leave it out for the default, or name one of conf/")
         return 2
-    except KeyboardInterrupt:
-        launch = current_launch()
-        _complain(f"interrupted; go on with {'resume=<run folder>' if launch is None else _again(launch)}")
-        return 130
     except Exception as error:
         launch = current_launch()
         refused = machine.refusal(error)
@@ -312,7 +315,8 @@ def _end_of_sweep() -> int:
     launch = current_launch()
     if launch is None:
         return 0
-    failed = failures(launch.folder, launch.name)
+    noted = failures(launch.folder)
+    failed = [failure for failure in noted if failure.launch == launch.name]
     code = max((failure.code for failure in failed), key=lambda code: (code == 1, code), default=0)
     if any(launch.folder.glob("*/metrics.json")):
         from recsys_lt.table import print_table
@@ -327,8 +331,20 @@ def _end_of_sweep() -> int:
             _complain(failure.line)
     if len(failed) > 1:
         _complain(f"{len(failed)} cells failed: {', '.join(failure.cell for failure in failed)}")
+    for failure in noted:
+        if not failure.launch:
+            _complain(failure.line)
+    earlier = [failure.cell for failure in noted if failure.launch not in ("", launch.name)]
+    if earlier:
+        _complain(
+            f"failed in an earlier start of this sweep, and not run in this one: {', '.join(earlier)}. "
+            f"Remove their folders in {os.path.relpath(launch.folder)} to leave them out"
+        )
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    if exit_code > 128:
+        logging.disable()  # what a library that was half imported logs at the end helps nobody
+    sys.exit(exit_code)

@@ -1,64 +1,63 @@
 """One run, as a recipe: build, train, test, leave evidence."""
 
 import os
-import signal
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 
+from recsys_lt import stopping
 from recsys_lt.analysis.final_table import print_final_table
 from recsys_lt.atomic import remove_unfinished
 from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.checkpoints import BEST, LAST, AtomicCheckpointIO, load
+from recsys_lt.evidence.checkpoints import BEST, AtomicCheckpointIO, load
 from recsys_lt.evidence.commit import commit
+from recsys_lt.evidence.earlier import read_earlier
 from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.memory import forget_peak_rss
 from recsys_lt.evidence.progress import TrainingProgress
 from recsys_lt.evidence.results import Results, measure, shared_titles
-from recsys_lt.evidence.stored import Names
+from recsys_lt.evidence.run_folder import resume_command
+from recsys_lt.evidence.stored import Names, Stored, store
 from recsys_lt.evidence.tightness import Tightness
 from recsys_lt.evidence.trained import first_stage
+from recsys_lt.evidence.trained_as import trained_as
 from recsys_lt.launch import launch
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.settings import TrainerSettings
+from recsys_lt.stopping import Stop, Stopped
 
 
-def run(config: DictConfig, names: Names, folder: Path, group: str | None, resumed: bool) -> dict[str, Any]:
+def run(this: Stored, folder: Path, resumed: bool) -> dict[str, Any]:
     """Do one run and return what its metrics.json holds.
 
     Parameters
     ----------
-    config
-        The composed configuration.
-    names
-        The choices' names.
+    this
+        The composed configuration, its choices' names and the W&B group (None for one made of the names).
     folder
-        The run folder; it exists.
-    group
-        W&B group; None for one made of the names.
+        The run folder; it exists, and no other process works on it.
     resumed
         Whether ``folder`` holds an earlier, unfinished run to go on with.
 
     Raises
     ------
     UserError
-        For what the user can mend.
-    KeyboardInterrupt
-        After a Ctrl-C, once what was reached is evaluated and written.
+        For what the user can mend. What the folder holds of an earlier state is as it was.
+    Stopped
+        After a signal, once what was reached is evaluated and written.
     """
-    parts = build(config)
+    parts = build(this.config)
     parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
     parts.check()
     console = Console()
@@ -66,28 +65,36 @@ def run(config: DictConfig, names: Names, folder: Path, group: str | None, resum
     data = parts.data(partial(console.print, highlight=False))
     # A run of several processes spreads them here, where the data are ready and the folder is known.
     if parts.strategy.several and parts.trainer.devices > 1:
-        plain = OmegaConf.to_container(config, resolve=True)
-        metrics: dict[str, Any] = launch(_one_process, (plain, names, folder, group, resumed), parts.trainer.devices)
+        plain = OmegaConf.to_container(this.config, resolve=False)
+        arguments = (plain, this.names, this.group, folder, resumed)
+        ended, signal = launch(_one_process, arguments, parts.trainer.devices, f"Go on with {resume_command(folder)}")
     else:
-        metrics = _train_and_test(config, data, names, folder, group, resumed)
-    print_final_table(metrics, console=console, ks=parts.metrics.ks)
+        ended = _train_and_test(this, data, folder, resumed, None)
+        signal = ended.signal
+    print_final_table(ended.metrics, console=console, ks=parts.metrics.ks)
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
-    if not metrics["finished"]:
-        raise KeyboardInterrupt
-    return metrics
+    if signal or ended.signal:
+        raise Stopped(signal or ended.signal)
+    return ended.metrics
 
 
-def _one_process(plain: Any, names: Names, folder: Path, group: str | None, resumed: bool) -> dict[str, Any]:
+class _Ended(NamedTuple):
+    """What metrics.json holds ({} in all processes of a run but the first), and the signal that stopped it, or 0."""
+
+    metrics: dict[str, Any]
+    signal: int
+
+
+def _one_process(plain: Any, names: Names, group: str | None, folder: Path, resumed: bool, stop: Stop) -> _Ended:
     config = OmegaConf.create(plain)
     assert isinstance(config, DictConfig)
     data = build(config).data(lambda _line: None)
-    return _train_and_test(config, data, names, folder, group, resumed)
+    return _train_and_test(Stored(config, names, group), data, folder, resumed, stop)
 
 
-def _train_and_test(
-    config: DictConfig, data: Sequences, names: Names, folder: Path, group: str | None, resumed: bool
-) -> dict[str, Any]:
+def _train_and_test(this: Stored, data: Sequences, folder: Path, resumed: bool, stop: Stop | None) -> _Ended:
     commit()  # asked now and remembered: files may change while it trains
+    config, names = this.config, this.names
     parts = build(config)
     settings, measured = parts.trainer, parts.metrics
     measured.check(data.n_items)
@@ -100,13 +107,23 @@ def _train_and_test(
     watch = None if measured.bound_targets is None else Tightness(measured.bound_targets, groups)
     measuring = partial(measure, data, measured, groups)
     also = dict if watch is None else watch.row
-    journal = Journal(folder, settings, measuring, data.fingerprint, [parts.logger], also)
+    recipe = trained_as(config)
+
+    @cache
+    def begin() -> None:
+        (folder / "metrics.json").unlink(missing_ok=True)  # where it is, all the rest is of the same run
+        store(folder, this)
+
+    stop = stop or Stop(_say_so)
+    journal = Journal(folder, settings, measuring, data.fingerprint, recipe, stop, begin, [parts.logger], also)
+    checkpoints = AtomicCheckpointIO(data.fingerprint, recipe)
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
         devices=settings.devices,
         max_epochs=settings.max_epochs,
         callbacks=[*([] if watch is None else [watch]), journal, TrainingProgress(Console(), journal)],
-        plugins=[AtomicCheckpointIO(data.fingerprint)],
+        # Processes are started here, if any: a cluster's variables (SLURM_NTASKS) say nothing of this run.
+        plugins=[checkpoints] if parts.strategy.several else [checkpoints, LightningEnvironment()],
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
@@ -115,6 +132,8 @@ def _train_and_test(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    # Lightning's own handler of SIGTERM ends a process with exit code 0, and has ranks wait for each other for ever.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     parts.precision.check(trainer.strategy.root_device)
     if trainer.strategy.root_device.type == "cuda":
         # Sums by atomics end in another last bit every time; where torch has a form that does not, it is taken.
@@ -138,36 +157,35 @@ def _train_and_test(
             remedy="Use more data, or model=pop",
         )
     rank = partial(_ranking, data, module, settings, measured.max_users, share)
+    if trainer.is_global_zero and (shared := shared_titles(module, data)) is not None:
+        Console().print(
+            f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
+            " first",
+            highlight=False,
+            soft_wrap=True,
+        )
+    earlier = read_earlier(folder, data.fingerprint, config, module) if resumed else None
     if trainer.is_global_zero:
-        if (shared := shared_titles(module, data)) is not None:
-            Console().print(
-                f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
-                " first",
-                highlight=False,
-                soft_wrap=True,
-            )
+        remove_unfinished(folder)
         plain: Any = OmegaConf.to_container(config, resolve=True)
         cell = {"dataset": data.name, "model": names.model, "loss": names.loss, "optimizer": names.optimizer}
-        parts.logger.start(folder, plain, cell | {"seed": config.seed}, group)
+        parts.logger.start(folder, plain, cell | {"seed": config.seed}, this.group)
     metrics: dict[str, Any] | None = None
     pictures: dict[str, Path] = {}
     try:
-        with _stop_on_interrupt(journal):
-            last = _go_on_from(folder / LAST, data.fingerprint, settings) if resumed else None
-            if trainer.is_global_zero:
-                remove_unfinished(folder)
-                (folder / "metrics.json").unlink(missing_ok=True)  # where it is, all the rest is of the same run
-            if last is None and settings.eval_untrained:
+        with stop.listening():
+            if earlier is None and settings.eval_untrained:
                 trainer.validate(module, rank("valid"), verbose=False)
                 journal.record(trainer, 0, {})
-            if module.trainable and settings.max_epochs > 0:
-                loader = train_loader(batches, settings.num_workers, 0 if last is None else last.epoch)
+            # Several processes train until they can agree to stop, at the end of an epoch.
+            if module.trainable and settings.max_epochs > 0 and not (stop.number and trainer.world_size == 1):
+                loader = train_loader(batches, settings.num_workers, 0 if earlier is None else earlier.epoch)
                 with suppress(StopRun):
-                    path = None if last is None else last.path
+                    path = None if earlier is None else earlier.path
                     trainer.fit(module, loader, rank("valid"), ckpt_path=path, weights_only=True)
                 trainer.should_stop = False
                 trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
-            finished = not journal.stop_asked
+            finished = not stop.number
             if journal.best is None:  # stopped before the first validation, or nothing trained
                 trainer.validate(module, rank("valid"), verbose=False)
                 reached = journal.history.pop() if journal.history else {"epoch": 0}
@@ -181,37 +199,14 @@ def _train_and_test(
             if trainer.is_global_zero:
                 how = (config, names, data, measured, groups)
                 metrics, pictures = Results(*how, journal, trainer, batches, module.evaluation, finished).write(folder)
-    except SystemExit as stop:
-        if stop.code != 1:  # a cluster's scheduler takes the machine back: submitit has queued the job again
-            raise
-        raise KeyboardInterrupt from stop  # Lightning's answer to a second Ctrl-C
+    except SystemExit as ending:
+        if isinstance(ending.__context__, KeyboardInterrupt):  # Lightning's answer to a second signal
+            raise ending.__context__ from None
+        raise  # a cluster's scheduler takes the machine back: submitit has queued the job again
     finally:
         if trainer.is_global_zero:
             parts.logger.finish(metrics, pictures)
-    return metrics or {}
-
-
-class _Last(NamedTuple):
-    """Where an earlier run stopped: its checkpoint, and the epochs it had completed."""
-
-    path: Path
-    epoch: int
-
-
-def _go_on_from(path: Path, fingerprint: str, settings: TrainerSettings) -> _Last | None:
-    """The checkpoint to go on from; None if the run was stopped before its first epoch ended."""
-    if not path.exists():
-        return None
-    if path.is_dir():  # DeepSpeed's own format, which only DeepSpeed reads
-        return _Last(path, 0)
-    done = int(load(path, fingerprint)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-    if settings.max_epochs < done:
-        raise UserError(
-            f"the run has trained {done} epochs already",
-            where="trainer.max_epochs",
-            remedy=f"Give at least {done}",
-        )
-    return _Last(path, done)
+    return _Ended(metrics or {}, stop.number)
 
 
 def _ranking(
@@ -238,25 +233,10 @@ def _ranking(
     )
 
 
-@contextmanager
-def _stop_on_interrupt(journal: Journal) -> Iterator[None]:
-    """The first Ctrl-C stops at the next batch and keeps what was reached; the second stops at once."""
-
-    def ask(_signal: int, _frame: object) -> None:
-        if journal.stop_asked:
-            raise KeyboardInterrupt
-        journal.stop_asked = True
-        print("stopping: what was reached is evaluated and written; Ctrl-C again to stop at once", file=sys.stderr)
-
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread: whoever embeds us handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _say_so(signal: int) -> None:
+    stopping.say(
+        f"stopping ({stopping.name(signal)}): what was reached is evaluated and written; a second signal stops at once"
+    )
 
 
 def _quiet() -> None:

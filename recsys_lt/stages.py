@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from recsys_lt.build import build, first_stage_of
 from recsys_lt.data.lock import locked
 from recsys_lt.evidence.checkpoints import kept
+from recsys_lt.evidence.run_folder import finished
 from recsys_lt.evidence.stored import Names, Stored, store
-from recsys_lt.evidence.sweep import claimed, finished
+from recsys_lt.evidence.sweep import claimed
 from recsys_lt.first_stage import FOLDER, FirstStage
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.run import run
@@ -49,7 +50,7 @@ def run_stages(this: Stored, folder: Path, resumed: bool, compose: Compose) -> d
         asked = first_stage_of(this.config)
         if asked is not None and this.config.model[asked.key] is None:
             _train_first(this, asked, folder / FOLDER, compose)
-        return run(this.config, this.names, folder, this.group, resumed)
+        return run(this, folder, resumed)
 
 
 def _train_first(this: Stored, asked: FirstStage, folder: Path, compose: Compose) -> None:
@@ -71,11 +72,12 @@ def _train_first(this: Stored, asked: FirstStage, folder: Path, compose: Compose
 
     def train(where: Path, begun: bool) -> None:
         print(f"first stage: model={asked.model} loss={asked.loss}, in {where}", flush=True)
-        run(first.config, first.names, where, None, begun)
+        run(first, where, begun)
 
     if this.group is None:
         begun = (folder / "config.yaml").is_file()
-        store(folder, first)
+        if not begun:
+            store(folder, first)
         train(folder, begun)
         return
     shared = folder.parent.parent / ".first_stages" / f"{'_'.join(first.names)}_seed{first.config.seed}"

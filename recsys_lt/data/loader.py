@@ -17,6 +17,7 @@ from recsys_lt.data.permutation import Order, order_of
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
 from recsys_lt.data.rows import Rows
 from recsys_lt.data.sequences import Sequences
+from recsys_lt.stopping import held_back, leave_to_parent
 from recsys_lt.streams import key_of
 
 # First parts of the keys of streams, so that order, rows and steps never share one.
@@ -275,9 +276,19 @@ def _sets(data: Sequences, first: Ints, end: Ints) -> SeenSets:
     return SeenSets(_tensor(items), _tensor(offsets))
 
 
+class _Loader(DataLoader[Batch]):
+    """Batches whose workers outlive a signal to the run: it stops at a batch of its own choice."""
+
+    def __iter__(self) -> Any:
+        if self.num_workers == 0:
+            return super().__iter__()
+        with held_back():
+            return super().__iter__()
+
+
 def train_loader(batches: TrainBatches, num_workers: int, epoch: int = 0) -> DataLoader[Batch]:
     """Batches of one epoch in order, from ``epoch`` on; the same with any number of workers."""
-    return DataLoader(
+    return _Loader(
         batches,
         batch_size=None,
         sampler=EpochSteps(len(batches), epoch),
@@ -285,6 +296,7 @@ def train_loader(batches: TrainBatches, num_workers: int, epoch: int = 0) -> Dat
         # Spawned, not forked: torch's threads do not survive a fork.
         multiprocessing_context="spawn" if num_workers else None,
         persistent_workers=num_workers > 0,
+        worker_init_fn=leave_to_parent,
     )
 
 

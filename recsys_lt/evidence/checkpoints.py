@@ -13,7 +13,8 @@ from recsys_lt.errors import UserError
 from recsys_lt.machine import MachineError, refusals
 
 BEST, LAST = "best.ckpt", "last.ckpt"
-_OURS = "recsys_lt"
+#: The entry of a checkpoint that is this program's.
+OURS = "recsys_lt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -23,20 +24,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ----------
     fingerprint
         Of the data: noted in every checkpoint, and asked of every one that is read.
+    trained_as
+        The configuration that decides the result: noted in every checkpoint.
     """
 
-    def __init__(self, fingerprint: str) -> None:
-        self.fingerprint = fingerprint
+    def __init__(self, fingerprint: str, trained_as: dict[str, Any]) -> None:
+        self.fingerprint, self.trained_as = fingerprint, trained_as
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        save(Path(path), checkpoint, self.fingerprint)
+        save(Path(path), checkpoint, self.fingerprint, self.trained_as)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return load(Path(path), self.fingerprint)
 
 
-def save(path: Path, checkpoint: dict[str, Any], fingerprint: str) -> None:
-    """Write a checkpoint of the data with this fingerprint.
+def save(path: Path, checkpoint: dict[str, Any], fingerprint: str, trained_as: dict[str, Any]) -> None:
+    """Write a checkpoint of the data with this fingerprint, trained with this configuration.
 
     Raises
     ------
@@ -44,7 +47,8 @@ def save(path: Path, checkpoint: dict[str, Any], fingerprint: str) -> None:
         If the disk does not take it; an earlier checkpoint of that name is as it was.
     """
     with replacing(path) as partial:
-        torch.save(checkpoint | {_OURS: {"format": 1, "fingerprint": fingerprint}}, partial)
+        notes = {"format": 1, "fingerprint": fingerprint, "trained_as": trained_as}
+        torch.save(checkpoint | {OURS: notes}, partial)
 
 
 @contextmanager
@@ -58,7 +62,7 @@ def kept(folder: Path) -> Iterator[None]:
         if not whole:
             raise
         remedy = (
-            f"{refused.remedy or 'Mend that'}, then go on with resume={folder}, where {' and '.join(whole)} are whole"
+            f"{refused.remedy or 'Mend that'}, then go on with resume {folder}, where {' and '.join(whole)} are whole"
         )
         raise MachineError(refused.what, where=refused.where, remedy=remedy) from refused
 
@@ -83,7 +87,7 @@ def load(path: Path, fingerprint: str) -> dict[str, Any]:
             where=path,
             remedy="Restore it or train again",
         ) from error
-    ours = checkpoint.get(_OURS) if isinstance(checkpoint, dict) else None
+    ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
     trained_on = ours.get("fingerprint") if isinstance(ours, dict) else None
     if not isinstance(trained_on, str):
         raise UserError("it is not a checkpoint of this program", where=path, remedy="Name a run folder of recsys_lt")

@@ -13,6 +13,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST, save
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.settings import TrainerSettings
+from recsys_lt.stopping import Stop
 
 SELECT = "ndcg@10"
 Measure = Callable[[Evaluation], Mapping[str, float | None]]
@@ -36,6 +37,13 @@ class Journal(pl.Callback):
         selects goes into the curve; the best epoch keeps all.
     fingerprint
         Of the data, noted in checkpoints.
+    trained_as
+        The configuration that decides the result, noted in checkpoints.
+    stop
+        Whether the run is to stop, and on what signal.
+    begin
+        Called by the first process before it writes anything, and before each further epoch: what is in the folder of
+        an earlier state of the run is no longer true then.
     loggers
         Where rows also go: objects with ``log(row)``.
     also
@@ -48,14 +56,17 @@ class Journal(pl.Callback):
         settings: TrainerSettings,
         measure: Measure,
         fingerprint: str,
+        trained_as: dict[str, Any],
+        stop: Stop,
+        begin: Callable[[], None],
         loggers: list[Any],
         also: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.folder, self.settings, self.measure = folder, settings, measure
-        self.fingerprint, self.loggers, self.also = fingerprint, loggers, also
+        self.fingerprint, self.trained_as, self.loggers, self.also = fingerprint, trained_as, loggers, also
+        self.stop, self.begin = stop, begin
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
-        self.stop_asked = False
         self._epoch_start = 0.0
         self._tokens: int | None = None
         self._read: int | None = None
@@ -94,7 +105,7 @@ class Journal(pl.Callback):
         if batch_index + 1 == trainer.num_training_batches:
             self._seconds = time.perf_counter() - self._epoch_start
             self._read = pl_module.tokens_read()
-        if self.stop_asked and trainer.world_size == 1:
+        if self.stop.number and trainer.world_size == 1:
             raise StopRun
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,13 +133,16 @@ class Journal(pl.Callback):
         self.record(trainer, trainer.current_epoch + 1, row | dict(self.also()))
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
-            self.stop_asked = bool(trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False))
-            trainer.should_stop |= self.stop_asked
+            asked = torch.tensor(self.stop.number, device=pl_module.device)
+            self.stop.number = int(trainer.strategy.reduce(asked, reduce_op="max"))
+            trainer.should_stop |= bool(self.stop.number)
         if self._out_of_patience():
             trainer.should_stop = True
 
     def record(self, trainer: pl.Trainer, epoch: int, row: dict[str, Any]) -> None:
         """Write down an epoch; keep its weights if it validates best so far (the earliest on ties)."""
+        if trainer.is_global_zero:
+            self.begin()
         row = {"epoch": epoch} | row | (self._validated or {})
         self.history.append(row)
         score = row.get(f"valid/{SELECT}")
@@ -141,7 +155,8 @@ class Journal(pl.Callback):
             # Every strategy can gather the whole state; not every one writes it as one file.
             state = trainer.strategy.lightning_module_state_dict()
             if trainer.is_global_zero:
-                save(self.folder / BEST, {"state_dict": state, "notes": {"best": self.best}}, self.fingerprint)
+                best = {"state_dict": state, "notes": {"best": self.best}}
+                save(self.folder / BEST, best, self.fingerprint, self.trained_as)
         if trainer.is_global_zero:
             self._write_curve()
             for logger in self.loggers:

@@ -2,6 +2,7 @@
 
 import platform
 import statistics
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.settings import MetricsSettings
+
+_PICTURES = ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length")
 
 
 def measure(
@@ -90,13 +93,20 @@ class Results:
     finished: bool
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
-        """Write them to the run's folder; what metrics.json holds, and the pictures by name."""
+        """Write them to the run's folder; what metrics.json holds, and the pictures by name.
+
+        All files are made before the first is put in its place: if one of them fails, the folder is as it was.
+        """
         metrics = self._metrics()
-        with replacing(folder / "ranks.parquet") as draft:
-            self._ranks().to_parquet(draft, index=False, compression="zstd")
-        pictures = self._draw(folder, metrics)
-        write_json(folder / "metrics.json", metrics)  # last: its presence says that all the rest is there
-        return metrics, pictures
+        with ExitStack() as stack:
+            # What is entered first is put in its place last: its presence says that all the rest is there.
+            write_json(stack.enter_context(replacing(folder / "metrics.json")), metrics)
+            self._ranks().to_parquet(
+                stack.enter_context(replacing(folder / "ranks.parquet")), index=False, compression="zstd"
+            )
+            self._draw({name: stack.enter_context(replacing(folder / f"{name}.png")) for name in _PICTURES}, metrics)
+            self.journal.begin()
+        return metrics, {name: folder / f"{name}.png" for name in _PICTURES}
 
     def _metrics(self) -> dict[str, Any]:
         assert self.journal.best is not None
@@ -182,16 +192,13 @@ class Results:
             }
         )
 
-    def _draw(self, folder: Path, metrics: dict[str, Any]) -> dict[str, Path]:
+    def _draw(self, pictures: dict[str, Path], metrics: dict[str, Any]) -> None:
         title = verbatim(f"{self.names.model} + {self.names.loss} on {self.data.name}")
-        drawn = ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length")
-        pictures = {name: folder / f"{name}.png" for name in drawn}
         long_tail = metrics["long_tail"]
         learning_curve(self.journal.history, pictures["learning_curve"], title)
         ndcg_by_popularity(self.test.ranks, self.test.targets, self.groups, pictures["ndcg_by_popularity"], title)
         ndcg_along_the_tail(long_tail["deciles"], self.groups, metrics["test"], pictures["long_tail"], title)
         ndcg_by_history_length(long_tail["histories"], pictures["history_length"], title)
-        return pictures
 
 
 def _capped(some: int, every: int) -> str | None:

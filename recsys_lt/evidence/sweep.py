@@ -4,17 +4,18 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.atomic import write_json
 from recsys_lt.data.lock import locked, locked_at_once
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.stored import NO_DIFFERENCE, Stored, store, stored
+from recsys_lt.evidence.run_folder import finished, held, holds_a_run
+from recsys_lt.evidence.stored import Stored, store, stored
+from recsys_lt.evidence.trained_as import deciding
 from recsys_lt.evidence.trust import trusting_as
 
 _FAILED = "failed.json"
@@ -32,12 +33,27 @@ class Claim(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A cell that failed: its folder's name, the line that says why, its exit code, and the process it ran in."""
+    """A cell that failed.
+
+    Parameters
+    ----------
+    cell
+        Its folder's name.
+    line
+        Why, in one line.
+    code
+        Its exit code.
+    process
+        The process it ran in.
+    launch
+        The start of the sweep in which it failed; "" where its note cannot be read.
+    """
 
     cell: str
     line: str
     code: int
     process: int
+    launch: str
 
 
 @contextmanager
@@ -59,18 +75,24 @@ def claimed(run: Stored, wanted: Path) -> Iterator[Claim]:
     sweep = wanted.parent
     locks = sweep / ".cells"
     locks.mkdir(parents=True, exist_ok=True)
-    deciding = _deciding(run.config)
-    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    with locked_at_once(locks / f"{digest}.lock") as mine:
+    this = deciding(run.config)
+    digest = hashlib.sha256(json.dumps(this, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    with ExitStack() as stack:
+        mine = stack.enter_context(locked_at_once(locks / f"{digest}.lock"))
         if not mine:
             yield Claim("busy", wanted)
             return
         # Two cells that want the same folder ask one after the other.
         with locked(locks / "folders.lock", lambda: None):
             with trusting_as(run.config):  # a cell of other classes is another one
-                claim = _found(deciding, sweep) or Claim("new", _free(wanted))
+                claim = _found(this, sweep) or Claim("new", _free(wanted))
             if claim.state != "done":
-                (claim.folder / _FAILED).unlink(missing_ok=True)
+                claim.folder.mkdir(parents=True, exist_ok=True)
+                if stack.enter_context(held(claim.folder)):
+                    (claim.folder / _FAILED).unlink(missing_ok=True)
+                else:  # somebody resumes this very run
+                    claim = Claim("busy", wanted)
+            if claim.state == "new":
                 store(claim.folder, run)
         yield claim
 
@@ -80,22 +102,26 @@ def note_failure(folder: Path, line: str, code: int, launch: str) -> None:
     write_json(folder / _FAILED, {"error": line, "exit_code": code, "launch": launch, "process": os.getpid()})
 
 
-def failures(sweep: Path, launch: str) -> list[Failure]:
-    """The cells that failed in this launch of a sweep, in the order of their folders."""
-    found = []
-    for path in sorted(sweep.glob(f"*/{_FAILED}")):
+def failures(sweep: Path) -> list[Failure]:
+    """The cells that failed in any start of a sweep and were not run again since, in the order of their folders."""
+    return [_failure(path) for path in sorted(sweep.glob(f"*/{_FAILED}"))]
+
+
+def _failure(path: Path) -> Failure:
+    try:
         noted = json.loads(path.read_text(encoding="utf-8"))
-        if noted["launch"] == launch:
-            found.append(Failure(path.parent.name, noted["error"], noted["exit_code"], noted["process"]))
-    return found
+        line = " ".join(str(noted["error"]).split())
+        return Failure(path.parent.name, line, int(noted["exit_code"]), int(noted["process"]), str(noted["launch"]))
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return Failure(path.parent.name, f"{path}: it cannot be read. Remove it.", 0, 0, "")
 
 
-def _found(deciding: dict[str, Any], sweep: Path) -> Claim | None:
+def _found(this: dict[str, Any], sweep: Path) -> Claim | None:
     """The finished run of a cell, else one that was begun."""
     begun = None
     for path in sorted(sweep.glob("*/config.yaml")):
         try:
-            if _deciding(stored(path.parent).config) != deciding:
+            if deciding(stored(path.parent).config) != this:
                 continue
         except (UserError, OmegaConfBaseException):
             continue  # no run of this version
@@ -105,29 +131,9 @@ def _found(deciding: dict[str, Any], sweep: Path) -> Claim | None:
     return begun
 
 
-def finished(folder: Path) -> bool:
-    """Whether a folder holds a run that came to its end."""
-    try:
-        return bool(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def _free(wanted: Path) -> Path:
     folder, number = wanted, 1
-    while any((folder / name).exists() for name in ("config.yaml", "metrics.json")):
+    while holds_a_run(folder):
         number += 1
         folder = wanted.with_name(f"{wanted.name}_{number}")
     return folder
-
-
-def _deciding(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration without what cannot change a result."""
-    tree: Any = OmegaConf.to_container(config, resolve=True)
-    for key in NO_DIFFERENCE:
-        *above, last = key.split(".")
-        inside = tree
-        for part in above:
-            inside = inside.get(part, {})
-        inside.pop(last, None)
-    return tree

@@ -20,10 +20,11 @@ from recsys_lt.evidence import checkpoints, journal
 from recsys_lt.evidence.stored import Names
 from recsys_lt.launch import launch
 from recsys_lt.run import _one_process
+from recsys_lt.stopping import Stop
 from tests.end_to_end.conftest import TINY
 
 
-def _with_a_slow_disk(plain: Any, folder: Path) -> dict[str, Any]:
+def _with_a_slow_disk(plain: Any, folder: Path, stop: Stop) -> dict[str, Any]:
     def save(*arguments: Any) -> None:
         time.sleep(2)
         checkpoints.save(*arguments)
@@ -32,7 +33,7 @@ def _with_a_slow_disk(plain: Any, folder: Path) -> dict[str, Any]:
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
     journal.save = save  # type: ignore[attr-defined]
-    return _one_process(plain, Names("synthetic", "sasrec", "ce", "adam"), folder, None, False)
+    return _one_process(plain, Names("synthetic", "sasrec", "ce", "adam"), None, folder, False, stop).metrics
 
 
 def test_no_process_reads_weights_that_another_is_still_to_write(
@@ -43,12 +44,13 @@ def test_no_process_reads_weights_that_another_is_still_to_write(
     choices = ("trainer.max_epochs=0", "strategy=ddp", "strategy.accelerator=cpu", "trainer.devices=2", "logger=none")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [*TINY, *choices])
-    metrics = launch(_with_a_slow_disk, (OmegaConf.to_container(config, resolve=True), tmp_path), 2)
+    metrics, signal = launch(_with_a_slow_disk, (OmegaConf.to_container(config, resolve=True), tmp_path), 2)
+    assert signal == 0
     assert (metrics["train"]["processes"], metrics["best_epoch"]) == (2, 0)
     assert metrics == json.loads((tmp_path / "metrics.json").read_text())
 
 
-def _says_at_exit(folder: Path) -> int:
+def _says_at_exit(folder: Path, _stop: Stop) -> int:
     """Train nothing, but leave behind what a run leaves: a wrapped model in a cycle, and sums in gloo's threads."""
     rank = int(os.environ["RANK"])
     distributed.init_process_group("gloo")
@@ -66,6 +68,6 @@ def _threads() -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's threads")
 def test_threads_of_the_process_group_end_before_the_interpreter(tmp_path: Path) -> None:
-    assert launch(_says_at_exit, (tmp_path,), 2) == 2
+    assert launch(_says_at_exit, (tmp_path,), 2) == (2, 0)
     for rank in "01":
         assert "gloo" not in (tmp_path / rank).read_text()

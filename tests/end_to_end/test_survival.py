@@ -86,7 +86,7 @@ def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "Traceback" not in output
-    assert "resume=" in output
+    assert f"resume {tmp_path / 'run'}" in output
     so_far = result(tmp_path / "run")
     assert so_far["finished"] is False
     assert so_far["best_epoch"] % 4 == 0

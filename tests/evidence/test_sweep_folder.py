@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from omegaconf import OmegaConf
 
 from recsys_lt.atomic import write_json
+from recsys_lt.evidence.run_folder import held
 from recsys_lt.evidence.stored import Names, Stored, stored
 from recsys_lt.evidence.sweep import Failure, claimed, failures, note_failure
 
@@ -46,7 +48,7 @@ def test_new_then_begun_then_done_in_whatever_order_and_on_whatever_device(tmp_p
     moved = cell(trainer={"devices": 4, "max_train_rows": None}, logger="wandb")
     with claimed(moved, tmp_path / "7") as claim:
         assert claim == ("begun", tmp_path / "0")
-        assert stored(tmp_path / "0").config.trainer.devices == 4  # as it is run now
+        assert stored(tmp_path / "0").config.trainer.devices == 1  # the run writes it, once all is checked
         finish(claim.folder, finished=False)
     with claimed(cell(), tmp_path / "7") as claim:
         assert claim == ("begun", tmp_path / "0")
@@ -89,10 +91,32 @@ def test_a_cell_is_one_processs_at_a_time_and_free_when_that_is_killed(tmp_path:
         assert claim == ("begun", tmp_path / "0")
 
 
-def test_failures_are_those_of_this_launch_and_forgotten_when_tried_again(tmp_path: Path) -> None:
+def test_failures_say_in_which_start_and_are_forgotten_when_tried_again(tmp_path: Path) -> None:
     for lr, launch, code in ((1.0, "old", 1), (2.0, "new", 2), (3.0, "new", 1)):
         with claimed(cell(lr), tmp_path / f"{lr:.0f}") as claim:
             note_failure(claim.folder, f"lr {lr}", code, launch)
-    assert failures(tmp_path, "new") == [Failure("2", "lr 2.0", 2, os.getpid()), Failure("3", "lr 3.0", 1, os.getpid())]
+    third = Failure("3", "lr 3.0", 1, os.getpid(), "new")
+    assert failures(tmp_path)[1:] == [Failure("2", "lr 2.0", 2, os.getpid(), "new"), third]
     with claimed(cell(2.0), tmp_path / "2"):
-        assert failures(tmp_path, "new") == [Failure("3", "lr 3.0", 1, os.getpid())]
+        assert [failure.launch for failure in failures(tmp_path)] == ["old", "new"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{}", '{"error": 1, "exit_code": "x", "process": [], "launch": 0}', "[" * 100_000, "\0"]
+)
+def test_a_note_of_failure_that_cannot_be_read_is_one_line_of_no_start(tmp_path: Path, text: str) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "failed.json").write_text(text)
+    (failure,) = failures(tmp_path)
+    assert (failure.code, failure.launch) == (0, "")
+    assert "failed.json: it cannot be read. Remove it." in failure.line
+    assert "\n" not in failure.line
+
+
+def test_a_cell_that_somebody_resumes_is_busy(tmp_path: Path) -> None:
+    with claimed(cell(), tmp_path / "0"):
+        pass
+    with held(tmp_path / "0"), claimed(cell(), tmp_path / "1") as claim:
+        assert claim.state == "busy"
+    with claimed(cell(), tmp_path / "1") as claim:
+        assert claim == ("begun", tmp_path / "0")

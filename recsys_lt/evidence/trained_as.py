@@ -1,0 +1,82 @@
+"""What decides a run's result in its configuration, noted in its checkpoints."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recsys_lt.errors import UserError
+from recsys_lt.evidence.stored import NO_DIFFERENCE, as_written_now
+
+#: The entry of a checkpoint's own notes that says it.
+TRAINED_AS = "trained_as"
+#: What a run that goes on may have otherwise than before.
+_MAY_CHANGE = (
+    "dataset",  # its fingerprint says more: a file may have moved
+    "trainer.max_epochs", "trainer.patience", "trainer.eval_every", "trainer.eval_untrained",
+)  # fmt: skip
+
+
+def deciding(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration without what cannot change a result."""
+    return _without(OmegaConf.to_container(config, resolve=True), NO_DIFFERENCE)
+
+
+def trained_as(config: DictConfig) -> dict[str, Any]:
+    """The part of a run's configuration that must stay as it is while the run goes on."""
+    return _without(deciding(config), _MAY_CHANGE)
+
+
+def check_trained_as(notes: Mapping[str, Any], config: DictConfig, path: Path) -> None:
+    """Compare a configuration with the one a checkpoint was trained with.
+
+    Checkpoints of earlier versions do not say it, and pass.
+
+    Parameters
+    ----------
+    notes
+        The checkpoint's own notes.
+    config
+        The configuration of its run folder.
+    path
+        The checkpoint.
+
+    Raises
+    ------
+    UserError
+        If a key differs.
+    """
+    if TRAINED_AS not in notes:
+        return
+    then = OmegaConf.create(notes[TRAINED_AS])
+    as_written_now(then)
+    before, now = (dict(_leaves(tree)) for tree in (OmegaConf.to_container(then), trained_as(config)))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):  # what one version has and another not is null there
+            raise UserError(
+                f"it was trained with {key}={before.get(key)}, and now it is {now.get(key)}",
+                where=path,
+                remedy="Give it the earlier value, in config.yaml if it was changed there, or start a new run",
+            )
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested mapping, by dotted keys."""
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tree
+
+
+def _without(tree: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    for key in keys:
+        *above, last = key.split(".")
+        inside = tree
+        for part in above:
+            inside = inside.get(part) if isinstance(inside, dict) else None
+        if isinstance(inside, dict):
+            inside.pop(last, None)
+    result: dict[str, Any] = tree
+    return result
