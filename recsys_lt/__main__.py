@@ -272,8 +272,8 @@ def _run() -> int:
             raise
         _complain(str(error) if isinstance(error, UserError) else one_line(error, CONF))
         return 2
-    except SweepRefused as refused:
-        _complain(str(refused))
+    except SweepRefused as unwanted:
+        _complain(str(unwanted))
         return 2
     except ValueError as error:
         if debug or not str(error).startswith("Config group override must be"):
