@@ -8,11 +8,13 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,12 +64,13 @@ def main() -> int:
     asked = parser.parse_args()
     chance = random.Random(asked.seed)
     counts: dict[str, dict[str, int]] = {}
-    with tempfile.TemporaryDirectory() as place:
-        os.environ["RECSYS_LT_CACHE"] = str(Path(place) / "cache")
+    place = Path(tempfile.mkdtemp())  # it stays where something fails
+    with chdir(place):
+        os.environ["RECSYS_LT_CACHE"] = str(place / "cache")
         _import_everything()
         for kind in asked.kinds:
             count = counts[kind] = {"kills": 0, "runs": 0, "identical": 0}
-            work = Path(place) / kind.replace(" ", "_").replace(",", "")
+            work = place / kind.replace(" ", "_").replace(",", "")
             work.mkdir()
             alone, seconds = _left_alone(kind, work)
             while count["kills"] < asked.kills:
@@ -78,6 +81,7 @@ def main() -> int:
                 print(
                     f"{kind}: {', '.join(run.kills)}: {'identical' if run.identical else 'ANOTHER RESULT'}", flush=True
                 )
+    shutil.rmtree(place)
     print(f"\nseed {asked.seed}\n{'':28}{'kills':>7}{'runs':>7}{'identical':>11}")
     for kind, count in counts.items():
         print(f"{kind:28}{count['kills']:7}{count['runs']:7}{count['identical']:11}")
@@ -114,6 +118,8 @@ def killed(kind: str, folder: Path, alone: dict[str, Any], seconds: float, chanc
         os.kill(process, number)
         code = _ended(process, wait=True)
         assert code is not None
+        if code == (0,):
+            break  # it had ended meanwhile
         if code[0] not in (-number, 128 + number):
             raise SystemExit(f"{kind}: {signal.Signals(number).name} ended it with {code[0]}, see {folder}.log")
         kills.append(f"{signal.Signals(number).name} {moment}")

@@ -227,22 +227,24 @@ def _help() -> None:
 def main() -> int:
     """Run the command line; the exit code: 0, 1 (a fault of ours), 2 (mendable), 128 and the number of a signal."""
     forget_launch()
+    advice, code = "nothing was begun", 0
     with stopping.raised() as heard:
-        advice = "nothing was begun"
         try:
             code = _run()
-            if not heard.number:
-                return code
+            heard.raises = False
         except Stopped as stop:
+            heard.raises = False
             heard.number, advice = stop.number, stop.advice or advice
         except BaseException:
             if not heard.number:
                 raise
-        launch = current_launch()
-        if launch is not None:
-            advice = f"go on with {_again(launch)}"
-        _complain(f"interrupted ({stopping.name(heard.number)}); {advice}")
-        return 128 + heard.number
+    if not heard.number:
+        return code
+    launch = current_launch()
+    if launch is not None:
+        advice = f"go on with {_again(launch)}"
+    _complain(f"interrupted ({stopping.name(heard.number)}); {advice}")
+    return 128 + heard.number
 
 
 def _run() -> int:

@@ -22,13 +22,13 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, AtomicCheckpointIO, load
 from recsys_lt.evidence.commit import commit
-from recsys_lt.evidence.earlier import read_earlier
+from recsys_lt.evidence.earlier import begin_anew, read_earlier
 from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.memory import forget_peak_rss
 from recsys_lt.evidence.progress import TrainingProgress
 from recsys_lt.evidence.results import Results, measure, shared_titles
 from recsys_lt.evidence.run_folder import resume_command
-from recsys_lt.evidence.stored import Names, Stored, store
+from recsys_lt.evidence.stored import Names, Stored
 from recsys_lt.evidence.tightness import Tightness
 from recsys_lt.evidence.trained import first_stage
 from recsys_lt.evidence.trained_as import trained_as
@@ -109,10 +109,7 @@ def _train_and_test(this: Stored, data: Sequences, folder: Path, resumed: bool, 
     also = dict if watch is None else watch.row
     recipe = trained_as(config)
 
-    @cache
-    def begin() -> None:
-        (folder / "metrics.json").unlink(missing_ok=True)  # where it is, all the rest is of the same run
-        store(folder, this)
+    begin = cache(partial(begin_anew, folder, this))
 
     stop = stop or Stop(_say_so)
     journal = Journal(folder, settings, measuring, data.fingerprint, recipe, stop, begin, [parts.logger], also)

@@ -84,15 +84,20 @@ def raised() -> Iterator["Heard"]:
 
 
 class Heard:
-    """A handler that raises ``Stopped``, and notes the signal: not every library lets such an exception pass."""
+    """A handler that notes a signal, and raises ``Stopped`` while ``raises`` is true.
+
+    It is noted because not every library lets such an exception pass.
+    """
 
     def __init__(self) -> None:
         self.number = 0  # of the signal; 0 before that
+        self.raises = True
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         _leave_lost_terminal()
         self.number = number
-        raise Stopped(number)
+        if self.raises:
+            raise Stopped(number)
 
 
 @contextmanager

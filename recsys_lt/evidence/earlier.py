@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 from torch import nn
 
+from recsys_lt.atomic import temporary_beside
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST, OURS, load
 from recsys_lt.evidence.run_folder import finished
+from recsys_lt.evidence.stored import Stored, store
 from recsys_lt.evidence.trained_as import check_trained_as
 
 _AFRESH = "Restore it, or start a new run"
@@ -63,6 +65,24 @@ def read_earlier(folder: Path, fingerprint: str, config: DictConfig, module: nn.
     if validated and "notes" not in _checked(best, fingerprint, config, module):
         raise UserError("it is no checkpoint of a best epoch", where=best, remedy=_AFRESH)
     return Earlier(path, done)
+
+
+def begin_anew(folder: Path, this: Stored) -> None:
+    """Note what a run is from here on, and take away metrics.json: where it is, all the rest is of the same state.
+
+    If that fails, both are as they were.
+    """
+    metrics = folder / "metrics.json"
+    aside = temporary_beside(metrics)
+    if metrics.exists():
+        metrics.replace(aside)
+    try:
+        store(folder, this)
+    except BaseException:
+        if aside.exists():
+            aside.replace(metrics)
+        raise
+    aside.unlink(missing_ok=True)
 
 
 def _checked(path: Path, fingerprint: str, config: DictConfig, module: nn.Module) -> dict[str, Any]:
