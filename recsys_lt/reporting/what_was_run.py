@@ -1,6 +1,5 @@
 """What was run: the protocol, how the configurations differ, with which versions, and what failed."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from recsys_lt.analysis.cells import compared
 from recsys_lt.analysis.numbers import MISSING
 from recsys_lt.analysis.runs import Run
 from recsys_lt.analysis.written_tables import Content, Entry
+from recsys_lt.errors import UserError
+from recsys_lt.evidence.reading import read_json
 from recsys_lt.reporting.cast import Member, cells
 
 #: Longer values, such as prompts, are cut here.
@@ -81,9 +82,8 @@ def _reason(run: Run) -> str:
     if (run.folder / "metrics.json").is_file():
         return "interrupted: its metrics are of a shorter training"
     try:
-        noted = json.loads((run.folder / "failed.json").read_text(encoding="utf-8"))
-        return str(noted["error"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(run.folder / "failed.json")["error"])
+    except (UserError, KeyError, TypeError):
         return "no metrics.json and no failed.json: still running, or killed"
 
 
