@@ -46,8 +46,9 @@ def claim_check(evidence: Evidence) -> Piece:
             ]
             for claim in claims(evidence)
         ],
-        "Of Table 3's cells the published setting where it has been run, else the one that is best on validation; of "
-        "the figures' sweeps the setting that most of them have. A setting other than the published is named. "
+        "Of Table 3's cells the published setting where it has been run with several seeds, else the one of several "
+        "seeds that is best on validation, else what there is; of the figures' sweeps the setting that most of them "
+        "have. A setting other than the published is named. "
         "Each comparison is of all runs of both cells and is tested over users and seeds (docs/statistics.md); "
         "intervals are 95 %; p is corrected by Holm over the comparisons of a claim. A difference with p below 0.05 "
         "holds or does not hold, whichever side it is on. Any other is undecided, and so is every comparison with one "

@@ -102,14 +102,19 @@ class Evidence:
         return once_a_seed(replace(found[0], finished=tuple(run for cell in found for run in cell.finished)))
 
     def closest(self, dataset: str, model: str, loss: str) -> Cell | None:
-        """The published setting's cell, or else the one of another setting with the best validation NDCG@10."""
-        return self.as_published(dataset, model, loss) or self.best_of_other_settings(dataset, model, loss)
+        """The published setting's cell, or else the one of another setting with the best validation NDCG@10.
+
+        A cell with several seeds comes before one with a single seed, which settles nothing.
+        """
+        published, other = (find(dataset, model, loss) for find in (self.as_published, self.best_of_other_settings))
+        several = (cell for cell in (published, other) if cell is not None and len(cell.finished) > 1)
+        return next(several, published or other)
 
     def best_of_other_settings(self, dataset: str, model: str, loss: str) -> Cell | None:
-        """The cell of another setting, trained to its end, with the best validation NDCG@10."""
+        """The cell of another setting, trained to its end, with the best validation NDCG@10; several seeds first."""
         others = [cell for cell in self.of(dataset, model, loss) if self.changes(cell) and not self.cut_short(cell)]
         whole = [cell for cell in others if cell.validated() is not None]
-        return max(whole, key=lambda cell: cell.validated() or 0.0, default=None)
+        return max(whole, key=lambda cell: (len(cell.finished) > 1, cell.validated() or 0.0), default=None)
 
     def falls_short(self, cell: Cell) -> float | None:
         """The published NDCG@10 that a cell of another setting does not reach, tolerance and all; else None.

@@ -6,7 +6,7 @@ import pytest
 
 from recsys_lt import figures
 from recsys_lt.analysis.paper.published import Facts, Published, facts
-from tests.analysis.paper.conftest import cell, change, make_run
+from tests.analysis.paper.conftest import FAST, cell, change, make_run, make_runs
 
 
 def test_only_adam_s_runs_in_whole_count_once_a_seed(runs) -> None:
@@ -51,6 +51,16 @@ def test_the_published_setting_is_found_in_several_sweeps_and_early_ends_are_not
     longer = evidence.closest("beauty", "sasrec", "bpr")
     assert longer is not None
     assert evidence.in_words(longer) == "max_epochs 999"
+
+
+def test_a_cell_of_several_seeds_stands_before_one_of_a_single_seed(tmp_path) -> None:
+    make_run(tmp_path / "published", *cell("ce"), gain=0.2)
+    assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "ce").seeds == (0,)
+    make_run(tmp_path / "single", *cell("ce", *FAST, "model.dropout=0.1"), gain=0.3)
+    make_runs(tmp_path / "fast", *cell("ce", *FAST), gain=0.1)
+    assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "ce").mean_std("ndcg@10")[0] == 0.1
+    make_run(tmp_path / "published1", *cell("ce"), gain=0.15, seed=1)
+    assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "ce").mean_std("ndcg@10")[0] == 0.175
 
 
 def test_broken_and_repeated_runs_are_remarked(tmp_path, capsys) -> None:
