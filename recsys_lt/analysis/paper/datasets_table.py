@@ -18,10 +18,12 @@ def datasets_table(evidence: Evidence) -> Piece:
                 )
     rows: list[list[Value]] = []
     for (dataset, _), protocol in protocols.items():
-        users, items, events = (int(protocol[key]) for key in ("users", "items", "interactions"))
+        users, items, events = (int(protocol.get(key) or 0) for key in ("users", "items", "interactions"))
+        if not (users and items and events):
+            continue  # versions before did not write them all
         rows.append(
             [DATASETS.get(dataset, dataset), users, items, events, f"{events / users:.1f}",
-             f"{events / users / items:.3%}", str(protocol["split"])]
+             f"{events / users / items:.3%}", str(protocol.get("split") or "-")]
         )  # fmt: skip
     return Piece(
         "table4",

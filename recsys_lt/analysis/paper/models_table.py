@@ -20,7 +20,8 @@ def models_table(evidence: Evidence) -> Piece:
             counts = sorted({int(train["parameters"]) for train in trains if train.get("parameters")})
             if not counts:
                 continue
-            trained = sorted({int(train.get("trained_parameters", train["parameters"])) for train in trains})
+            both = (train.get("trained_parameters") or train.get("parameters") for train in trains)
+            trained = sorted({int(count) for count in both if count})
             lengths = sorted(
                 {
                     int(run.metrics["protocol"]["max_length"])
