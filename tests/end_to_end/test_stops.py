@@ -1,0 +1,241 @@
+"""SIGINT, SIGTERM and SIGHUP at each phase of a run: one clean stop, an exit code that says so, nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from recsys_lt import build
+from recsys_lt.evidence import journal, results
+from recsys_lt.launch import launch
+from recsys_lt.stopping import Stop
+from tests.end_to_end.conftest import ROOT, TINY, Cli
+from tests.end_to_end.test_survival import result, wait_for_epoch
+
+RUN = (*TINY, "trainer.max_epochs=4", "trainer.eval_every=2", "logger=none", "hydra.run.dir=run")
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def alone(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    place = tmp_path_factory.mktemp("alone")
+    assert here(*RUN, cwd=place).returncode == 0
+    return result(place / "run")
+
+
+@contextmanager
+def signals(where: Any, name: str, number: int, times: int = 1, at: int = 1) -> Iterator[None]:
+    """Signal this process where a function is called, the ``at``-th time."""
+    calls, plain = iter(range(1, 1_000_000)), getattr(where, name)
+
+    def signalled(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == at:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+        return plain(*arguments, **named)
+
+    with mock.patch.object(where, name, signalled):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "at", "finished", "number"),
+    [
+        (journal.Journal, "on_validation_start", 1, False, signal.SIGHUP),  # before the first best
+        (journal.Journal, "on_train_batch_end", 3, False, signal.SIGINT),
+        (journal.Journal, "on_train_batch_end", 3, False, signal.SIGTERM),
+        (journal.Journal, "on_train_batch_end", 3, False, signal.SIGHUP),
+        (journal, "save", 2, False, signal.SIGTERM),
+        (journal.Journal, "on_validation_end", 2, False, signal.SIGINT),
+        (results.Results, "write", 1, True, signal.SIGTERM),
+    ],
+)
+def test_the_first_signal_keeps_what_was_reached(
+    here: Cli,
+    alone: dict[str, Any],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    where: Any,
+    name: str,
+    at: int,
+    finished: bool,
+    number: signal.Signals,
+) -> None:
+    with signals(where, name, number, at=at):
+        done = here(*RUN, cwd=tmp_path)
+    assert done.returncode == CODES[number]
+    assert done.stderr == (
+        f"recsys_lt: interrupted ({number.name}); go on with: python -m recsys_lt resume {tmp_path / 'run'}\n"
+    )
+    assert f"stopping ({number.name}): what was reached is evaluated and written" in capfd.readouterr().err
+    assert result(tmp_path / "run")["finished"] is finished
+    assert here("resume", "run", cwd=tmp_path).returncode == 0
+    assert result(tmp_path / "run") == alone
+
+
+def test_the_second_signal_stops_at_once(here: Cli, alone: dict[str, Any], tmp_path: Path) -> None:
+    with signals(journal.Journal, "on_train_batch_end", signal.SIGTERM, times=2, at=20):
+        done = here(*RUN, cwd=tmp_path)
+    assert done.returncode == 143
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert here("resume", "run", cwd=tmp_path).returncode == 0
+    assert result(tmp_path / "run") == alone
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_before_anything_was_done_leaves_nothing(here: Cli, tmp_path: Path, number: signal.Signals) -> None:
+    with signals(build.Parts, "data", number):
+        done = here(*RUN, cwd=tmp_path)
+    assert done.returncode == CODES[number]
+    assert done.stderr == f"recsys_lt: interrupted ({number.name}); nothing was begun\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_whose_exception_a_library_swallows_still_ends_the_run(here: Cli, tmp_path: Path) -> None:
+    def prepared(self: build.Parts, announce: Any) -> Any:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return data(self, announce)
+
+    data = build.Parts.data
+    with mock.patch.object(build.Parts, "data", prepared):
+        assert here(*RUN, cwd=tmp_path).returncode == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_sweep_ends_after_the_cell_at_hand(here: Cli, tmp_path: Path, number: signal.Signals) -> None:
+    sweep = ("-m", *RUN[:-1], "seed=0,1", "hydra.sweep.dir=sweep")
+    with signals(journal.Journal, "on_train_batch_end", number, at=3):
+        done = here(*sweep, cwd=tmp_path)
+    assert done.returncode == CODES[number]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"recsys_lt: interrupted ({number.name}); go on with the same command and hydra.sweep.dir=")
+    first = tmp_path / "sweep" / "0_synthetic_sasrec_ce_adam_seed0"
+    assert [path.parent for path in (tmp_path / "sweep").glob("*/config.yaml")] == [first]
+    assert json.loads((first / "metrics.json").read_text())["finished"] is False
+
+
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("seconds", [0.15, 0.6, 2.5])
+def test_a_signal_while_the_program_starts(
+    start: Start, tmp_path: Path, number: signal.Signals, seconds: float
+) -> None:
+    process = start(*RUN, "trainer.max_epochs=5000", cwd=tmp_path)
+    time.sleep(seconds)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert "Traceback" not in output
+    # Before the first line of this program has run, Python or the system ends the process, as a shell counts 128 + n.
+    assert process.returncode in (CODES[number], -number)
+
+
+def test_workers_of_the_loader_leave_a_signal_to_all_processes_to_the_run(
+    environment: dict[str, str], here: Cli, alone: dict[str, Any], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "recsys_lt", *RUN, "trainer.num_workers=2", "trainer.max_epochs=4000"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        process_group=0,
+    )  # fmt: skip
+    wait_for_epoch(process, tmp_path / "run", 1)
+    os.killpg(process.pid, signal.SIGTERM)  # as timeout(1) and a scheduler do
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, output
+    assert "Traceback" not in output
+    assert result(tmp_path / "run")["finished"] is False
+
+
+def test_a_terminal_that_goes_away_is_no_error(environment: dict[str, str], tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recsys_lt", *RUN, "trainer.max_epochs=5000"],
+        cwd=tmp_path, env=environment, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+    )  # fmt: skip
+    os.close(terminal)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "last.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        os.set_blocking(master, False)
+        try:
+            os.read(master, 1 << 16)
+        except BlockingIOError:
+            time.sleep(0.02)
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 129
+    assert result(tmp_path / "run")["finished"] is False
+
+
+# Processes of one run.
+
+
+def _waits(folder: Path, stop: Stop) -> int:
+    (folder / f"{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+    while not stop.number:
+        time.sleep(0.01)
+    return stop.number
+
+
+def _dies(_stop: Stop) -> None:
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)
+
+
+def _running(folder: Path) -> list[int]:
+    """The ranks that have written their process's number and live."""
+    found = []
+    for path in folder.glob("*.pid"):
+        stat = Path(f"/proc/{path.read_text() or 0}/stat")
+        try:
+            alive = stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            alive = False
+        if alive:
+            found.append(int(path.stem))
+    return sorted(found)
+
+
+_LAUNCH = (
+    "import sys, pathlib; from recsys_lt.launch import launch; from tests.end_to_end.test_stops import _waits\n"
+    "if __name__ == '__main__': print(launch(_waits, (pathlib.Path(sys.argv[1]),), 2))"
+)
+
+
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, "(15, 15)"), (signal.SIGKILL, "")])
+def test_no_rank_outlives_the_process_that_started_it(
+    environment: dict[str, str], tmp_path: Path, number: int, left: str
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LAUNCH, str(tmp_path)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while _running(tmp_path) != [0, 1]:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert output.strip() == left
+    deadline = time.monotonic() + 10
+    while _running(tmp_path):
+        assert time.monotonic() < deadline, "a rank lives on"
+        time.sleep(0.02)
+
+
+def test_a_rank_that_is_killed_is_one_line() -> None:
+    with pytest.raises(build.UserError) as refusal:
+        launch(_dies, (), 2, "Go on with resume")
+    assert str(refusal.value) == "trainer.devices: process 1 of the run was killed by SIGKILL. Go on with resume."
