@@ -60,7 +60,7 @@ def run(this: Stored, folder: Path, resumed: bool) -> dict[str, Any]:
     parts = build(this.config)
     parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
     parts.check()
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a dataset's or a folder's name is no markup
     # Prepared (fetched, checked, cached) once, here: the processes of a run then only map it.
     data = parts.data(partial(console.print, highlight=False))
     # A run of several processes spreads them here, where the data are ready and the folder is known.
@@ -155,7 +155,7 @@ def _train_and_test(this: Stored, data: Sequences, folder: Path, resumed: bool, 
         )
     rank = partial(_ranking, data, module, settings, measured.max_users, share)
     if trainer.is_global_zero and (shared := shared_titles(module, data)) is not None:
-        Console().print(
+        Console(markup=False, emoji=False).print(
             f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
             " first",
             highlight=False,

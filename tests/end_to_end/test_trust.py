@@ -396,6 +396,23 @@ def test_a_name_that_leads_elsewhere(name, good, run, tmp_path):
     assert sorted(path.name for path in victim.rglob("*")) == ["dear", "downloads"]
 
 
+def test_the_name_of_a_run_folder_is_text(good, run, tmp_path):
+    folder = shutil.copytree(good, tmp_path / "[/b] [red] :smile: 🙂\nb")
+    for main, *arguments in (
+        (recommend.main, folder, "--user", "u0"),
+        (sharpness.main, folder, "--batches", 1, "--items", 0),
+        (table.main, folder),
+        (table.main, folder.parent),
+        (figures.main, folder),
+        (report.main, folder),
+        (command_line.main, "resume", folder, "trainer.max_epochs=2"),
+    ):
+        done = run(main, *arguments, cwd=tmp_path)
+        assert (done.code, done.err) == (0, ""), main
+    assert "run folder: " in done.out
+    assert "[/b] [red] :smile: 🙂" in done.out
+
+
 @pytest.fixture
 def mylab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A module of the user's own."""
