@@ -15,19 +15,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt import CONF, machine
+from recsys_lt.arguments import as_meant, check_arguments, in_order, literal
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.trust import take_trust
-from recsys_lt.hydra_refusals import composed, literal, one_line, quoted
+from recsys_lt.hydra_refusals import composed, one_line
 from recsys_lt.machine import refusals
 from recsys_lt.resume import asked_to_resume, resume
 from recsys_lt.stopping import Stopped
@@ -60,14 +60,16 @@ def _task(config: DictConfig) -> None:
         if config.get("debug") is True:
             raise
         _refused.append(error)
-        _leave_nothing_above(folder)
+        _leave_nothing_above(folder, Path(hydra_config.runtime.cwd))
 
 
-def _leave_nothing_above(folder: Path) -> None:
+def _leave_nothing_above(folder: Path, working: Path) -> None:
     """Take away ``outputs/`` if Hydra made it for a run that has left nothing."""
     with contextlib.suppress(OSError):
+        if folder == Path.cwd() != working:  # hydra.job.chdir=true
+            folder.rmdir()
         for above in folder.parents:
-            if above.parent == Path.cwd() and above.name not in _there_before:
+            if above.parent == working and above.name not in _there_before:
                 above.rmdir()  # stays if there is something in it
 
 
@@ -86,7 +88,7 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> None:
             run_stages(this, folder, False, _composed)
     except Stopped as stop:
         advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
-        _leave_nothing_above(folder)
+        _leave_nothing_above(folder, Path(hydra_config.runtime.cwd))
         raise Stopped(stop.number, advice) from None
 
 
@@ -179,41 +181,6 @@ def _complain(line: str) -> None:
     print(f"recsys_lt: {line}", file=sys.stderr, flush=True)
 
 
-def _spelt_out(argument: str) -> str:
-    """As Hydra reads it: ``metrics.groups=[0.2,0.6,0.2]`` names the shares alone, and a path may need quotes."""
-    return quoted(re.sub(r"^(\+{0,2})metrics\.groups=(?=\[)", r"\1metrics.groups.shares=", argument))
-
-
-def _check_folders(arguments: list[str]) -> None:
-    """Before Hydra makes folders of these names."""
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key in ("hydra.run.dir", "hydra.sweep.dir") and value.strip("'\"") in ("", "null"):
-            raise UserError("it is empty", where=key, remedy="Name a folder, or leave it out")
-
-
-def _in_order(arguments: list[str]) -> list[str]:
-    """Flags first, wherever they were typed.
-
-    Raises
-    ------
-    UserError
-        For a flag that Hydra does not know.
-    """
-    if "--hydra-help" in arguments:
-        return ["--hydra-help"]  # it speaks of Hydra, and cannot compose what else was typed
-    sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    ordered = sweep + [argument for argument in arguments if argument not in sweep]
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError(message, where="command line", remedy="python -m recsys_lt --help says what can be given")
-
-    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage, in eight lines
-    parser.parse_args(ordered)
-    return ordered
-
-
 def _help() -> None:
     """Hydra's help without the groups nobody chooses from by hand."""
     text = io.StringIO()
@@ -264,9 +231,8 @@ def _run() -> int:
             with refusals(), composed(CONF):
                 resume(*earlier, CONF)
             return 0
-        sys.argv[1:] = [_spelt_out(argument) for argument in sys.argv[1:]]
-        _check_folders(sys.argv[1:])
-        sys.argv[1:] = _in_order(sys.argv[1:])
+        sys.argv[1:] = in_order(as_meant(sys.argv[1:]))
+        check_arguments(sys.argv[1:])
         _task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         stopping.raise_lost()
@@ -276,13 +242,6 @@ def _run() -> int:
         return 2
     except SweepRefused as unwanted:
         _complain(str(unwanted))
-        return 2
-    except ValueError as error:
-        if debug or not str(error).startswith("Config group override must be"):
-            raise
-        groups = [given.removesuffix("=null") for given in sys.argv[1:] if given.endswith("=null")]
-        empty = ", ".join(f"{group}=null" for group in groups if (CONF / group).is_dir())
-        _complain(f"{empty}: a group is a choice. Leave it out for the default, or name one of conf/")
         return 2
     except Exception as error:
         launch = current_launch()

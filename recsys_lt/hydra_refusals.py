@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recsys_lt.arguments import is_read
 from recsys_lt.errors import UserError
 
 #: Hydra's launchers that are not part of it -> the extra of ours that brings them.
@@ -25,40 +25,6 @@ def composed(conf: Path) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error, conf).removesuffix(".")) from error
-
-
-#: Keys whose values are paths, in which a comma is no list.
-_PATHS = re.compile(r"(resume|dataset\.(path|raw_dir|cache_dir)|model\.(item_vectors|retriever)|llm\.weights\.name)=")
-
-
-def quoted(argument: str) -> str:
-    """An override whose value Hydra's grammar takes as it is meant: a path, or text beyond ASCII, gets quotes."""
-    key, equals, value = argument.partition("=")
-    if not equals or not value or value[0] in "'\"" or argument.startswith("-"):
-        return argument
-    if _PATHS.match(argument) and Path(value).expanduser().exists():
-        if re.fullmatch(r"[\w./-]+", value, re.ASCII):
-            return argument
-        value = literal(value)
-    else:
-        if _is_read(argument) or not re.search(r"[^\x00-\x7f]|^~", value):
-            return argument  # what is neither is a mistake, and said to be one
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    return f"{key}='{escaped}'"
-
-
-def _is_read(argument: str) -> bool:
-    """Whether Hydra's grammar takes an argument of the command line."""
-    try:
-        OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return argument.startswith("-")
-    return True
-
-
-def literal(text: str) -> str:
-    """A text as OmegaConf must be given it, so that it refers to nothing."""
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def one_line(error: Exception, conf: Path) -> str:
@@ -109,12 +75,13 @@ def one_line(error: Exception, conf: Path) -> str:
         return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
     first = [line.strip() for line in text.splitlines() if line.strip()]
     if "override_grammar" in text:
-        given = next((argument for argument in sys.argv[1:] if not _is_read(argument)), None)
+        given = next((argument for argument in sys.argv[1:] if not is_read(argument)), None)
         if given is None:
             return " ".join(first[:2])
         key, equals, _ = given.partition("=")
         if not equals:
             return f"{given}: it is no key=value. {_similar_key(key, conf)}"
+        given = " ".join(given.split())
         return f"{given}: its value cannot be read. Put it in quotes, twice for the shell: '{key}=\"...\"'."
     return " ".join(first[:3])
 

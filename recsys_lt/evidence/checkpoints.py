@@ -61,9 +61,8 @@ def kept(folder: Path) -> Iterator[None]:
         whole = [name for name in (BEST, LAST) if (folder / name).exists()]
         if not whole:
             raise
-        remedy = (
-            f"{refused.remedy or 'Mend that'}, then go on with resume {folder}, where {' and '.join(whole)} are whole"
-        )
+        safe = f"{' and '.join(whole)} {'is' if len(whole) == 1 else 'are'} safe"
+        remedy = f"{refused.remedy or 'Mend that'}, then go on with resume {folder}, where {safe}"
         raise MachineError(refused.what, where=refused.where, remedy=remedy) from refused
 
 

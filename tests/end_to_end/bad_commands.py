@@ -7,6 +7,11 @@ sede=3 | sede, Did you mean seed?
 +trainer.gradient_clip_val=1 | gradient_clip_val, conf/trainer
 +colour=blue | colour
 ++colour=blue | colour, configuration
+loss=5 | loss=5, a group is a choice
+loss=[ce] | loss=[ce], a group is a choice
+loss=null | loss=null, a group is a choice
++experiment=true | +experiment=true, a group is a choice
+dataset.k_core=-1 hydra.job.chdir=true | dataset.k_core
 loss=sc | loss, 'sc', sce
 modle=gru4rec | modle, model
 +experiment=nothing | experiment, nothing, beauty_sce

@@ -1,0 +1,101 @@
+"""What is typed behind the command, put so that Hydra reads it as it is meant, or refused before Hydra sees it."""
+
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+
+from recsys_lt import CONF
+from recsys_lt.errors import UserError
+
+#: Keys whose values are paths, in which a comma is no list.
+_PATHS = re.compile(r"(dataset\.(path|raw_dir|cache_dir)|model\.(item_vectors|retriever)|llm\.weights\.name)=")
+
+
+def as_meant(arguments: list[str]) -> list[str]:
+    """Arguments as Hydra takes them: ``metrics.groups=[0.2,0.6,0.2]`` names the shares alone, paths get quotes."""
+    return [_quoted(re.sub(r"^(\+{0,2})metrics\.groups=(?=\[)", r"\1metrics.groups.shares=", one)) for one in arguments]
+
+
+def _quoted(argument: str) -> str:
+    """An override whose value Hydra's grammar would not take as it is meant: a path, or text beyond ASCII."""
+    key, equals, value = argument.partition("=")
+    if not equals or not value or value[0] in "'\"" or argument.startswith("-"):
+        return argument
+    if _PATHS.match(argument) and _exists(value):
+        if re.fullmatch(r"[\w./-]+", value, re.ASCII):
+            return argument
+        value = literal(value)
+    elif is_read(argument) or not re.search(r"[^\x00-\x7f]|^~", value):
+        return argument  # what is neither is a mistake, and said to be one
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return f"{key}='{escaped}'"
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # a name that is too long, a zero in it, nobody's home
+        return False
+
+
+def is_read(argument: str) -> bool:
+    """Whether Hydra's grammar takes an argument of the command line."""
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return argument.startswith("-")
+    return True
+
+
+def literal(text: str) -> str:
+    """A text as OmegaConf must be given it, so that it refers to nothing."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def check_arguments(arguments: list[str]) -> None:
+    """Raise UserError for what Hydra would make folders for, or answer with an error of Python's."""
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        bare = value.strip("'\"")
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and bare in ("", "null"):
+            raise UserError("it is empty", where=key, remedy="Name a folder, or leave it out")
+        if equals and _is_no_choice(argument):
+            raise UserError(
+                "a group is a choice", where=argument, remedy="Leave it out for the default, or name one of conf/"
+            )
+
+
+def _is_no_choice(argument: str) -> bool:
+    """Whether an override gives a group of conf/ a number, a list, a mapping or nothing."""
+    group = argument.partition("=")[0].lstrip("+")
+    if not re.fullmatch(r"\w+(/\w+)?", group) or not (CONF / group).is_dir() or not is_read(argument):
+        return False
+    override = OverridesParser.create().parse_override(argument)
+    return not override.is_sweep_override() and not isinstance(override.value(), str | QuotedString)
+
+
+def in_order(arguments: list[str]) -> list[str]:
+    """Flags first, wherever they were typed.
+
+    Raises
+    ------
+    UserError
+        For a flag that Hydra does not know.
+    """
+    if "--hydra-help" in arguments:
+        return ["--hydra-help"]  # it speaks of Hydra, and cannot compose what else was typed
+    sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    ordered = sweep + [argument for argument in arguments if argument not in sweep]
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(message, where="command line", remedy="python -m recsys_lt --help says what can be given")
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage, in eight lines
+    parser.parse_args(ordered)
+    return ordered
