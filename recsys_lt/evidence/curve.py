@@ -9,6 +9,8 @@ FILE = "learning_curve.csv"
 
 def read_curve(path: Path) -> list[dict[str, float]]:
     """The epochs of a curve, each with the finite numbers it has; empty where the file is absent or no curve."""
+    if not path.is_file():
+        return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [

@@ -13,6 +13,7 @@ from recsys_lt.evidence.checkpoints import BEST, LAST, OURS, load
 from recsys_lt.evidence.run_folder import finished
 from recsys_lt.evidence.stored import Stored, store
 from recsys_lt.evidence.trained_as import check_trained_as
+from recsys_lt.evidence.trust import is_trusted
 
 _AFRESH = "Restore it, or start a new run"
 
@@ -48,7 +49,13 @@ def read_earlier(folder: Path, fingerprint: str, config: DictConfig, module: nn.
         if finished(folder) and not best.exists():
             raise UserError("the run is finished, and its checkpoints are gone", where=folder, remedy=_AFRESH)
         return None
-    if path.is_dir():  # DeepSpeed's own format, which only DeepSpeed reads
+    if path.is_dir():  # DeepSpeed's own format, which only DeepSpeed reads, and unpickles
+        if not is_trusted("deepspeed"):
+            raise UserError(
+                "it is a folder as DeepSpeed writes it, and to read it may run code that is in it",
+                where=path,
+                remedy="If the run is yours, add --trust deepspeed",
+            )
         return Earlier(path, 0)
     last = _checked(path, fingerprint, config, module)
     try:

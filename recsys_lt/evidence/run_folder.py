@@ -1,6 +1,5 @@
 """A run folder holds one run, and one process at a time works on it."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 from recsys_lt.data.lock import locked_at_once
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.checkpoints import BEST, LAST
+from recsys_lt.evidence.reading import read_json
 from recsys_lt.stopping import Stopped
 
 _CONFIG, _METRICS, _LOCK = "config.yaml", "metrics.json", ".lock"
@@ -22,8 +22,8 @@ def holds_a_run(folder: Path) -> bool:
 def finished(folder: Path) -> bool:
     """Whether a folder holds a run that came to its end."""
     try:
-        return bool(json.loads((folder / _METRICS).read_text(encoding="utf-8"))["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(folder / _METRICS)["finished"])
+    except (UserError, KeyError, TypeError):
         return False
 
 

@@ -72,6 +72,11 @@ def trusting_as(config: DictConfig) -> Iterator[None]:
         yield
 
 
+def is_trusted(name: str) -> bool:
+    """Whether the user trusts something of exactly this name."""
+    return name in _trusted()
+
+
 def check_references(tree: Any, where: Path) -> None:
     """Raise UserError for a reference that reads more than the file itself, or for more of them than ours have.
 
@@ -111,7 +116,7 @@ def check_classes(tree: Any, where: Path) -> None:
             continue
         if _TARGET in node:
             _check_class(node[_TARGET], place, where)
-        if node.get("trust_remote_code", False) is not False and _code(node) not in _trusted():
+        if node.get("trust_remote_code", False) is not False and not is_trusted(_code(node)):
             raise UserError(
                 f"{place}.trust_remote_code would run Python code that comes with {_shown(_code(node))}",
                 where=where,

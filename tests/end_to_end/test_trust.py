@@ -18,6 +18,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch.distributed.checkpoint import FileSystemReader
 
 from recsys_lt import __main__ as command_line
 from recsys_lt import figures, recommend, report, sharpness, table
@@ -394,6 +395,19 @@ def test_a_name_that_leads_elsewhere(name, good, run, tmp_path):
     evil = changed(good, tmp_path / "other", {"choices": config["choices"] | {"dataset": name}})
     assert "its choice of dataset" in refused(run, tmp_path / "mark", command_line.main, f"resume={evil}", cwd=evil)
     assert sorted(path.name for path in victim.rglob("*")) == ["dear", "downloads"]
+
+
+def test_a_checkpoint_that_deepspeed_would_unpickle(good, run, tmp_path):
+    """And torch.distributed too: what lies in such a folder is read before anything can be asked of it."""
+    mark, evil = tmp_path / "mark", shutil.copytree(good, tmp_path / "evil")
+    (evil / "last.ckpt").unlink()
+    (evil / "last.ckpt").mkdir()
+    (evil / "last.ckpt" / ".metadata").write_bytes(pickle.dumps(Touches(mark)))
+    resume = (command_line.main, f"resume={evil}", "trainer.max_epochs=2")
+    assert "add --trust deepspeed" in refused(run, mark, *resume, cwd=tmp_path)
+    with contextlib.suppress(Exception):  # what it reads is no metadata
+        FileSystemReader(evil / "last.ckpt").read_metadata()
+    assert mark.exists()
 
 
 def test_the_name_of_a_run_folder_is_text(good, run, tmp_path):
