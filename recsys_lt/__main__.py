@@ -31,6 +31,7 @@ from recsys_lt.hydra_refusals import composed, one_line
 from recsys_lt.machine import refusals
 from recsys_lt.resume import asked_to_resume, resume
 from recsys_lt.stopping import Stopped
+from recsys_lt.sweep_end import end_of_sweep
 from recsys_lt.sweep_start import SweepRefused, current_launch, forget_launch
 
 if TYPE_CHECKING:
@@ -261,47 +262,15 @@ def _run() -> int:
         return 1
     for refusal in _refused:
         _complain(str(refusal))
-    return 2 if _refused else _end_of_sweep()
+    if _refused:
+        return 2
+    launch = current_launch()
+    return 0 if launch is None else end_of_sweep(launch, _complain)
 
 
 def _again(launch: "Launch") -> str:
     folder = os.path.relpath(launch.folder)
     return f"the same command and hydra.sweep.dir={folder}: what is done is not run again, what was begun goes on"
-
-
-def _end_of_sweep() -> int:
-    """The failed cells of a sweep and its table; the exit code. 0 for what was no sweep."""
-    from recsys_lt.evidence.sweep import failures
-
-    launch = current_launch()
-    if launch is None:
-        return 0
-    noted = failures(launch.folder)
-    failed = [failure for failure in noted if failure.launch == launch.name]
-    code = max((failure.code for failure in failed), key=lambda code: (code == 1, code), default=0)
-    if any(launch.folder.glob("*/metrics.json")):
-        from recsys_lt.table import print_table
-
-        try:
-            print_table(launch.folder)
-        except UserError as error:
-            _complain(str(error))
-            code = code or 2
-    for failure in failed:
-        if failure.process != os.getpid():  # its own line went to its own terminal, if any
-            _complain(failure.line)
-    if len(failed) > 1:
-        _complain(f"{len(failed)} cells failed: {', '.join(failure.cell for failure in failed)}")
-    for failure in noted:
-        if not failure.launch:
-            _complain(failure.line)
-    earlier = [failure.cell for failure in noted if failure.launch not in ("", launch.name)]
-    if earlier:
-        _complain(
-            f"failed in an earlier start of this sweep, and not run in this one: {', '.join(earlier)}. "
-            f"Remove their folders in {os.path.relpath(launch.folder)} to leave them out"
-        )
-    return code
 
 
 if __name__ == "__main__":

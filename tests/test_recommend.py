@@ -217,7 +217,7 @@ def test_broken_files(tmp_path, titled, call):
     (folder / "best.ckpt").write_bytes(whole)
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("width: 8", "width: 16"))
-    assert "not those of the model" in fails(call, folder, "--user", "u3")
+    assert "trained with model.width=8, and now it is 16" in fails(call, folder, "--user", "u3")
     (folder / "config.yaml").write_text(text.replace("losses.ce.CE", "losses.ce.EC"))
     assert "loss" in fails(call, folder, "--user", "u3")
     for malformed in ("a: [", "- 1\n", "", "seed: 0\n"):
@@ -241,6 +241,7 @@ def _with_weights(change):
         (lambda kept: kept | {"recsys_lt": 5}, "not a checkpoint of this program"),
         (lambda kept: kept | {"recsys_lt": {"format": 1}}, "not a checkpoint of this program"),
         (lambda kept: kept | {"recsys_lt": {"fingerprint": 7}}, "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": kept["recsys_lt"] | {"trained_as": 5}}, "its configuration cannot be read"),
         (_without("state_dict"), "it holds no weights"),
         (lambda kept: kept | {"state_dict": {"a": 1}}, "it holds no weights"),
         (_without("notes"), "it is no best.ckpt (it holds no notes)"),
@@ -271,7 +272,8 @@ def test_a_model_of_another_shape(tmp_path, titled, call, change):
     before, after = change.split("|")
     assert before in text
     (folder / "config.yaml").write_text(text.replace(before, after))
-    assert "not those of the model" in fails(call, folder, "--user", "u3")
+    was, now = f"model.{before.replace(': ', '=')}", after.partition(": ")[2]
+    assert f"trained with {was}, and now it is {now}" in fails(call, folder, "--user", "u3")
 
 
 def test_checkpoint_of_other_data(tmp_path, untitled, call):

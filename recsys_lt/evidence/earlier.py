@@ -69,8 +69,8 @@ def read_earlier(folder: Path, fingerprint: str, config: DictConfig, module: nn.
             where="trainer.max_epochs",
             remedy=f"Give at least {done}",
         )
-    if validated and "notes" not in _checked(best, fingerprint, config, module):
-        raise UserError("it is no checkpoint of a best epoch", where=best, remedy=_AFRESH)
+    if validated:
+        _checked(best, fingerprint, config, module)
     return Earlier(path, done)
 
 

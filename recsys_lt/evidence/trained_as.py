@@ -1,10 +1,11 @@
 """What decides a run's result in its configuration, noted in its checkpoints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.stored import NO_DIFFERENCE, as_written_now
@@ -28,7 +29,7 @@ def trained_as(config: DictConfig) -> dict[str, Any]:
     return _without(deciding(config), _MAY_CHANGE)
 
 
-def check_trained_as(notes: Mapping[str, Any], config: DictConfig, path: Path) -> None:
+def check_trained_as(notes: Mapping[str, Any], config: DictConfig, path: Path, parts: Sequence[str] = ()) -> None:
     """Compare a configuration with the one a checkpoint was trained with.
 
     Checkpoints of earlier versions do not say it, and pass.
@@ -41,6 +42,8 @@ def check_trained_as(notes: Mapping[str, Any], config: DictConfig, path: Path) -
         The configuration of its run folder.
     path
         The checkpoint.
+    parts
+        Parts of the configuration to compare; all of them, if none is named.
 
     Raises
     ------
@@ -49,11 +52,16 @@ def check_trained_as(notes: Mapping[str, Any], config: DictConfig, path: Path) -
     """
     if TRAINED_AS not in notes:
         return
-    then = OmegaConf.create(notes[TRAINED_AS])
-    as_written_now(then)
-    before, now = (dict(_leaves(tree)) for tree in (OmegaConf.to_container(then), trained_as(config)))
+    try:
+        then = OmegaConf.create(dict(notes[TRAINED_AS]))
+        as_written_now(then)
+        before = dict(_leaves(OmegaConf.to_container(then)))
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        raise UserError("its configuration cannot be read", where=path, remedy="Restore it or train again") from error
+    now = dict(_leaves(trained_as(config)))
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):  # what one version has and another not is null there
+        asked = not parts or key.partition(".")[0] in parts
+        if asked and before.get(key) != now.get(key):  # what one version has and another not is null there
             raise UserError(
                 f"it was trained with {key}={before.get(key)}, and now it is {now.get(key)}",
                 where=path,
