@@ -119,7 +119,7 @@ def _tested(found: Difference | None) -> list[str]:
         return [""] * 7
     numbers = (found.value, found.low, found.high, found.p)
     over = "users and seeds" if found.over_seeds else "users"
-    return [*map(repr, numbers), over, repr(found.detectable), str(found.seeds_needed or "")]
+    return [*map(repr, numbers), over, *("" if v is None else repr(v) for v in (found.detectable, found.seeds_needed))]
 
 
 def _write_others(arguments: argparse.Namespace, content: Content, compared: Comparison) -> None:

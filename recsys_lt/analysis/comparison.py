@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recsys_lt.analysis.cells import Cell, cells_of, once_a_seed
 from recsys_lt.analysis.runs import Run, find_runs
-from recsys_lt.analysis.significance import Difference, can_be_tested, compare_cells, holm
+from recsys_lt.analysis.significance import Difference, can_be_tested, compare_cells, corrected
 from recsys_lt.errors import UserError
 
 DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
@@ -253,16 +253,13 @@ def _differences(
         for group in tested:
             # A k beyond the length of a model's lists has not been measured, nor can it be tested.
             metric = f"{group}/{gain[0]}@{gain[1]}".removeprefix("/")
-            found = [
-                compare_cells(cell, reference, *gain, group)
-                if all(c.values(metric) for c in (cell, reference))
-                else None
-                for cell in others
-            ]
-            for over_seeds in (True, False):  # the two tests answer different questions
-                alike = [each.p if each is not None and each.over_seeds is over_seeds else None for each in found]
-                for place, p in enumerate(holm(alike)):
-                    if p is not None and (each := found[place]) is not None:
-                        found[place] = each._replace(p=p)
+            found = corrected(
+                [
+                    compare_cells(cell, reference, *gain, group)
+                    if all(c.values(metric) for c in (cell, reference))
+                    else None
+                    for cell in others
+                ]
+            )
             values |= {(id(cell), group): each for cell, each in zip(others, found, strict=True)}
     return values

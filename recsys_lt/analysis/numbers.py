@@ -17,6 +17,11 @@ def shown(metric: str, value: float | None) -> str:
     return f"{value:,.1f}" if name == "arp" else f"{value:.4f}"
 
 
+def shown_p(p: float) -> str:
+    """A p-value as printed, to four digits."""
+    return "<.0001" if p < 1e-4 else f"{p:.4f}".removeprefix("0")
+
+
 def mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
     """Mean of a key over the rows of several runs; None unless all of them measured it."""
     values = [float(row[key]) for row in rows if row.get(key) is not None]

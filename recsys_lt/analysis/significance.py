@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,52 @@ GROUPS_TESTED: dict[str, tuple[int, ...] | None] = {
 _MOST_SEEDS = 100
 
 
-class Difference(NamedTuple):
+class Spread(NamedTuple):
+    """Variance between the means of one cell's seeds.
+
+    ``residual`` is the part of it that comes from users alone: each seed ranks some users better and others worse.
+    """
+
+    seeds: float
+    residual: float
+
+
+@dataclass(frozen=True)
+class Variances:
+    """What the variance of a difference is made of.
+
+    Parameters
+    ----------
+    ours, theirs
+        Variance of one seed's mean, of the cell and of the reference.
+    freedom
+        Degrees of freedom of each; 0 for a single seed, which is taken to vary as those of the other side do.
+    beyond
+        Variance between users of the difference, less the part that is seed noise and counted above.
+    users
+        How many users.
+    """
+
+    ours: float
+    theirs: float
+    freedom: tuple[int, int]
+    beyond: float
+    users: int
+
+    def of(self, n_ours: int, n_theirs: int) -> tuple[float, float]:
+        """Variance of the difference with so many seeds, and its degrees of freedom (Satterthwaite)."""
+        ours, theirs = self.ours / n_ours, self.theirs / n_theirs
+        if min(n_ours, n_theirs) == 1:
+            parts = [(ours + theirs, sum(self.freedom))]
+        else:
+            parts = [(ours, n_ours - 1), (theirs, n_theirs - 1)]
+        parts.append((self.beyond, self.users - 1))
+        total, squares = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
+        return total, total**2 / squares if squares else float("inf")
+
+
+@dataclass(frozen=True)
+class Difference:
     """What a cell has over its reference, and how sure that is.
 
     Parameters
@@ -39,36 +85,56 @@ class Difference(NamedTuple):
         Its 95 % interval.
     p
         Two-sided p-value that the true difference is zero.
-    detectable
-        The smallest true difference that a test with these users and seeds finds with probability 0.8.
     seeds
         Seeds of the cell and of the reference.
-    seeds_needed
-        Seeds of each with which a true difference of this size is found with probability 0.8; None where more than
-        100 are needed, or no number is enough because the users are too few.
     over_seeds
         Whether the test is over users and seeds, and so speaks of the methods. Otherwise one of the two has a single
         seed, the test is over users only, and it speaks of these trained models.
+    variances
+        What its variance is made of; None where both have a single seed, as nothing is known of seeds then.
+    level
+        Level of the test, divided by the number of comparisons that ``corrected`` was given.
+    published
+        Whether the reference is a published run, which gets no more seeds.
     """
 
     value: float
     low: float
     high: float
     p: float
-    detectable: float
     seeds: tuple[int, int]
-    seeds_needed: int | None
     over_seeds: bool
+    variances: Variances | None
+    level: float = LEVEL
+    published: bool = False
 
+    @property
+    def detectable(self) -> float | None:
+        """The true difference that is found with a probability of about 0.8; None for a test over users only."""
+        return self._detectable(*self.seeds) if self.over_seeds and self.variances is not None else None
 
-class Spread(NamedTuple):
-    """Variance between the means of one cell's seeds.
+    @property
+    def seeds_needed(self) -> int | None:
+        """Seeds of each cell that find a true difference of this size with a probability of about 0.8.
 
-    ``residual`` is the part of it that comes from users alone: each seed ranks some users better and others worse.
-    """
+        None where nothing is known of seeds, or where 100 are too few.
+        """
+        if self.variances is None:
+            return None
+        # What is detectable shrinks with every seed.
+        found = 2 + bisect_left(
+            range(2, _MOST_SEEDS + 1),
+            -abs(self.value),
+            key=lambda n: -self._detectable(max(self.seeds[0], n), 1 if self.published else max(self.seeds[1], n)),
+        )
+        return found if found <= _MOST_SEEDS else None
 
-    seeds: float
-    residual: float
+    def _detectable(self, n_ours: int, n_theirs: int) -> float:
+        from scipy import stats
+
+        assert self.variances is not None
+        variance, df = self.variances.of(n_ours, n_theirs)
+        return float(stats.t.ppf(1 - self.level / 2, df) + stats.t.ppf(POWER, df)) * variance**0.5
 
 
 class Users(NamedTuple):
@@ -110,83 +176,73 @@ def compare_cells(
 
 
 def compare_with(cell: Cell, number: float, metric: str, k: int) -> Difference | None:
-    """Test a cell's mean against a published one, which is taken as exact: its users and seeds are not known."""
+    """Test a cell's mean against a published one of a single run.
+
+    The run is taken to be one more seed that varies as the cell's do. Its users are not known, so users are not paired.
+    """
     ours = users_of(cell, metric, k, "")
-    return None if ours is None else difference(ours.value, np.full_like(ours.value, number))
+    if ours is None or len(ours.user) < 2:
+        return None
+    found, n = difference(ours.value, np.full((1, len(ours.user)), number)), len(ours.value)
+    if found.variances is not None:
+        found = _difference(found.value, found.variances, (n, 1))
+    return replace(found, published=True)
 
 
 def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: float = 1.0) -> Difference:
     """Difference of two methods that ranked the same users, tested over users and seeds.
 
-    This follows the analysis of multi-reader multi-case studies (Obuchowski and Rockette, Commun. Stat. Simul. Comput.
-    1995; Hillis, Stat. Med. 2007): seeds are readers, users are cases. Users are paired. The seeds of the two
-    methods are independent draws, also where they have the same numbers. The variance of the difference is the sum of
-    the variance between the seeds of each method over their number (Welch) and of the variance of what the users gain,
-    less the part of it that the seeds already account for. Degrees of freedom are Satterthwaite's.
+    This adapts the analysis of multi-reader multi-case studies (Obuchowski and Rockette, Commun. Stat. Simul. Comput.
+    1995; Hillis, Stat. Med. 2007): seeds are readers, of whom each method has its own, and users are cases. Users are
+    paired. The seeds of the two methods are independent draws, also where they have the same numbers. The variance of
+    the difference has two parts: the variance between the seeds of each method over their number (Welch), and the
+    variance between users of the difference, less its seed noise, which the first part already counts.
 
     Parameters
     ----------
     ours, theirs
-        Gains [n, U] of n seeds for the same U users; n may differ.
+        Gains [n, U] of n seeds for the same U users, U at least 2; n may differ.
     share
         As in ``compare_cells``.
     """
     n, users = (len(ours), len(theirs)), ours.shape[1]
     gained = ours.mean(0) - share * theirs.mean(0)
-    value = float(gained.mean())
-    of_users = float(gained.var(ddof=1)) / users
-    spreads = (spread(ours), spread(theirs, share))
-    known = [each for each in spreads if each is not None]
-    over_seeds = len(known) == 2
-    # What the users' variance holds beyond the luck of the seeds.
-    if known:
-        a, b = (each or known[0] for each in spreads)  # a single seed is taken to vary as the other cell's do
-        beyond = max(of_users - a.residual / n[0] - b.residual / n[1], 0.0)
+    value, of_users = float(gained.mean()), float(gained.var(ddof=1)) / users
+    a, b = spread(ours), spread(theirs, share)
+    one, other = a or b, b or a  # a single seed is taken to vary as the other cell's do
+    if one is None or other is None:
+        return _over_users(value, of_users, users, n, None)
+    beyond = max(of_users - one.residual / n[0] - other.residual / n[1], 0.0)
+    variances = Variances(one.seeds, other.seeds, (n[0] - 1, n[1] - 1), beyond, users)
+    if a is None or b is None:
+        return _over_users(value, of_users, users, n, variances)
+    return _difference(value, variances, n)
 
-    def variance(n_ours: int, n_theirs: int) -> tuple[float, float]:
-        """Variance of the difference with so many seeds, and its degrees of freedom."""
-        parts = (a.seeds / n_ours, n_ours - 1), (b.seeds / n_theirs, n_theirs - 1), (beyond, users - 1)
-        total = sum(part for part, _ in parts)
-        squares = sum(part**2 / df for part, df in parts)
-        return total, total**2 / squares if squares else float("inf")
 
-    total, df = variance(*n) if over_seeds else (of_users, users - 1.0)
-    if total == 0.0:
-        p = 0.0 if value else 1.0
-        return Difference(value, value, value, p, 0.0, n, None, over_seeds)
+def _over_users(
+    value: float, variance: float, users: int, seeds: tuple[int, int], known: Variances | None
+) -> Difference:
+    low, high, p = _tested(value, variance, users - 1)
+    return Difference(value, low, high, p, seeds, False, known)
+
+
+def _difference(value: float, variances: Variances, seeds: tuple[int, int]) -> Difference:
+    low, high, p = _tested(value, *variances.of(*seeds))
+    return Difference(value, low, high, p, seeds, True, variances)
+
+
+def _tested(value: float, variance: float, df: float) -> tuple[float, float, float]:
+    """Both ends of the 95 % interval, and p."""
     from scipy import stats
 
-    error = total**0.5
-    half = float(stats.t.ppf(1 - LEVEL / 2, df)) * error
-    needed = None
-    if known:
-        # What is detectable shrinks with every seed.
-        enough = bisect_left(
-            range(2, _MOST_SEEDS + 1),
-            x=-abs(value),
-            key=lambda seeds: -_detectable(*variance(max(n[0], seeds), max(n[1], seeds))),
-        )
-        needed = enough + 2 if enough + 2 <= _MOST_SEEDS else None
-    return Difference(
-        value,
-        value - half,
-        value + half,
-        float(2 * stats.t.sf(abs(value) / error, df)),
-        _detectable(total, df),
-        n,
-        needed,
-        over_seeds,
-    )
-
-
-def _detectable(variance: float, df: float) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(1 - LEVEL / 2, df) + stats.t.ppf(POWER, df)) * variance**0.5
+    if variance**0.5 <= 1e-12:  # gains are between 0 and 1, so this is rounding
+        return value, value, 0.0 if abs(value) > 1e-12 else 1.0
+    half = float(stats.t.ppf(1 - LEVEL / 2, df)) * variance**0.5
+    return value - half, value + half, float(2 * stats.t.sf(abs(value) / variance**0.5, df))
 
 
 def spread(gains_of: NDArray[np.float64], share: float = 1.0) -> Spread | None:
-    """Variances of a cell's seeds. The one between seeds is at least the part that users alone explain.
+    """Variances of a cell's seeds, None for a single one. The one between seeds is at least the part of users.
 
     Two or three seeds may agree by luck. The part of users is known from all of them, and no luck goes below it.
     """
@@ -197,6 +253,18 @@ def spread(gains_of: NDArray[np.float64], share: float = 1.0) -> Spread | None:
     left = gains_of - gains_of.mean(0) - means[:, None] + means.mean()
     residual = share**2 * float((left**2).sum()) / ((n - 1) * (users - 1)) / users
     return Spread(max(share**2 * float(means.var(ddof=1)), residual), residual)
+
+
+def corrected(found: Sequence[Difference | None]) -> list[Difference | None]:
+    """Differences with p corrected for their number by Holm; tests over seeds and over users only apart."""
+    result = list(found)
+    for over_seeds in (True, False):  # they answer different questions
+        alike = [each.p if each is not None and each.over_seeds is over_seeds else None for each in found]
+        number = sum(p is not None for p in alike)
+        for place, p in enumerate(holm(alike)):
+            if p is not None and (each := found[place]) is not None:
+                result[place] = replace(each, p=p, level=LEVEL / number)
+    return result
 
 
 def _read(path: Path, metric: str, k: int, group: str) -> Users:
@@ -232,7 +300,10 @@ def why_untested(cell: Cell, reference: Cell) -> str:
     """Why two cells cannot be tested against each other, in words; "" where they can."""
     if any(not (run.folder / "ranks.parquet").is_file() for each in (cell, reference) for run in each.finished):
         return "a run without ranks.parquet"
-    return "" if compare_cells(cell, reference, "ndcg", 10) is not None else "other users or targets"
+    ours, theirs = (users_of(each, "ndcg", 10, "") for each in (cell, reference))
+    if ours is None or theirs is None or not ours.same_users(theirs):
+        return "other users or targets"
+    return "" if len(ours.user) > 1 else "a single user"
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.analysis.comparison import Comparison, best, best_first
-from recsys_lt.analysis.numbers import shown
-from recsys_lt.analysis.significance import POWER, Difference, why_untested
+from recsys_lt.analysis.numbers import shown, shown_p
+from recsys_lt.analysis.significance import Difference, why_untested
 from recsys_lt.analysis.written_tables import Content, Entry
 
 
@@ -80,14 +80,13 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
             + _tested(compared)
         )
         if any(found.over_seeds for found in known):
-            lines.append(
-                "Differences and p are over users and seeds, so they speak of the methods. A true difference of "
-                f"{_detectable(compared)} is found with probability {POWER:g}."
-            )
+            lines.append("Differences are over users and seeds, so they speak of the methods." + _detectable(compared))
+            if any(found.over_seeds and 2 in found.seeds for found in known):
+                lines.append("With two seeds p is rough: use three or more.")
         if not all(found.over_seeds for found in known):
             lines.append(
-                "users only: one of the two cells has a single seed. The p says whether it differs for these trained "
-                "models; it says nothing about the methods. Run both with more seeds for that."
+                "Where it says users only, one of the two cells has a single seed. The p says whether it differs for "
+                "these trained models; it says nothing about the methods. Run both with more seeds for that."
             )
         for dataset, cells in compared.by_dataset.items():
             first = min(cells, key=lambda cell: best_first(cell, compared.decisive))
@@ -137,8 +136,7 @@ def mean_and_std(cell: Cell, metric: str, sign: str = "±") -> str:
 
 
 def _shown_p(found: Difference) -> str:
-    text = "<.0001" if found.p < 1e-4 else f"{found.p:.4f}".removeprefix("0")
-    return text if found.over_seeds else f"users only {text}"
+    return shown_p(found.p) if found.over_seeds else f"users only {shown_p(found.p)}"
 
 
 def _shown_difference(found: Difference) -> str:
@@ -152,11 +150,10 @@ def _detectable(compared: Comparison) -> str:
     said = []
     for group in compared.tested:
         found = (compared.difference(cell, group) for cell in compared.cells)
-        sizes = sorted(shown("ndcg", each.detectable) for each in found if each is not None and each.over_seeds)
+        sizes = sorted(shown("ndcg", each.detectable) for each in found if each is not None and each.detectable)
         if sizes:
-            size = sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
-            said.append(f"{size} ({group or 'overall'})" if len(compared.tested) > 1 else size)
-    return ", ".join(said)
+            said.append(f"{' to '.join(dict.fromkeys((sizes[0], sizes[-1])))} ({group or 'overall'})")
+    return f" A true difference of {', '.join(said)} is found about four times in five." if said else ""
 
 
 def _shown_n(cell: Cell) -> str:

@@ -11,6 +11,7 @@ from recsys_lt.analysis.plots.history_length import ndcg_by_history_length
 from recsys_lt.analysis.plots.learning_curve import learning_curve
 from recsys_lt.analysis.plots.long_tail import ndcg_along_the_tail
 from recsys_lt.analysis.plots.ndcg_by_popularity import ndcg_by_popularity
+from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.metrics.long_tail import deciles, histories
 
@@ -108,7 +109,7 @@ def test_a_failed_write_leaves_the_old_figure(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(Figure, "savefig", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         learning_curve([{"epoch": 1, "train/loss": 2.0}], path, "t")
     assert path.read_bytes() == b"old"
     assert [path] == list(tmp_path.iterdir())

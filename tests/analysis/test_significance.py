@@ -1,12 +1,23 @@
 """The test over users and seeds against plain forms, its size and its power."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from pyarrow import parquet
 from scipy import stats
 
 from recsys_lt.analysis.cells import cells_of
 from recsys_lt.analysis.runs import find_runs
-from recsys_lt.analysis.significance import compare_cells, compare_with, difference, holm
+from recsys_lt.analysis.significance import (
+    Difference,
+    compare_cells,
+    compare_with,
+    corrected,
+    difference,
+    holm,
+    spread,
+)
 from recsys_lt.metrics.ranking import gains
 from tests.table.made import make_run
 
@@ -26,7 +37,7 @@ def test_one_seed_a_side_is_a_paired_t_test_over_users():
     interval = expected.confidence_interval()
     assert found.value == pytest.approx((a - b).mean())
     assert (found.p, found.low, found.high) == pytest.approx((expected.pvalue, interval.low, interval.high))
-    assert (found.over_seeds, found.seeds, found.seeds_needed) == (False, (1, 1), None)
+    assert (found.over_seeds, found.seeds, found.seeds_needed, found.detectable) == (False, (1, 1), None, None)
 
 
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 5), (7, 2)])
@@ -56,13 +67,15 @@ def test_seeds_that_agree_by_luck_do_not_make_it_sure():
 
 def test_a_share_of_the_reference_is_subtracted():
     a, b = drawn(RANDOM, 3), drawn(RANDOM, 3)
-    assert difference(a, b, 0.9) == difference(a, 0.9 * b)
+    one, other = difference(a, b, 0.9), difference(a, 0.9 * b)
+    assert (one.value, one.p, one.low) == pytest.approx((other.value, other.p, other.low))
 
 
 def test_no_difference_at_all():
     same = np.tile(RANDOM.random(50), (2, 1))
     assert difference(same, same).p == 1.0
     assert difference(same + 1, same).p == 0.0
+    assert difference(same + 0.1 + 0.2, same + 0.3).p == 1.0  # rounding
 
 
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (3, 3), (2, 4), (5, 5)])
@@ -74,27 +87,42 @@ def test_it_rejects_methods_that_are_equal_no_more_often_than_it_says(n, m, of_s
     assert rejected < 0.05 + 3 * (0.05 * 0.95 / 600) ** 0.5
 
 
-def test_what_is_detectable_is_found_four_times_in_five():
+@pytest.mark.parametrize(("n", "found"), [(3, 0.72), (10, 0.8)])
+def test_what_is_detectable_is_found_about_four_times_in_five(n, found):
     random = np.random.default_rng(1)
-    size = np.mean([difference(drawn(random, 10, 60), drawn(random, 10, 60)).detectable for _ in range(300)])
-    found = [difference(drawn(random, 10, 60, mean=size), drawn(random, 10, 60)).p < 0.05 for _ in range(600)]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+    size = np.median([difference(drawn(random, n, 60), drawn(random, n, 60)).detectable for _ in range(300)])
+    p = [difference(drawn(random, n, 60, mean=size), drawn(random, n, 60)).p for _ in range(600)]
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(found, abs=0.07)
 
 
-def test_with_the_seeds_it_asks_for_the_difference_is_detectable():
+def test_the_seeds_it_asks_for_find_the_difference_four_times_in_five():
     random = np.random.default_rng(2)
-    found = difference(drawn(random, 3, mean=0.08), drawn(random, 2))
-    assert found.seeds_needed is not None
-    assert found.seeds_needed > 3
-    many = drawn(random, 400), drawn(random, 400)  # of the same kind
-    needed, fewer = (difference(*(each[:n] for each in many)) for n in (found.seeds_needed, 2))
-    assert needed.detectable < fewer.detectable
+    # Variances known from many seeds, and a difference that takes about ten.
+    known = difference(drawn(random, 400, 60), drawn(random, 400, 60)).variances
+    asked = Difference(0.24, 0, 0, 1, (3, 3), True, known)
+    assert 8 <= asked.seeds_needed <= 13
+    n = asked.seeds_needed
+    p = [difference(drawn(random, n, 60, mean=0.24), drawn(random, n, 60)).p for _ in range(600)]
+    assert 0.74 < np.mean(np.array(p) < 0.05) < 0.9  # seeds are whole, and one more than needed may be asked for
+    assert replace(asked, level=0.01).seeds_needed > n
+    assert Difference(0.24, 0, 0, 1, (3, 30), True, known).seeds_needed < n
 
 
 def test_more_seeds_do_not_help_where_users_are_too_few():
     few = np.random.default_rng(3).random((2, 10))
     found = difference(np.tile(few[0], (2, 1)) + np.array([[0], [1e-9]]), np.tile(few[1], (2, 1)))
     assert found.seeds_needed is None
+
+
+def test_p_is_corrected_among_those_tested_alike():
+    single = [difference(drawn(RANDOM, 1), drawn(RANDOM, 1)) for _ in range(2)]
+    several = [difference(drawn(RANDOM, 3), drawn(RANDOM, 3)) for _ in range(3)]
+    mixed = corrected([single[0], several[0], None, several[1], single[1], several[2]])
+    assert [mixed[place].p for place in (0, 4)] == holm([each.p for each in single])
+    assert [mixed[place].p for place in (1, 3, 5)] == holm([each.p for each in several])
+    assert mixed[2] is None
+    assert mixed[1].level == pytest.approx(0.05 / 3)
+    assert mixed[1].detectable > several[0].detectable
 
 
 def test_cells_are_compared_over_all_their_runs_whatever_their_seeds(tmp_path):
@@ -111,17 +139,32 @@ def test_cells_are_compared_over_all_their_runs_whatever_their_seeds(tmp_path):
     assert not compare_cells(sce, bpr, "ndcg", 10).over_seeds
 
 
-def test_a_published_number_is_taken_as_exact(tmp_path):
+def test_a_published_run_counts_as_one_more_seed(tmp_path):
     random = np.random.default_rng(0)
     ranks = [random.integers(0, 14, 200) for _ in range(3)]
     for seed, of_run in enumerate(ranks):
         make_run(tmp_path / f"{seed}", seed=seed, ranks=of_run)
     (cell,) = cells_of(find_runs(tmp_path))
-    means = [gains("ndcg", of_run, 10).mean() for of_run in ranks]
+    values = np.stack([gains("ndcg", of_run, 10) for of_run in ranks])
     found = compare_with(cell, 0.3, "ndcg", 10)
-    assert found.value == pytest.approx(np.mean(means) - 0.3)
-    error = found.value - found.low
-    assert error > stats.t.ppf(0.975, 2e6) * (np.var(means, ddof=1) / 3) ** 0.5
+    assert found.value == pytest.approx(values.mean() - 0.3)
+    seed = spread(values)
+    of_users = values.mean(0).var(ddof=1) / 200 - seed.residual / 3 - seed.residual
+    variance = seed.seeds * (1 + 1 / 3) + max(of_users, 0)
+    assert found.variances.of(3, 1)[0] == pytest.approx(variance)
+    assert found.over_seeds
+    make_run(tmp_path / "single" / "0", ranks=ranks[0])
+    (single,) = cells_of(find_runs(tmp_path / "single"))
+    assert not compare_with(single, 0.3, "ndcg", 10).over_seeds
+
+
+def test_a_single_user_is_not_tested(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path / f"{seed}", seed=seed, ranks=np.ones(200, dtype=np.int64))
+        path = tmp_path / f"{seed}" / "ranks.parquet"
+        parquet.write_table(parquet.read_table(path).slice(0, 1), path)
+    (cell,) = cells_of(find_runs(tmp_path))
+    assert compare_cells(cell, cell, "ndcg", 10) is None
 
 
 def test_holm_is_the_step_down_procedure():

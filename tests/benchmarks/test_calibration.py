@@ -43,7 +43,7 @@ def test_rejections_are_counted_over_splits_of_a_cell(calibration):
 
 
 def test_a_test_that_knows_the_variances_bounds_the_power(calibration):
-    of = calibration.Kind(mean=1.0, seeds=0.0004, residual=0.0002)
+    of = calibration.Kind(mean=1.0, seeds=0.0004, residual=0.0002, methods=0.0)
     assert calibration.best_power(of, 5, 0.0) == pytest.approx(0.05)
     found = [calibration.power(of, n, 0.04, 200) for n in (3, 10)]
     best = [calibration.best_power(of, n, 0.04) for n in (3, 10)]

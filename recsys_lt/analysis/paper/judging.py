@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from recsys_lt.analysis.cells import Cell
+from recsys_lt.analysis.numbers import shown_p
 from recsys_lt.analysis.paper.claim import Finding
 from recsys_lt.analysis.paper.evidence import LOSSES, Evidence, mean
-from recsys_lt.analysis.significance import LEVEL, Difference, compare_cells, holm, why_untested
+from recsys_lt.analysis.significance import LEVEL, Difference, compare_cells, corrected, why_untested
 
 METRIC = "ndcg@10"
 
@@ -70,12 +71,6 @@ def judged(evidence: Evidence, pairs: Sequence[Pair], of_table_3: bool = False) 
     return findings
 
 
-def corrected(found: Sequence[Difference | None]) -> list[Difference | None]:
-    """The differences of a claim, with p corrected by Holm for those that are over users and seeds."""
-    p_values = holm([each.p if each is not None and each.over_seeds else None for each in found])
-    return [each if each is None or p is None else each._replace(p=p) for each, p in zip(found, p_values, strict=True)]
-
-
 def settled(found: Difference | None) -> bool | None:
     """Whether the first is higher; None where the test does not decide it, or is over users only."""
     return None if found is None or not found.over_seeds or found.p >= LEVEL else found.value > 0
@@ -83,28 +78,27 @@ def settled(found: Difference | None) -> bool | None:
 
 def said_of(found: Difference, share: float = 1.0) -> str:
     """A difference (from a share of the other) in words: interval, p, and the seeds needed where it is undecided."""
-    one, other = found.seeds
-    seeds = f"{one} seed{'s' * (one > 1)}" if one == other else f"{one} and {other} seeds"
     low, high = (f"{end:.4f}".replace("-0.0000", "0.0000") for end in (found.low, found.high))
-    said = f"difference{'' if share == 1 else f' from {share:.0%}'} {found.value:+.4f} [{low}, {high}], "
-    if not found.over_seeds:
-        said += f"{seeds}: users only, {said_p(found.p)}"
-    else:
-        said += f"{seeds}, {said_p(found.p)}"
-    if settled(found) is not None:
-        return said
-    if found.seeds_needed is not None:
-        more = max(found.seeds_needed - min(found.seeds), 1)  # the correction over the pairs may ask for more
-        return f"{said}; undecided: {_counted(more)} would be needed ({found.seeds_needed} of each)"
-    if not found.over_seeds:
-        return f"{said}; undecided: at least {_counted(2 - min(found.seeds))} of each would be needed"
-    return f"{said}; undecided: 100 seeds of each would not settle it"
+    one, other = found.seeds
+    seeds = _counted(one) if found.published or one == other else f"{one} and {other} seeds"
+    said = f"difference{'' if share == 1 else f' from {share:.0%}'} {found.value:+.4f} [{low}, {high}], {seeds}"
+    said += f"{'' if found.over_seeds else ': users only'}, p {shown_p(found.p)}"
+    return said if settled(found) is not None else f"{said}; undecided: {_needed(found)}"
 
 
-def said_p(p: float) -> str:
-    """A p-value in words."""
-    return f"p {p:.4f}" if p >= 1e-4 else "p < 0.0001"
+def _needed(found: Difference) -> str:
+    """How many more seeds would decide it, if the true difference is as large."""
+    seeds = found.seeds[:1] if found.published else found.seeds
+    if found.variances is None:
+        return f"at least 1 more seed {'' if found.published else 'of each '}would be needed"
+    if found.seeds_needed is None:
+        return "100 seeds would not settle it"
+    wanted = [max(found.seeds_needed, n) for n in seeds]
+    more = [n - now for n, now in zip(wanted, seeds, strict=True)]
+    if len(set(more)) == 1:
+        return f"{_counted(more[0], 'more ')}{' of each' * (len(more) > 1)} would be needed"
+    return f"{_counted(sum(more), 'more ')} would be needed ({wanted[0]} and {wanted[1]})"
 
 
-def _counted(n: int) -> str:
-    return f"{n} more seed{'s' * (n > 1)}"
+def _counted(n: int, more: str = "") -> str:
+    return f"{n} {more}seed{'s' * (n > 1)}"
