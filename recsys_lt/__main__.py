@@ -41,12 +41,15 @@ if TYPE_CHECKING:
 
 #: What a single run refused: raised out of the task, Hydra would add lines of its own.
 _refused: list[UserError] = []
+#: Whether Hydra has called the task.
+_began: list[bool] = []
 #: What was in the working directory when the command began.
 _there_before: set[str] = set()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _task(config: DictConfig) -> None:
+    _began.append(True)
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN":
@@ -220,6 +223,7 @@ def _run() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv[1:] = take_trust(sys.argv[1:])
     _refused.clear()
+    _began.clear()
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
     try:
         _there_before.clear()
@@ -246,7 +250,10 @@ def _run() -> int:
         return 2
     except Exception as error:
         launch = current_launch()
-        refused = machine.refusal(error)
+        refused: UserError | None = machine.refusal(error)
+        if refused is None and launch is None and not _began:  # Hydra itself met it
+            reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
+            refused = UserError(f"it cannot begin ({reason})", where="hydra", remedy="Check the hydra keys given")
         if debug or (launch is None and refused is None):
             raise
         if refused is not None:

@@ -116,6 +116,7 @@ hydra.run.dir='' | hydra.run.dir, empty
 hydra.sweep.dir='' | hydra.sweep.dir, empty
 hydra.run.dir=/dev/null/x | /dev/null/x, a file, not a folder
 hydra.run.dir=/dev/null | /dev/null, in the way
+hydra.verbose=inf | hydra, begin
 hydra/launcher=nosuch | hydra/launcher, joblib
 --no-such-flag | --no-such-flag, --help
 """
