@@ -199,7 +199,7 @@ def check(config: DictConfig) -> dict[str, Any]:
     check_numbers("model", plain["model"], _LARGEST_SIZE)
     for part in plain:
         check_numbers(part, plain[part])
-    if plain["precision"] not in PRECISIONS:
+    if not isinstance(plain["precision"], str) or plain["precision"] not in PRECISIONS:
         raise UserError(
             f"no precision is named {plain['precision']!r}",
             where="precision",

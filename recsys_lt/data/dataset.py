@@ -64,6 +64,8 @@ class Dataset:
         duplicates: str = "keep",
         expect: Mapping[str, int] | None = None,
     ) -> None:
+        if not hasattr(source, "locate"):
+            raise UserError(f"it is {source!r}", where="dataset.source", remedy="Give a node of a source's class")
         self._source, self.noun = source, noun
         self._path = None if path is None else Path(path).expanduser()
         self._raw_dir = None if raw_dir is None else Path(raw_dir).expanduser()

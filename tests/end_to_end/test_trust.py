@@ -328,6 +328,15 @@ def test_what_names_no_class_is_none(target, good, run, tmp_path):
     )
 
 
+@pytest.mark.parametrize("part", ["precision", "dataset.source"])
+@pytest.mark.parametrize("value", [{}, {"a": 1}, [1], None])
+def test_what_is_no_object_in_the_place_of_one(part, value, good, run, tmp_path):
+    config = OmegaConf.load(good / "config.yaml")
+    OmegaConf.update(config, part, value, merge=False)
+    evil = changed(good, tmp_path / "evil", OmegaConf.to_container(config))
+    assert f"{part}: " in refused(run, tmp_path / "mark", recommend.main, evil, "--user", "u0", cwd=evil)
+
+
 @pytest.mark.parametrize(
     "part",
     ["dataset", "dataset.source", "model", "optimizer", "schedule", "strategy", "trainer", "metrics", "metrics.groups",
