@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help env run test test-gpu check results page bench wheel clean
+.PHONY: help env run test test-gpu gpu-parcel check results page bench wheel clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ test: $(READY)  ## All tests
 
 test-gpu: $(READY)  ## What a GPU computes against what the processor does, on a machine with one
 	RECSYS_LT_TEST_GPU=1 $(BIN)/python -m pytest tests/gpu -rs
+
+gpu-parcel: $(READY)  ## What travels to a borrowed machine with a GPU (docs/gpu_hour.md)
+	$(BIN)/python benchmarks/gpu_day/day.py parcel
 
 check: $(READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
