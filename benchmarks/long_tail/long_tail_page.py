@@ -56,11 +56,14 @@ def _of_the_choice(study: Mapping[str, Any], best: Mapping[str, Trial | None], s
     lines = []
     if besides := sorted((m, n) for m, n in ran - chosen if m in best and best[m] is not None):
         said = "; ".join(f"{m} with {_words(study['methods'][m]['trials'][int(n)])}" for m, n in besides)
-        lines += [f"Not the rule's choice, run with more seeds after a look at its test numbers: {said}.", ""]
+        lines += [
+            f"Chosen after a look at test results, not by the rule: {said}.",
+            "Their p is no confirmation: the seed that was looked at is among those tested.", "",
+        ]  # fmt: skip
     if base is not None and (
         short := [t.method for t in best.values() if t and t.overall < study["keep"] * base.overall]
     ):
-        lines += [f"No trial keeps the whole, so the one that hurts it least stands for: {', '.join(short)}.", ""]
+        lines += [f"No trial meets this limit, so the one that loses least is used: {', '.join(short)}.", ""]
     return lines
 
 
@@ -82,7 +85,7 @@ def sharpness_table(study: Mapping[str, Any], folder: Path) -> list[str]:
     (rule,) = {result["rule"] for result in found.values()}
     (targets,) = {result["targets"] for result in found.values()}
     return [
-        f"### Sharpness: what the training loss rises by where {rule} looks", "",
+        f"### Sharpness: rise of the training loss under {rule}'s perturbation", "",
         f"`python -m recsys_lt.sharpness <run> --rule <run of {rule} row by row>`: the best model of each trial, one",
         f"neighbourhood for all (radii relative to the rows), {targets:,} training targets.", "",
         *table_lines(
@@ -159,11 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = asked.out.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     lines = [
-        "# The long tail: what is said to lift it, tuned alike", "",
+        "# Long-tail methods, tuned with equal effort", "",
         f"Made by `{COMMAND}` from docs/runs/long_tail; not written by hand. Head is the most popular fifth of the",
-        "items, nonhead all others, by training interactions; users are grouped by their target. Each method has as",
-        "many trials; of those that keep the whole the one with the best nonhead validation NDCG@10 is chosen (bold)",
-        "and run with more seeds. EISAM is our reconstruction (see `recsys_lt/optim/eisam.py`).", "",
+        "items, nonhead all others, by training interactions; users are grouped by their target. Within a study each",
+        "method has about as many trials. Of those that keep the stated share of Adam's validation NDCG@10, the one",
+        "with the best nonhead validation NDCG@10 is chosen (bold) and run with more seeds. EISAM is our",
+        "reconstruction (see `recsys_lt/optim/eisam.py`). [How differences are tested](statistics.md).", "",
     ]  # fmt: skip
     for name in yaml.safe_load(asked.file.read_text(encoding="utf-8")):
         lines += section(name, study_named(name, asked.file), asked.runs, pictures)

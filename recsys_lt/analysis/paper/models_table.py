@@ -20,8 +20,8 @@ def models_table(evidence: Evidence) -> Piece:
             counts = sorted({int(train["parameters"]) for train in trains if train.get("parameters")})
             if not counts:
                 continue
-            both = (train.get("trained_parameters") or train.get("parameters") for train in trains)
-            trained = sorted({int(count) for count in both if count})
+            both = (train.get("trained_parameters", train.get("parameters")) for train in trains)
+            trained = sorted({int(count) for count in both if count is not None})
             lengths = sorted(
                 {
                     int(run.metrics["protocol"]["max_length"])
