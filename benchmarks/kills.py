@@ -72,7 +72,7 @@ def main() -> int:
             count = counts[kind] = {"kills": 0, "runs": 0, "identical": 0}
             work = place / kind.replace(" ", "_").replace(",", "")
             work.mkdir()
-            alone, seconds = _left_alone(kind, work)
+            alone, seconds = left_alone(kind, work)
             while count["kills"] < asked.kills:
                 run = killed(kind, work / f"run{count['runs']}", alone, seconds, chance)
                 count["runs"] += 1
@@ -149,7 +149,8 @@ def result(folder: Path) -> dict[str, Any]:
     }
 
 
-def _left_alone(kind: str, work: Path) -> tuple[dict[str, Any], float]:
+def left_alone(kind: str, work: Path) -> tuple[dict[str, Any], float]:
+    """Do a run that nobody kills; what it ends with, and the seconds it takes."""
     begun = time.monotonic()
     code = _ended(_start(kind, work / "alone"), wait=True)
     if code != (0,):

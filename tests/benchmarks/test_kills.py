@@ -1,0 +1,24 @@
+import importlib.util
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
+
+
+def test_a_run_that_is_killed_twice_ends_as_one_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("script_kills", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    kills = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "script_kills", kills)
+    spec.loader.exec_module(kills)
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path / "cache"))
+    alone, seconds = kills.left_alone("adam", tmp_path)
+    run = kills.killed("adam", tmp_path / "run", alone, seconds / 2, random.Random(2))  # twice at most
+    assert run.kills
+    assert run.identical
+    assert kills.result(tmp_path / "run") == alone
+    assert kills.result(tmp_path / "run") | {"best_epoch": -1} != alone
