@@ -5,12 +5,10 @@ sweep with a hang. Here the composed config travels to spawned processes instead
 variables of a launcher in their environment and starts nothing.
 """
 
-import ctypes
 import gc
 import multiprocessing
 import os
 import pickle
-import signal
 import sys
 import time
 import traceback
@@ -26,7 +24,6 @@ from recsys_lt.stopping import Stop
 
 #: Seconds in which the other processes may say why they fail too, once one has.
 _GRACE = 5.0
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class _Said(NamedTuple):
@@ -140,7 +137,7 @@ def _result(said: dict[int, _Said], codes: dict[int, int], remedy: str | None) -
 
 
 def _work(rank: int, work: bytes, world: int, port: int, sender: Connection, parent: int) -> None:
-    _end_with(parent)
+    stopping.end_with(parent)
     os.environ |= {
         "LOCAL_RANK": str(rank),
         "RANK": str(rank),
@@ -170,14 +167,6 @@ def _work(rank: int, work: bytes, world: int, port: int, sender: Connection, par
         sys.exit(1)
     sender.send(_Said("value", value if rank == 0 else None))
     _leave_group()
-
-
-def _end_with(parent: int) -> None:
-    """Have the system kill this process when its parent dies, however that dies: it may be waiting for another rank."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _leave_group() -> None:

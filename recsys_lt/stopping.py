@@ -4,8 +4,10 @@ While a run trains, the first one asks for a clean stop and the second stops at 
 The exit code is 128 and the signal's number. It imports little, to be at work before what takes seconds.
 """
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +15,8 @@ from types import FrameType
 
 #: On Windows there is no SIGHUP.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -115,11 +119,26 @@ def let_through() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def leave_to_parent(_worker: int) -> None:
+def end_with(parent: int) -> None:
+    """Have the system kill this process when its parent dies, however that dies.
+
+    Parameters
+    ----------
+    parent
+        Its number, as that one knows it: it may have died already.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def leave_to_parent(parent: int, _worker: int) -> None:
     """Leave the signals that a terminal or a scheduler sends to all processes to the one that started this one.
 
     A second SIGTERM is from that one, and ends this process.
     """
+    end_with(parent)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))

@@ -1,7 +1,9 @@
 """Training batches (shuffled by epoch, shared by ranks) and ranking batches, made of row numbers alone."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -296,7 +298,7 @@ def train_loader(batches: TrainBatches, num_workers: int, epoch: int = 0) -> Dat
         # Spawned, not forked: torch's threads do not survive a fork.
         multiprocessing_context="spawn" if num_workers else None,
         persistent_workers=num_workers > 0,
-        worker_init_fn=leave_to_parent,
+        worker_init_fn=partial(leave_to_parent, os.getpid()),
     )
 
 
