@@ -293,6 +293,9 @@ def test_no_first_stage_lets_it_work(attack, good, run, tmp_path, monkeypatch):
     stages = yaml.safe_load(TWO_STAGES)
     for vectors in (None, str(evil)):
         changed(good, two, stages | {"model": stages["model"] | {"item_vectors": vectors}})
+        kept = torch.load(two / "best.ckpt", weights_only=True)
+        del kept["recsys_lt"]["trained_as"]  # as in a checkpoint of an earlier version
+        torch.save(kept, two / "best.ckpt")
         said = refused(run, mark, recommend.main, two, "--user", "u0", cwd=evil)
         assert f"{evil / 'config.yaml'}: " in said
 
