@@ -13,7 +13,7 @@ from minutes import Clock, stop_all
 
 #: Seconds before its first epoch that a run takes at least; with less time left none is begun.
 _LEAST = 5.0
-_PACK_EVERY = 60.0
+_PACK_EVERY = 20.0
 #: Of the output of a run that failed, what travels back.
 _TAIL = 4000
 #: How the names of the files with it begin.
@@ -89,7 +89,7 @@ def run_at_once(cells: Sequence[Cell], number: int, runs: Runs, clock: Clock, pa
     clock
         How much time is left.
     pack
-        Called when a run has ended, and once a minute.
+        Called when a run has ended, and every 20 seconds.
     """
     waiting = deque(cell for cell in cells if not finished(runs.folder / cell["cell"]))
     running: dict[str, subprocess.Popen[bytes]] = {}

@@ -113,6 +113,13 @@ def _number(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("give 1 or more")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -142,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     working.add_argument("--out", type=Path, required=True, help="what is in it travels back")
     working.add_argument("--place", type=Path, help="folder to work in (default: `there`, beside the parcel)")
     working.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what computes")
-    working.add_argument("--side-by-side", type=int, metavar="N", help="runs at once (default: as measured)")
+    working.add_argument("--side-by-side", type=_count, metavar="N", help="runs at once (default: as measured)")
     working.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="what is done, in this order")
 
     collecting = command("collect", _collect, "put what came back where it belongs")

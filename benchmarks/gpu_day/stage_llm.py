@@ -47,7 +47,9 @@ def run(this: Stage, name: str) -> dict[str, Any]:
     log = place.with_suffix(".txt")
     arguments = [*_DATA, *choices, "logger=none", f"hydra.run.dir={place}"]
     start = time.monotonic()
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(arguments, log), daemon=True)
+    # A fork starts with everything imported; once a library has asked for the GPU, it cannot use one.
+    context: Any = multiprocessing.get_context("fork" if this.device == "cpu" else "spawn")
+    process = context.Process(target=_run, args=(arguments, log), daemon=True)
     process.start()
     process.join()
     said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -58,11 +60,12 @@ def run(this: Stage, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Try one after the other, each in a process of its own that starts with everything imported."""
+    """Try one after the other, each in a process of its own."""
     this = stage()
     os.chdir(ROOT)
-    for module in ("recsys_lt.__main__", "recsys_lt.stages", "recsys_lt.llm.e4srec", "transformers", "peft"):
-        import_module(module)
+    if this.device == "cpu":
+        for module in ("recsys_lt.__main__", "recsys_lt.stages", "recsys_lt.llm.e4srec", "transformers", "peft"):
+            import_module(module)
     names = ("vectors", "E4SRec, EISAM", "E4SRec, EISAM, 4 bits", "E4SRec, EISAM, FSDP")
     this.each(names, lambda name: run(this, name))
 
