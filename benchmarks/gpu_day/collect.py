@@ -34,7 +34,7 @@ class Places:
     state: Path
 
 
-def collect(folder: Path, cells: Sequence[Cell], places: Places) -> list[str]:
+def collect(folder: Path, cells: Sequence[Cell], places: Places, overrides: Sequence[str] = ()) -> list[str]:
     """Put what came back where it belongs; lines that say what it was.
 
     A finished cell that is kept already stays as it is, as does an unfinished one that was further.
@@ -47,17 +47,25 @@ def collect(folder: Path, cells: Sequence[Cell], places: Places) -> list[str]:
         The cells that are known.
     places
         Where things belong.
+    overrides
+        Those of the parcel.
 
     Raises
     ------
     UserError
-        Where nothing came back.
+        Where nothing came back, or what was run with other overrides.
     """
     with tempfile.TemporaryDirectory(prefix="gpu_day_") as temporary:
         place = Path(temporary)
         about = unpack(folder, place)
         if about is None:
             raise UserError("nothing of a GPU day is in it", where=folder, remedy="Name the folder that came back")
+        if about.get("overrides", []) != list(overrides):
+            raise UserError(
+                f"it was run with other settings ({' '.join(about['overrides']) or 'none'})",
+                where=folder,
+                remedy="Give --set, --runs and --state as for the parcel",
+            )
         lines = []
         broken = {name.rpartition("/")[0] for name in about["sums"]} - set(about["whole"])
         lines += [f"{name}: came back broken, left out" for name in sorted(broken)]

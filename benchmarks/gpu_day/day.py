@@ -21,6 +21,7 @@ from recsys_lt.errors import UserError  # noqa: E402
 from recsys_lt.machine import refusals  # noqa: E402
 
 DAY = ROOT / "outputs" / "gpu_day"
+STATE = DAY / "state"
 #: Run first and alone, for its time: a run of this cell may be kept already, from a processor.
 _TIMED = {
     "cell": "timed_beauty_sasrec_ce_seed0",
@@ -32,6 +33,12 @@ _TIMED = {
 def _cells(arguments: argparse.Namespace) -> tuple[list[Cell], list[str]]:
     import yaml
 
+    if arguments.overrides and (arguments.runs == RUNS or arguments.state == STATE):
+        raise UserError(
+            "runs with other settings are not the published cells",
+            where="--set",
+            remedy="Give folders of their own with --runs and --state",
+        )
     cells: list[Cell] = yaml.safe_load((arguments.cells or CELLS).read_text(encoding="utf-8"))
     chosen, without = (cells, []) if arguments.cells else grid(cells)
     if not arguments.cells:
@@ -90,7 +97,7 @@ def _collect(arguments: argparse.Namespace) -> None:
     from collect import Places, collect
 
     cells, _ = _cells(arguments)
-    for line in collect(arguments.folder, cells, Places(arguments.runs, arguments.state)):
+    for line in collect(arguments.folder, cells, Places(arguments.runs, arguments.state), arguments.overrides):
         print(line)
     _left(arguments)
 
@@ -133,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--cells", type=Path, help="a file like cells.yaml, all of which is run (default: the grid)")
         added.add_argument("--only", nargs="+", metavar="CELL", help="names of cells (default: all)")
         added.add_argument("--runs", type=Path, default=RUNS, help="the finished runs that are kept")
-        added.add_argument("--state", type=Path, default=DAY / "state", help="what came back and is not finished")
+        added.add_argument("--state", type=Path, default=STATE, help="what came back and is not finished")
         added.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="for all cells")
 
     packing = command("parcel", _parcel, "write what travels to the machine with the GPU")

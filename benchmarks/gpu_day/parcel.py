@@ -72,7 +72,16 @@ def make(asked: Asked, out: Path) -> list[tuple[Path, list[str]]]:
     shutil.rmtree(draft, ignore_errors=True)
     base = draft / "base"
     base.mkdir(parents=True)
-    _git("archive", "--format=tar.gz", "--prefix=tree/", f"--output={base / TREE}", "HEAD", "--", ".", *_STAYS)
+    _git(
+        "archive",
+        "--format=tar.gz",
+        "--prefix=tree/",
+        f"--output={(base / TREE).resolve()}",
+        "HEAD",
+        "--",
+        ".",
+        *_STAYS,
+    )
     shutil.copytree(asked.wheels, base / "wheels", ignore=lambda _, names: [n for n in names if n[-4:] != ".whl"])
     if (asked.state / "stages").is_dir():
         shutil.copytree(asked.state / "stages", base / "stages")

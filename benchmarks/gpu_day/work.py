@@ -97,6 +97,7 @@ def work(machine: Machine, minutes: float, stages: Sequence[str], at_once: int |
         signal.signal(each, stop)
     about = json.loads((machine.parcel / ABOUT).read_text(encoding="utf-8"))
     cells: list[Cell] = about["cells"]
+    _check_place(machine.place / "overrides.json", about["overrides"])
     _set_up(machine)
     number = at_once
 
@@ -123,9 +124,16 @@ def work(machine: Machine, minutes: float, stages: Sequence[str], at_once: int |
     return pack_now()
 
 
+def _check_place(note: Path, overrides: Sequence[str]) -> None:
+    """Raise UserError for a folder with runs of other settings: they would be gone on with."""
+    note.parent.mkdir(parents=True, exist_ok=True)
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != overrides:
+        raise UserError("runs with other settings are there", where=note.parent, remedy="Give another --place")
+    note.write_text(json.dumps(overrides), encoding="utf-8")
+
+
 def _set_up(machine: Machine) -> None:
     """Unpack the parcel: tree, wheels of what is missing, data, and what earlier commands had reached."""
-    machine.place.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(machine.tree, ignore_errors=True)
     for archive in (machine.parcel / TREE, *sorted(machine.parcel.glob("data_*.tar.gz"))):
         with tarfile.open(archive) as tar:
@@ -208,7 +216,7 @@ def _pack(machine: Machine, about: dict[str, Any], number: int) -> str:
         *(Unit(f"runs/{name}", tuple(machine.runs / name / file for file in STATE)) for name in begun),
     ]
     failed = [path.stem.removeprefix(FAILED) for path in logs if path.name.startswith(FAILED)]
-    left_out = pack(machine.out, units, {"commit": about["commit"], "device": machine.device})
+    left_out = pack(machine.out, units, {"commit": about["commit"], "overrides": about["overrides"]})
     said = report(cells, [machine.runs], machine.device, number, about["without"])
     if failed:
         said += f"failed, tried again by the next command: {', '.join(failed)}\n"

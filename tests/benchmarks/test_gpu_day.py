@@ -152,9 +152,10 @@ def here(tmp_path, monkeypatch):
         repacked(distribution, wheels)
 
     def run(command, *arguments):
-        places = ["--cells", cells, "--runs", tmp_path / "kept", "--state", tmp_path / "state"]
+        places = ["--cells", "cells.yaml", "--runs", "kept", "--state", "state"]
         done = subprocess.run(
             [sys.executable, tree / "benchmarks" / "gpu_day" / "day.py", command, *arguments, *places],
+            cwd=tmp_path,  # paths are relative, as a person types them
             env=dict(os.environ) | {"PYTHONPATH": str(tree)},
             capture_output=True,
             text=True,
@@ -163,7 +164,7 @@ def here(tmp_path, monkeypatch):
         return done.stdout
 
     run.tree, run.cells = tree, cells
-    run.parcel = lambda: run("parcel", "--out", tmp_path / "day", "--wheels", wheels)
+    run.parcel = lambda: run("parcel", "--out", "day", "--wheels", "wheels")
     return run
 
 

@@ -17,6 +17,7 @@ MIB = 1 << 20
 path = list(sys.path)
 sys.path[:0] = [str(ROOT / "benchmarks" / name) for name in ("gpu_day", "", "published")]
 import at_once  # noqa: E402
+import day  # noqa: E402
 import grid  # noqa: E402
 import packed  # noqa: E402
 import parcel as parcels  # noqa: E402
@@ -87,6 +88,19 @@ def test_what_comes_back_is_put_where_it_belongs(tmp_path):
     assert "slow: 3 epochs, 4 are here already" in said
     assert (places.runs / "quick" / "metrics.json").read_text() == "{}"
     assert (places.state / "runs" / "slow" / "last.ckpt").read_bytes() == b"4"
+
+
+def test_runs_with_other_settings_are_never_taken_for_the_published_cells(tmp_path, capsys):
+    packed.pack(tmp_path, [], {"commit": "abc", "overrides": ["trainer.max_epochs=1"]})
+    with pytest.raises(UserError, match=r"run with other settings \(trainer.max_epochs=1\)"):
+        collect(tmp_path, [QUICK], Places(tmp_path / "kept", tmp_path / "state"))
+    assert collect(tmp_path, [QUICK], Places(tmp_path / "kept", tmp_path), ["trainer.max_epochs=1"]) == []
+    assert day.main(["left", "--set", "trainer.max_epochs=1", "--state", str(tmp_path)]) == 2
+    assert "Give folders of their own with --runs and --state" in capsys.readouterr().err
+    for _ in range(2):
+        work._check_place(tmp_path / "there" / "overrides.json", [])
+    with pytest.raises(UserError, match="runs with other settings are there"):
+        work._check_place(tmp_path / "there" / "overrides.json", ["trainer.max_epochs=1"])
 
 
 @pytest.mark.parametrize(
