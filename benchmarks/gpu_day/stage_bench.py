@@ -51,6 +51,8 @@ def measured(this: Stage, name: str, compiled: bool = False) -> dict[str, Any]:
     if compiled:
         backbone: Any = module.backbone
         backbone.states = torch.compile(backbone.states, dynamic=True)
+    if this.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     for timed in (work, floor):
         timed(2)
     seconds, least = [], []

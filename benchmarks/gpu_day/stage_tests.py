@@ -9,6 +9,8 @@ from typing import Any
 from stage import ROOT, Stage, stage
 
 os.environ["RECSYS_LT_TEST_GPU"] = "1"
+#: Most of the time goes to these, each of which makes three runs: they have a stage of their own, the last.
+LONG = "test_a_rule_goes_on_where_it_was"
 
 
 class Outcomes:
@@ -46,14 +48,14 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt  # pytest ends in order
 
 
-def main() -> int:
-    """Run the tests; pytest's code."""
+def run_tests(this: Stage, chosen: str) -> int:
+    """Run the tests that an expression of pytest's chooses; pytest's code."""
     import pytest
 
-    this = stage()
     signal.signal(signal.SIGTERM, _interrupt)
     outcomes = Outcomes(this)
-    options = ["-rs", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    root = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    options = ["-rs", "-p", "no:cacheprovider", "-k", chosen, *root]
     code = int(pytest.main([*options, str(ROOT / "tests" / "gpu")], [outcomes]))
     counts: dict[str, int] = {}
     for part in outcomes.known.values():
@@ -64,4 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(stage(), f"not {LONG}"))

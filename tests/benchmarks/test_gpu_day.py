@@ -78,7 +78,7 @@ def in_copy_of_tree(folder):
         if not name.startswith("docs/") and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
     for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "As it is"]):
         subprocess.run(["git", *words], cwd=folder, check=True)
     return folder
@@ -241,7 +241,7 @@ def test_rehearsal(here, borrow, tmp_path):
     assert (kept / "ranks.parquet").read_bytes() == (plain / "ranks.parquet").read_bytes()
 
     stages = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "state" / "stages").glob("*.json")}
-    assert sorted(stages) == ["bench", "compiled", "found", "llm", "side_by_side", "tests"]
+    assert sorted(stages) == ["bench", "compiled", "found", "llm", "long_tests", "side_by_side", "tests"]
     assert not any(stage["cut"] or stage["code"] for stage in stages.values()), second.said()
     assert {part["outcome"] for part in stages["tests"]["parts"].values()} == {"skipped"}
     assert stages["bench"]["parts"]["eisam"]["ratio"] > 1
