@@ -2,13 +2,14 @@
 
 import errno
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from recsys_lt.errors import UserError
 
 _SPACE = ("no space is left on the disk", "Free some space")
-_CUT = ("the disk took only a part of it", "Free some space, or raise the limit with ulimit -f unlimited")
+_CUT = ("the file was only partly written", "Free some space, or raise the limit with ulimit -f unlimited")
 _RIGHTS = ("permission is denied", "Get the right to use it, or name another place")
 _SAID: Mapping[int, tuple[str, str]] = {
     errno.ENOSPC: _SPACE,
@@ -23,9 +24,14 @@ _SAID: Mapping[int, tuple[str, str]] = {
     errno.EEXIST: ("a file of this name is in the way", "Remove it, or name another place"),
     errno.ENAMETOOLONG: ("the name is too long for the file system", "Name a shorter one"),
     errno.EMFILE: ("too many files are open", "Raise the limit with ulimit -n 4096"),
-    errno.EPIPE: ("whoever read what is printed has gone", "Write it to a file instead"),
+    errno.EPIPE: ("the output pipe was closed", "Write it to a file instead"),
     errno.EIO: ("the disk reports an error", "Check the disk, or name another place"),
 }
+#: Where such an error names no path, a user cannot mend it.
+_OF_A_PATH = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG})
+_NETWORK = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT})
+#: Their errors are OSErrors. Known by name: importing them takes time.
+_CLIENTS = frozenset({"requests", "urllib"})
 #: numpy and torch notice that a disk takes no more without saying why.
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written|PytorchStreamWriter failed|inline_container\.cc|iostream error")
 _NO_MEMORY = re.compile(
@@ -39,7 +45,7 @@ class MachineError(UserError):
 
 
 def refusal(error: BaseException, where: object = None) -> MachineError | None:
-    """What the machine refused; None for an error of another kind.
+    """What the machine refused; None for an error of another kind, which is then a fault of ours.
 
     Parameters
     ----------
@@ -47,11 +53,20 @@ def refusal(error: BaseException, where: object = None) -> MachineError | None:
         Any exception.
     where
         The path or setting it concerns, where the exception does not name one.
+
+    Returns
+    -------
+    MachineError or None
+        None also for a missing file that neither the exception nor ``where`` names.
     """
     if isinstance(error, MachineError):
         return error
     text = " ".join(str(error).split())
+    if _of_the_network(error):
+        return MachineError(f"the network failed ({text})", where=where, remedy="Check the network")
     if isinstance(error, OSError) and error.errno is not None:
+        if error.errno in _OF_A_PATH and error.filename is None and where is None:
+            return None
         what, remedy = _SAID.get(error.errno, (error.strerror or text, "Check the path and the disk"))
         return MachineError(what, where=error.filename or where, remedy=remedy)
     if isinstance(error, OSError | RuntimeError) and _CUT_SHORT.search(text):
@@ -61,6 +76,14 @@ def refusal(error: BaseException, where: object = None) -> MachineError | None:
     if isinstance(error, OSError):
         return MachineError(text or type(error).__name__, where=error.filename or where)
     return None
+
+
+def _of_the_network(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+        return not isinstance(error, BrokenPipeError)
+    return isinstance(error, OSError) and (
+        error.errno in _NETWORK or any(kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__)
+    )
 
 
 def _too_large(text: str) -> str:
@@ -79,6 +102,11 @@ def refusals(where: object = None) -> Iterator[None]:
     ----------
     where
         The path or setting the block is about; None for the path that the error names.
+
+    Raises
+    ------
+    MachineError
+        In place of what the machine refused. Other errors pass.
     """
     try:
         yield
