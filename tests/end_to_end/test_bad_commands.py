@@ -3,12 +3,13 @@
 import contextlib
 import errno
 import importlib
-import io
 import json
 import os
 import resource
 import shlex
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -290,13 +291,20 @@ def test_weights_that_are_not_finite_end_no_run(here: Cli, tmp_path: Path) -> No
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_a_command_line_says_nothing_to_a_terminal_that_has_gone() -> None:
-    from recsys_lt.command import exit_code
-
-    def work() -> None:
-        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        assert exit_code(work) == 2
-    assert "has gone" in said.getvalue()
+@pytest.mark.parametrize("printer", ["print", "__import__('rich').print"])
+@pytest.mark.parametrize("lines", [1, 10_000])  # flushed at the end, and before it
+@pytest.mark.parametrize("both", [False, True])
+def test_a_closed_output_pipe_is_one_line(printer: str, lines: int, both: bool) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    program = (
+        f"from recsys_lt.command import exit_code\nraise SystemExit(exit_code(lambda: {printer}('word\\n' * {lines})))"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=writes, stderr=writes if both else subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writes)
+    assert done.returncode == 2
+    assert both or done.stderr == "error: the output pipe was closed. Write it to a file instead.\n"
