@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from hydra.utils import get_class
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -169,7 +169,7 @@ def _texts(texts: NDArray[np.str_] | None) -> Sequence[str] | NDArray[np.str_]:
 
 def first_stage_of(config: DictConfig) -> FirstStage | None:
     """The trained run that the configured model builds on; None for a model of one stage."""
-    made = get_class(config.model._target_)
+    made = resolve_name(config.model._target_)
     return getattr(made, "first_stage", None)
 
 
@@ -242,7 +242,7 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         if "issing mandatory value" in reason:
             raise UserError("it has no value", where=key, remedy=f"Give one: {key}=...") from error
-        raise UserError(reason, where=key, remedy="Mend it, or write \\${ for these two signs") from error
+        raise UserError(reason, where=key, remedy="Correct it, or write \\${ for a literal ${") from error
     return dict(plain)
 
 
@@ -285,7 +285,7 @@ def _object(node: Any) -> Any:
     values = {key: _object(value) for key, value in node.items() if key not in MARKS}
     if "_target_" not in node:
         return values
-    made = get_class(node["_target_"])
+    made = resolve_name(node["_target_"])
     return partial(made, **values) if node.get("_partial_") else made(**values)
 
 

@@ -1,4 +1,4 @@
-"""Whether a composed configuration names classes that fit, with keys they have and values of the declared types."""
+"""Type check of a composed configuration: classes, parameters, values."""
 
 import collections.abc
 import inspect
@@ -6,14 +6,22 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from pkgutil import resolve_name
 from typing import Any
-
-from hydra._internal.utils import _locate
 
 from recsys_lt.errors import UserError
 
 _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
-_LISTS = (list, tuple, collections.abc.Sequence)
+_LISTS = (
+    list,
+    tuple,
+    set,
+    frozenset,
+    *(getattr(collections.abc, name) for name in ("Sequence", "Collection", "Iterable")),
+)
+_ANYTHING = (Any, object, type, collections.abc.Callable)  # a value, or a node of any class
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 #: Keys of a node that say how it is made, and are none of its class.
 MARKS = ("_target_", "_partial_", "_convert_")
 LARGEST = 2**53  # beyond, floats skip whole numbers, and so would anything that counts
@@ -83,16 +91,16 @@ def check_node(where: str, node: object, kinds: Sequence[type], later: bool = Fa
             raise UserError(f"{what} {keys[0]!r}", where=where, remedy=f"Look at conf/{group}/ for its keys")
     for key in given:
         if key in parameters:
-            _check_value(f"{where}.{key}", node[key], parameters[key][1])
+            _check_value(f"{where}.{key}", node[key], *parameters[key])
 
 
 def _class(where: str, target: object, kinds: Sequence[type]) -> type:
     place, names = f"{where}._target_", " or ".join(kind.__name__ for kind in kinds)
     remedy = f"Name a class that is a {names}, as package.module.Class"
-    if not isinstance(target, str):
+    if not isinstance(target, str) or ":" in target:
         raise UserError(f"it is {target!r}", where=place, remedy=remedy)
     try:
-        made = _locate(target)  # get_class would also print
+        made = resolve_name(target)
     except Exception as error:  # importing somebody's module may raise anything
         raise UserError(f"{target!r} cannot be imported", where=place, remedy=remedy) from error
     if not isinstance(made, type) or not any(_is_kind(made, kind) for kind in kinds):
@@ -133,13 +141,38 @@ def _parameters(made: type) -> tuple[dict[str, tuple[inspect.Parameter, Any]], b
     return found, any("__init__" in vars(base) for base in made.__mro__[:-1])
 
 
-def _check_value(where: str, value: object, hint: Any) -> None:
-    if _fits(value, hint):
-        kind = next((part for part in _parts(hint) if isinstance(part, type) and part not in _WORDS), None)
-        if isinstance(value, Mapping) and "_target_" in value and kind is not None:
-            check_node(where, value, [kind])
+def _check_value(where: str, value: object, parameter: inspect.Parameter, hint: Any) -> None:
+    if value is None and parameter.default is None:  # whatever its annotation says
         return
-    raise UserError(f"it is {_short(value)}", where=where, remedy=f"Give {' or '.join(map(_said, _parts(hint)))}")
+    if not _fits(value, hint):
+        raise UserError(f"it is {_short(value)}", where=where, remedy=f"Give {' or '.join(map(_said, _parts(hint)))}")
+    _check_nodes(where, value, hint)
+
+
+def _check_nodes(where: str, value: object, hint: Any) -> None:
+    """Look at the nodes in a value, each of which must be of the hint's class where the hint has one."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        kinds = [part for part in map(_class_of, _parts(hint)) if part is not None]
+        check_node(where, value, kinds or [object], later=not kinds and value.get("_partial_") is True)
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            _check_nodes(f"{where}.{key}", one, _inside(hint, _MAPPINGS, -1))
+    elif isinstance(value, list):
+        for one in value:
+            _check_nodes(where, one, _inside(hint, _LISTS, 0))
+
+
+def _class_of(part: Any) -> type | None:
+    """The class that a node in the place of a part must be of; None for a part that is no class of objects."""
+    part = typing.get_origin(part) or part
+    plain = part in (*_ANYTHING, *_WORDS, *_LISTS, *_MAPPINGS)
+    return part if isinstance(part, type) and not plain and not issubclass(part, PurePath) else None
+
+
+def _inside(hint: Any, origins: tuple[Any, ...], place: int) -> Any:
+    """What a list or mapping holds."""
+    found = [typing.get_args(part) for part in _parts(hint) if typing.get_origin(part) in origins]
+    return found[0][place] if found else Any
 
 
 def _parts(hint: Any) -> list[Any]:
@@ -153,32 +186,45 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _is(value: object, part: Any) -> bool:
-    origin, inside = typing.get_origin(part), typing.get_args(part)
+    origin, inside = typing.get_origin(part) or part, typing.get_args(part)
     if part is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if part in _WORDS:
         return type(value) is part
     if origin is typing.Literal:
         return value in inside
+    if _is_fixed(origin, inside):
+        return isinstance(value, list) and len(value) == len(inside) and all(map(_fits, value, inside))
     if origin in _LISTS:
-        return isinstance(value, list) and all(_fits(one, inside[0]) for one in value)
-    if origin in (dict, collections.abc.Mapping):
-        return isinstance(value, Mapping) and all(_fits(one, inside[1]) for one in value.values())
-    if isinstance(part, type):
+        return isinstance(value, list) and all(_fits(one, inside[0]) for one in value if inside)
+    if origin in _MAPPINGS:
+        return isinstance(value, Mapping) and all(_fits(one, inside[1]) for one in value.values() if inside)
+    if isinstance(origin, type) and issubclass(origin, PurePath):
+        return isinstance(value, str)
+    if _class_of(part) is not None:
         return isinstance(value, Mapping)  # a node, which is looked at on its own
     return True
 
 
+def _is_fixed(origin: Any, inside: tuple[Any, ...]) -> bool:
+    """Whether a tuple's values have types of their own, as in ``tuple[int, str]``."""
+    return origin is tuple and bool(inside) and inside[-1] is not Ellipsis
+
+
 def _said(part: Any) -> str:
-    origin, inside = typing.get_origin(part), typing.get_args(part)
+    origin, inside = typing.get_origin(part) or part, typing.get_args(part)
     if part in _WORDS:
         return _WORDS[part]
     if origin is typing.Literal:
         return " or ".join(map(str, inside))
+    if _is_fixed(origin, inside):
+        return f"a list of {len(inside)}: {', '.join(' or '.join(map(_said, _parts(one))) for one in inside)}"
     if origin in _LISTS:
-        return f"a list of which each is {' or '.join(map(_said, _parts(inside[0])))}"
-    if origin in (dict, collections.abc.Mapping):
-        return f"a mapping of which each value is {' or '.join(map(_said, _parts(inside[1])))}"
+        return "a list" + (f" of which each is {' or '.join(map(_said, _parts(inside[0])))}" if inside else "")
+    if origin in _MAPPINGS:
+        return "a mapping" + (f" of which each value is {' or '.join(map(_said, _parts(inside[1])))}" if inside else "")
+    if isinstance(origin, type) and issubclass(origin, PurePath):
+        return "a path"
     return f"a mapping whose _target_ names a {getattr(part, '__name__', part)}"
 
 
