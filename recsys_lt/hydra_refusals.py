@@ -47,11 +47,11 @@ def one_line(error: Exception, conf: Path) -> str:
         found = lacking or missing
         of_a_choice = "possible interpolation keys" in text  # conf/setting is looked up by dataset, model and loss
         if of_a_choice or (found and f"{found[1]}.".startswith(f"{key}.")):
-            return f"~{key}: no run is without it. Leave it as it is, or choose another."
+            return f"~{key}: every run needs it."
     if lacking and "andatory" in text:
         return f"{lacking[1]}: it has no value. Give one: {lacking[1]}=..."
     if lacking:
-        return f"${{{lacking[1]}}} refers to a key that is not there. Mend it, or write \\${{ for these two signs."
+        return f"${{{lacking[1]}}}: no such key. Correct it, or write \\${{ for a literal ${{."
     if missing:
         asked = re.search(r"Could not override '([^']+)'", text)
         key = asked.group(1) if asked else missing.group(1)
@@ -117,4 +117,4 @@ def _similar_key(key: str, conf: Path) -> str:
     if not names:
         return f"{parent} has none here."
     of = f"of {parent} " if prefix else ""
-    return f"The keys {of}are {', '.join(sorted(names))}; they follow the choices."
+    return f"The keys {of}are {', '.join(sorted(names))}; they depend on the chosen groups."

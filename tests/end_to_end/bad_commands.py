@@ -46,7 +46,7 @@ trainer.max_epochs=1e3 | trainer.max_epochs, a whole number
 trainer.max_epochs=${seed}x | trainer.max_epochs, '0x'
 seed=-1 | seed
 seed=??? | seed, no value
-seed=${nope} | ${nope}, not there
+seed=${nope} | ${nope}, no such key
 seed=[1] | seed
 seed=true | seed
 ~seed | ~seed
