@@ -1,10 +1,10 @@
-"""What is typed behind the command, put so that Hydra reads it as it is meant, or refused before Hydra sees it."""
+"""Command-line arguments, normalised for Hydra or refused before it sees them."""
 
+import argparse
 import re
 from pathlib import Path
 from typing import NoReturn
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
@@ -13,7 +13,7 @@ from recsys_lt import CONF
 from recsys_lt.errors import UserError
 
 #: Keys whose values are paths, in which a comma is no list.
-_PATHS = re.compile(r"(dataset\.(path|raw_dir|cache_dir)|model\.(item_vectors|retriever)|llm\.weights\.name)=")
+_PATHS = re.compile(r"\+{0,2}(dataset\.(path|raw_dir|cache_dir)|model\.(item_vectors|retriever)|llm\.weights\.name)=")
 
 
 def as_meant(arguments: list[str]) -> list[str]:
@@ -80,22 +80,40 @@ def _is_no_choice(argument: str) -> bool:
 
 
 def in_order(arguments: list[str]) -> list[str]:
-    """Flags first, wherever they were typed.
+    """Flags first, each with its value, wherever they were typed.
 
     Raises
     ------
     UserError
-        For a flag that Hydra does not know.
+        For a flag that Hydra does not know, or one whose value is missing or none of its choices.
     """
-    if "--hydra-help" in arguments:
+    asked = _hydra_flags().parse_intermixed_args(arguments)
+    if asked.hydra_help:
         return ["--hydra-help"]  # it speaks of Hydra, and cannot compose what else was typed
-    sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    ordered = sweep + [argument for argument in arguments if argument not in sweep]
-    parser = get_args_parser()
+    flags: list[str] = []
+    for name, value in vars(asked).items():
+        if name != "overrides" and value not in (None, False):
+            flags += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    return [*flags, *asked.overrides]
 
-    def refuse(message: str) -> NoReturn:
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line of ours: argparse would print its usage, in eight."""
+
+    def error(self, message: str) -> NoReturn:
         raise UserError(message, where="command line", remedy="python -m recsys_lt --help says what can be given")
 
-    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage, in eight lines
-    parser.parse_args(ordered)
-    return ordered
+
+def _hydra_flags() -> _Parser:
+    """The flags of Hydra 1.3's command line."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    for names in ("--help -h", "--hydra-help", "--version", "--resolve", "--run -r", "--multirun -m",
+                  "--shell-completion -sc"):  # fmt: skip
+        parser.add_argument(*names.split(), action="store_true")
+    for names in ("--package -p", "--config-path -cp", "--config-name -cn", "--config-dir -cd", "--experimental-rerun"):
+        parser.add_argument(*names.split())
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    kinds = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+    parser.add_argument("--info", "-i", const="all", nargs="?", choices=kinds)
+    return parser
