@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys_lt.analysis.cells import Cell
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.ranks import read_ranks
+from recsys_lt.evidence.ranks import Ranks, read_ranks
 from recsys_lt.metrics.ranking import gains
 
 #: Level of the tests, and of the intervals beside them.
@@ -179,14 +180,26 @@ def compare_with(cell: Cell, number: float, metric: str, k: int) -> Difference |
     """Test a cell's mean against a published one of a single run.
 
     The run is taken to be one more seed that varies as the cell's do. Its users are not known, so users are not paired.
+
+    Parameters
+    ----------
+    cell
+        The cell.
+    number
+        The published mean.
+    metric, k
+        The gain.
     """
-    ours = users_of(cell, metric, k, "")
-    if ours is None or len(ours.user) < 2:
+    found = users_of(cell, metric, k, "")
+    if found is None or len(found.user) < 2:
         return None
-    found, n = difference(ours.value, np.full((1, len(ours.user)), number)), len(ours.value)
-    if found.variances is not None:
-        found = _difference(found.value, found.variances, (n, 1))
-    return replace(found, published=True)
+    (n, users), means = found.value.shape, found.value.mean(0)
+    value, of_users = float(means.mean()) - number, float(means.var(ddof=1)) / users
+    own = spread(found.value)
+    if own is None:
+        return replace(_over_users(value, of_users, users, (n, 1), None), published=True)
+    variances = Variances(own.seeds, own.seeds, (n - 1, 0), max(of_users - own.residual / n, 0.0), users)
+    return replace(_difference(value, variances, (n, 1)), published=True)
 
 
 def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: float = 1.0) -> Difference:
@@ -204,6 +217,10 @@ def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: fl
         Gains [n, U] of n seeds for the same U users, U at least 2; n may differ.
     share
         As in ``compare_cells``.
+
+    Returns
+    -------
+    The difference; its p is not corrected.
     """
     n, users = (len(ours), len(theirs)), ours.shape[1]
     gained = ours.mean(0) - share * theirs.mean(0)
@@ -242,7 +259,7 @@ def _tested(value: float, variance: float, df: float) -> tuple[float, float, flo
 
 
 def spread(gains_of: NDArray[np.float64], share: float = 1.0) -> Spread | None:
-    """Variances of a cell's seeds, None for a single one. The one between seeds is at least the part of users.
+    """Variances of a cell's seeds, of gains [n, U]; None for n = 1. The one between seeds is at least that of users.
 
     Two or three seeds may agree by luck. The part of users is known from all of them, and no luck goes below it.
     """
@@ -267,8 +284,14 @@ def corrected(found: Sequence[Difference | None]) -> list[Difference | None]:
     return result
 
 
+@lru_cache(maxsize=16)  # a reference is compared with every other cell
+def _ranks(path: Path, changed: int) -> Ranks:
+    """The ranks in a file that was last changed at that time."""
+    return read_ranks(path)
+
+
 def _read(path: Path, metric: str, k: int, group: str) -> Users:
-    ranks = read_ranks(path)
+    ranks = _ranks(path, path.stat().st_mtime_ns)
     codes = GROUPS_TESTED[group]
     inside = np.ones(len(ranks.user), dtype=bool)
     if codes is not None:

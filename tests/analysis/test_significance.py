@@ -149,7 +149,7 @@ def test_a_published_run_counts_as_one_more_seed(tmp_path):
     found = compare_with(cell, 0.3, "ndcg", 10)
     assert found.value == pytest.approx(values.mean() - 0.3)
     seed = spread(values)
-    of_users = values.mean(0).var(ddof=1) / 200 - seed.residual / 3 - seed.residual
+    of_users = values.mean(0).var(ddof=1) / 200 - seed.residual / 3
     variance = seed.seeds * (1 + 1 / 3) + max(of_users, 0)
     assert found.variances.of(3, 1)[0] == pytest.approx(variance)
     assert found.over_seeds
