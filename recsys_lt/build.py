@@ -131,6 +131,11 @@ class Parts:
             What it is trained on.
         first_stage
             The trained backbone a model of two stages builds on.
+
+        Raises
+        ------
+        UserError
+            If the model or the loss does not fit the data, or the language model's weights cannot be had.
         """
         popularity = torch.from_numpy(data.popularity)
         facts = DataFacts(

@@ -45,6 +45,8 @@ def run_stages(this: Stored, folder: Path, resumed: bool, compose: Compose) -> d
     ------
     UserError
         As ``run``.
+    Stopped
+        As ``run``, and if a signal ends the first stage.
     """
     with kept(folder):
         asked = first_stage_of(this.config)

@@ -44,6 +44,22 @@ def measure(
 
     Where candidates of a first stage are put in order, its own metrics are under ``retriever/``, and those of a random
     order of the candidates under ``random_order/``.
+
+    Parameters
+    ----------
+    data
+        What was ranked; its training interactions say how popular an item is.
+    measured
+        Which metrics, at which k.
+    groups
+        Which group an item is in.
+    found
+        The ranks and lists of the evaluated users.
+
+    Returns
+    -------
+    dict
+        None for a metric of a group without users.
     """
     values = report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks)
     if found.retrieved is not None and found.n_candidates is not None:
