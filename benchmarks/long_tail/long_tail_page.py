@@ -28,7 +28,7 @@ COMMAND = "python benchmarks/long_tail/long_tail_page.py"
 
 def _words(change: Mapping[str, Any]) -> str:
     words = (f"`{key}={'null' if value is None else value}`" for key, value in change.items())
-    return " ".join(words) or "as it is"
+    return " ".join(words) or "unchanged"
 
 
 def trials_table(study: Mapping[str, Any], trials: Mapping[str, list[Trial]], best: Mapping[str, Trial | None]) -> str:
@@ -55,7 +55,7 @@ def _of_the_choice(study: Mapping[str, Any], best: Mapping[str, Trial | None], s
     base = best[base_of(study)]
     lines = []
     if besides := sorted((m, n) for m, n in ran - chosen if m in best and best[m] is not None):
-        said = "; ".join(f"{m} with {_words(study['methods'][m]['trials'][int(n)])}" for m, n in besides)
+        said = "; ".join(f"{m} ({_words(study['methods'][m]['trials'][int(n)])})" for m, n in besides)
         lines += [
             f"Chosen after a look at test results, not by the rule: {said}.",
             "Their p is no confirmation: the seed that was looked at is among those tested.", "",
@@ -63,7 +63,8 @@ def _of_the_choice(study: Mapping[str, Any], best: Mapping[str, Trial | None], s
     if base is not None and (
         short := [t.method for t in best.values() if t and t.overall < study["keep"] * base.overall]
     ):
-        lines += [f"No trial meets this limit, so the one that loses least is used: {', '.join(short)}.", ""]
+        required = f"the required share of {base_of(study).capitalize()}'s validation NDCG@10"
+        lines += [f"No trial of {', '.join(short)} keeps {required}; the closest is used.", ""]
     return lines
 
 

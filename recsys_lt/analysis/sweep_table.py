@@ -85,8 +85,8 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
                 lines.append("With two seeds p is rough: use three or more.")
         if not all(found.over_seeds for found in known):
             lines.append(
-                "Where it says users only, one of the two cells has a single seed. The p says whether it differs for "
-                "these trained models; it says nothing about the methods. Run both with more seeds for that."
+                "users only: a cell has one seed, so p says whether it differs for these trained models, and nothing "
+                "about the methods. Run at least two seeds of each."
             )
         for dataset, cells in compared.by_dataset.items():
             first = min(cells, key=lambda cell: best_first(cell, compared.decisive))
@@ -153,7 +153,9 @@ def _detectable(compared: Comparison) -> str:
         sizes = sorted(shown("ndcg", each.detectable) for each in found if each is not None and each.detectable)
         if sizes:
             said.append(f"{' to '.join(dict.fromkeys((sizes[0], sizes[-1])))} ({group or 'overall'})")
-    return f" A true difference of {', '.join(said)} is found about four times in five." if said else ""
+    if not said:
+        return ""
+    return f" With these seeds, a true difference of {', '.join(said)} is detected with about 80 % probability."
 
 
 def _shown_n(cell: Cell) -> str:

@@ -20,8 +20,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.machine import refusals
 
 FORMAT = 1  # of the folder and of the preparation; raise it when either changes what comes out
-#: Of how titles are read; raise it when a reader gives others. It is no part of a fingerprint, by which results are
-#: compared: a copy with titles of an earlier version is prepared again under the same key.
+#: Version of the title readers. It is outside the fingerprint; older copies are prepared again under the same key.
 TITLES = 2
 _ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "item_titles")
 # Worked out of the arrays above when they are written; a folder of an earlier version is whole without it.

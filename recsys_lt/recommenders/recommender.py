@@ -137,7 +137,7 @@ class Recommender(pl.LightningModule):
         return None
 
     def inseparable(self) -> Tensor | None:
-        """Items that this model cannot rank above some other item, [I] bool, as it knows the same of both.
+        """Mask of items whose input equals another item's, so that scores tie, [I] bool.
 
         None for a model that knows every item apart.
         """

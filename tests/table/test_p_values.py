@@ -39,7 +39,8 @@ def test_differences_are_of_all_runs_over_users_and_seeds(tmp_path, capsys):
     assert f"{expected.value:+.4f}".replace("0.", ".") in row_of(out, "sasrec", "bpr")
     said = " ".join(out.split())
     assert "in NDCG@10 from sasrec/ce/adam (ref), with its 95 % interval" in said
-    assert f"A true difference of {expected.detectable:.4f} (overall) is found about four times in five" in said
+    size = f"{expected.detectable:.4f} (overall)"
+    assert f"With these seeds, a true difference of {size} is detected with about 80 % probability." in said
     assert "With two seeds p is rough" in said
 
 
@@ -49,7 +50,7 @@ def test_one_seed_says_nothing_about_methods(tmp_path, capsys):
     _, out, _ = run(capsys, tmp_path, "--against", "ce")
     assert row_of(out, "sasrec", "sce")[-3:] == ["users", "only", "<.0001"]
     said = " ".join(out.split())
-    assert "whether it differs for these trained models; it says nothing about the methods" in said
+    assert "p says whether it differs for these trained models, and nothing about the methods" in said
     assert "speak of the methods" not in said
 
 

@@ -47,9 +47,9 @@ def claim_check(evidence: Evidence) -> Piece:
             ]
             for claim in claims(evidence)
         ],
-        "Of Table 3's cells the published setting where it has been run with several seeds, else the one of several "
-        "seeds that is best on validation, else what there is; of the figures' sweeps the setting that most of them "
-        "have. A setting other than the published is named. "
+        "For Table 3 we use the published setting if it has several seeds, otherwise the setting of several seeds that "
+        "is best on validation, otherwise any run; for the figures' sweeps the setting that most of them have. "
+        "A setting other than the published is named. "
         "Each comparison is of all runs of both cells and is tested over users and seeds (docs/statistics.md); "
         "intervals are 95 %; p is corrected by Holm over the comparisons of a claim, tests over users only apart. A "
         "difference with p below 0.05 holds or does not hold, whichever side it is on. Any other is undecided, and so "
@@ -57,8 +57,7 @@ def claim_check(evidence: Evidence) -> Piece:
         "seeds that would be needed find a true difference of this size about four times in five; a single seed is "
         "then taken to vary as the other cell's do. A loss is also undecided if our setting may explain it: it is "
         "short of the published number by more than 3 %, or its best epoch is its last. "
-        "Settled on: of each of the paper's datasets, how many comparisons these runs settle, either way, and how many "
-        "there are; ML-1M, which its second version alone has, where it was run.",
+        "'Settled on' gives, per dataset of the paper, decided and total comparisons. ML-1M counts where it was run.",
         commands=(*TABLE_3, *FIGURE_1A, K_COMMAND, ALPHA_COMMAND, *FIGURE_1B),
     )
 

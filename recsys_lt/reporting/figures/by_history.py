@@ -58,8 +58,8 @@ def by_history(members: Sequence[Member], prefix: str) -> Illustration:
         axes.set_xticks(range(1, len(first) + 1), edges, rotation=30 if sum(map(len, edges)) > 36 else 0)
         axes.set_xlabel("events in the user's history before the target")
         svg = inline_svg(figure, f"Line chart, a line a cell: {_TITLE}", f"{prefix}history-")
-    caption = "Test NDCG@10 of users by how many events they have before the target, the newest users left"
-    caption += "; about as many users in each."
+    caption = "Test NDCG@10 of users by how many events they have before the target; "
+    caption += "users with the shortest histories are on the left; about as many users in each."
     return Illustration(_TITLE, caption + left_grey(drawn), svg, _numbers(drawn, bins), missing)
 
 
