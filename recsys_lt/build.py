@@ -1,7 +1,7 @@
 """From the composed configuration to the objects it names."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -94,11 +94,20 @@ class Parts:
                 remedy="Use strategy=ddp, or optimizer=adam",
             )
 
-    def check_language_model(self) -> None:
-        """Raise UserError where it is plain, before its weights are read, that the language model cannot be had."""
-        llm = getattr(self.model, "keywords", {}).get("llm")
-        if llm is not None:
-            llm.check()
+    def outlined(self) -> "Parts":
+        """The same parts with a language model that has no weights; these ones where there is no language model.
+
+        Raises
+        ------
+        UserError
+            Where it is plain, before its weights are read, that the language model cannot be had.
+        """
+        model: Any = self.model
+        llm = getattr(model, "keywords", {}).get("llm")
+        if llm is None:
+            return self
+        llm.check()
+        return replace(self, model=partial(model, llm=llm.outlined()))
 
     def data(self, announce: Callable[[str], None]) -> Sequences:
         """Load the dataset, with the times of events if a metric reads them, and items' attributes if they are told.

@@ -64,13 +64,14 @@ def _train_first(this: Stored, asked: FirstStage, folder: Path, compose: Compose
         return
     parts = build(this.config)
     parts.check()
-    parts.check_language_model()
+    outlined = parts.outlined()
     first = _first_asked(this, asked, compose)
-    # What the second stage cannot do is said before the first is trained: it is made on one that is not.
+    # What the second stage cannot do is said before the first is trained: it is made, without the language model's
+    # weights, on one that is not.
     data = parts.data(lambda _line: None)
     untrained = build(first.config).recommender(data)
     if isinstance(untrained, SequentialRecommender):
-        parts.recommender(data, untrained.backbone)
+        outlined.recommender(data, untrained.backbone)
 
     def train(where: Path, begun: bool) -> None:
         print(f"first stage: model={asked.model} loss={asked.loss}, in {where}", flush=True)

@@ -1,5 +1,6 @@
 """The choice ``llm``: which language model, held how, adapted how."""
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ class LLM:
             )
         self.weights, self.lora, self.dtype, self.quantize = weights, lora, _DTYPES[dtype], quantize
         self.gradient_checkpointing, self.pack_tokens = gradient_checkpointing, pack_tokens
+        self._outlined = False
 
     def check(self) -> None:
         """Find out what can be known before the weights are read: packages, device, and that they can be reached.
@@ -71,6 +73,12 @@ class LLM:
             needed("peft")
         self.weights.check()
 
+    def outlined(self) -> "LLM":
+        """The same, to be loaded without weights: enough to find out whether a model can be made of it."""
+        other = copy(self)
+        other._outlined = True
+        return other
+
     def load(self, adapted: bool = True) -> LanguageModel:
         """Read the model and adapt it.
 
@@ -84,7 +92,7 @@ class LLM:
         UserError
             If it cannot be had, a package is missing, or it cannot be quantised here.
         """
-        tokenizer, causal = self.weights.load(self._options())
+        tokenizer, causal = self.weights.outline() if self._outlined else self.weights.load(self._options())
         lora = self.lora if adapted else None
         return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
 

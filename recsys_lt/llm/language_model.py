@@ -85,7 +85,8 @@ class LanguageModel(nn.Module):
         #: Tokens read since it was loaded, prompts included; in training, forward passes alone count.
         self.tokens_read = 0
         keep_trained_alone(self)
-        self._check_reading()
+        if not self.vocabulary.is_meta:
+            self._check_reading()
 
     @property
     def _inner(self) -> Any:

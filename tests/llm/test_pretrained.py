@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from recsys_lt.errors import UserError
+from recsys_lt.llm.choice import LLM
+from recsys_lt.llm.lora import Lora
 from recsys_lt.llm.pretrained import Pretrained
 from recsys_lt.llm.tiny_random import TinyRandom
 
@@ -76,3 +78,14 @@ def test_a_full_disk_says_how_much_the_weights_take_and_where(monkeypatch, known
     takes = "13.5 GB" if known else "two bytes a parameter (in 16 bits)"
     line = f"{huggingface_hub.constants.HF_HUB_CACHE}: no space is left on the disk for the weights of"
     assert str(refusal.value).startswith(f"{line} somebody/some-model, which take {takes}. Free so much there")
+
+
+def test_an_outline_reads_no_weights(tmp_path: Path) -> None:
+    tokenizer, model = TinyRandom().load({})
+    tokenizer.save_pretrained(tmp_path)
+    model.config.save_pretrained(tmp_path)
+    known = LLM(Pretrained(str(tmp_path)), Lora(2, 4.0, 0.0, ["q_proj"])).outlined().load()
+    assert (known.width, known.context, known.vocabulary.is_meta) == (32, 2048, True)
+    assert known.ids(["a"]) == LLM(TinyRandom(), None).load().ids(["a"])
+    with pytest.raises(UserError, match=r"llm\.lora\.targets: .*q_proj"):
+        LLM(Pretrained(str(tmp_path)), Lora(2, 4.0, 0.0, ["nothing"])).outlined().load()
