@@ -17,6 +17,8 @@ _MAY_CHANGE = (
     "dataset",  # its fingerprint says more: a file may have moved
     "trainer.max_epochs", "trainer.patience", "trainer.eval_every", "trainer.eval_untrained",
 )  # fmt: skip
+#: Where a run finds another run, or weights, that it builds on: what is in them is compared where they are read.
+_PLACES = ("model.item_vectors", "model.retriever", "llm.weights.name")
 
 
 def deciding(config: DictConfig) -> dict[str, Any]:
@@ -53,20 +55,27 @@ def check_trained_as(notes: Mapping[str, Any], config: DictConfig, path: Path, p
     if TRAINED_AS not in notes:
         return
     try:
-        then = OmegaConf.create(dict(notes[TRAINED_AS]))
-        as_written_now(then)
-        before = dict(_leaves(OmegaConf.to_container(then)))
+        config_then = OmegaConf.create(dict(notes[TRAINED_AS]))
+        as_written_now(config_then)
+        before = dict(_leaves(OmegaConf.to_container(config_then)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise UserError("its configuration cannot be read", where=path, remedy="Restore it or train again") from error
     now = dict(_leaves(trained_as(config)))
     for key in sorted(before.keys() | now.keys()):
         asked = not parts or key.partition(".")[0] in parts
-        if asked and before.get(key) != now.get(key):  # what one version has and another not is null there
+        then, this = before.get(key), now.get(key)  # what one version has and another not is null there
+        moved = key in _PLACES and _is_place(key, then) and _is_place(key, this)
+        if asked and then != this and not moved:
             raise UserError(
-                f"it was trained with {key}={before.get(key)}, and now it is {now.get(key)}",
+                f"it was trained with {key}={then}, and now it is {this}",
                 where=path,
                 remedy="Give it the earlier value, in config.yaml if it was changed there, or start a new run",
             )
+
+
+def _is_place(key: str, value: Any) -> bool:
+    """Whether a value names a folder here. A language model may have a name on a hub instead."""
+    return isinstance(value, str) and (key != "llm.weights.name" or Path(value).is_absolute() or Path(value).is_dir())
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
