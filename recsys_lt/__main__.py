@@ -27,7 +27,7 @@ from recsys_lt import CONF, machine
 from recsys_lt.arguments import as_meant, check_arguments, in_order, literal
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.trust import take_trust
-from recsys_lt.hydra_refusals import composed, one_line
+from recsys_lt.hydra_refusals import composed, hydra_line
 from recsys_lt.machine import refusals
 from recsys_lt.resume import asked_to_resume, resume
 from recsys_lt.stopping import Stopped
@@ -213,7 +213,7 @@ def main() -> int:
         return code
     launch = current_launch()
     if launch is not None:
-        advice = f"go on with {_again(launch)}"
+        advice = _again(launch)
     _complain(f"interrupted ({stopping.name(heard.number)}); {advice}")
     return 128 + heard.number
 
@@ -243,7 +243,7 @@ def _run() -> int:
         stopping.raise_lost()
         if debug:
             raise
-        _complain(str(error) if isinstance(error, UserError) else one_line(error, CONF))
+        _complain(str(error) if isinstance(error, UserError) else hydra_line(error, CONF))
         return 2
     except SweepRefused as unwanted:
         _complain(str(unwanted))
@@ -265,7 +265,7 @@ def _run() -> int:
         if "slurm cluster" in reason:
             _complain("hydra/launcher: there is no SLURM here (no srun). Start the sweep where it is, or use joblib")
             return 2
-        _complain(f"the sweep was cut short ({type(error).__name__}: {reason}); go on with {_again(launch)}")
+        _complain(f"the sweep was cut short ({type(error).__name__}: {reason}); {_again(launch)}")
         return 1
     for refusal in _refused:
         _complain(str(refusal))
@@ -277,7 +277,7 @@ def _run() -> int:
 
 def _again(launch: "Launch") -> str:
     folder = os.path.relpath(launch.folder)
-    return f"the same command and hydra.sweep.dir={folder}: what is done is not run again, what was begun goes on"
+    return f"rerun the same command with hydra.sweep.dir={folder}: finished cells are skipped, unfinished ones resumed"
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ def composed(conf: Path) -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(one_line(error, conf).removesuffix(".")) from error
+        raise UserError(hydra_line(error, conf).removesuffix(".")) from error
 
 
-def one_line(error: Exception, conf: Path) -> str:
+def hydra_line(error: Exception, conf: Path) -> str:
     """Hydra's message without its lists of packages and its advice to add unknown keys.
 
     Parameters

@@ -42,7 +42,7 @@ def asked_to_resume(arguments: list[str]) -> tuple[Path, list[str]] | None:
         others = [argument for argument in arguments if argument not in named]
     if {"-m", "--multirun"} & set(others):
         raise UserError(
-            "a sweep goes on by itself",
+            "a sweep is not resumed with this command",
             where="resume",
             remedy="Start the same sweep again; cells that were begun go on where they stopped",
         )
@@ -78,14 +78,14 @@ def resume(folder: Path, arguments: list[str], conf: Path) -> None:
     Stopped
         After a signal.
     """
-    from recsys_lt.build import check
+    if not (folder / "config.yaml").is_file():
+        raise UserError("there is no run to resume (no config.yaml in it)", where=folder, remedy=_named())
+    from recsys_lt.build import check  # takes seconds
     from recsys_lt.evidence.run_folder import held, resume_command
     from recsys_lt.evidence.stored import stored
     from recsys_lt.stages import run_stages
     from recsys_lt.stopping import Stopped
 
-    if not (folder / "config.yaml").is_file():
-        raise UserError("there is no run to resume (no config.yaml in it)", where=folder, remedy=_named())
     folder = folder.absolute()
     overrides, search = _apart(arguments)
     with held(folder) as mine, initialize_config_dir(str(conf), version_base="1.3"):

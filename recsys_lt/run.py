@@ -20,14 +20,14 @@ from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.checkpoints import BEST, AtomicCheckpointIO, load
+from recsys_lt.evidence.checkpoints import AtomicCheckpointIO, load
 from recsys_lt.evidence.commit import commit
 from recsys_lt.evidence.earlier import begin_anew, read_earlier
 from recsys_lt.evidence.journal import Journal, StopRun
 from recsys_lt.evidence.memory import forget_peak_rss
 from recsys_lt.evidence.progress import TrainingProgress
 from recsys_lt.evidence.results import Results, measure, shared_titles
-from recsys_lt.evidence.run_folder import resume_command
+from recsys_lt.evidence.run_folder import BEST, resume_command
 from recsys_lt.evidence.stored import Names, Stored
 from recsys_lt.evidence.tightness import Tightness
 from recsys_lt.evidence.trained import first_stage

@@ -1,7 +1,7 @@
 """Signals that end the program, all alike: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
 
 While a run trains, the first one asks for a clean stop and the second stops at once; elsewhere the first stops at once.
-The exit code is 128 and the signal's number. It imports little, to be at work before what takes seconds.
+The exit code is 128 and the signal's number. It imports little, so that its handlers are set before the slow imports.
 """
 
 import ctypes

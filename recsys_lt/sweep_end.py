@@ -41,7 +41,7 @@ def end_of_sweep(launch: Launch, complain: Callable[[str], None]) -> int:
     earlier = [failure.cell for failure in noted if failure.launch not in ("", launch.name)]
     if earlier:
         complain(
-            f"failed in an earlier start of this sweep, and not run in this one: {', '.join(earlier)}. "
-            f"Remove their folders in {os.path.relpath(launch.folder)} to leave them out"
+            f"failed in an earlier start and not rerun now: {', '.join(earlier)}. "
+            f"Delete their folders in {os.path.relpath(launch.folder)} to drop them"
         )
     return code

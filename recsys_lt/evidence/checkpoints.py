@@ -10,9 +10,9 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from recsys_lt.atomic import replacing
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.run_folder import BEST, LAST, resume_command
 from recsys_lt.machine import MachineError, refusals
 
-BEST, LAST = "best.ckpt", "last.ckpt"
 #: The entry of a checkpoint that is this program's.
 OURS = "recsys_lt"
 
@@ -61,8 +61,8 @@ def kept(folder: Path) -> Iterator[None]:
         whole = [name for name in (BEST, LAST) if (folder / name).exists()]
         if not whole:
             raise
-        safe = f"{' and '.join(whole)} {'is' if len(whole) == 1 else 'are'} safe"
-        remedy = f"{refused.remedy or 'Mend that'}, then go on with resume {folder}, where {safe}"
+        intact = f"{' and '.join(whole)} {'is' if len(whole) == 1 else 'are'} intact"
+        remedy = f"{refused.remedy or 'Mend that'}, then run `{resume_command(folder)}`; {intact}"
         raise MachineError(refused.what, where=refused.where, remedy=remedy) from refused
 
 
@@ -105,14 +105,18 @@ _MARKS = {BEST: "notes", LAST: "loops"}
 
 
 def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Raise UserError for a checkpoint that is not what its name says, or whose weights no model can have."""
+    """Raise UserError for a checkpoint that is not what its name says."""
     mark = _MARKS.get(path.name)
     if mark is not None and not isinstance(checkpoint.get(mark), dict):
         raise UserError(f"it is no {path.name} (it holds no {mark})", where=path, remedy="Restore it or train again")
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
         raise UserError("it holds no weights", where=path, remedy="Restore it or train again")
-    for name, each in weights.items():
+
+
+def check_finite(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Raise UserError for weights that no model can have. It reads them all: once, where a stored run enters."""
+    for name, each in checkpoint["state_dict"].items():
         if each.is_floating_point() and not each.isfinite().all():
             raise UserError(
                 f"its weights are not finite ({name}): training diverged",

@@ -9,8 +9,8 @@ from torch import nn
 
 from recsys_lt.atomic import temporary_beside
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.checkpoints import BEST, LAST, OURS, load
-from recsys_lt.evidence.run_folder import finished
+from recsys_lt.evidence.checkpoints import OURS, check_finite, load
+from recsys_lt.evidence.run_folder import BEST, LAST, finished
 from recsys_lt.evidence.stored import Stored, store
 from recsys_lt.evidence.trained_as import check_trained_as
 from recsys_lt.evidence.trust import is_trusted
@@ -97,6 +97,7 @@ def _checked(path: Path, fingerprint: str, config: DictConfig, module: nn.Module
     check_trained_as(checkpoint[OURS], config, path)
     if _shapes(checkpoint.get("state_dict", {})) != _shapes(module.state_dict()):
         raise UserError("its weights are not those of the model in config.yaml", where=path, remedy=_AFRESH)
+    check_finite(path, checkpoint)
     return checkpoint
 
 

@@ -10,7 +10,8 @@ import torch
 
 from recsys_lt.atomic import write_text
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.checkpoints import BEST, LAST, save
+from recsys_lt.evidence.checkpoints import save
+from recsys_lt.evidence.run_folder import BEST, LAST
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.settings import TrainerSettings
 from recsys_lt.stopping import Stop

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from recsys_lt.data.lock import locked_at_once
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.checkpoints import BEST, LAST
 from recsys_lt.evidence.reading import read_json
 from recsys_lt.stopping import Stopped
 
+#: The checkpoints of the best epoch, and of the last one.
+BEST, LAST = "best.ckpt", "last.ckpt"
 _CONFIG, _METRICS, _LOCK = "config.yaml", "metrics.json", ".lock"
 
 

@@ -12,7 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.atomic import write_json
 from recsys_lt.data.lock import locked, locked_at_once
-from recsys_lt.errors import UserError
+from recsys_lt.errors import UserError, one_line
+from recsys_lt.evidence.reading import read_json
 from recsys_lt.evidence.run_folder import finished, held, holds_a_run
 from recsys_lt.evidence.stored import Stored, store, stored
 from recsys_lt.evidence.trained_as import deciding
@@ -109,11 +110,11 @@ def failures(sweep: Path) -> list[Failure]:
 
 def _failure(path: Path) -> Failure:
     try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
-        line = " ".join(str(noted["error"]).split())
-        return Failure(path.parent.name, line, int(noted["exit_code"]), int(noted["process"]), str(noted["launch"]))
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return Failure(path.parent.name, f"{path}: it cannot be read. Remove it.", 0, 0, "")
+        noted = read_json(path)
+        line, code, process = one_line(str(noted["error"])), int(noted["exit_code"]), int(noted["process"])
+        return Failure(one_line(path.parent.name), line, code, process, str(noted["launch"]))
+    except (UserError, ValueError, TypeError, KeyError, OverflowError):
+        return Failure(one_line(path.parent.name), one_line(f"{path}: it cannot be read. Remove it."), 0, 0, "")
 
 
 def _found(this: dict[str, Any], sweep: Path) -> Claim | None:

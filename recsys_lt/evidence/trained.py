@@ -10,7 +10,8 @@ from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.build import Parts, build, first_stage_of
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.checkpoints import BEST, OURS, load
+from recsys_lt.evidence.checkpoints import OURS, check_finite, load
+from recsys_lt.evidence.run_folder import BEST
 from recsys_lt.evidence.stored import stored
 from recsys_lt.evidence.trained_as import check_trained_as
 from recsys_lt.evidence.trust import trusting_as
@@ -36,6 +37,7 @@ class Unloaded(NamedTuple):
             If the checkpoint is broken, of other data, or of another model.
         """
         checkpoint = load(self.folder / BEST, self.data.fingerprint)
+        check_finite(self.folder / BEST, checkpoint)
         check_trained_as(checkpoint[OURS], self.config, self.folder / BEST, ("model", "llm"))
         module = self.parts.recommender(self.data, first_stage(self.config, self.folder, self.data))
         try:

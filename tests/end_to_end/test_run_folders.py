@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,7 +180,7 @@ def test_a_cell_that_was_mended_leaves_the_exit_code_but_is_named(here: Cli, tmp
     assert "9/failed.json: it cannot be read. Remove it." in mended.stderr
     (line,) = (line for line in mended.stderr.splitlines() if "earlier start" in line)
     assert "1_synthetic_pop_ce_adam_seed0" in line
-    assert "Remove their folders in sweep" in line
+    assert "Delete their folders in sweep" in line
 
 
 def test_a_run_inside_an_allocation_of_several_tasks(
@@ -187,3 +189,13 @@ def test_a_run_inside_an_allocation_of_several_tasks(
     for name, value in (("SLURM_NTASKS", "4"), ("SLURM_JOB_NAME", "mine"), ("SLURM_JOB_ID", "1")):
         monkeypatch.setitem(environment, name, value)
     assert here(*RUN[:-3], "model=pop", "logger=none", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+
+
+def test_a_folder_without_a_run_is_refused_before_what_is_slow_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from recsys_lt.__main__ import main\n"
+        "sys.argv = ['recsys_lt', 'resume', 'nowhere']; print(main(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "2 False\n", done.stderr
+    assert "nowhere: there is no run to resume (no config.yaml in it)" in done.stderr

@@ -120,7 +120,7 @@ def test_a_sweep_ends_after_the_cell_at_hand(here: Cli, tmp_path: Path, number: 
         done = here(*sweep, cwd=tmp_path)
     assert done.returncode == CODES[number]
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"recsys_lt: interrupted ({number.name}); go on with the same command and hydra.sweep.dir=")
+    assert line.startswith(f"recsys_lt: interrupted ({number.name}); rerun the same command with hydra.sweep.dir=")
     first = tmp_path / "sweep" / "0_synthetic_sasrec_ce_adam_seed0"
     assert [path.parent for path in (tmp_path / "sweep").glob("*/config.yaml")] == [first]
     assert json.loads((first / "metrics.json").read_text())["finished"] is False

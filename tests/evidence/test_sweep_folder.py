@@ -120,3 +120,15 @@ def test_a_cell_that_somebody_resumes_is_busy(tmp_path: Path) -> None:
         assert claim.state == "busy"
     with claimed(cell(), tmp_path / "1") as claim:
         assert claim == ("begun", tmp_path / "0")
+
+
+def test_what_a_strangers_note_of_failure_says_is_printed_as_plain_text(tmp_path: Path) -> None:
+    folder = tmp_path / "0\x1b[31m"
+    folder.mkdir()
+    write_json(folder / "failed.json", {"error": "a\x1b[31m\nb", "exit_code": 1, "process": 2, "launch": "x"})
+    assert failures(tmp_path) == [Failure("0?[31m", "a?[31m b", 1, 2, "x")]
+
+
+def test_a_sweep_is_looked_through_without_torch() -> None:
+    code = "import recsys_lt.evidence.sweep, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0
