@@ -24,9 +24,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt import CONF, machine
-from recsys_lt.arguments import as_meant, check_arguments, in_order, literal
+from recsys_lt.arguments import as_meant, check_arguments, in_order
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.trust import take_trust
+from recsys_lt.evidence.trust import literal, take_trust, write_out_references
 from recsys_lt.hydra_refusals import composed, hydra_line
 from recsys_lt.machine import refusals
 from recsys_lt.resume import asked_to_resume, resume
@@ -105,6 +105,7 @@ def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored"
     from recsys_lt.evidence.stored import Names, Stored
 
     check(config)
+    write_out_references(config)
     stage = first_stage_of(config)
     typed = ["dataset.path", "dataset.raw_dir", *([] if stage is None else [f"model.{stage.key}"])]
     weights = OmegaConf.select(config, "llm.weights.name")

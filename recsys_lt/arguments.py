@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 
 from recsys_lt import CONF
 from recsys_lt.errors import UserError
+from recsys_lt.evidence.trust import literal
 
 #: Keys whose values are paths, in which a comma is no list.
 _PATHS = re.compile(r"\+{0,2}(dataset\.(path|raw_dir|cache_dir)|model\.(item_vectors|retriever)|llm\.weights\.name)=")
@@ -50,11 +51,6 @@ def is_read(argument: str) -> bool:
     except HydraException:
         return argument.startswith("-")
     return True
-
-
-def literal(text: str) -> str:
-    """A text as OmegaConf must be given it, so that it refers to nothing."""
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def check_arguments(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from recsys_lt.evidence.checkpoints import kept
 from recsys_lt.evidence.run_folder import finished
 from recsys_lt.evidence.stored import Names, Stored, store
 from recsys_lt.evidence.sweep import claimed
+from recsys_lt.evidence.trust import write_out_references
 from recsys_lt.first_stage import FOLDER, FirstStage
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.run import run
@@ -103,4 +104,5 @@ def _first_asked(this: Stored, asked: FirstStage, compose: Compose) -> Stored:
     config = compose([*(f"{group}={name}" for group, name in choices.items()), *others])
     for key in ("dataset", "seed", "metrics"):
         OmegaConf.update(config, key, this.config[key], merge=False, force_add=True)
+    write_out_references(config)
     return Stored(config, Names(**choices, optimizer="adam"), None)

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.atomic import write_text
+from recsys_lt.atomic import replacing
 from recsys_lt.errors import UserError
 from recsys_lt.evidence.reading import read_yaml
-from recsys_lt.evidence.trust import check_classes, check_references
+from recsys_lt.evidence.trust import check_classes, check_references, trusting_as
 
 _FILE = "config.yaml"
+_NAME_IT = "Name the run folder that was printed, such as outputs/<run>"
 #: Keys that cannot change a result: where it runs and where things are.
 NO_DIFFERENCE = (
     "logger", "strategy", "debug", "resume", "dataset.raw_dir", "dataset.cache_dir",
@@ -41,10 +42,26 @@ class Stored(NamedTuple):
 
 
 def store(folder: Path, run: Stored) -> None:
-    """Write a run's configuration into its folder."""
+    """Write a run's configuration into its folder.
+
+    Raises
+    ------
+    UserError
+        If ``stored`` would not read it: nobody could use what was trained. An earlier file is as it was.
+    """
     plain = OmegaConf.to_container(run.config, resolve=False)
     whole = {"choices": run.names._asdict(), "group": run.group} | plain  # type: ignore[operator]
-    write_text(folder / _FILE, OmegaConf.to_yaml(OmegaConf.create(whole)))
+    with replacing(folder / _FILE) as partial:
+        partial.write_text(OmegaConf.to_yaml(OmegaConf.create(whole)), encoding="utf-8")
+        try:
+            with trusting_as(run.config):  # who asks for the run knows its classes
+                _check(_read(partial), partial)
+        except UserError as error:
+            raise UserError(
+                f"the run could not be read again ({error.what})",
+                where=folder / _FILE,
+                remedy="Change that in the configuration",
+            ) from error
 
 
 def stored(folder: Path) -> Stored:
@@ -58,30 +75,49 @@ def stored(folder: Path) -> Stored:
     UserError
         If there is no such folder, no configuration in it, something else of that name, or one that names more.
     """
-    remedy = "Name the run folder that was printed, such as outputs/<run>"
+    found = stored_as_text(folder)
+    _check(found, folder / _FILE)
+    return found
+
+
+def stored_as_text(folder: Path) -> Stored:
+    """What ``stored`` reads, with classes of any name: to compare, nothing may be made of it.
+
+    Raises
+    ------
+    UserError
+        As ``stored``, but for classes.
+    """
     if not folder.is_dir():
-        raise UserError("there is no such folder", where=folder, remedy=remedy)
+        raise UserError("there is no such folder", where=folder, remedy=_NAME_IT)
     path = folder / _FILE
     if not path.is_file():
-        raise UserError(f"it is no run folder (no {_FILE} in it)", where=folder, remedy=remedy)
+        raise UserError(f"it is no run folder (no {_FILE} in it)", where=folder, remedy=_NAME_IT)
+    return _read(path)
+
+
+def _read(path: Path) -> Stored:
     config = read_yaml(path)
     if not isinstance(config, DictConfig) or not {"choices", "dataset", "model", "metrics"} <= set(config):
-        raise UserError("it holds no run's configuration", where=path, remedy=remedy)
+        raise UserError("it holds no run's configuration", where=path, remedy=_NAME_IT)
     check_references(OmegaConf.to_container(config, resolve=False), path)
     try:
         as_written_now(config)
-        tree: Any = OmegaConf.to_container(config, resolve=True)
         names, group = Names(**config.pop("choices")), config.pop("group", None)
+        OmegaConf.to_container(config, resolve=True)  # every reference leads somewhere
     except (OmegaConfBaseException, TypeError, ValueError, RecursionError) as error:
         reason = "it refers to itself" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise UserError(f"it is not a run's configuration ({reason})", where=path, remedy="Mend it") from error
-    check_classes(tree, path)
     for part, name in names._asdict().items():
         if not _is_choice(name):
             raise UserError(f"its choice of {part} is no name", where=path, remedy="Mend it")
     if not isinstance(group, str | None):
         raise UserError(f"its group is {group!r}", where=path, remedy="Give a name, or null")
     return Stored(config, names, group)
+
+
+def _check(found: Stored, path: Path) -> None:
+    check_classes(OmegaConf.to_container(found.config, resolve=True), path)
 
 
 def _is_choice(name: object) -> bool:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,9 +17,8 @@ from recsys_lt.data.lock import locked, locked_at_once
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.evidence.reading import read_json
 from recsys_lt.evidence.run_folder import finished, held, holds_a_run
-from recsys_lt.evidence.stored import Stored, store, stored
+from recsys_lt.evidence.stored import Stored, store, stored_as_text
 from recsys_lt.evidence.trained_as import deciding
-from recsys_lt.evidence.trust import trusting_as
 
 _FAILED = "failed.json"
 
@@ -85,8 +86,7 @@ def claimed(run: Stored, wanted: Path) -> Iterator[Claim]:
             return
         # Two cells that want the same folder ask one after the other.
         with locked(locks / "folders.lock", lambda: None):
-            with trusting_as(run.config):  # a cell of other classes is another one
-                claim = _found(this, sweep) or Claim("new", _free(wanted))
+            claim = _found(this, sweep) or Claim("new", _free(wanted))
             if claim.state != "done":
                 claim.folder.mkdir(parents=True, exist_ok=True)
                 if stack.enter_context(held(claim.folder)):
@@ -122,14 +122,21 @@ def _found(this: dict[str, Any], sweep: Path) -> Claim | None:
     begun = None
     for path in sorted(sweep.glob("*/config.yaml")):
         try:
-            if deciding(stored(path.parent).config) != this:
+            if deciding(stored_as_text(path.parent).config) != this:
                 continue
-        except (UserError, OmegaConfBaseException):
-            continue  # no run of this version
+        except (UserError, OmegaConfBaseException) as error:
+            what = error.what if isinstance(error, UserError) else str(error)
+            _say(one_line(f"recsys_lt: {path}: no cell is recognised in it ({what}). Mend or remove its folder."))
+            continue
         if finished(path.parent):
             return Claim("done", path.parent)
         begun = begun or Claim("begun", path.parent)
     return begun
+
+
+@cache  # each cell of a sweep looks at all folders
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _free(wanted: Path) -> Path:

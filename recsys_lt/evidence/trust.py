@@ -89,14 +89,56 @@ def check_references(tree: Any, where: Path) -> None:
     """
     count = 0
     for place, value in nodes(tree):
-        text = _NO_REFERENCE.sub("", value) if isinstance(value, str) else ""
-        if "${" in text:
-            count += text.count("${")
-            if "${" in _REFERENCE.sub("", text) or count > _MOST_REFERENCES:
-                what = "has more references than any of ours" if count > _MOST_REFERENCES else "refers to another place"
-                raise UserError(
-                    f"{place} is {_shown(text)}, which {what}", where=where, remedy="Write the value in its place"
-                )
+        found, foreign = _references(value)
+        count += found
+        if foreign or count > _MOST_REFERENCES:
+            what = "refers to another place" if foreign else "has more references than any of ours"
+            raise UserError(
+                f"{place} is {_shown(value)}, which {what}", where=where, remedy="Write the value in its place"
+            )
+
+
+def write_out_references(config: DictConfig) -> None:
+    """Put in the place of each reference that a stored configuration may not have what it stands for here and now.
+
+    Where there are more references than it may have, all of them are replaced.
+
+    Parameters
+    ----------
+    config
+        Any configuration; changed in place.
+    """
+    plain = OmegaConf.to_container(config, resolve=False)
+    few = sum(_references(value)[0] for _, value in nodes(plain)) <= _MOST_REFERENCES
+    _write_out(config, plain, OmegaConf.to_container(config, resolve=True), foreign_only=few)
+
+
+def _write_out(node: Any, plain: Any, resolved: Any, foreign_only: bool) -> None:
+    for key, value in plain.items() if isinstance(plain, dict) else enumerate(plain):
+        found, foreign = _references(value)
+        if foreign or (found and not foreign_only):
+            node[key] = _as_literals(resolved[key])
+        elif isinstance(value, dict | list):
+            _write_out(node[key], value, resolved[key], foreign_only)
+
+
+def _as_literals(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _as_literals(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_as_literals(value) for value in tree]
+    return literal(tree) if isinstance(tree, str) else tree
+
+
+def _references(value: Any) -> tuple[int, bool]:
+    """How many references a value has, and whether one of them reads more than the configuration itself."""
+    text = _NO_REFERENCE.sub("", value) if isinstance(value, str) else ""
+    return text.count("${"), "${" in _REFERENCE.sub("", text)
+
+
+def literal(text: str) -> str:
+    """A text as OmegaConf must be given it, so that it refers to nothing."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def check_classes(tree: Any, where: Path) -> None:

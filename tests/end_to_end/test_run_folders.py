@@ -199,3 +199,28 @@ def test_a_folder_without_a_run_is_refused_before_what_is_slow_is_imported(tmp_p
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "2 False\n", done.stderr
     assert "nowhere: there is no run to resume (no config.yaml in it)" in done.stderr
+
+
+def test_a_run_whose_own_configuration_refers_elsewhere_goes_on(
+    here: Cli, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(environment, "LAB", "3")
+    own = (*RUN[:-3], "model=pop", "logger=none", "seed='${oc.decode:${oc.env:LAB}}'")
+    assert here(*own, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    sweep = ("-m", *own, "metrics.ks=[1,10],[1,5,10]", "hydra.sweep.dir=sweep")
+    assert here(*sweep, cwd=tmp_path).returncode == 0
+    again = here(*sweep, cwd=tmp_path)
+    assert again.stdout.count("done in") == 2, again.stderr
+    monkeypatch.delitem(environment, "LAB")
+    done = here("resume", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seed"] == 3
+
+
+def test_a_configuration_that_could_not_be_read_again_trains_nothing(here: Cli, tmp_path: Path) -> None:
+    done = here(*RUN[:-3], "logger=none", f"dataset.noun={'x' * 70_000}", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "run/config.yaml: the run could not be read again" in line
+    assert "it is larger than 64 kB" in line
+    assert not (tmp_path / "run").exists()

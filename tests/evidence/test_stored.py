@@ -1,5 +1,6 @@
 """Configurations of earlier versions, wherever they are read."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from recsys_lt.__main__ import CONF
 from recsys_lt.analysis.cells import cells_of
 from recsys_lt.analysis.runs import Run, find_runs
 from recsys_lt.build import build
+from recsys_lt.errors import UserError
 from recsys_lt.evidence.stored import Names, Stored, store, stored
 from recsys_lt.evidence.sweep import claimed
+from recsys_lt.evidence.trust import write_out_references
 from recsys_lt.settings import GroupSettings
 
 RUNS = Path(__file__).resolve().parents[2] / "docs" / "runs"
@@ -69,3 +72,60 @@ def test_a_prompt_of_an_earlier_version_says_what_it_said(tmp_path, model):
     assert found.model.prompt == now.model.prompt
     assert found.model.attributes is False
     assert build(found)
+
+
+def composed(**more) -> Stored:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", ["dataset=synthetic", "logger=none"])
+    for key, value in more.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    return Stored(config, Names("synthetic", "sasrec", "ce", "adam"), None)
+
+
+def test_what_refers_elsewhere_is_written_as_its_value(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB", "17")
+    OmegaConf.register_new_resolver("of_a_lab", lambda: {"a": ["$", "${seed}"]}, replace=True)
+    run = composed(
+        seed="${oc.env:LAB}", more="${of_a_lab:}", again="${metrics.ks[0]}", own="${dataset.name}", text=r"\${x}"
+    )
+    before = OmegaConf.to_container(run.config, resolve=True)
+    write_out_references(run.config)
+    store(tmp_path, run)
+    found = stored(tmp_path).config
+    assert OmegaConf.to_container(found, resolve=True) == before
+    plain = OmegaConf.to_container(found, resolve=False)
+    assert (plain["seed"], plain["own"], plain["text"]) == ("17", "${dataset.name}", r"\${x}")
+    assert plain["dataset"]["cache_dir"].startswith("${oc.env:RECSYS_LT_CACHE")
+
+
+def test_more_references_than_may_be_stored_are_all_written_out(tmp_path):
+    run = composed(more=["${seed}"] * 17)
+    write_out_references(run.config)
+    store(tmp_path, run)
+    assert OmegaConf.to_container(stored(tmp_path).config, resolve=False)["more"] == [run.config.seed] * 17
+
+
+def test_the_configurations_of_the_program_are_stored_as_they_are_composed(tmp_path):
+    run, same = composed(), composed()
+    write_out_references(run.config)
+    assert OmegaConf.to_yaml(run.config) == OmegaConf.to_yaml(same.config)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"more": "x" * 70_000}, "it is larger than 64 kB"),
+        ({"more": "${oc.env:HOME}"}, "more is ${oc.env:HOME}, which refers to another place"),
+        ({"more": 1 << 70}, "more than 64 bits"),
+        ({"loss___target_": "os.getcwd"}, "loss names os.getcwd, which is no class"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_stored(tmp_path, more, said):
+    store(tmp_path, composed())
+    before = (tmp_path / "config.yaml").read_text()
+    more = {key.replace("___", "._"): value for key, value in more.items()}
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        store(tmp_path, composed(**more))
+    assert f"{tmp_path / 'config.yaml'}: the run could not be read again (" in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_text() == before

@@ -58,15 +58,22 @@ def test_new_then_begun_then_done_in_whatever_order_and_on_whatever_device(tmp_p
     assert not (tmp_path / "7").exists()
 
 
-def test_another_cell_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_another_cell_of_the_same_name_gets_a_folder_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for lr, name in ((1e-3, "0"), (1e-2, "0_2"), (1e-1, "0_3"), (1e-2, "0_2")):
         with claimed(cell(lr), tmp_path / "0") as claim:
             assert claim.folder == tmp_path / name
     assert stored(tmp_path / "0").config.optimizer.lr == 1e-3
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "config.yaml").write_text("no: run\n")
-    with claimed(cell(5.0), tmp_path / "1") as claim:
-        assert claim == ("new", tmp_path / "1_2")
+    assert capsys.readouterr().err == ""
+    for lr, name in ((5.0, "1_2"), (6.0, "1_3")):
+        with claimed(cell(lr), tmp_path / "1") as claim:
+            assert claim == ("new", tmp_path / name)
+    (line,) = capsys.readouterr().err.splitlines()  # once, however many cells look
+    where = tmp_path / "1" / "config.yaml"
+    assert line.startswith(f"recsys_lt: {where}: no cell is recognised in it (it holds no run's configuration). ")
 
 
 def test_a_cell_is_one_processs_at_a_time_and_free_when_that_is_killed(tmp_path: Path) -> None:
