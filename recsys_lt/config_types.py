@@ -145,6 +145,10 @@ def _check_value(where: str, value: object, parameter: inspect.Parameter, hint: 
     if value is None and parameter.default is None:  # whatever its annotation says
         return
     if not _fits(value, hint):
+        if isinstance(value, Mapping):  # name the key that is at fault, if it is a mapping that is wanted
+            held = _inside(hint, _MAPPINGS, -1)
+            wrong = [(f"{where}.{key}", one, held) for key, one in value.items() if not _fits(one, held)]
+            where, value, hint = (*wrong, (where, value, hint))[0]
         raise UserError(f"it is {_short(value)}", where=where, remedy=f"Give {' or '.join(map(_said, _parts(hint)))}")
     _check_nodes(where, value, hint)
 
