@@ -5,57 +5,57 @@ CHOICES = """
 trainer.max_epoch=3 | trainer.max_epoch, Did you mean trainer.max_epochs?
 sede=3 | sede, Did you mean seed?
 +trainer.gradient_clip_val=1 | gradient_clip_val, conf/trainer
-+colour=blue | colour
++colour=blue | colour, there is no key
 ++colour=blue | colour, configuration
 loss=5 | loss=5, a group is a choice
 loss=[ce] | loss=[ce], a group is a choice
 loss=null | loss=null, a group is a choice
 +experiment=true | +experiment=true, a group is a choice
-dataset.k_core=-1 hydra.job.chdir=true | dataset.k_core
+dataset.k_core=-1 hydra.job.chdir=true | dataset.k_core, -1 is no number of events
 loss=sc | loss, 'sc', sce
-modle=gru4rec | modle, model
+modle=gru4rec | modle, model, Did you mean model?
 +experiment=nothing | experiment, nothing, beauty_sce
 dataset=beuaty | beuaty, beauty
-loss.k=5 | loss.k
+loss.k=5 | loss.k, there is no key
 model.dropout=1.7 | dropout is 1.7, [0, 1)
 loss=sce loss.k=501 | 501 negatives, 40 items
 loss=sce loss.k=41 | loss.k=40
 loss=sce loss.k=39 loss.pool=unseen | 39 negatives, loss.k=38
 loss=bpr loss.k=40 loss.pool=non_target | 40 negatives, loss.k=39
-loss=sce loss.k=0 | loss.k
+loss=sce loss.k=0 | loss.k, a positive number of negatives
 loss=sce loss.pool=none | loss.pool, unseen
 loss=sce loss.share=user | loss.share, batch
 loss=sce loss.alpha=inf | loss.alpha, finite
 metrics.ks=[10,1000] | 1000, 40 items, metrics.ks=[10]
 metrics.ks=[1,5] | 10 is not among, metrics.ks
 metrics.ks=10 | metrics.ks, a list
-metrics.ks=[a] | metrics.ks
+metrics.ks=[a] | metrics.ks, a whole number
 metrics.mask_seen=maybe | metrics.mask_seen, keep_target
 metrics.groups=[0.5,0.6,0.2] | metrics.groups.shares, sum to 1
 metrics.groups.window=90 | metrics.groups.window, 90d
 metrics.groups.window=90dd | metrics.groups.window, 90d
 metrics.groups.windows=90d | metrics.groups.windows, Did you mean metrics.groups.window?
 metrics.groups=null | metrics.groups, mapping
-optimizer.lr=0 | optimizer.lr
+optimizer.lr=0 | optimizer.lr, a positive learning rate
 optimizer.lr=fast | optimizer.lr, fast, a number
 optimizer.lr=inf | optimizer.lr, finite
 optimizer.weight_decay=inf | optimizer.weight_decay, finite
-trainer.batch_rows=0 | trainer.batch_rows
+trainer.batch_rows=0 | trainer.batch_rows, of at least 1
 trainer.num_workers=99999999 | trainer.num_workers, 1024
 trainer.max_epochs=1e3 | trainer.max_epochs, a whole number
 trainer.max_epochs=${seed}x | trainer.max_epochs, '0x'
-seed=-1 | seed
+seed=-1 | seed, from 0 to 4294967295
 seed=??? | seed, no value
 seed=${nope} | ${nope}, no such key
-seed=[1] | seed
-seed=true | seed
-~seed | ~seed
-~trainer | ~trainer
-~model | ~model
-~loss | ~loss
+seed=[1] | seed, a whole number
+seed=true | seed, a whole number
+~seed | ~seed, every run needs it
+~trainer | ~trainer, every run needs it
+~model | ~model, every run needs it
+~loss | ~loss, every run needs it
 ~model.width | width, conf/model
-~dataset.source | source
-~precision | precision
+~dataset.source | source, it lacks the key
+~precision | precision, it lacks the key
 debug=maybe | debug, true or false
 precision=fp8 | precision, bf16
 precision=fp16-mixed strategy=cpu | precision, CPU, bf16-mixed
@@ -75,42 +75,42 @@ dataset.expect={users:abc} | dataset.expect, whole number
 dataset.expect={people:3} | people, users
 dataset.expect={users:3} | instead of 3
 dataset.source.mean_length=inf | dataset.source.mean_length, finite
-dataset.source.mean_length=1e300 | dataset.source.mean_length
+dataset.source.mean_length=1e300 | dataset.source.mean_length, from 5 to 1000000
 dataset.source.exponent=inf | dataset.source.exponent, finite
-dataset.source.n_items=1 | dataset.source.n_items
+dataset.source.n_items=1 | dataset.source.n_items, at least 2
 dataset.source.n_users=99999999999 | memory
-dataset.raw_dir=. | dataset.raw_dir
-dataset.name=.. | dataset.name
+dataset.raw_dir=. | dataset.raw_dir, reads no folder
+dataset.name=.. | dataset.name, no plain name
 model.width=99999999999 | model.width, at most
 model.width=-1 | width -1
 model.heads=3 | heads 3, divide width
-model.train=maybe | model.train
-model._target_=null | model._target_
-model._target_=5 | model._target_
+model.train=maybe | model.train, there is no key
+model._target_=null | model._target_, package.module.Class
+model._target_=5 | model._target_, package.module.Class
 model._target_=nosuch.Class | nosuch.Class, model._target_
 model._target_=builtins.dict | builtins.dict, Backbone
-model._partial_=false | model._partial_
+model._partial_=false | model._partial_, Give true
 loss._target_=os.getcwd | loss._target_, Loss
 metrics.groups._target_=builtins.list | metrics.groups._target_, GroupSettings
 model=llamarec llm=tiny_random model.train=maybe | model.train, true or false
-model=e4srec llm.lora.rank=0 | llm.lora
-model=e4srec llm.dtype=int4 | llm.dtype
+model=e4srec llm.lora.rank=0 | llm.lora, a rank of at least 1
+model=e4srec llm.dtype=int4 | llm.dtype, float32
 llm=tiny_random | llm, model=e4srec
 model=e4srec llm=tiny_random model.supervise=maybe | model.supervise, all
-model=e4srec llm=tiny_random model.max_length=0 | model.max_length
+model=e4srec llm=tiny_random model.max_length=0 | model.max_length, a positive number
 model=e4srec llm=tiny_random model.max_length=99999 | model.max_length=99999
 model=e4srec llm=tiny_random llm.lora.targets=[nosuch] | llm.lora.targets, q_proj
-model=llamarec llm=tiny_random model.candidates=99 | model.candidates
+model=llamarec llm=tiny_random model.candidates=99 | model.candidates, each candidate is one letter
 model=bigrec llm=tiny_random model.beams=0 | beams 0
-loss=own | loss=own
+loss=own | loss=own, no objective of its own
 logger=wandb logger.mode=5 | logger.mode, offline
 trainer.devices=2 | trainer.devices, strategy=ddp
 strategy=fsdp | fsdp, strategy=ddp
 strategy=deepspeed | deepspeed, strategy=ddp
 strategy=gpu | strategy=gpu, strategy=cpu
 resume=nowhere | nowhere, resume
-seed=0,1 | seed=0,1
-seed | seed
+seed=0,1 | seed=0,1, Ambiguous value
+seed | seed, no key=value
 dataset.name=${model | dataset.name, quotes
 hydra.run.dir='' | hydra.run.dir, empty
 hydra.sweep.dir='' | hydra.sweep.dir, empty
