@@ -179,7 +179,10 @@ def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) ->
             traceback.print_exc()
             line, code = f"{folder.name}: failed ({type(error).__name__}); the sweep goes on", 1
         complain(line)
-        note_failure(folder, line, code, launch.name)
+        try:
+            note_failure(folder, line, code, launch.name)
+        except UserError as also:  # a full disk must not end the other cells
+            complain(f"{folder.name}: {also}")
 
 
 def _complain(line: str) -> None:
@@ -234,6 +237,7 @@ def _run() -> int:
             return 0
         earlier = asked_to_resume(sys.argv[1:])
         if earlier is not None:
+            _began.append(True)
             with refusals(), composed(CONF):
                 resume(*earlier, CONF)
             return 0

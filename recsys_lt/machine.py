@@ -61,6 +61,8 @@ def refusal(error: BaseException, where: object = None) -> MachineError | None:
     """
     if isinstance(error, MachineError):
         return error
+    if isinstance(error, RuntimeError) and "determine home directory" in str(error):  # of pathlib
+        return MachineError("a path begins with ~ and the name of no user", where=where, remedy="Write the path out")
     text = " ".join(str(error).split())
     if _of_the_network(error):
         return MachineError(f"the network failed ({text})", where=where, remedy="Check the network")

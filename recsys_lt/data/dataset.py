@@ -69,6 +69,8 @@ class Dataset:
         self._source, self.noun = source, noun
         self._path = None if path is None else Path(path).expanduser()
         self._raw_dir = None if raw_dir is None else Path(raw_dir).expanduser()
+        if not cache_dir.strip():
+            raise UserError("it is empty", where="dataset.cache_dir", remedy="Name a folder, or unset RECSYS_LT_CACHE")
         self._cache_dir = Path(cache_dir).expanduser()
         self._preparation = Preparation(1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates)
         self._expect = None if expect is None else dict(expect)

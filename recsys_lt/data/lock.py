@@ -1,8 +1,28 @@
 """One process at a time, by a lock file that goes free by itself when its holder dies."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from recsys_lt.errors import UserError
+from recsys_lt.machine import refusals
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a lock file, made where absent; its descriptor.
+
+    A pipe in its place would be waited for without end, and a link may lead anywhere.
+    """
+    with refusals(path):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise UserError("it is not a file, so it cannot be locked", where=path, remedy="Remove it")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -24,7 +44,7 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with path.open("a") as file:
+    with _opened(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -51,7 +71,7 @@ def locked_at_once(path: Path) -> Iterator[bool]:
     except ImportError:
         yield True
         return
-    with path.open("a") as file:
+    with _opened(path) as file:
         free = True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from recsys_lt.atomic import write_text
+
 #: Where `wandb login` keeps a key: wandb 0.31 has another name for the server of the versions before it.
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 
@@ -51,7 +53,7 @@ class WandbLogger(NoLogger):
             name = folder.name
             known = folder / "wandb_id.txt"
             run_id = known.read_text().strip() if known.is_file() else secrets.token_hex(4)
-            known.write_text(run_id + "\n")
+            write_text(known, run_id + "\n")
             self._run = wandb.init(
                 project=self.project,
                 id=run_id,

@@ -16,7 +16,9 @@ def _printable(text: str) -> str:
 
 
 Line = Annotated[str, AfterValidator(_printable)]
-Metrics = dict[Line, float | None]
+#: Sums over any number of runs stay finite.
+Number = Annotated[float, Field(ge=-1e15, le=1e15)]
+Metrics = dict[Line, Number | None]
 
 
 class _Part(BaseModel):

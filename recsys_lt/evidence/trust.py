@@ -183,11 +183,11 @@ def _check_class(target: Any, place: str, where: Path) -> None:
     module, _, last = name.rpartition(".")
     try:
         found = getattr(import_module(module), last, None) if module else None
-    except ImportError as error:
+    except (Exception, SystemExit) as error:  # importing somebody's module may do anything
         raise UserError(
-            f"{place} names {_shown(target)}, which cannot be imported ({error})",
+            f"{place} names {_shown(target)}, which cannot be imported ({type(error).__name__}: {_shown(error)})",
             where=where,
-            remedy="Put its module on PYTHONPATH",
+            remedy="Put its module on PYTHONPATH, or mend it",
         ) from error
     # What a module has imported from elsewhere is not the module's.
     if not isinstance(found, type) or found.__module__.partition(".")[0] != name.partition(".")[0]:

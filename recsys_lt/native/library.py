@@ -129,7 +129,7 @@ def _content(library: Path) -> str:
 
 
 def _folder() -> Path:
-    cache = os.environ.get("RECSYS_LT_CACHE", "~/.cache/recsys_lt")
+    cache = os.environ.get("RECSYS_LT_CACHE") or "~/.cache/recsys_lt"
     return Path(cache).expanduser() / "native"
 
 

