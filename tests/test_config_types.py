@@ -83,7 +83,7 @@ def test_a_parameter_of_each_kind(kind: str) -> None:
     loss(name)  # its default
     assert vars(loss(name, f"+loss.value={typed}"))["value"] == arrives
     if wrong is not None:
-        with pytest.raises(UserError, match=r"loss\.value: .*Give a"):
+        with pytest.raises(UserError, match=r"loss\.value[:.].*Give a"):
             loss(name, f"+loss.value={wrong}")
 
 
