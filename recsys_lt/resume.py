@@ -108,7 +108,10 @@ def _apart(arguments: list[str]) -> tuple[list[str], list[str]]:
     for argument in rest:
         option, _, value = argument.partition("=")
         if option in ("--config-dir", "-cd"):
-            search.append(f"hydra.searchpath=[{Path(value or next(rest, '')).absolute().as_uri()}]")
+            given = value or next(rest, "")
+            if not given or not Path(given).is_dir():
+                raise UserError("there is no such folder", where=f"{option} {given}", remedy="Name a folder of choices")
+            search.append(f"hydra.searchpath=[{Path(given).absolute().as_uri()}]")
         elif argument.startswith("hydra.searchpath="):
             search.append(argument)
         else:

@@ -246,6 +246,8 @@ def _with_weights(change):
         (lambda kept: kept | {"state_dict": {"a": 1}}, "it holds no weights"),
         (_without("notes"), "it is no best.ckpt (it holds no notes)"),
         (_with_weights(lambda w: {k: v * float("nan") for k, v in w.items()}), "its weights are not finite"),
+        (_with_weights(lambda w: {k: v.to_sparse() for k, v in w.items()}), "is no plain tensor"),
+        (_with_weights(lambda w: {k: v.to("meta") for k, v in w.items()}), "is no plain tensor"),
         (_with_weights(lambda w: dict(list(w.items())[1:])), "not those of the model in config.yaml"),
         (_with_weights(lambda w: w | {"more": torch.zeros(1)}), "not those of the model in config.yaml"),
     ],

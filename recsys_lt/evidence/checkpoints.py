@@ -117,6 +117,8 @@ def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
 def check_finite(path: Path, checkpoint: dict[str, Any]) -> None:
     """Raise UserError for weights that no model can have. It reads them all: once, where a stored run enters."""
     for name, each in checkpoint["state_dict"].items():
+        if each.layout is not torch.strided or each.is_meta:
+            raise UserError(f"{name} is no plain tensor", where=path, remedy="Restore the checkpoint, or train again")
         if each.is_floating_point() and not each.isfinite().all():
             raise UserError(
                 f"its weights are not finite ({name}): training diverged",

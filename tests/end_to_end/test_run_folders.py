@@ -69,7 +69,14 @@ def test_a_run_that_another_process_works_on_is_not_resumed(here: Cli, folder: P
 
 @pytest.mark.parametrize(
     "change",
-    ["trainer.batch_rows=0", "trainer.max_epochs=abc", "trainer.max_epochs=[", "trainer.max_epochs=1", "seed=1"],
+    [
+        "trainer.batch_rows=0",
+        "trainer.max_epochs=abc",
+        "trainer.max_epochs=[",
+        "trainer.max_epochs=1",
+        "seed=1",
+        "--config-dir=nowhere",
+    ],
 )
 def test_a_refused_resume_leaves_every_byte(here: Cli, folder: Path, change: str) -> None:
     assert change.partition("=")[0] in refused(here, folder, "resume=run", change)
