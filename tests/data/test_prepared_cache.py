@@ -288,7 +288,9 @@ def test_a_cache_that_is_full_is_named(tmp_path, monkeypatch):
         raise OSError("9000 requested and 512 written")
 
     monkeypatch.setattr(np, "save", save)
-    with pytest.raises(UserError, match=rf"{tmp_path}/cache/prepared/\w+: the file was only partly written.*dataset.cache_dir"):
+    with pytest.raises(
+        UserError, match=rf"{tmp_path}/cache/prepared/\w+: the file was only partly written.*dataset.cache_dir"
+    ):
         load(tmp_path)
     assert prepared(tmp_path) == []
 

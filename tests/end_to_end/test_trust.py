@@ -146,7 +146,9 @@ def node_by_reference(folder: Path, mark: Path) -> dict[str, Any]:
 
 
 def code_beside_a_language_model(folder: Path, mark: Path) -> dict[str, Any]:
-    _code(folder, "stranger_config", mark, "from transformers import LlamaConfig as Config")
+    # A class of its own: transformers marks what it loads in this way, and LlamaConfig is everybody's.
+    own = "from transformers import LlamaConfig\nclass Config(LlamaConfig): pass"
+    _code(folder, "stranger_config", mark, own)
     about = {"model_type": "stranger", "auto_map": {"AutoConfig": "stranger_config.Config"}}
     (folder / "config.json").write_text(json.dumps(about))
     weights = {"_target_": "recsys_lt.llm.pretrained.Pretrained", "name": str(folder), "trust_remote_code": True}
