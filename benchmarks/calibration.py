@@ -97,7 +97,7 @@ def drawn(random: np.random.Generator, of: Kind, seeds: int, mean: float, wider:
 
 
 def power(of: Kind, n: int, effect: float, times: int) -> float:
-    """How often two methods with n seeds each, of which one is better by a share of the mean, are told apart."""
+    """Share of tests with p < 0.05 where one method is better by a share of the mean; n seeds of each."""
     random = np.random.default_rng([n, round(effect * 1000)])
     pairs = ((drawn(random, of, n, of.mean * (1 + effect)), drawn(random, of, n, of.mean)) for _ in range(times))
     return float(np.mean([difference(ours, theirs).p < LEVEL for ours, theirs in pairs]))
@@ -111,7 +111,7 @@ def best_power(of: Kind, n: int, effect: float) -> float:
 
 
 def unequal(of: Kind, n: int, m: int, wider: float, times: int) -> float:
-    """How often equal methods are told apart where the seeds of the first spread ``wider`` times as much."""
+    """Share of tests with p < 0.05 of equal methods; the seeds of the first spread ``wider`` times as much."""
     random = np.random.default_rng([n, m, round(wider)])
     pairs = ((drawn(random, of, n, of.mean, wider), drawn(random, of, m, of.mean)) for _ in range(times))
     return float(np.mean([difference(ours, theirs).p < LEVEL for ours, theirs in pairs]))

@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 error.filename = str(path)  # whose name a reader knows
             raise
         finally:
-            with suppress(OSError):  # what went wrong before is what is said
+            with suppress(OSError):  # the first error is the one to report
                 temporary.unlink(missing_ok=True)
 
 

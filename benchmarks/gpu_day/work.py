@@ -165,7 +165,7 @@ def _measure(stage: str, machine: Machine, clock: Clock) -> UserError | None:
     Returns the reason for which no stage can run, if there is one.
     """
     result = machine.stages / f"{stage}.json"
-    # What the machine is, and whether it finds its data, is asked of every machine.
+    # Machines differ, so every one describes itself and checks its data.
     if stage != FOUND and read_json(result).get("cut") is False:
         return None
     print(f"{stage}: begins", flush=True)

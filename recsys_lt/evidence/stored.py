@@ -81,12 +81,12 @@ def stored(folder: Path) -> Stored:
 
 
 def stored_as_text(folder: Path) -> Stored:
-    """What ``stored`` reads, with classes of any name: to compare, nothing may be made of it.
+    """Read the configuration of a run without a check of its classes. Compare it; build nothing from it.
 
     Raises
     ------
     UserError
-        As ``stored``, but for classes.
+        As ``stored``; classes are not checked.
     """
     if not folder.is_dir():
         raise UserError("there is no such folder", where=folder, remedy=_NAME_IT)

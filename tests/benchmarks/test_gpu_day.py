@@ -207,7 +207,7 @@ def test_rehearsal(here, borrow, tmp_path):
     look = f"import importlib.util as u; assert not [name for name in {ABSENT} if u.find_spec(name)]"
     subprocess.run([first.python, "-I", "-c", look], check=True)
 
-    # It is told to stop after the first epoch of the slow cell.
+    # It receives SIGTERM after the first epoch of the slow cell.
     work = first.start("--minutes", "30", "--stages", "found", "grid", "--side-by-side", "1")
     curve = first.folder / "there" / "runs" / "slow" / "learning_curve.csv"
     wait_for(lambda: curve.is_file() and "\n1," in curve.read_text(), work)
