@@ -1,8 +1,11 @@
 """What every model trains on and is ranked by: each user's events in order, and where the split cuts."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+import hashlib
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as List
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from recsys_lt.data.mapped import FileOf, Residency, file_of
 from recsys_lt.data.pieces import pieces
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
+from recsys_lt.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Sequences:
     split
         How the split was made, in words for the protocol.
     fingerprint
-        Hash of the content, so that a checkpoint knows the data it was trained on.
+        Hash of the events and of how they were prepared: results of equal fingerprints may be compared.
     counted
         ``popularity`` where it was counted before; None to count it when it is asked for.
     times
@@ -76,6 +80,64 @@ class Sequences:
     @property
     def n_users(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def item_fingerprint(self) -> str:
+        """Hash of the item vocabulary, the ids in order: weights fit all data that share it."""
+        digest = hashlib.sha256()
+        for piece in pieces(self.n_items):
+            digest.update("".join(f"{len(item)}:{item}" for item in self.item_ids[piece].tolist()).encode())
+        return digest.hexdigest()[:32]
+
+    def of_histories(self, histories: Mapping[str, List[str]]) -> tuple["Sequences", int]:
+        """Histories of other users, or newer ones of the same users, over this item vocabulary.
+
+        Parameters
+        ----------
+        histories
+            The source's item ids of each user's events, oldest first, by the user's id.
+
+        Returns
+        -------
+        sequences, unknown
+            The histories, without training events or targets: their item vocabulary, item data and popularity are
+            these data's. And how many events were left out because their item is not in the vocabulary.
+
+        Raises
+        ------
+        UserError
+            Nothing is left of a user's history.
+        """
+        import pandas as pd
+
+        flat = [str(item) for item in chain.from_iterable(histories.values())]
+        items = pd.Index(self.item_ids.astype(np.object_)).get_indexer(pd.Index(flat, dtype=np.object_))
+        lengths = np.array([len(history) for history in histories.values()], dtype=np.int64)
+        known = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[items >= 0], minlength=len(lengths))
+        if not known.all() or not len(known):
+            raise UserError(
+                f"no event of user {list(histories)[int(known.argmin())]} is of a known item" if len(known)
+                else "there are no histories",
+                where="histories",
+                remedy=f"Give each user an event of one of the {self.n_items:,} items of {self.name}",
+            )  # fmt: skip
+        kept = items[items >= 0].astype(np.int32)
+        content = hashlib.sha256(b"".join([self.item_fingerprint.encode(), known.tobytes(), kept.tobytes()]))
+        none = np.full(len(known), -1, dtype=np.int64)
+        made = replace(
+            self,
+            items=kept,
+            offsets=offsets_of(known),
+            train_end=np.zeros(len(known), dtype=np.int64),
+            valid_at=none,
+            test_at=none,
+            user_ids=np.array(list(histories), dtype=np.str_),
+            split="no targets",
+            fingerprint=content.hexdigest()[:32],
+            counted=self.popularity,
+            times=None,
+        )
+        return made, len(items) - len(kept)
 
     @cached_property
     def popularity(self) -> Ints:
