@@ -186,7 +186,7 @@ def _measure(name: str, asked: Asked) -> dict[str, Any] | str:
 
 
 def _save(path: Path, result: dict[str, Any]) -> None:
-    from recsys_lt.atomic import write_json
+    from recsys_lt.system.atomic import write_json
 
     try:
         write_json(path, result)

@@ -15,11 +15,11 @@ from markdown_table import table_lines
 from numpy.typing import NDArray
 from scipy import stats
 
-from recsys_lt.analysis.cells import Cell, cells_of, once_a_seed
-from recsys_lt.analysis.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, save, tidy
-from recsys_lt.analysis.runs import find_runs
-from recsys_lt.analysis.significance import LEVEL, difference, spread, users_of
-from recsys_lt.atomic import write_text
+from recsys_lt.results.cells import Cell, cells_of, once_a_seed
+from recsys_lt.results.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, save, tidy
+from recsys_lt.results.significance import LEVEL, difference, spread, users_of
+from recsys_lt.runs.listing import find_runs
+from recsys_lt.system.atomic import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "python benchmarks/calibration.py"
@@ -163,7 +163,7 @@ Made by `{COMMAND}` from docs/runs; not written by hand.
 
 ## The test
 
-Tables, reports and the claim check use one test (`recsys_lt/analysis/significance.py`). It compares the mean gain
+Tables, reports and the claim check use one test (`recsys_lt/results/significance.py`). It compares the mean gain
 (such as NDCG@10) of two cells over their users and seeds.
 
 - **Users are paired.** Both cells rank the same targets for the same users. The test is on each user's difference.

@@ -26,7 +26,7 @@ def forms() -> dict[str, Callable[..., Any]]:
     import torch.nn.functional as F
 
     from recsys_lt.losses.ce import CE
-    from recsys_lt.output_table import OutputTable
+    from recsys_lt.losses.output_table import OutputTable
 
     found: dict[str, Callable[..., Any]] = {
         OURS: lambda states, table, targets: CE()(states, targets, OutputTable(table))[0],

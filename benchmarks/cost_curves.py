@@ -127,8 +127,8 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from recsys_lt.analysis.plots import BLUE, GREY, ORANGE
-    from recsys_lt.atomic import replacing
+    from recsys_lt.results.plots import BLUE, GREY, ORANGE
+    from recsys_lt.system.atomic import replacing
 
     looks = {
         CE: ("CE", BLUE, "o", "-"),
@@ -166,7 +166,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, save; 0, or 2 with one line on standard error for what the user can mend."""
-    from recsys_lt.atomic import write_json
+    from recsys_lt.system.atomic import write_json
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--axes", nargs="+", choices=SHORT, help="default: all four")

@@ -159,15 +159,15 @@ def left_alone(kind: str, work: Path) -> tuple[dict[str, Any], float]:
 
 
 def _import_everything() -> None:
-    import recsys_lt.__main__
-    import recsys_lt.run
-    import recsys_lt.stages  # noqa: F401
+    import recsys_lt.cli.train
+    import recsys_lt.training.run
+    import recsys_lt.training.stages  # noqa: F401
 
 
 def _start(kind: str, folder: Path) -> int:
     """Begin the run, or resume it if there is one; the process."""
-    from recsys_lt import stopping
-    from recsys_lt.__main__ import main as command
+    from recsys_lt.cli.train import main as command
+    from recsys_lt.system import stopping
 
     begun = (folder / "config.yaml").is_file()
     process = os.fork()

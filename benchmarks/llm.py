@@ -17,9 +17,9 @@ from torch import nn
 from recsys_lt import CONF
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
-from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
-from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
+from recsys_lt.system.memory import forget_peak_rss, peak_rss_mb
+from recsys_lt.training.build import build
 
 ROUNDS = 3
 

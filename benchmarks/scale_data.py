@@ -43,8 +43,8 @@ class _Enough(Exception):  # noqa: N818  (no error: the steps asked for are done
 
 def prepare(size: int, items: int, cache: str) -> dict[str, Any]:
     """Draw, prepare and write the dataset; seconds and the process's peak memory."""
-    from recsys_lt.build import build
-    from recsys_lt.evidence.memory import peak_rss_mb
+    from recsys_lt.system.memory import peak_rss_mb
+    from recsys_lt.training.build import build
 
     config = _composed(size, items, cache)
     dataset = build(config).dataset
@@ -68,7 +68,7 @@ def prepare_shuffled(size: int, items: int) -> dict[str, Any]:
 
     from recsys_lt.data.preparation import Preparation
     from recsys_lt.data.sources.synthetic import Synthetic
-    from recsys_lt.evidence.memory import peak_rss_mb
+    from recsys_lt.system.memory import peak_rss_mb
 
     events = Synthetic(n_users=_users(size), n_items=items, mean_length=MEAN_LENGTH).draw()
     order = np.arange(len(events), dtype=np.int32)
@@ -92,14 +92,14 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
     import recsys_lt.backbones.sasrec
     import recsys_lt.data.dataset
     import recsys_lt.data.sources.synthetic
-    import recsys_lt.evidence.loggers
     import recsys_lt.losses.sce
     import recsys_lt.optim.adam
-    import recsys_lt.strategies  # noqa: F401  (what a configuration names is imported by then)
-    from recsys_lt.evidence.journal import Journal
-    from recsys_lt.evidence.memory import peak_rss_mb
-    from recsys_lt.evidence.stored import Names, Stored
-    from recsys_lt.run import run
+    import recsys_lt.training.loggers
+    import recsys_lt.training.strategies  # noqa: F401  (what a configuration names is imported by then)
+    from recsys_lt.runs.stored import Names, Stored
+    from recsys_lt.system.memory import peak_rss_mb
+    from recsys_lt.training.journal import Journal
+    from recsys_lt.training.run import run
 
     imported, memory = time.perf_counter(), _memory()
     ends: list[float] = []
@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure_all(asked: argparse.Namespace) -> None:
-    from recsys_lt.atomic import write_json
+    from recsys_lt.system.atomic import write_json
 
     load, found = os.getloadavg()[0], []
     for size in asked.sizes:

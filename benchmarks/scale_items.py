@@ -60,7 +60,7 @@ def _load(n_items: int, variant: tuple[str, ...], asked: Asked) -> tuple["DictCo
     from hydra import compose, initialize_config_dir
 
     from recsys_lt import CONF
-    from recsys_lt.build import build
+    from recsys_lt.training.build import build
 
     sizes = (f"dataset.source.n_items={n_items}", f"dataset.source.n_users={asked.users}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -82,8 +82,8 @@ def steps_of(n_items: int, asked: Asked, names: Sequence[str]) -> dict[str, Any]
     """Time the variants, one after the other; seconds of their steps, and the memory of the first."""
     import torch
 
-    from recsys_lt.build import build
-    from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
+    from recsys_lt.system.memory import forget_peak_rss, peak_rss_mb
+    from recsys_lt.training.build import build
 
     found: dict[str, Any] = {"seconds": {}}
     for name in names:
@@ -127,9 +127,9 @@ def ranking_of(n_items: int, asked: Asked) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from recsys_lt.build import build
     from recsys_lt.data.loader import RankBatches
-    from recsys_lt.evidence.memory import forget_peak_rss, peak_rss_mb
+    from recsys_lt.system.memory import forget_peak_rss, peak_rss_mb
+    from recsys_lt.training.build import build
 
     config, data = _load(n_items, VARIANTS[LAZY][0], asked)
     torch.manual_seed(0)
@@ -276,8 +276,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from recsys_lt.analysis.plots import BLUE, GREY, ORANGE
-    from recsys_lt.atomic import replacing
+    from recsys_lt.results.plots import BLUE, GREY, ORANGE
+    from recsys_lt.system.atomic import replacing
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -326,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, save; 0, or 2 with one line on standard error for what the user can mend."""
-    from recsys_lt.atomic import write_json
+    from recsys_lt.system.atomic import write_json
 
     arguments = _parser().parse_args(argv)
     try:

@@ -53,7 +53,7 @@ def loaded(choices: Sequence[str], asked: Asked) -> tuple["DictConfig", "Sequenc
     from hydra import compose, initialize_config_dir
 
     from recsys_lt import CONF
-    from recsys_lt.build import build
+    from recsys_lt.training.build import build
 
     def composed(dataset: Sequence[str]) -> Any:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -89,7 +89,7 @@ def set_up(
 ) -> tuple["SequentialRecommender", Timed, Floor]:
     import torch
 
-    from recsys_lt.build import build
+    from recsys_lt.training.build import build
 
     torch.manual_seed(0)
     parts = build(config)

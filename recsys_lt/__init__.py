@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGE = Path(__file__).resolve().parent
 #: What can be chosen: a folder a group. In the wheel it lies inside the package; in a checkout, beside it.

@@ -1,292 +1,46 @@
-"""``python -m recsys_lt``: the only place that knows Hydra's command line."""
+"""The command line: ``recsys_lt <command> ...``; without a command, a training run or a sweep."""
 
-from recsys_lt import stopping
-
-if __name__ == "__main__":
-    stopping.end_at_once()  # the imports below take seconds
-
-import contextlib
-import io
 import logging
-import multiprocessing
-import os
-import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from recsys_lt.system import stopping
 
-from recsys_lt import CONF, machine
-from recsys_lt.arguments import as_meant, check_arguments, in_order
-from recsys_lt.errors import UserError
-from recsys_lt.evidence.trust import literal, take_trust, write_out_references
-from recsys_lt.hydra_refusals import composed, hydra_line
-from recsys_lt.machine import refusals
-from recsys_lt.resume import asked_to_resume, resume
-from recsys_lt.stopping import Stopped
-from recsys_lt.sweep_end import end_of_sweep
-from recsys_lt.sweep_start import SweepRefused, current_launch, forget_launch
-
-if TYPE_CHECKING:
-    from recsys_lt.evidence.stored import Stored
-    from recsys_lt.evidence.sweep import Claim
-    from recsys_lt.sweep_start import Launch
-
-#: What a single run refused: raised out of the task, Hydra would add lines of its own.
-_refused: list[UserError] = []
-#: Whether Hydra has called the task.
-_began: list[bool] = []
-#: What was in the working directory when the command began.
-_there_before: set[str] = set()
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _task(config: DictConfig) -> None:
-    _began.append(True)
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
-    if hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN":
-        with _noted(folder, config, _complain):
-            _cell(config, hydra_config, folder)
-        return
-    try:
-        with refusals(), composed(CONF):
-            _single(config, hydra_config, folder)
-    except UserError as error:
-        stopping.raise_lost()
-        if config.get("debug") is True:
-            raise
-        _refused.append(error)
-        _leave_nothing_above(folder, Path(hydra_config.runtime.cwd))
-
-
-def _leave_nothing_above(folder: Path, working: Path) -> None:
-    """Take away ``outputs/`` if Hydra made it for a run that has left nothing."""
-    with contextlib.suppress(OSError):
-        if folder == Path.cwd() != working:  # hydra.job.chdir=true
-            folder.rmdir()
-        for above in folder.parents:
-            if above.parent == working and above.name not in _there_before:
-                above.rmdir()  # stays if there is something in it
-
-
-def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> None:
-    # Heavy imports wait until there is something to do.
-    from recsys_lt.evidence.run_folder import holds_a_run, new_folder, resume_command
-    from recsys_lt.evidence.stored import store
-    from recsys_lt.stages import run_stages
-
-    name: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
-    folder = wanted
-    try:
-        with new_folder(wanted, fixed="${now:" not in str(name["dir"])) as folder:
-            this = _asked(config, hydra_config, None)
-            store(folder, this)
-            run_stages(this, folder, False, _composed)
-    except Stopped as stop:
-        advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
-        _leave_nothing_above(folder, Path(hydra_config.runtime.cwd))
-        raise Stopped(stop.number, advice) from None
-
-
-def _composed(choices: list[str]) -> DictConfig:
-    return hydra.compose("config", choices)
-
-
-def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored":
-    from recsys_lt.build import check, first_stage_of
-    from recsys_lt.evidence.stored import Names, Stored
-
-    check(config)
-    write_out_references(config)
-    stage = first_stage_of(config)
-    typed = ["dataset.path", "dataset.raw_dir", *([] if stage is None else [f"model.{stage.key}"])]
-    weights = OmegaConf.select(config, "llm.weights.name")
-    if weights is not None and Path(str(weights)).expanduser().is_dir():
-        typed.append("llm.weights.name")
-    for key in typed:  # must be found again from another folder
-        if (path := OmegaConf.select(config, key)) is not None:
-            OmegaConf.update(config, key, literal(str(Path(str(path)).expanduser().absolute())))
-    return Stored(config, Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields)), group)
-
-
-def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
-    """One cell of a sweep, unless it is done."""
-    from recsys_lt.evidence.sweep import claimed
-    from recsys_lt.stages import run_stages
-
-    # Hydra's own launcher runs cells one after the other, in this process.
-    side_by_side = not str(hydra_config.launcher._target_).endswith(".BasicLauncher")
-    this = _asked(config, hydra_config, folder.parent.resolve().name)
-    with claimed(this, folder) as claim:
-        if claim.folder != folder or claim.state == "busy":
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # Hydra made it; it stays if there is something in it
-        if claim.state == "done":
-            print(f"{folder.name}: done in {claim.folder}", flush=True)
-        elif claim.state == "busy":
-            print(f"{folder.name}: another process is at it", flush=True)
-        elif side_by_side:
-            _beside_others(this, claim)
-        else:
-            if claim.state == "begun":
-                print(f"{folder.name}: goes on in {claim.folder}", flush=True)
-            with _noted(claim.folder, config, _complain):
-                run_stages(this, claim.folder, claim.state == "begun", _composed)
-
-
-def _beside_others(this: "Stored", claim: "Claim") -> None:
-    """Only begin and end are said on the terminal; the rest goes into the run folder."""
-    from recsys_lt.evidence.own_output import OUTPUT, own_output
-    from recsys_lt.stages import run_stages
-
-    name = claim.folder.name
-    # A worker of joblib starts processes in a way of its own, which those it starts do not know.
-    multiprocessing.set_start_method(None, force=True)
-    with (
-        own_output(claim.folder) as say,
-        _noted(claim.folder, this.config, lambda line: say(f"{line}, see {OUTPUT}")),
-    ):
-        say(f"{name}: {'goes on' if claim.state == 'begun' else 'begins'}, output in {claim.folder / OUTPUT}")
-        metrics = run_stages(this, claim.folder, claim.state == "begun", _composed)
-        gain = metrics["test"].get("ndcg@10")
-        say(f"{name}: ready" + ("" if gain is None else f", test ndcg@10 {gain:.4f}"))
-
-
-@contextlib.contextmanager
-def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) -> Iterator[None]:
-    """Note in its folder that a cell failed, and why: it must not end the other cells."""
-    from recsys_lt.evidence.sweep import note_failure
-
-    launch = current_launch()
-    try:
-        with refusals(), composed(CONF):
-            yield
-    except Exception as error:
-        stopping.raise_lost()
-        if config.get("debug") is True or launch is None:
-            raise  # Hydra brings it to the process that started the sweep
-        if isinstance(error, UserError):
-            line, code = f"{folder.name}: {error}", 2
-        else:
-            traceback.print_exc()
-            line, code = f"{folder.name}: failed ({type(error).__name__}); the sweep goes on", 1
-        complain(line)
-        try:
-            note_failure(folder, line, code, launch.name)
-        except UserError as also:  # a full disk must not end the other cells
-            complain(f"{folder.name}: {also}")
-
-
-def _complain(line: str) -> None:
-    print(f"recsys_lt: {line}", file=sys.stderr, flush=True)
-
-
-def _help() -> None:
-    """Hydra's help without the groups nobody chooses from by hand."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        _task()
-    for line in text.getvalue().splitlines():
-        if not line.startswith(("setting: ", "protocol: ")):
-            print(re.sub(r"(?<=: |, )_\w+, ", "", line))
+#: Every command but training, and what it does; each is a module of ``recsys_lt.cli``.
+COMMANDS = {
+    "resume": "continue a run that was stopped",
+    "table": "one table of a sweep, with spread over seeds and significance",
+    "report": "one HTML page about a run or a sweep",
+    "recommend": "top-k lists for users, from a finished run",
+    "sharpness": "how much the loss rises around a trained model, by item group",
+    "dashboard": "create a W&B workspace for a project",
+}
 
 
 def main() -> int:
-    """Run the command line; the exit code: 0, 1 (a fault of ours), 2 (mendable), 128 and the number of a signal."""
-    forget_launch()
-    advice, code = "nothing was begun", 0
-    with stopping.raised() as heard:
-        try:
-            code = _run()
-            heard.raises = False
-        except Stopped as stop:
-            heard.raises = False
-            heard.number, advice = stop.number, stop.advice or advice
-        except BaseException:
-            if not heard.number:
-                raise
-    if not heard.number:
+    """Run the command line of this process.
+
+    Returns
+    -------
+    int
+        0; 1 after a fault of the program; 2 for what the user can mend; 128 and the number of a signal.
+    """
+    arguments = sys.argv[1:]
+    command = arguments[0] if arguments else ""
+    if command in COMMANDS and command != "resume":  # which is a training run that exists already
+        code: int = import_module(f"recsys_lt.cli.{command}").main(arguments[1:])
         return code
-    launch = current_launch()
-    if launch is not None:
-        advice = _again(launch)
-    _complain(f"interrupted ({stopping.name(heard.number)}); {advice}")
-    return 128 + heard.number
+    return import_module("recsys_lt.cli.train").main()
 
 
-def _run() -> int:
-    # Hydra would print its own trace and exit with 1; here errors come back to be said in one line.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv[1:] = take_trust(sys.argv[1:])
-    _refused.clear()
-    _began.clear()
-    debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
-    try:
-        _there_before.clear()
-        _there_before.update(path.name for path in Path.cwd().iterdir())
-        if {"--help", "-h"} & set(sys.argv[1:]):
-            _help()
-            return 0
-        earlier = asked_to_resume(sys.argv[1:])
-        if earlier is not None:
-            _began.append(True)
-            with refusals(), composed(CONF):
-                resume(*earlier, CONF)
-            return 0
-        sys.argv[1:] = in_order(as_meant(sys.argv[1:]))
-        check_arguments(sys.argv[1:])
-        _task()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        stopping.raise_lost()
-        if debug:
-            raise
-        _complain(str(error) if isinstance(error, UserError) else hydra_line(error, CONF))
-        return 2
-    except SweepRefused as unwanted:
-        _complain(str(unwanted))
-        return 2
-    except Exception as error:
-        launch = current_launch()
-        refused: UserError | None = machine.refusal(error)
-        if refused is None and launch is None and not _began:  # Hydra itself met it
-            reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
-            refused = UserError(f"it cannot begin ({reason})", where="hydra", remedy="Check the hydra keys given")
-        if debug or (launch is None and refused is None):
-            raise
-        if refused is not None:
-            _complain(str(refused))
-            return 2
-        assert launch is not None
-        # A cell's own errors do not come here: its process was killed, or its launcher is at fault.
-        reason = " ".join(str(error).split())[:300]
-        if "slurm cluster" in reason:
-            _complain("hydra/launcher: there is no SLURM here (no srun). Start the sweep where it is, or use joblib")
-            return 2
-        _complain(f"the sweep was cut short ({type(error).__name__}: {reason}); {_again(launch)}")
-        return 1
-    for refusal in _refused:
-        _complain(str(refusal))
-    if _refused:
-        return 2
-    launch = current_launch()
-    return 0 if launch is None else end_of_sweep(launch, _complain)
-
-
-def _again(launch: "Launch") -> str:
-    folder = os.path.relpath(launch.folder)
-    return f"rerun the same command with hydra.sweep.dir={folder}: finished cells are skipped, unfinished ones resumed"
+def script() -> None:
+    """Entry point of the console script: ends the process with the exit code."""
+    stopping.end_at_once()  # the imports of a command take seconds
+    code = main()
+    if code > 128:
+        logging.disable()  # what a half-imported library logs at exit helps nobody
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    exit_code = main()
-    if exit_code > 128:
-        logging.disable()  # what a library that was half imported logs at the end helps nobody
-    sys.exit(exit_code)
+    script()

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_lt.command import exit_code
+from recsys_lt.cli.command import exit_code
 from recsys_lt.errors import one_line
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from recsys_lt.analysis.paper.evidence import Evidence
-    from recsys_lt.analysis.paper.piece import Piece
+    from recsys_lt.results.paper.evidence import Evidence
+    from recsys_lt.results.paper.piece import Piece
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,16 +32,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def pieces(evidence: Evidence) -> list[Piece]:
     """All tables and figures, in the order they are read."""
-    from recsys_lt.analysis.paper.bounding import bounding
-    from recsys_lt.analysis.paper.claims import claim_check
-    from recsys_lt.analysis.paper.comparison import comparison
-    from recsys_lt.analysis.paper.datasets_table import datasets_table
-    from recsys_lt.analysis.paper.losses_table import losses_table
-    from recsys_lt.analysis.paper.main_table import main_table
-    from recsys_lt.analysis.paper.models_table import models_table
-    from recsys_lt.analysis.paper.negatives import negatives
-    from recsys_lt.analysis.paper.tightness import tightness
-    from recsys_lt.analysis.paper.truncation import truncation
+    from recsys_lt.results.paper.bounding import bounding
+    from recsys_lt.results.paper.claims import claim_check
+    from recsys_lt.results.paper.comparison import comparison
+    from recsys_lt.results.paper.datasets_table import datasets_table
+    from recsys_lt.results.paper.losses_table import losses_table
+    from recsys_lt.results.paper.main_table import main_table
+    from recsys_lt.results.paper.models_table import models_table
+    from recsys_lt.results.paper.negatives import negatives
+    from recsys_lt.results.paper.tightness import tightness
+    from recsys_lt.results.paper.truncation import truncation
 
     tables = (losses_table, models_table, main_table, datasets_table)
     makers = (claim_check, *tables, truncation, tightness, bounding, negatives, comparison)
@@ -56,10 +56,10 @@ def evidence_of(folder: Path) -> Evidence:
     UserError
         As ``find_runs`` and ``cells_of``.
     """
-    from recsys_lt.analysis.cells import cells_of
-    from recsys_lt.analysis.paper.evidence import Evidence
-    from recsys_lt.analysis.paper.published import facts
-    from recsys_lt.analysis.runs import find_runs
+    from recsys_lt.results.cells import cells_of
+    from recsys_lt.results.paper.evidence import Evidence
+    from recsys_lt.results.paper.published import facts
+    from recsys_lt.runs.listing import find_runs
 
     runs = find_runs(folder)
     return Evidence(cells_of(runs), facts(), _published_setting, [run for run in runs if run.broken])
@@ -75,8 +75,8 @@ def composed(*overrides: str) -> Mapping[str, str]:
     from omegaconf import OmegaConf
 
     from recsys_lt import CONF
-    from recsys_lt.analysis.cells import compared
-    from recsys_lt.analysis.runs import Run, flat
+    from recsys_lt.results.cells import compared
+    from recsys_lt.runs.listing import Run, flat
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", list(overrides))
@@ -86,7 +86,7 @@ def composed(*overrides: str) -> Mapping[str, str]:
 def _write(piece: Piece, out: Path) -> None:
     import csv
 
-    from recsys_lt.atomic import replacing
+    from recsys_lt.system.atomic import replacing
 
     with replacing(out / f"{piece.name}.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -103,7 +103,7 @@ def drawing(piece: Piece) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from recsys_lt.analysis.plots import verbatim
+    from recsys_lt.results.plots import verbatim
 
     assert piece.draw is not None
     figure = Figure(figsize=piece.size, layout="constrained")
@@ -114,7 +114,7 @@ def drawing(piece: Piece) -> Figure:
 
 
 def _page(made: Sequence[Piece], folder: Path, out: Path, remarks: Sequence[str]) -> str:
-    from recsys_lt.analysis.written_tables import in_markdown
+    from recsys_lt.results.written_tables import in_markdown
 
     command = shlex.join(["python", "-m", "recsys_lt.figures", folder.as_posix(), "--out", out.as_posix()])
     command = one_line(command).replace("`", "'")
@@ -122,7 +122,7 @@ def _page(made: Sequence[Piece], folder: Path, out: Path, remarks: Sequence[str]
         "# The CE/SCE paper's tables and figures, from these runs", "",
         f"Made by `{command}`; not written by hand. "
         "Numbers are test metrics, means over seeds. What was published, and where, is in "
-        "recsys_lt/analysis/paper/published.yaml.",
+        "recsys_lt/results/paper/published.yaml.",
     ]  # fmt: skip
     lines += ["", *(f"- {in_markdown(remark)}" for remark in remarks)] if remarks else []
     for piece in made:
@@ -151,8 +151,8 @@ def _run(folder: Path, out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from recsys_lt.analysis.paper.piece import text
-    from recsys_lt.atomic import write_text
+    from recsys_lt.results.paper.piece import text
+    from recsys_lt.system.atomic import write_text
 
     evidence = evidence_of(folder)
     made = pieces(evidence)

@@ -13,8 +13,8 @@ from grid import Cell, curve, finished
 from kept import keep
 from packed import unpack
 
-from recsys_lt.atomic import write_json
 from recsys_lt.errors import UserError
+from recsys_lt.system.atomic import write_json
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def collect(folder: Path, cells: Sequence[Cell], places: Places, overrides: Sequ
 
 def _land(folder: Path, cell: Cell, commit: str, places: Places) -> str:
     """Keep a finished run in slim form."""
-    from recsys_lt.evidence.metrics_file import read_metrics
+    from recsys_lt.runs.metrics_file import read_metrics
 
     name = cell["cell"]
     target = (places.state / "finished" if cell.get("alone") else places.runs) / name

@@ -18,7 +18,7 @@ from packed import MIB  # noqa: E402
 from work import STAGES, Machine, work  # noqa: E402
 
 from recsys_lt.errors import UserError  # noqa: E402
-from recsys_lt.machine import refusals  # noqa: E402
+from recsys_lt.system.machine import refusals  # noqa: E402
 
 DAY = ROOT / "outputs" / "gpu_day"
 STATE = DAY / "state"

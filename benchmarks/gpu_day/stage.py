@@ -14,8 +14,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "
 
 from work import read_json  # noqa: E402
 
-from recsys_lt.atomic import write_json  # noqa: E402
 from recsys_lt.errors import one_line  # noqa: E402
+from recsys_lt.system.atomic import write_json  # noqa: E402
 
 _TRIES = 2
 

@@ -22,7 +22,7 @@ _E4SREC = ("model=e4srec", "llm=tiny_random", "optimizer=eisam", "trainer.max_ep
 
 def _run(choices: Sequence[str], log: Path) -> None:
     """Be ``python -m recsys_lt`` in a process that has imported it."""
-    from recsys_lt.__main__ import main
+    from recsys_lt.cli.train import main
 
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for descriptor in (1, 2):
@@ -64,7 +64,13 @@ def main() -> None:
     this = stage()
     os.chdir(ROOT)
     if this.device == "cpu":
-        for module in ("recsys_lt.__main__", "recsys_lt.stages", "recsys_lt.llm.e4srec", "transformers", "peft"):
+        for module in (
+            "recsys_lt.cli.train",
+            "recsys_lt.training.stages",
+            "recsys_lt.llm.e4srec",
+            "transformers",
+            "peft",
+        ):
             import_module(module)
     names = ("vectors", "E4SRec, EISAM", "E4SRec, EISAM, 4 bits", "E4SRec, EISAM, FSDP")
     this.each(names, lambda name: run(this, name))

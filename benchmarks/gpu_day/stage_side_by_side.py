@@ -37,7 +37,7 @@ def main() -> None:
     """Measure, and name the best number."""
     this = stage()
     if this.device == "cpu":
-        import recsys_lt.build  # noqa: F401  # forks start with it
+        import recsys_lt.training.build  # noqa: F401  # forks start with it
     numbers = (1, 2, 4, 8) if this.device == "cuda" else (1, 2)
     # Once a library has asked for the GPU, a fork cannot use one.
     context: Any = multiprocessing.get_context("fork" if this.device == "cpu" else "spawn")

@@ -19,9 +19,9 @@ from markdown_table import table_lines  # noqa: E402
 from tune import RUNS, Trial, base_of, choice, study_named, trials_of  # noqa: E402
 
 from recsys_lt import table  # noqa: E402
-from recsys_lt.analysis.cells import cells_of  # noqa: E402
-from recsys_lt.analysis.runs import find_runs  # noqa: E402
-from recsys_lt.atomic import write_text  # noqa: E402
+from recsys_lt.results.cells import cells_of  # noqa: E402
+from recsys_lt.runs.listing import find_runs  # noqa: E402
+from recsys_lt.system.atomic import write_text  # noqa: E402
 
 COMMAND = "python benchmarks/long_tail/long_tail_page.py"
 
@@ -87,7 +87,7 @@ def sharpness_table(study: Mapping[str, Any], folder: Path) -> list[str]:
     (targets,) = {result["targets"] for result in found.values()}
     return [
         f"### Sharpness: rise of the training loss under {rule}'s perturbation", "",
-        f"`python -m recsys_lt.sharpness <run> --rule <run of {rule} row by row>`: the best model of each trial, one",
+        f"`python -m recsys_lt sharpness <run> --rule <run of {rule} row by row>`: the best model of each trial, one",
         f"neighbourhood for all (radii relative to the rows), {targets:,} training targets.", "",
         *table_lines(
             ["method", "trial", *(f"loss, {group}" for group in groups), *(f"rise, {group}" for group in groups)], rows
@@ -133,7 +133,7 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
             "### More seeds: test", "",
             *([] if all(best.values()) else ["Not all trials have run, so what is chosen may yet change.", ""]),
             *_of_the_choice(study, best, seeds),
-            f"`python -m recsys_lt.table docs/runs/long_tail/{name}/seeds --against {against}`", "",
+            f"`python -m recsys_lt table docs/runs/long_tail/{name}/seeds --against {against}`", "",
             draft.read_text(encoding="utf-8").strip(), "",
             f"![head against nonhead]({pictures.name}/{picture.name})", "",
         ]  # fmt: skip
@@ -146,7 +146,7 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
             raise SystemExit(f"error: no table of {besides}")
         lines += [
             "### Tried besides, no trial of the study: test", "",
-            f"`python -m recsys_lt.table docs/runs/long_tail/{name}/besides`", "",
+            f"`python -m recsys_lt table docs/runs/long_tail/{name}/besides`", "",
             draft.read_text(encoding="utf-8").strip(), "",
         ]  # fmt: skip
         draft.unlink()

@@ -24,8 +24,8 @@ sys.path[:0] = [str(PEERS), str(PEERS.parent)]
 import install
 import machine
 
-from recsys_lt.atomic import write_json
 from recsys_lt.errors import UserError
+from recsys_lt.system.atomic import write_json
 
 #: Steps to time of a peer's epoch; fewer are rough and not saved.
 STEPS = 20

@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from agreement import COLUMNS, RULES, UNDECIDED, Agreement  # noqa: E402
 from markdown_table import table_lines  # noqa: E402
 
-from recsys_lt.analysis.paper.published import FILE, Facts, Published, facts  # noqa: E402
-from recsys_lt.atomic import write_text  # noqa: E402
 from recsys_lt.errors import UserError  # noqa: E402
+from recsys_lt.results.paper.published import FILE, Facts, Published, facts  # noqa: E402
+from recsys_lt.system.atomic import write_text  # noqa: E402
 
 COMMAND = "python benchmarks/published/page.py"
 GROUPS = ("head", "mid", "tail")

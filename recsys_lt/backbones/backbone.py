@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import RowPlan
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 #: Tables of fewer rows (positions; small catalogues) are cheaper to update whole.
 LARGE_TABLE = 1000

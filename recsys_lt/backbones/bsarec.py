@@ -12,7 +12,7 @@ from recsys_lt.backbones.padding import PaddedItems, is_event
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 EVERYWHERE = slice(None)
 LAST = slice(-1, None)

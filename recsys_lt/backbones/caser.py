@@ -9,7 +9,7 @@ from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 # Values in the matrix all horizontal filters make together: up to 4 MB, a window of 12 events as published.
 _LARGEST_MATRIX = 1 << 20

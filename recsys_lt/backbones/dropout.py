@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.streams import key_of, keys_of, lanes
 from recsys_lt.errors import UserError
 from recsys_lt.native.dropout import NativeDropout
 from recsys_lt.native.library import usable
-from recsys_lt.streams import key_of, keys_of, lanes
 
 
 class _Mask(torch.autograd.Function):

@@ -11,7 +11,7 @@ from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import Prefixes
 from recsys_lt.errors import UserError
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 
 class FMLPRec(Backbone):

@@ -10,7 +10,7 @@ from recsys_lt.backbones.recurrence import gru
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import OnePass, Prefixes
 from recsys_lt.errors import UserError
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 
 class GRU4Rec(Backbone):

@@ -12,7 +12,7 @@ from recsys_lt.backbones.linear_recurrence import Steps, linear_recurrence
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import EveryPosition
 from recsys_lt.errors import UserError
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 
 class LRURec(Backbone):

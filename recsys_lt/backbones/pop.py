@@ -8,7 +8,7 @@ from torch import Tensor
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import Prefixes
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 
 class Pop(Backbone):

@@ -10,7 +10,7 @@ from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import EveryPosition
 from recsys_lt.errors import UserError
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 
 class SASRec(Backbone):

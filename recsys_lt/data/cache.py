@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from recsys_lt.atomic import replacing, temporary_beside, write_json
 from recsys_lt.data.lock import locked
 from recsys_lt.data.mapped import Residency
 from recsys_lt.data.pieces import pieces
 from recsys_lt.data.sequences import Sequences
-from recsys_lt.machine import refusals
+from recsys_lt.system.atomic import replacing, temporary_beside, write_json
+from recsys_lt.system.machine import refusals
 
 FORMAT = 1  # of the folder and of the preparation; raise it when either changes what comes out
 #: Version of the title readers. It is outside the fingerprint; older copies are prepared again under the same key.

@@ -4,8 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from recsys_lt.atomic import replacing
 from recsys_lt.data.progress import shown
+from recsys_lt.system.atomic import replacing
 
 _BLOCK = 1 << 22
 

@@ -14,8 +14,8 @@ from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.source import Request, Source
 from recsys_lt.errors import UserError
-from recsys_lt.machine import MachineError, refusal
-from recsys_lt.names import check_name
+from recsys_lt.system.machine import MachineError, refusal
+from recsys_lt.system.names import check_name
 
 Announce = Callable[[str], None]
 

@@ -19,8 +19,8 @@ from recsys_lt.data.permutation import Order, order_of
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
 from recsys_lt.data.rows import Rows
 from recsys_lt.data.sequences import Sequences
-from recsys_lt.stopping import held_back, leave_to_parent
-from recsys_lt.streams import key_of
+from recsys_lt.data.streams import key_of
+from recsys_lt.system.stopping import held_back, leave_to_parent
 
 # First parts of the keys of streams, so that order, rows and steps never share one.
 _ORDER, _ROWS, _STEP = 1, 2, 3

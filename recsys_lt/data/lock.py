@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recsys_lt.errors import UserError
-from recsys_lt.machine import refusals
+from recsys_lt.system.machine import refusals
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.data.ragged import Ints
-from recsys_lt.streams import key_of
+from recsys_lt.data.streams import key_of
 
 Words = NDArray[np.uint64]
 #: Up to so many rows are shuffled as a list, of 16 MB at most; more are permuted by a formula.

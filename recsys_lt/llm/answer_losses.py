@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys_lt.data.streams import keys_of
 from recsys_lt.llm.language_model import LanguageModel
-from recsys_lt.streams import keys_of
 
 
 def mean_answer_losses(

@@ -10,12 +10,12 @@ from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.backbones.dropout import event_streams
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.rows import EveryPosition, Prefixes
+from recsys_lt.data.streams import keys_of
 from recsys_lt.errors import UserError
-from recsys_lt.first_stage import FirstStage
 from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.prompt import Prompt
-from recsys_lt.output_table import OutputTable
-from recsys_lt.streams import keys_of
+from recsys_lt.losses.output_table import OutputTable
+from recsys_lt.training.first_stage import FirstStage
 
 
 class E4SRec(Backbone):

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from recsys_lt.data.streams import keys_of
 from recsys_lt.errors import UserError
 from recsys_lt.llm.frozen import keep_trained_alone, silence
 from recsys_lt.llm.lora import Lora, TokenStreams
 from recsys_lt.llm.packages import needed
 from recsys_lt.llm.packed_attention import PackedAttention
 from recsys_lt.llm.packs import packs, who_sees_whom
-from recsys_lt.streams import keys_of
 
 #: What texts are read after, one of them, by tokenizers that put a space before all they read.
 _BEFORE = ("\n", "x", ".")

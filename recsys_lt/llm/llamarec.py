@@ -10,13 +10,13 @@ from torch import Tensor
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
-from recsys_lt.first_stage import FirstStage
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.prompted import PromptedModel, Told
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.dense import Ranked
-from recsys_lt.streams import key_of, keys_of
+from recsys_lt.training.first_stage import FirstStage
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NEGATIVES, _ORDER = key_of(5), key_of(6)

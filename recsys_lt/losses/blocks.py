@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 # A block of logits of about 8 MB on a CPU (it shares the cache with the table), 1 GB on a GPU.
 _CPU_BLOCK = 1 << 21

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
 from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.native.exponentials import exp_rows, exp_rows_above
 from recsys_lt.native.library import usable
-from recsys_lt.output_table import OutputTable
 
 # exp overflows float32 at 88; a sum of 10**10 terms of exp(60) does not.
 _SAFE = 60.0

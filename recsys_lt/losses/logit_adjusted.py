@@ -8,8 +8,8 @@ from torch import Tensor
 from recsys_lt.errors import UserError
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.sce import SCE
-from recsys_lt.output_table import OutputTable
 
 
 class LogitAdjusted(Loss):

@@ -5,9 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from recsys_lt.data.streams import integers
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Draw
-from recsys_lt.streams import integers
 
 
 class Pool(ABC):

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from recsys_lt.losses.loss import Draw, Loss
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 
 class Own(Loss):

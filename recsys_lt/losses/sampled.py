@@ -9,9 +9,9 @@ from torch import Tensor
 from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.negatives import Negatives
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.native import sampled as native
 from recsys_lt.native.library import usable
-from recsys_lt.output_table import OutputTable
 
 # Gathering K vectors of the table for a row costs about this many times as much an item as a dense
 # product does, so own negatives are scored densely once K exceeds this share of the catalogue.

@@ -11,7 +11,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.losses.blocks import plain_means, row_blocks, weighted_means
 from recsys_lt.losses.ce import softmax_pass
 from recsys_lt.losses.loss import Draw, Loss
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 
 class _Truncated(Loss):

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recsys_lt.atomic import temporary_beside
+from recsys_lt.system.atomic import temporary_beside
 
 _SOURCES = Path(__file__).parent
 # Sums are reordered only where the source says so (``omp simd``): to the width of the processor's vectors.

@@ -1,4 +1,4 @@
-"""Drawing and scoring sampled items by compiled kernel: plain forms in ``recsys_lt.streams`` and ``losses.sampled``."""
+"""Compiled kernels that draw and score sampled items; plain forms: ``data.streams`` and ``losses.sampled``."""
 
 import ctypes
 
@@ -11,7 +11,7 @@ _INTEGER = ctypes.c_int64
 
 
 def integers(kernels: ctypes.CDLL, keys: Tensor, count: int, high: int) -> Tensor:
-    """``recsys_lt.streams.integers``: keys [N] -> [N, count] int64 in [0, high)."""
+    """``recsys_lt.data.streams.integers``: keys [N] -> [N, count] int64 in [0, high)."""
     keys = keys.contiguous()
     out = torch.empty((len(keys), count), dtype=torch.int64)
     kernels.integers(address(keys), _INTEGER(len(keys)), _INTEGER(count), _INTEGER(high), address(out))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from recsys_lt.data.batch import SeenSets
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 # Scores held at a time: 16 MB on a CPU. Less than 2 ** 24, up to which float32 counts exactly.
 _BLOCK = 1 << 22

@@ -6,12 +6,12 @@ from torch import Tensor
 from recsys_lt.backbones.backbone import LARGE_TABLE, Backbone
 from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.optim.rule import UpdateRule
-from recsys_lt.output_table import OutputTable
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.recommender import Recommender, Terms
-from recsys_lt.streams import key_of, keys_of
 
 _NEGATIVES = key_of(4)  # sets the negatives' streams apart from dropout's
 

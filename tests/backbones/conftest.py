@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.data.batch import Batch
-from recsys_lt.streams import key_of
+from recsys_lt.data.streams import key_of
 
 Histories = Sequence[Sequence[int]]
 MakeBatch = Callable[..., Batch]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from recsys_lt.backbones.dropout import RowDropout, event_streams, row_streams
+from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
-from recsys_lt.streams import key_of, keys_of
 
 PROBABILITIES = [0.1, 0.5, 0.6, 0.9]
 KEYS = keys_of(key_of(5), torch.arange(400))

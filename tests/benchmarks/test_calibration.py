@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.table.made import USERS, make_run
+from tests.results.made import USERS, make_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

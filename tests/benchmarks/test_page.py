@@ -8,7 +8,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from recsys_lt.analysis.paper.published import Published, facts
+from recsys_lt.results.paper.published import Published, facts
 
 ROOT = Path(__file__).resolve().parents[2]
 

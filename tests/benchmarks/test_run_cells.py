@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recsys_lt.analysis.cells import compared
-from recsys_lt.analysis.runs import find_runs
 from recsys_lt.figures import composed
+from recsys_lt.results.cells import compared
+from recsys_lt.runs.listing import find_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "published" / "run_cells.py"

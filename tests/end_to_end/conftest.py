@@ -38,10 +38,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def cli(environment: dict[str, str]) -> Cli:
-    """Run ``python -m <module> <arguments>`` in a folder; output and errors apart, exit code not checked."""
+    """Run ``python -m recsys_lt <arguments>`` in a folder; output and errors apart, exit code not checked."""
 
-    def run(*arguments: str, cwd: Path, module: str = "recsys_lt") -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", module, *arguments]
+    def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "recsys_lt", *arguments]
         try:
             return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
         except subprocess.TimeoutExpired as stuck:

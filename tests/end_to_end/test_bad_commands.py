@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from recsys_lt import CONF
 from recsys_lt.backbones.backbone import DataFacts
-from recsys_lt.build import build, check
 from recsys_lt.errors import UserError
+from recsys_lt.training.build import build, check
 from tests.end_to_end.bad_commands import CHOICES, COMMANDS, cases
 from tests.end_to_end.conftest import Cli
 
@@ -242,7 +242,7 @@ def test_a_disk_that_is_full_at_any_file_of_a_run(here: Cli, tmp_path: Path) -> 
 def test_a_disk_that_is_full_beside_a_run(
     trained: Path, place: int, capsys: pytest.CaptureFixture[str], environment: dict[str, str]
 ) -> None:
-    from recsys_lt import sharpness
+    from recsys_lt.cli import sharpness
 
     with mock.patch.dict(os.environ, environment), full_from(place):
         code = sharpness.main([str(trained), "--batches", "1", "--items", "1"])
@@ -305,7 +305,8 @@ def test_a_closed_output_pipe_is_one_line(printer: str, lines: int, both: bool) 
     reads, writes = os.pipe()
     os.close(reads)
     program = (
-        f"from recsys_lt.command import exit_code\nraise SystemExit(exit_code(lambda: {printer}('word\\n' * {lines})))"
+        "from recsys_lt.cli.command import exit_code\n"
+        f"raise SystemExit(exit_code(lambda: {printer}('word\\n' * {lines})))"
     )
     try:
         done = subprocess.run(

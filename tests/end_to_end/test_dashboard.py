@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from recsys_lt import dashboard
-from recsys_lt.evidence.panels import COLUMNS, GROUPED_BY, SECTIONS, Curve, Pictures
+from recsys_lt.cli import dashboard
+from recsys_lt.results.wandb_panels import COLUMNS, GROUPED_BY, SECTIONS, Curve, Pictures
 from tests.end_to_end.conftest import TINY, Cli
 from tests.end_to_end.wandb_file import read
 from tests.end_to_end.wandb_server import Server, serving

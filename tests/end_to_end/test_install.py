@@ -17,13 +17,13 @@ def test_the_wheel_carries_conf(tmp_path: Path) -> None:
         inside = set(archive.namelist())
         archive.extractall(tmp_path / "site")
     shipped = {f"recsys_lt/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
-    page = ROOT / "recsys_lt" / "reporting" / "page"  # a template, a style sheet, and a script with its licence
+    page = ROOT / "recsys_lt" / "results" / "page"  # a template, a style sheet, and a script with its licence
     shipped |= {f"{path.relative_to(ROOT)}" for path in page.rglob("*") if path.suffix not in (".py", ".pyc", "")}
-    shipped.add("recsys_lt/reporting/page/vendored/sortable-tablesort-LICENSE")
+    shipped.add("recsys_lt/results/page/vendored/sortable-tablesort-LICENSE")
     assert shipped <= inside
     assert not [name for name in inside if name.startswith("tests/")]
     # From the wheel alone, in a folder far from the checkout.
-    where = "import recsys_lt.__main__ as m; print(m.CONF, m.CONF.joinpath('config.yaml').is_file())"
+    where = "import recsys_lt as m; print(m.CONF, m.CONF.joinpath('config.yaml').is_file())"
     found = subprocess.run(
         [sys.executable, "-c", where], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")},
         capture_output=True, text=True,
@@ -36,6 +36,6 @@ def test_help_imports_nothing_heavy_and_shows_what_can_be_chosen(cli: Cli, tmp_p
     assert done.returncode == 0
     assert "loss: bce, bpr, ce" in done.stdout
     assert "_base" not in done.stdout
-    heavy = "import sys, recsys_lt.__main__; print('torch' in sys.modules, 'pandas' in sys.modules)"
+    heavy = "import sys, recsys_lt.cli.train; print('torch' in sys.modules, 'pandas' in sys.modules)"
     imports = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True)
     assert imports.stdout.split() == ["False", "False"]

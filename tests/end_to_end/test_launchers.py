@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from recsys_lt import __main__ as command_line
+from recsys_lt import CONF
 from tests.end_to_end.conftest import TINY, Cli
 from tests.end_to_end.test_survival import result, wait_for_epoch
 
@@ -94,7 +94,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(
 @submitit
 @pytest.mark.parametrize("launcher", ["slurm", "submitit_slurm", "submitit_local"])
 def test_cluster_launchers_compose_and_build(launcher: str) -> None:
-    with initialize_config_dir(str(command_line.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=[f"hydra/launcher={launcher}"], return_hydra_config=True)
     config.hydra.launcher.submitit_folder = "jobs"  # as given, it asks Hydra where the sweep is
     config.hydra.launcher.name = "recsys_lt"

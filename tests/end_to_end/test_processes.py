@@ -15,12 +15,13 @@ from omegaconf import OmegaConf
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from recsys_lt.__main__ import CONF
-from recsys_lt.evidence import checkpoints, journal
-from recsys_lt.evidence.stored import Names
-from recsys_lt.launch import launch
-from recsys_lt.run import _one_process
-from recsys_lt.stopping import Stop
+from recsys_lt import CONF
+from recsys_lt.runs import checkpoints
+from recsys_lt.runs.stored import Names
+from recsys_lt.system.stopping import Stop
+from recsys_lt.training import journal
+from recsys_lt.training.launch import launch
+from recsys_lt.training.run import _one_process
 from tests.end_to_end.conftest import TINY
 
 

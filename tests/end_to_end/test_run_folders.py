@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from recsys_lt.evidence.run_folder import held
-from recsys_lt.resume import asked_to_resume
+from recsys_lt.cli.resume import asked_to_resume
+from recsys_lt.runs.run_folder import held
 from tests.end_to_end.conftest import TINY, Cli
 from tests.end_to_end.test_survival import result
 
@@ -200,7 +200,7 @@ def test_a_run_inside_an_allocation_of_several_tasks(
 
 def test_a_folder_without_a_run_is_refused_before_what_is_slow_is_imported(tmp_path: Path) -> None:
     code = (
-        "import sys; from recsys_lt.__main__ import main\n"
+        "import sys; from recsys_lt.cli.train import main\n"
         "sys.argv = ['recsys_lt', 'resume', 'nowhere']; print(main(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -14,10 +14,10 @@ from unittest import mock
 
 import pytest
 
-from recsys_lt import build
-from recsys_lt.evidence import journal, results
-from recsys_lt.launch import launch
-from recsys_lt.stopping import Stop
+from recsys_lt.system.stopping import Stop
+from recsys_lt.training import build, journal
+from recsys_lt.training import write_results as results
+from recsys_lt.training.launch import launch
 from tests.end_to_end.conftest import ROOT, TINY, Cli
 from tests.end_to_end.test_survival import result, wait_for_epoch
 
@@ -209,7 +209,8 @@ def _running(folder: Path) -> list[int]:
 
 
 _LAUNCH = (
-    "import sys, pathlib; from recsys_lt.launch import launch; from tests.end_to_end.test_stops import _waits\n"
+    "import sys, pathlib; from recsys_lt.training.launch import launch\n"
+    "from tests.end_to_end.test_stops import _waits\n"
     "if __name__ == '__main__': print(launch(_waits, (pathlib.Path(sys.argv[1]),), 2))"
 )
 

@@ -27,7 +27,7 @@ def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, h
     assert cells == ["0_synthetic_sasrec_ce_adam_seed0", "1_synthetic_sasrec_ce_adam_seed1"]
     ids = {path.read_text() for path in (tmp_path / "multirun/grid").glob("*/wandb_id.txt")}
     assert len(ids) == 2  # one W&B run a cell
-    table = cli("multirun/grid", module="recsys_lt.table", cwd=tmp_path)
+    table = cli("table", "multirun/grid", cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     for word in ("sasrec", "ce", "±", "2_synthetic_sasrec_ce_adam_seed0"):
         assert word in table.stdout

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from recsys_lt.evidence.trained import trained as trained_folder
-from recsys_lt.settings import GroupSettings
+from recsys_lt.training.settings import GroupSettings
+from recsys_lt.training.trained import trained as trained_folder
 from tests.end_to_end.conftest import TINY, Cli
 from tests.end_to_end.wandb_file import read
 

@@ -20,12 +20,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.distributed.checkpoint import FileSystemReader
 
-from recsys_lt import __main__ as command_line
-from recsys_lt import figures, recommend, report, sharpness, table
+from recsys_lt import figures
+from recsys_lt.cli import recommend, report, sharpness, table
+from recsys_lt.cli import train as command_line
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.stored import stored
-from recsys_lt.evidence.trust import trusting
-from recsys_lt.first_stage import FOLDER
+from recsys_lt.runs.stored import stored
+from recsys_lt.runs.trust import trusting
+from recsys_lt.training.first_stage import FOLDER
 
 RUN = (
     "dataset=synthetic",
@@ -112,13 +113,13 @@ def module_in_the_working_directory(folder: Path, mark: Path) -> dict[str, Any]:
 
 
 def function_of_this_package(folder: Path, mark: Path) -> dict[str, Any]:
-    path = {"_target_": "recsys_lt.atomic.Path", "_args_": [str(mark)]}
-    return {"loss": {"_target_": "recsys_lt.atomic.write_text", "path": path, "text": "x"}}
+    path = {"_target_": "recsys_lt.system.atomic.Path", "_args_": [str(mark)]}
+    return {"loss": {"_target_": "recsys_lt.system.atomic.write_text", "path": path, "text": "x"}}
 
 
 def class_that_this_package_imports(folder: Path, mark: Path) -> dict[str, Any]:
-    path = {"_target_": "recsys_lt.atomic.Path", "_args_": [str(mark)]}
-    return {"loss": {"_target_": "recsys_lt.atomic.Path.touch", "_args_": [path]}}
+    path = {"_target_": "recsys_lt.system.atomic.Path", "_args_": [str(mark)]}
+    return {"loss": {"_target_": "recsys_lt.system.atomic.Path.touch", "_args_": [path]}}
 
 
 def hydra_instantiate(folder: Path, mark: Path) -> dict[str, Any]:
@@ -261,7 +262,7 @@ def test_no_command_that_loads_a_run_lets_it_work(attack, good, run, tmp_path, m
     ):
         said = refused(run, mark, main, *arguments, cwd=evil)
         assert "config.yaml: " in said
-        assert ("is no class of this" in said) != ("would run Python code that comes with" in said)
+        assert ("is no class of" in said) != ("would run Python code that comes with" in said)
     done = run(report.main, evil, "--users", 1, cwd=evil)
     assert (done.code, done.err, mark.exists()) == (0, "", False)
     assert "is not asked: config.yaml:" in (evil / "report.html").read_text()
@@ -328,9 +329,7 @@ def test_what_loads_no_run_reads_their_names_as_text(good, run, tmp_path, monkey
 )
 def test_what_names_no_class_is_none(target, good, run, tmp_path):
     evil = changed(good, tmp_path / "evil", {"loss": {"_target_": target}})
-    assert "which is no class of this" in refused(
-        run, tmp_path / "mark", recommend.main, evil, "--user", "u0", cwd=evil
-    )
+    assert "which is no class of" in refused(run, tmp_path / "mark", recommend.main, evil, "--user", "u0", cwd=evil)
 
 
 @pytest.mark.parametrize("part", ["precision", "dataset.source"])

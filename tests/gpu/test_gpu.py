@@ -10,13 +10,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from recsys_lt.__main__ import CONF
+from recsys_lt import CONF
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
-from recsys_lt.build import build
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
+from recsys_lt.data.streams import integers, keys_of, lanes
 from recsys_lt.recommenders.precision import FLOAT32
-from recsys_lt.streams import integers, keys_of, lanes
+from recsys_lt.training.build import build
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(),

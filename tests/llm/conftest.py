@@ -10,10 +10,9 @@ from hydra.utils import instantiate
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'recsys_lt[llm]'")
 pytest.importorskip("peft", reason="peft is not installed: pip install 'recsys_lt[llm]'")
 
-from recsys_lt.__main__ import CONF
+from recsys_lt import CONF
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
-from recsys_lt.build import Parts, build
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
 from recsys_lt.data.preparation import Preparation
@@ -21,6 +20,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.llm.choice import LLM
 from recsys_lt.recommenders.recommender import Recommender
+from recsys_lt.training.build import Parts, build
 
 N_ITEMS = 40
 

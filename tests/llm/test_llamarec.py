@@ -12,13 +12,13 @@ from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import SeenSets
 from recsys_lt.data.loader import RankBatches, UsersWithTarget
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.results import measure
 from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.metrics.ranking import random_order
 from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.evaluation import Collector
-from recsys_lt.settings import MetricsSettings
+from recsys_lt.training.settings import MetricsSettings
+from recsys_lt.training.write_results import measure
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
 
 MODEL = ("model=llamarec", "model.candidates=6", "model.max_length=4", "model.title_tokens=8")

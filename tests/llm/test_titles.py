@@ -8,10 +8,10 @@ import torch
 
 from recsys_lt.data.batch import SeenSets
 from recsys_lt.errors import UserError
-from recsys_lt.evidence.results import shared_titles
 from recsys_lt.llm.title_likelihood import _log_likelihoods
 from recsys_lt.llm.titles import titles_of
 from recsys_lt.recommenders.dense import rank_of_scores
+from recsys_lt.training.write_results import shared_titles
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
 
 SMALL = ("model.max_length=3", "model.title_tokens=9")

@@ -7,14 +7,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from recsys_lt.__main__ import CONF
-from recsys_lt.analysis.cells import cells_of
-from recsys_lt.analysis.runs import find_runs
-from recsys_lt.evidence.checkpoints import load
-from recsys_lt.evidence.stored import Names, Stored, store
-from recsys_lt.evidence.sweep import claimed
-from recsys_lt.recommend import recommend
+from recsys_lt import CONF
+from recsys_lt.cli.recommend import recommend
 from recsys_lt.recommenders.asking import Asking
+from recsys_lt.results.cells import cells_of
+from recsys_lt.runs.checkpoints import load
+from recsys_lt.runs.listing import find_runs
+from recsys_lt.runs.stored import Names, Stored, store
+from recsys_lt.runs.sweep import claimed
 from tests.end_to_end.conftest import cli, environment, here
 from tests.llm.conftest import N_ITEMS, training_batch
 

@@ -9,15 +9,15 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.gbce import GBCE
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.nce import NCE, NEG
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.pairwise import BCE, BPR
 from recsys_lt.losses.sce import SCE, SSM
 from recsys_lt.losses.truncated import CEN, CEEta
-from recsys_lt.output_table import OutputTable
-from recsys_lt.streams import key_of, keys_of
 
 # k, pool and share -> the loss
 SAMPLED: dict[str, Callable[..., object]] = {

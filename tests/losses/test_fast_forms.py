@@ -11,9 +11,9 @@ from torch.nn.functional import cross_entropy, linear
 
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.sampled import SampledLoss
 from recsys_lt.losses.truncated import CEN
-from recsys_lt.output_table import OutputTable
 
 few = settings(deadline=None, max_examples=15)
 pools = st.sampled_from(["all", "unseen", "non_target"])

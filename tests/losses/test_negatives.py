@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from loss_cases import answer, assert_same, random_case
 from scipy.stats import chisquare
 
+from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
 from recsys_lt.losses.gbce import GBCE
 from recsys_lt.losses.loss import Draw
@@ -12,7 +13,6 @@ from recsys_lt.losses.negatives import Negatives
 from recsys_lt.losses.sampled import SampledLoss
 from recsys_lt.losses.sce import SCE
 from recsys_lt.losses.truncated import CEN, CEEta
-from recsys_lt.streams import key_of, keys_of
 
 
 def draw_of(rows, seen=(), key=1, step=5):

@@ -10,7 +10,7 @@ from loss_cases import FULL, SAMPLED, Case, random_case, small_blocks
 from torch import Tensor
 
 from recsys_lt.losses.loss import Loss
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 
 
 def gradients(loss: Loss, case: Case, rows: bool) -> tuple[Tensor, list[Tensor]]:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from recsys_lt.losses.ce import CE
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.sce import SCE
 from recsys_lt.native.exponentials import exp_rows, exp_rows_above, sce_rows
-from recsys_lt.output_table import OutputTable
 
 
 def test_exp_is_as_exact_as_float32_allows(compiled: ctypes.CDLL) -> None:

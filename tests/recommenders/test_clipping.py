@@ -5,11 +5,11 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 
-from recsys_lt.__main__ import CONF
-from recsys_lt.build import build
+from recsys_lt import CONF
 from recsys_lt.data.loader import Share, TrainBatches, train_loader
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
+from recsys_lt.training.build import build
 
 
 class Norms(pl.Callback):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_lt.data.batch import SeenSets
-from recsys_lt.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.recommenders import counting
 from recsys_lt.recommenders.counting import rank_by_scores
 

@@ -7,14 +7,14 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 
-from recsys_lt.__main__ import CONF
-from recsys_lt.build import build
+from recsys_lt import CONF
 from recsys_lt.data.loader import Share, TrainBatches, train_loader
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.optim.schedules import Cosine
 from recsys_lt.recommenders.asking import Asking
 from recsys_lt.recommenders.precision import FLOAT32, PRECISIONS, Precision
+from recsys_lt.training.build import build
 
 SCALED = replace(FLOAT32, scaled=True)  # what a GPU's fp16 adds, in float32
 RULES = {

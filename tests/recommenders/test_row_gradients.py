@@ -4,13 +4,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from recsys_lt.__main__ import CONF
-from recsys_lt.build import build
+from recsys_lt import CONF
 from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.asking import Asking
+from recsys_lt.training.build import build
 
 N_ITEMS = 1500
 LOSSES = {

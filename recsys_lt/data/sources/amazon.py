@@ -7,7 +7,7 @@ from recsys_lt.data.formats.material import Material
 from recsys_lt.data.sources.download import Download, Remote
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
-from recsys_lt.names import check_name
+from recsys_lt.system.names import check_name
 
 _HOST = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 

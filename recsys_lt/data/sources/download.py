@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from recsys_lt.atomic import replacing
 from recsys_lt.data.progress import shown
 from recsys_lt.data.sources.route import FetchError
+from recsys_lt.system.atomic import replacing
 
 TIMEOUTS = (10, 60)  # seconds: to connect, and between two pieces of the answer
 RETRIES = 2

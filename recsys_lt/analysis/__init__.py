@@ -1,1 +1,0 @@
-"""What is made of results: bounds, plots, tables, significance."""

@@ -1,0 +1,115 @@
+"""Command-line arguments, normalised for Hydra or refused before it sees them."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+
+from recsys_lt import CONF
+from recsys_lt.errors import UserError
+from recsys_lt.runs.trust import literal
+
+#: Keys whose values are paths, in which a comma is no list.
+_PATHS = re.compile(r"\+{0,2}(dataset\.(path|raw_dir|cache_dir)|model\.(item_vectors|retriever)|llm\.weights\.name)=")
+
+
+def as_meant(arguments: list[str]) -> list[str]:
+    """Arguments as Hydra takes them: ``metrics.groups=[0.2,0.6,0.2]`` names the shares alone, paths get quotes."""
+    return [_quoted(re.sub(r"^(\+{0,2})metrics\.groups=(?=\[)", r"\1metrics.groups.shares=", one)) for one in arguments]
+
+
+def _quoted(argument: str) -> str:
+    """An override whose value Hydra's grammar would not take as it is meant: a path, or text beyond ASCII."""
+    key, equals, value = argument.partition("=")
+    if not equals or not value or value[0] in "'\"" or argument.startswith("-"):
+        return argument
+    if _PATHS.match(argument) and _exists(value):
+        if re.fullmatch(r"[\w./-]+", value, re.ASCII):
+            return argument
+        value = literal(value)
+    elif is_read(argument) or not re.search(r"[^\x00-\x7f]|^~", value):
+        return argument  # what is neither is a mistake, and said to be one
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return f"{key}='{escaped}'"
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # a name that is too long, a zero in it, nobody's home
+        return False
+
+
+def is_read(argument: str) -> bool:
+    """Whether Hydra's grammar takes an argument of the command line."""
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return argument.startswith("-")
+    return True
+
+
+def check_arguments(arguments: list[str]) -> None:
+    """Raise UserError for what Hydra would make folders for, or answer with an error of Python's."""
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        bare = value.strip("'\"")
+        if key in ("hydra.run.dir", "hydra.sweep.dir") and bare in ("", "null"):
+            raise UserError("it is empty", where=key, remedy="Name a folder, or leave it out")
+        if equals and _is_no_choice(argument):
+            raise UserError(
+                "a group is a choice", where=argument, remedy="Leave it out for the default, or name one of conf/"
+            )
+
+
+def _is_no_choice(argument: str) -> bool:
+    """Whether an override gives a group of conf/ a number, a list, a mapping or nothing."""
+    group = argument.partition("=")[0].lstrip("+")
+    if not re.fullmatch(r"\w+(/\w+)?", group) or not (CONF / group).is_dir() or not is_read(argument):
+        return False
+    override = OverridesParser.create().parse_override(argument)
+    return not override.is_sweep_override() and not isinstance(override.value(), str | QuotedString)
+
+
+def in_order(arguments: list[str]) -> list[str]:
+    """Flags first, each with its value, wherever they were typed.
+
+    Raises
+    ------
+    UserError
+        For a flag that Hydra does not know, or one whose value is missing or none of its choices.
+    """
+    asked = _hydra_flags().parse_intermixed_args(arguments)
+    if asked.hydra_help:
+        return ["--hydra-help"]  # it speaks of Hydra, and cannot compose what else was typed
+    flags: list[str] = []
+    for name, value in vars(asked).items():
+        if name != "overrides" and value not in (None, False):
+            flags += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    return [*flags, *asked.overrides]
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line of ours: argparse would print its usage, in eight."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, where="command line", remedy="python -m recsys_lt --help says what can be given")
+
+
+def _hydra_flags() -> _Parser:
+    """The flags of Hydra 1.3's command line."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    for names in ("--help -h", "--hydra-help", "--version", "--resolve", "--run -r", "--multirun -m",
+                  "--shell-completion -sc"):  # fmt: skip
+        parser.add_argument(*names.split(), action="store_true")
+    for names in ("--package -p", "--config-path -cp", "--config-name -cn", "--config-dir -cd", "--experimental-rerun"):
+        parser.add_argument(*names.split())
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    kinds = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+    parser.add_argument("--info", "-i", const="all", nargs="?", choices=kinds)
+    return parser

@@ -1,0 +1,120 @@
+"""What Hydra refuses, in one line of ours."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys_lt.cli.arguments import is_read
+from recsys_lt.errors import UserError
+
+#: Hydra's launchers that are not part of it -> the extra of ours that brings them.
+_LAUNCHERS = {"joblib": "sweep", "slurm": "slurm", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+
+
+@contextmanager
+def composed(conf: Path) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf refuse inside the block into ``UserError``; ``conf`` holds the choices."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(hydra_line(error, conf).removesuffix(".")) from error
+
+
+def hydra_line(error: Exception, conf: Path) -> str:
+    """Hydra's message without its lists of packages and its advice to add unknown keys.
+
+    Parameters
+    ----------
+    error
+        What Hydra, or OmegaConf, raised for the command line of this process.
+    conf
+        The folder of the choices.
+    """
+    text = str(error)
+    lacking = re.search(r"[Mm]issing mandatory value: (\S+)", text) or re.search(
+        r"Interpolation key '([^']+)' not", text
+    )
+    left_out = [given[1:].partition("=")[0] for given in sys.argv[1:] if given.startswith("~")]
+    missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    for key in left_out:
+        found = lacking or missing
+        of_a_choice = "possible interpolation keys" in text  # conf/setting is looked up by dataset, model and loss
+        if of_a_choice or (found and f"{found[1]}.".startswith(f"{key}.")):
+            return f"~{key}: every run needs it."
+    if lacking and "andatory" in text:
+        return f"{lacking[1]}: it has no value. Give one: {lacking[1]}=..."
+    if lacking:
+        return f"${{{lacking[1]}}}: no such key. Correct it, or write \\${{ for a literal ${{."
+    if missing:
+        asked = re.search(r"Could not override '([^']+)'", text)
+        key = asked.group(1) if asked else missing.group(1)
+        return f"there is no key {key!r}. {_similar_key(key, conf)}"
+    choice = re.search(r"(?:Could not find|Could not load|Unable to find or open) '([^']+)'", text) or re.search(
+        r"In '[^']*': Could not find '([^']+)'", text
+    )
+    if choice:
+        group, _, name = choice.group(1).rpartition("/")
+        if group == "hydra/launcher":
+            return _no_launcher(name)
+        options = sorted(p.stem for p in (conf / group).glob("*.yaml") if not p.stem.startswith("_"))
+        if group and options:
+            return f"{group} has no choice {name!r}. Choose from {', '.join(options)}."
+    group_missing = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
+    if group_missing:
+        return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1), conf)}"
+    if "Cannot merge DictConfig with ListConfig" in text:
+        where = re.search(r"In '([^']+)'", text)
+        place = where[1] if where else "configuration"
+        return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
+    first = [line.strip() for line in text.splitlines() if line.strip()]
+    if "override_grammar" in text:
+        given = next((argument for argument in sys.argv[1:] if not is_read(argument)), None)
+        if given is None:
+            return " ".join(first[:2])
+        key, equals, _ = given.partition("=")
+        if not equals:
+            return f"{given}: it is no key=value. {_similar_key(key, conf)}"
+        given = " ".join(given.split())
+        return f"{given}: its value cannot be read. Put it in quotes, twice for the shell: '{key}=\"...\"'."
+    return " ".join(first[:3])
+
+
+def _no_launcher(name: str) -> str:
+    if name not in _LAUNCHERS:
+        return f"hydra/launcher has no choice {name!r}. Choose from basic, {', '.join(_LAUNCHERS)}."
+    return f"hydra/launcher={name}: it is not installed. Install it with: pip install 'recsys_lt[{_LAUNCHERS[name]}]'"
+
+
+def _similar_key(key: str, conf: Path) -> str:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    chosen = [
+        given for given in sys.argv[1:] if (conf / given.partition("=")[0].lstrip("+")).is_dir() and "," not in given
+    ]
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        try:
+            config = compose("config", chosen)
+        except HydraException:  # that is another complaint
+            config = compose("config")
+    parent, _, last = key.rpartition(".")
+    inside = OmegaConf.select(config, parent, default=None) if parent else config
+    if not isinstance(inside, DictConfig):
+        inside, last = config, key
+    names = [str(name) for name in inside if not str(name).startswith("_")]
+    near = difflib.get_close_matches(last, names, n=1)
+    prefix = f"{parent}." if inside is not config else ""
+    if near:
+        return f"Did you mean {prefix}{near[0]}?"
+    if not names:
+        return f"{parent} has none here."
+    of = f"of {parent} " if prefix else ""
+    return f"The keys {of}are {', '.join(sorted(names))}; they depend on the chosen groups."

@@ -1,0 +1,162 @@
+"""``python -m recsys_lt sharpness outputs/<run>``: how sharp a trained model's loss is for head, mid and tail items."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys_lt.cli.command import exit_code
+from recsys_lt.errors import UserError
+from recsys_lt.runs.trust import add_trust, trusting
+
+# Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RADII = (0.1, 0.5, 2.0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lt sharpness",
+        description="How much the training loss of a run's best checkpoint rises at some distances from it, along the "
+        "gradient of all targets, of targets weighed by rarity, and of each popularity group, and in the neighbourhood "
+        "that its optimizer looked at. Writes sharpness.json and sharpness.png into the run folder.",
+    )
+    parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
+    parser.add_argument("--rho", type=float, nargs="+", default=RADII, help="distances (default: 0.1 0.5 2)")
+    parser.add_argument("--weighting", default="power", help="of the weighted direction: see optimizer=eisam")
+    parser.add_argument("--gamma", type=float, default=0.5, help="its exponent (default: 0.5)")
+    parser.add_argument("--batches", type=int, default=4, help="training batches looked at (default: 4)")
+    parser.add_argument("--items", type=int, default=15, help="items of each group looked at alone (default: 15)")
+    parser.add_argument(
+        "--rule",
+        type=Path,
+        metavar="RUN",
+        help="look at the neighbourhood of this run's optimizer instead, such as eisam's around a model of adam's",
+    )
+    add_trust(parser)
+    return parser
+
+
+def sharpness(
+    folder: Path,
+    radii: Sequence[float] = RADII,
+    weighting: str = "power",
+    gamma: float = 0.5,
+    n_batches: int = 4,
+    n_items: int = 15,
+    rule_of: Path | None = None,
+) -> dict[str, Any]:
+    """Measure, and leave ``sharpness.json`` and ``sharpness.png`` in the run folder.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    radii
+        Distances from the model.
+    weighting, gamma
+        See ``recsys_lt.optim.weighting.Weighting``.
+    n_batches
+        Training batches of the first epoch that are looked at.
+    n_items
+        Items of each group looked at one by one.
+    rule_of
+        Run folder whose optimizer's neighbourhood to look at; None for the run's own, if it has one.
+
+    Returns
+    -------
+    dict
+        See ``recsys_lt.results.sharpness.measure``.
+
+    Raises
+    ------
+    UserError
+        If the folder is no trained run of a model that trains, or a number is out of range.
+    """
+    for key, least, value in (("--batches", 1, n_batches), ("--items", 0, n_items)):
+        if value < least:
+            raise UserError(f"it is {value}", where=key, remedy=f"Give a whole number of at least {least}")
+    if not all(0 < radius < float("inf") for radius in radii):
+        raise UserError(f"they are {list(radii)}", where="--rho", remedy="Give positive distances, such as 0.1")
+    import torch
+
+    from recsys_lt.data.loader import Share, TrainBatches
+    from recsys_lt.optim.perturbed import PerturbedRule
+    from recsys_lt.optim.weighting import Weighting
+    from recsys_lt.results.sharpness import Asked, Landscape, measure, plot
+    from recsys_lt.runs.stored import stored
+    from recsys_lt.system.atomic import write_json
+    from recsys_lt.training.trained import trained
+
+    weights = Weighting(weighting, gamma, normalise=True)
+    run = trained(folder)
+    module = run.model()
+    if not module.trainable:
+        raise UserError("its model has no loss", where=folder, remedy="Name the run of a model that trains")
+    counts = torch.from_numpy(run.data.popularity)
+    rule = run.parts.rule  # it knows the model's parameters
+    if rule_of is not None:
+        rule = trained(rule_of).parts.rule
+        if not isinstance(rule, PerturbedRule):
+            raise UserError(
+                "its optimizer looks nowhere but where it stands", where=rule_of, remedy="Name one of sam, eisam"
+            )
+        rule.prepare({name: p for name, p in module.named_parameters() if p.requires_grad}, counts)
+    looking = rule if isinstance(rule, PerturbedRule) else None
+    rows = module.row_plan.plan(run.data)
+    source = TrainBatches(run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.needs_seen)
+    batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]
+    landscape = Landscape(module, batches, run.parts.metrics.groups.of(run.data).of)
+    result = {
+        "batches": len(batches),
+        "weighting": weighting,
+        "gamma": gamma,
+        "rule": None if looking is None else stored(rule_of or folder).names.optimizer,
+        **measure(landscape, weights(counts), Asked(tuple(radii), n_items, looking)),
+    }
+    write_json(folder / "sharpness.json", result)
+    plot(result, folder / "sharpness.png", ", ".join(stored(folder).names))
+    return result
+
+
+def _table(result: Mapping[str, Any]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    groups = list(result["here"])
+    table = Table(box=box.SIMPLE, title=f"rise of the mean loss, {result['targets']:,} training targets")
+    for name in ("along the gradient of", "distance", *groups):
+        table.add_column(name, justify="left" if name.startswith("along") else "right")
+    table.add_row("(the model itself)", "0", *(f"{result['here'][group]:.4f}" for group in groups))
+    words = {"plain": "all targets", "weighted": "all, weighed by rarity"}
+    for direction, by_radius in result["rise"].items():
+        for radius, rises in by_radius.items():
+            said = words.get(direction, f"{direction} targets")
+            table.add_row(said, radius, *(f"{rises[group]:+.4f}" for group in groups))
+    if result["neighbourhood"] is not None:
+        rises = result["neighbourhood"]
+        table.add_row(f"(where {result['rule']} looks)", "", *(f"{rises[group]:+.4f}" for group in groups))
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, save; 0, or 2 with one line on standard error for what the user can mend."""
+    given = _parser().parse_args(argv)
+    with trusting(given.trust):
+        return exit_code(lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> None:
+    result = sharpness(
+        given.folder, tuple(given.rho), given.weighting, given.gamma, given.batches, given.items, given.rule
+    )
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False)  # a folder's name is no markup
+    console.print(_table(result))
+    console.print(f"the parameters' norm is {result['parameter_norm']:.1f}")
+    console.print(f"{given.folder}/sharpness.json, sharpness.png", soft_wrap=True)

@@ -1,0 +1,183 @@
+"""``python -m recsys_lt table multirun/<sweep>``: one table of a sweep, with spread and significance."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_lt.cli.command import exit_code
+
+# Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from recsys_lt.results.comparison import Comparison
+    from recsys_lt.results.significance import Difference
+    from recsys_lt.results.written_tables import Content
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lt table",
+        description="One table of a sweep: mean and standard deviation over seeds for every cell, and "
+        "its difference from the one that is best on validation, tested over users and seeds.",
+    )
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="folder", help="sweeps or runs: every metrics.json below is a run"
+    )
+    parser.add_argument(
+        "--metric",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="test metrics to show, by their names in metrics.json, such as ndcg@10 tail/hr@5 gini@10; the "
+        "first decides which cell is best (default: NDCG@10 overall and by group, HR@10)",
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table's numbers here")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table here, as Markdown")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="also write it here, as LaTeX (booktabs)")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw NDCG@10 of head against other targets here, a point a cell (PNG)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="CELL",
+        help="test against this cell, not the one that is best on validation: names that single it out, as sasrec/ce",
+    )
+    parser.add_argument(
+        "--test-groups",
+        nargs="*",
+        choices=("head", "mid", "tail", "nonhead"),
+        default=("nonhead",),
+        metavar="GROUP",
+        help="also test the users whose target is head, mid, tail or nonhead (default: nonhead)",
+    )
+    return parser
+
+
+def _table(content: Content, title: str | None, plain: bool) -> Table:
+    """For a terminal; ``plain`` where bold does not survive."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), title=None if title is None else Text(title))
+    for name in content.names:
+        table.add_column(Text(name), no_wrap=True)
+    for heading in content.headings:
+        table.add_column(Text(heading, justify="right"), justify="right", min_width=None if heading == "n" else 7)
+    for rows in content.sections:
+        for row in rows:
+            table.add_row(
+                *(
+                    Text("*" + e.text if e.best and plain else e.text, "bold" if e.best else "red" if e.failed else "")
+                    for e in row
+                )
+            )
+        table.add_section()
+    return table
+
+
+def _write_csv(path: Path, compared: Comparison) -> None:
+    import csv
+
+    from recsys_lt.system.atomic import replacing
+
+    cells, metrics = compared.cells, compared.metrics
+    settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
+    header = ["dataset", "model", "loss", "optimizer", *settings, "n", "failed", "seeds"]
+    header += [f"{metric} {part}" for metric in metrics for part in ("mean", "std")]
+    parts = ("difference", "low", "high", "p", "over", "detectable", "seeds needed")
+    header += [f"{part} {group}".strip() for group in compared.tested for part in parts]
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for cell in cells:
+            numbers = [value for metric in metrics for value in cell.mean_std(metric)]
+            tests = [part for group in compared.tested for part in _tested(compared.difference(cell, group))]
+            writer.writerow(
+                [
+                    *cell.identity,
+                    *(cell.settings.get(key, "") for key in settings),
+                    len(cell.finished),
+                    len(cell.failed),
+                    " ".join(str(seed) for seed in cell.seeds),
+                    *("" if v is None or math.isnan(v) else repr(v) for v in numbers),
+                    *tests,
+                ]
+            )
+
+
+def _tested(found: Difference | None) -> list[str]:
+    if found is None:
+        return [""] * 7
+    numbers = (found.value, found.low, found.high, found.p)
+    over = "users and seeds" if found.over_seeds else "users"
+    return [*map(repr, numbers), over, *("" if v is None else repr(v) for v in (found.detectable, found.seeds_needed))]
+
+
+def _write_others(arguments: argparse.Namespace, content: Content, compared: Comparison) -> None:
+    from recsys_lt.results import sweep_table
+    from recsys_lt.results.tradeoff import tradeoff
+    from recsys_lt.results.written_tables import latex, markdown
+    from recsys_lt.system.atomic import write_text
+
+    caption = sweep_table.caption(compared, "bold")
+    for path, write in (
+        (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
+        (arguments.latex, lambda path: write_text(path, latex(content, caption))),
+        (arguments.plot, lambda path: tradeoff(compared.cells, path)),
+    ):
+        if path is not None:
+            write(path)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    from recsys_lt.results import sweep_table
+    from recsys_lt.results.comparison import compare
+
+    compared = compare(arguments.folders, arguments.metric, arguments.against, arguments.test_groups)
+    console = Console()
+    sign = "±" if console.encoding.lower().startswith("utf") else "+-"
+    content = sweep_table.content(compared, sign)
+    title = next(iter(compared.by_dataset)) if len(compared.by_dataset) == 1 else None
+    table = _table(content, title, plain=not console.is_terminal)
+    wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
+    # A file has no edge to fold at. In a terminal the spread folds below the mean; where even that is too
+    # wide the terminal wraps the lines: rich would drop the last columns instead.
+    width = wanted.minimum if console.is_terminal else wanted.maximum
+    mark = "bold" if console.is_terminal else "*"
+    console = Console(width=max(console.width, width))
+    if arguments.csv is not None:
+        _write_csv(arguments.csv, compared)
+    _write_others(arguments, content, compared)
+    console.print(table)
+    for line in sweep_table.caption(compared, mark):
+        console.print(Text(line))
+
+
+def print_table(folder: Path) -> None:
+    """Print the table of a sweep.
+
+    Raises
+    ------
+    UserError
+        If the runs in the folder make no table.
+    """
+    _run(_parser().parse_args([str(folder)]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; 0, or 2 with one line on standard error for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    return exit_code(lambda: _run(arguments))

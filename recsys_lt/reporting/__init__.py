@@ -1,1 +1,0 @@
-"""The pieces of ``python -m recsys_lt.report``: one self-contained HTML file about some runs."""

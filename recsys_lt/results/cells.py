@@ -1,0 +1,191 @@
+"""Runs that differ in nothing but the seed, together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recsys_lt.errors import UserError
+from recsys_lt.runs.listing import IDENTITY, Run
+from recsys_lt.runs.stored import NO_DIFFERENCE
+
+# What cannot change a result, or is there to differ from run to run.
+# A prompt names the noun it repeats, and a table reads configurations as they are written.
+_NO_DIFFERENCE = (
+    "seed",
+    "choices",
+    "group",
+    "metrics.bound_targets",
+    *(key for key in NO_DIFFERENCE if key != "dataset.noun"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a sweep.
+
+    Parameters
+    ----------
+    identity
+        Dataset, model, loss, optimizer.
+    settings
+        Other keys that tell this dataset's cells apart, with this cell's values as text.
+    finished, failed
+        Its runs.
+    """
+
+    identity: tuple[str, ...]
+    settings: dict[str, str]
+    finished: tuple[Run, ...]
+    failed: tuple[Run, ...]
+
+    @property
+    def dataset(self) -> str:
+        return self.identity[0]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names a person picks this cell by: model, loss, optimizer, ``key=value`` ...."""
+        return (*self.identity[1:], *(f"{key}={value}" for key, value in self.settings.items()))
+
+    @property
+    def known_parts(self) -> tuple[str, ...]:
+        """Those that say something: a key that other models have is ``key=-`` here."""
+        return tuple(part for part in self.parts if not part.endswith("=-"))
+
+    @property
+    def label(self) -> str:
+        return "/".join(self.parts)
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        return tuple(run.seed for run in self.finished)
+
+    def values(self, metric: str) -> list[float]:
+        """A test metric of each finished run; empty unless every one of them measured it."""
+        found = [run.metrics["test"].get(metric) for run in self.finished if run.metrics is not None]
+        numbers = [float(value) for value in found if value is not None and math.isfinite(value)]
+        return numbers if len(numbers) == len(found) else []
+
+    def validated(self, metric: str = "ndcg@10") -> float | None:
+        """A validation metric at the best epoch, a mean over runs; None unless every one of them measured it."""
+        parts = [run.metrics.get("valid") for run in self.finished if run.metrics is not None]
+        found = [part.get(metric) if isinstance(part, dict) else None for part in parts]
+        numbers = [float(value) for value in found if isinstance(value, (int, float)) and math.isfinite(value)]
+        return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
+
+    def mean_std(self, metric: str) -> tuple[float | None, float | None]:
+        """Mean and sample standard deviation over runs; None for what they do not give."""
+        values = self.values(metric)
+        if not values:
+            return None, None
+        mean = math.fsum(values) / len(values)
+        if len(values) == 1:
+            return mean, None
+        return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def once_a_seed(cell: Cell) -> Cell:
+    """A cell without runs that repeat a seed of it: a folder may keep one twice. The first counts."""
+    first: dict[Any, Run] = {}
+    for run in cell.finished:
+        first.setdefault(run.seed, run)
+    return replace(cell, finished=tuple(first.values()))
+
+
+def of_common_seeds(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells with their runs of the seeds that all of them have; as they are where there is no such seed."""
+    common = set.intersection(*(set(cell.seeds) for cell in cells)) if cells else set()
+    if not common:
+        return list(cells)
+    return [replace(cell, finished=tuple(run for run in cell.finished if run.seed in common)) for cell in cells]
+
+
+def compared(run: Run) -> dict[str, str]:
+    """The keys of a run's configuration that may tell cells apart, values as text."""
+    own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder tells nothing
+    return {
+        key: "null" if value is None else _class_name(value) if key.endswith("_target_") else str(value)
+        for key, value in run.config.items()
+        if not any(key == ignored or key.startswith(f"{ignored}.") for ignored in _NO_DIFFERENCE)
+        and not key.endswith(".seed")
+        and not (isinstance(value, str) and own in value)
+    }
+
+
+def _class_name(target: Any) -> str:
+    """Of a class of ours its name alone: where it lies may change with versions. Of another, all."""
+    return str(target).rsplit(".", 1)[-1] if str(target).startswith("recsys_lt.") else str(target)
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """Last part of each dotted key where that is unmistakable."""
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    taken = {*IDENTITY, "n", "p"}
+    return {
+        key: name if last.count(name) == 1 and name not in taken else key for key, name in zip(keys, last, strict=True)
+    }
+
+
+def cells_of(runs: Sequence[Run]) -> list[Cell]:
+    """Group runs into cells, in the order the sweep first meets them.
+
+    Within one dataset, model, loss and optimizer every key of the configuration whose values differ
+    tells cells apart. What differs between models only (each has its own learning rate) follows from
+    the model's name and makes no column. A failed run joins the finished ones whose configuration it
+    shares. A run that cannot be read is of no cell.
+    """
+    runs = [run for run in runs if not run.broken]
+    texts = {run.folder: compared(run) for run in runs}
+    known = {
+        tuple(sorted(texts[run.folder].items())): run.identity for run in runs if run.metrics is not None and run.config
+    }
+    identities = {
+        run.folder: run.identity
+        if run.metrics is not None
+        else known.get(tuple(sorted(texts[run.folder].items())), run.identity)
+        for run in runs
+    }
+
+    differing: dict[str, dict[str, None]] = {}  # dataset -> keys, in order
+    for identity in dict.fromkeys(identities.values()):
+        configs = [texts[r.folder] for r in runs if identities[r.folder] == identity and r.config]
+        for key in dict.fromkeys(key for config in configs for key in config):
+            # What only some have came with a later version, and nothing is known of it in the others.
+            if len({config[key] for config in configs if key in config}) > 1:
+                differing.setdefault(identity[0], {})[key] = None
+
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        identity = identities[run.folder]
+        names = _short(list(differing.get(identity[0], {})))
+        settings = tuple((name, texts[run.folder].get(key, "-")) for key, name in names.items())
+        groups.setdefault((identity, settings), []).append(run)
+    cells = [
+        Cell(
+            identity,
+            dict(settings),
+            tuple(run for run in members if run.metrics is not None),
+            tuple(run for run in members if run.metrics is None),
+        )
+        for (identity, settings), members in groups.items()
+    ]
+    for cell in cells:
+        _check_same_data(cell)
+    return cells
+
+
+def _check_same_data(cell: Cell) -> None:
+    """A mean over seeds is of runs on the same interactions, which a configuration alone does not tell."""
+    seen: dict[Any, Run] = {}
+    for run in cell.finished:
+        assert run.metrics is not None
+        protocol = run.metrics.get("protocol")
+        seen.setdefault(protocol.get("fingerprint") if isinstance(protocol, dict) else None, run)
+    if len(seen) > 1:
+        one, other = list(seen.values())[:2]
+        raise UserError(
+            f"{cell.label} was run on other data than in {other.folder}",
+            where=one.folder,
+            remedy="Table them apart, or run them again",
+        )

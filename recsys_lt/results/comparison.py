@@ -1,0 +1,265 @@
+"""A sweep's cells against each other: which metrics to show, which cell is best, and how sure one can be of it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys_lt.errors import UserError
+from recsys_lt.results.cells import Cell, cells_of, once_a_seed
+from recsys_lt.results.significance import Difference, can_be_tested, compare_cells, corrected
+from recsys_lt.runs.listing import Run, find_runs
+
+DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
+#: Beside all users, those tested by themselves: whose target is no head item.
+TESTED = ("nonhead",)
+HIGHER_IS_BETTER = {"ndcg": True, "hr": True, "mrr": True, "coverage": True, "aplt": True, "gini": False}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a table of a sweep says, in numbers.
+
+    Parameters
+    ----------
+    roots
+        The folders the runs lie in.
+    by_dataset
+        The cells of each dataset, by its name; of one that was ranked in several ways (for some users alone, with
+        other items masked, split otherwise) or stands for several data, those of each, named with it. Only those are
+        compared with each other.
+    metrics
+        Test metrics to show.
+    decisive
+        The one that says which cell is best.
+    gain
+        The per-user gain the tests are on, and its k.
+    tested
+        Groups of targets whose users are tested; "" for all.
+    repeated
+        Seeds of which several runs were found, by the id of their cell; the first of each counts.
+    references
+        The cell the others of a dataset are tested against; None where the dataset has none.
+    differences
+        Difference of every finished cell but the references from its reference, by the id of the cell and the group of
+        the targets. Its p is corrected for the cells of the dataset that were tested alike. None for no test.
+    why_reference
+        Why those are the references, in words that follow their names; "" where they were asked for.
+    broken
+        Runs that cannot be read, and are in no cell.
+    """
+
+    roots: tuple[Path, ...]
+    by_dataset: dict[str, list[Cell]]
+    metrics: list[str]
+    decisive: str
+    gain: tuple[str, int]
+    tested: tuple[str, ...]
+    repeated: dict[int, list[str]]
+    references: dict[str, Cell | None]
+    differences: dict[tuple[int, str], Difference | None]
+    why_reference: str
+    broken: tuple[Run, ...] = ()
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [cell for cells in self.by_dataset.values() for cell in cells]
+
+    def difference(self, cell: Cell, group: str = "") -> Difference | None:
+        """Difference of a cell from its reference; None for the reference itself and for no test."""
+        return self.differences.get((id(cell), group))
+
+
+def compare(
+    roots: Sequence[Path],
+    metrics: Sequence[str] | None = None,
+    against: str | None = None,
+    groups: Sequence[str] = TESTED,
+) -> Comparison:
+    """Compare the cells of sweeps.
+
+    Parameters
+    ----------
+    roots
+        Sweeps, or runs; a run that lies in several of them counts once.
+    metrics
+        Test metrics to show; None for the usual ones. The first with a better side decides which cell is best.
+    against
+        Names that single out the cell to test against; None for the one that is best on validation (on the test where
+        some have none), of those that can be tested against another.
+    groups
+        Groups of targets whose users are tested too: ``head``, ``mid``, ``tail`` or ``nonhead``.
+
+    Raises
+    ------
+    UserError
+        Where a folder holds no finished run, or none that can be read, or there is no such metric or cell.
+    """
+    cells = []
+    runs = {run.folder.resolve(): run for root in roots for run in find_runs(root)}
+    repeated = {}
+    for given in cells_of(list(runs.values())):
+        cell = once_a_seed(given)
+        cells.append(cell)
+        if again := sorted({str(seed) for seed in given.seeds if given.seeds.count(seed) > 1}):
+            repeated[id(cell)] = again
+    by_dataset = _ranked_alike(cells)
+    chosen = _chosen_metrics(cells, metrics, roots)
+    gain = _tested_gain(chosen)
+    decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
+    references = _references(by_dataset, decisive, against)
+    tested = tuple(dict.fromkeys(("", *groups)))
+    differences = _differences(by_dataset, references, gain, tested)
+    by_validation = against is None and all(_all_validated(of_one, decisive) for of_one in by_dataset.values())
+    why = ", best on validation" if by_validation else ""
+    return Comparison(
+        tuple(roots), by_dataset, chosen, decisive, gain, tested, repeated, references, differences, why,
+        tuple(run for run in runs.values() if run.broken),
+    )  # fmt: skip
+
+
+def better(metric: str) -> bool | None:
+    """Whether higher is better; None for a metric with no better side (ARP, exposure, users)."""
+    return HIGHER_IS_BETTER.get(metric.rsplit("/", 1)[-1].split("@")[0])
+
+
+def best_first(cell: Cell, metric: str) -> tuple[bool, float]:
+    """Sort key of cells by a metric; those that did not measure it come last."""
+    mean = cell.mean_std(metric)[0]
+    return mean is None, 0.0 if mean is None else mean if better(metric) is False else -mean
+
+
+def best(cells: Sequence[Cell], metric: str) -> float | None:
+    """The best mean of these cells; None for a metric with no better side, or that none of them measured."""
+    goal = better(metric)
+    means = [mean for cell in cells if (mean := cell.mean_std(metric)[0]) is not None]
+    if goal is None or not means:
+        return None
+    return max(means) if goal else min(means)
+
+
+def _ranked_alike(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells by their dataset, and where its cells were not all ranked alike, by how they were."""
+    ways = {id(cell): _way(cell) for cell in cells}
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of_dataset = [ways[id(other)] for other in cells if other.dataset == cell.dataset]
+        words = [
+            said
+            for said, *others in zip(ways[id(cell)], *of_dataset, strict=True)
+            if said is not None and len({other for other in others if other is not None}) > 1
+        ]
+        found.setdefault(", ".join([cell.dataset, *words]), []).append(cell)
+    return found
+
+
+def _way(cell: Cell) -> tuple[str | None, ...]:
+    """What must be alike where cells are compared, in words; None for what a cell's runs do not say."""
+    run = (cell.finished or cell.failed)[0]
+    protocol = run.metrics.get("protocol") if run.metrics is not None else None
+    if not isinstance(protocol, dict):
+        names = {"ranked_users": "metrics.max_users", "mask_seen": "metrics.mask_seen"}
+        protocol = {name: run.config[key] for name, key in names.items() if key in run.config}
+    words = {"split": "split {}", "mask_seen": "mask {}", "groups": "{}", "groups_by": "groups by {}"}
+    said = [None if protocol.get(key) is None else text.format(protocol[key]) for key, text in words.items()]
+    # By counts, as the same data from another file have another fingerprint.
+    counts = [f"{protocol[what]} {what}" for what in ("items", "interactions") if protocol.get(what) is not None]
+    users = protocol.get("ranked_users")
+    everybody = "all users" if "ranked_users" in protocol else None
+    some = str(users).split(" of ")[0]  # of how many, a configuration does not know
+    return everybody if users is None else f"{some} users", *said, ", ".join(counts) or None
+
+
+def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, roots: Sequence[Path]) -> list[str]:
+    known = {key: None for cell in cells for run in cell.finished if run.metrics for key in run.metrics["test"]}
+    if asked is None:
+        usual = [metric for metric in DEFAULT_METRICS if metric in known]
+        return usual or [metric for metric in known if re.fullmatch(r"(ndcg|hr|mrr)@\d+", metric)]
+    for metric in asked:
+        if metric not in known:
+            some = ", ".join(key for key in known if "/" not in key) or "none"
+            raise UserError(
+                f"no run has a test metric {metric!r}",
+                where=", ".join(map(str, roots)),
+                remedy=f"There are {some}; most also under head/, mid/, tail/ and nonhead/",
+            )
+    return list(dict.fromkeys(asked))
+
+
+def _tested_gain(metrics: Sequence[str]) -> tuple[str, int]:
+    """The per-user gain the tests are on: the first overall ranking metric shown, or NDCG@10."""
+    for metric in metrics:
+        if found := re.fullmatch(r"(ndcg|hr|mrr)@(\d+)", metric):
+            return found[1], int(found[2])
+    return "ndcg", 10
+
+
+def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell | None:
+    """The cell the others of one dataset are tested against; None where the dataset has none."""
+    finished = [cell for cell in cells if cell.finished]
+    if against is None:
+        if best(finished, metric) is None:
+            return None
+        ranking = sorted((cell for cell in finished if cell.values(metric)), key=lambda cell: best_first(cell, metric))
+        if _all_validated(finished, metric):  # whoever is best on the test is also who was lucky there
+            sign = 1.0 if better(metric) is False else -1.0
+            ranking.sort(key=lambda cell: sign * (cell.validated(metric) or 0.0))
+        # The best one may have no ranks.parquet: the others can still be tested, against the best of those that can.
+        testable = (cell for cell in ranking if any(can_be_tested(o, cell) for o in finished if o is not cell))
+        return next(testable, ranking[0])
+    if exact := [cell for cell in finished if cell.label == against]:
+        return exact[0]
+    wanted = {part for part in against.split("/") if part}
+    found = [cell for cell in finished if wanted and wanted <= {cell.dataset, *cell.parts}]
+    if len(found) > 1:
+        raise UserError(
+            f"{against!r} fits {len(found)} cells",
+            where="--against",
+            remedy=f"Name one of {', '.join(cell.label for cell in found)}",
+        )
+    return found[0] if found else None
+
+
+def _all_validated(cells: Sequence[Cell], metric: str) -> bool:
+    """Whether every cell that measured it on the test did so on validation too."""
+    return all(cell.validated(metric) is not None for cell in cells if cell.values(metric))
+
+
+def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | None) -> dict[str, Cell | None]:
+    references = {name: _reference(cells, metric, against) for name, cells in by_dataset.items()}
+    if against is not None and not any(references.values()):
+        labels = dict.fromkeys(cell.label for cells in by_dataset.values() for cell in cells if cell.finished)
+        raise UserError(
+            f"no finished cell is called {against!r}",
+            where="--against",
+            remedy=f"Name one of {', '.join(labels)}",
+        )
+    return references
+
+
+def _differences(
+    by_dataset: dict[str, list[Cell]],
+    references: dict[str, Cell | None],
+    gain: tuple[str, int],
+    tested: Sequence[str],
+) -> dict[tuple[int, str], Difference | None]:
+    """Difference of every finished cell but the references, p corrected within each dataset."""
+    values: dict[tuple[int, str], Difference | None] = {}
+    for name, cells in by_dataset.items():
+        reference = references[name]
+        if reference is None:
+            continue
+        others = [cell for cell in cells if cell is not reference and cell.finished]
+        for group in tested:
+            # A k beyond the length of a model's lists has not been measured, nor can it be tested.
+            metric = f"{group}/{gain[0]}@{gain[1]}".removeprefix("/")
+            found = corrected(
+                [
+                    compare_cells(cell, reference, *gain, group)
+                    if all(c.values(metric) for c in (cell, reference))
+                    else None
+                    for cell in others
+                ]
+            )
+            values |= {(id(cell), group): each for cell, each in zip(others, found, strict=True)}
+    return values

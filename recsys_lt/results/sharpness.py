@@ -1,0 +1,244 @@
+"""How much the loss rises around a trained model, for popular and for rare items."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys_lt.data.batch import Batch
+from recsys_lt.metrics.groups import GROUPS
+from recsys_lt.optim.balls import Shared
+from recsys_lt.optim.displaced import displaced
+from recsys_lt.optim.perturbed import PerturbedRule
+from recsys_lt.recommenders.recommender import Recommender
+from recsys_lt.results.plots import verbatim
+from recsys_lt.system.atomic import replacing
+
+#: Places on a slice, on both sides of the model together.
+PLACES = 21
+
+
+class Landscape:
+    """The loss of a model on a fixed sample of training batches, without dropout.
+
+    Negatives are those of the batches' keys: the same wherever the parameters are.
+
+    Parameters
+    ----------
+    module
+        The model, in eval mode; its parameters are where they were after every call.
+    batches
+        The sample.
+    groups
+        Group of each item (0 head, 1 mid, 2 tail), [I].
+    """
+
+    def __init__(self, module: Recommender, batches: Sequence[Batch], groups: NDArray[np.int8]) -> None:
+        self.module, self.batches = module, batches
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.groups = torch.from_numpy(groups).long()
+        self.n_targets = sum(len(batch.targets) for batch in batches)
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Loss of each target and its item, [N] and [N]."""
+        with torch.no_grad():
+            parts = [self.module.batch_losses(batch)[1:] for batch in self.batches]
+        return torch.cat([losses for losses, _ in parts]), torch.cat([items for _, items in parts])
+
+    def means(self) -> dict[str, float]:
+        """Mean loss ``all``, and of the targets in each group that has any."""
+        return self.means_of(*self.losses())
+
+    def means_of(self, losses: Tensor, items: Tensor) -> dict[str, float]:
+        """The same of losses that are known, [N] and [N]."""
+        of = self.groups[items]
+        found = {"all": float(losses.mean())}
+        return found | {name: float(losses[of == g].mean()) for g, name in enumerate(GROUPS) if (of == g).any()}
+
+    def gradient(self, item_weights: Tensor) -> list[Tensor]:
+        """Gradient of the weighted mean loss by every parameter; weights [I]."""
+        total = [torch.zeros_like(p) for p in self.parameters]
+        for batch in self.batches:
+            loss = self.module.batch_losses(batch, item_weights.unsqueeze(0))[0][0]
+            share = len(batch.targets) / self.n_targets
+            for sum_, part in zip(
+                total, torch.autograd.grad(loss * share, self.parameters, allow_unused=True), strict=True
+            ):
+                if part is not None:
+                    sum_ += part.to_dense() if part.is_sparse else part
+        return total
+
+    def moved(self, steps: Sequence[Tensor], times: float) -> AbstractContextManager[None]:
+        """Parameters moved by so many times the steps."""
+        return displaced(self.parameters, [step * times for step in steps])
+
+    def uphill(self, item_weights: Tensor) -> list[Tensor]:
+        """The step of length 1 along the gradient of the weighted loss."""
+        return Shared(1.0).steps(self.parameters, self.gradient(item_weights), Tensor)
+
+    def neighbourhood(self, rule: PerturbedRule) -> list[Tensor]:
+        """Where a rule that knows these parameters would look uphill of the whole sample."""
+        weights = rule.looked_along()
+        along = self.gradient(torch.ones(len(self.groups)) if weights is None else weights)
+        by_parameter = dict(zip(self.parameters, along, strict=True))
+        ascents = [by_parameter[p] for p in rule.moved_parameters]
+        with torch.no_grad():
+            steps = rule.ball.steps(rule.moved_parameters, ascents, lambda: self.losses()[1])
+        moved = dict(zip(rule.moved_parameters, steps, strict=True))
+        return [moved.get(p, torch.zeros_like(p)) for p in self.parameters]
+
+    def norm(self) -> float:
+        """Euclidean norm of all parameters."""
+        return float(torch.stack([p.detach().norm() for p in self.parameters]).norm())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to look at.
+
+    Parameters
+    ----------
+    radii
+        Distances from the model.
+    items
+        How many items of each group to look at one by one.
+    rule
+        A rule whose own neighbourhood to look at too.
+    """
+
+    radii: tuple[float, ...]
+    items: int
+    rule: PerturbedRule | None = None
+
+
+def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[str, Any]:
+    """Rises and slices of the loss.
+
+    Parameters
+    ----------
+    landscape
+        The model and its sample.
+    item_weights
+        What the weighted direction weighs items by, [I].
+    asked
+        Radii and number of items.
+
+    Returns
+    -------
+    dict
+        ``here``: mean losses of the model, all and by group. ``rise``: for the gradient's directions ``plain``,
+        ``weighted`` and each group's own (``head``, ...), for each radius, how much each mean rises. ``slices``: for
+        plain and weighted, mean losses on a line through the model. ``neighbourhood``: how much each mean rises where
+        the rule looks; None without one. ``items``: for some items of each group, the rise of an item's loss at the
+        largest radius along the plain, the weighted and its ``own`` gradient, and where the rule looks.
+    """
+    here = landscape.means()
+    directions = {"plain": torch.ones_like(item_weights), "weighted": item_weights}
+    directions |= {name: (landscape.groups == g).to(item_weights) for g, name in enumerate(GROUPS) if name in here}
+    rise: dict[str, dict[str, dict[str, float]]] = {}
+    slices: dict[str, list[dict[str, float]]] = {}
+    # Losses of all targets, for the items.
+    risen: dict[str, Tensor] = {}
+    looked = None
+    if asked.rule is not None:
+        with landscape.moved(landscape.neighbourhood(asked.rule), 1.0):
+            risen["neighbourhood"], items = landscape.losses()
+        there = landscape.means_of(risen["neighbourhood"], items)
+        looked = {group: there[group] - here[group] for group in here}
+    for name, weights in directions.items():
+        step = landscape.uphill(weights)
+        rise[name] = {}
+        for radius in asked.radii:
+            with landscape.moved(step, radius):
+                losses, items = landscape.losses()
+            there = landscape.means_of(losses, items)
+            if radius == max(asked.radii) and name in ("plain", "weighted"):
+                risen[name] = losses
+            rise[name][f"{radius:g}"] = {group: there[group] - here[group] for group in here}
+        if name in ("plain", "weighted"):
+            slices[name] = []
+            for distance in np.linspace(-max(asked.radii), max(asked.radii), PLACES):
+                with landscape.moved(step, float(distance)):
+                    slices[name].append({"distance": float(distance), **landscape.means()})
+    return {
+        "here": here,
+        "targets": landscape.n_targets,
+        "parameter_norm": landscape.norm(),
+        "radii": list(asked.radii),
+        "rise": rise,
+        "slices": slices,
+        "neighbourhood": looked,
+        "items": _items(landscape, asked, risen),
+    }
+
+
+def _items(landscape: Landscape, asked: Asked, elsewhere: Mapping[str, Tensor]) -> dict[str, list[dict[str, float]]]:
+    losses, items = landscape.losses()
+    counts = torch.bincount(items, minlength=len(landscape.groups))
+    found: dict[str, list[dict[str, float]]] = {}
+    for g, name in enumerate(GROUPS):
+        there = ((landscape.groups == g) & (counts > 0)).nonzero().squeeze(1)
+        # Evenly over the group's ids, which say nothing of popularity: the same ones every time.
+        chosen = there[torch.linspace(0, len(there) - 1, min(asked.items, len(there))).long()] if len(there) else there
+        found[name] = []
+        for item in chosen.tolist():
+            own = torch.zeros(len(landscape.groups))
+            own[item] = 1
+            with landscape.moved(landscape.uphill(own), max(asked.radii)):
+                risen = landscape.losses()[0]
+            of = items == item
+            rises = {key: float((there[of] - losses[of]).mean()) for key, there in {**elsewhere, "own": risen}.items()}
+            found[name].append({"item": item, "targets": int(of.sum()), **rises})
+    return found
+
+
+def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
+    """Draw the rises at the largest radius and where the rule looks, the items' own, and the slices."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from recsys_lt.results.plots import BLUE, GREY, ORANGE
+
+    colours = {"all": "black", "head": BLUE, "mid": GREY, "tail": ORANGE}
+    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    bars, dots, lines = figure.subplots(1, 3)
+    far = f"{max(result['radii']):g}"
+    names, looked = list(result["here"]), result["neighbourhood"]
+    for n, group in enumerate(names):
+        heights = [result["rise"][direction][far][group] for direction in ("plain", "weighted")]
+        heights += [] if looked is None else [looked[group]]
+        bars.bar(
+            np.arange(len(heights)) + (n - (len(names) - 1) / 2) * 0.2, heights, 0.18, color=colours[group], label=group
+        )
+    below = ["all items'\ngradient", "weighted\nby rarity", f"where {result['rule']}\nlooks"]
+    bars.set_xticks(range(2 if looked is None else 3), below[: 2 if looked is None else 3])
+    bars.set_ylabel(f"rise of the loss at distance {far}" + ("" if looked is None else ", or the rule's"))
+    bars.legend(frameon=False, fontsize=8)
+    spread = np.random.default_rng(0)
+    for place, group in enumerate(GROUPS):
+        rises = [item["own"] for item in result["items"][group]]
+        dots.scatter(place + spread.uniform(-0.15, 0.15, len(rises)), rises, s=12, color=colours[group], alpha=0.7)
+        if rises:
+            dots.hlines(float(np.median(rises)), place - 0.3, place + 0.3, color=colours[group])
+    dots.set_xticks(range(len(GROUPS)), GROUPS)
+    dots.set_ylabel(f"rise of an item's loss at {far}, its own gradient")
+    for group in names:
+        for direction, style in (("weighted", "-"), ("plain", ":")):
+            xs, ys = zip(*((row["distance"], row[group]) for row in result["slices"][direction]), strict=True)
+            lines.plot(xs, ys, style, color=colours[group])
+    lines.set_xlabel("distance along the gradient")
+    lines.set_ylabel("mean loss (weighted by rarity; dotted: all items alike)", fontsize=8)
+    for axes in (bars, dots, lines):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+        axes.set_axisbelow(True)
+    figure.suptitle(verbatim(title), fontsize=10)
+    with replacing(path) as draft:
+        figure.savefig(draft, format="png", dpi=200)

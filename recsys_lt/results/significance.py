@@ -1,0 +1,340 @@
+"""Tests of one cell against another, over users and seeds."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_lt.errors import UserError
+from recsys_lt.metrics.ranking import gains
+from recsys_lt.results.cells import Cell
+from recsys_lt.runs.ranks import Ranks, read_ranks
+
+#: Level of the tests, and of the intervals beside them.
+LEVEL = 0.05
+#: Probability with which a detectable difference is found, and for which the seeds needed are counted.
+POWER = 0.8
+#: Codes of the targets' groups in ranks.parquet that a test may be restricted to; None for all.
+GROUPS_TESTED: dict[str, tuple[int, ...] | None] = {
+    "": None,
+    "head": (0,),
+    "mid": (1,),
+    "tail": (2,),
+    "nonhead": (1, 2),
+}
+_MOST_SEEDS = 100
+
+
+class Spread(NamedTuple):
+    """Variance between the means of one cell's seeds.
+
+    ``residual`` is the part of it that comes from users alone: each seed ranks some users better and others worse.
+    """
+
+    seeds: float
+    residual: float
+
+
+@dataclass(frozen=True)
+class Variances:
+    """What the variance of a difference is made of.
+
+    Parameters
+    ----------
+    ours, theirs
+        Variance of one seed's mean, of the cell and of the reference.
+    freedom
+        Degrees of freedom of each; 0 for a single seed, which is taken to vary as those of the other side do.
+    beyond
+        Variance between users of the difference, less the part that is seed noise and counted above.
+    users
+        How many users.
+    """
+
+    ours: float
+    theirs: float
+    freedom: tuple[int, int]
+    beyond: float
+    users: int
+
+    def of(self, n_ours: int, n_theirs: int) -> tuple[float, float]:
+        """Variance of the difference with so many seeds, and its degrees of freedom (Satterthwaite)."""
+        ours, theirs = self.ours / n_ours, self.theirs / n_theirs
+        if min(n_ours, n_theirs) == 1:
+            parts = [(ours + theirs, sum(self.freedom))]
+        else:
+            parts = [(ours, n_ours - 1), (theirs, n_theirs - 1)]
+        parts.append((self.beyond, self.users - 1))
+        total, squares = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
+        return total, total**2 / squares if squares else float("inf")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a cell has over its reference, and how sure that is.
+
+    Parameters
+    ----------
+    value
+        Difference of the means over users and seeds.
+    low, high
+        Its 95 % interval.
+    p
+        Two-sided p-value that the true difference is zero.
+    seeds
+        Seeds of the cell and of the reference.
+    over_seeds
+        Whether the test is over users and seeds, and so speaks of the methods. Otherwise one of the two has a single
+        seed, the test is over users only, and it speaks of these trained models.
+    variances
+        What its variance is made of; None where both have a single seed, as nothing is known of seeds then.
+    level
+        Level of the test, divided by the number of comparisons that ``corrected`` was given.
+    published
+        Whether the reference is a published run, which gets no more seeds.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    seeds: tuple[int, int]
+    over_seeds: bool
+    variances: Variances | None
+    level: float = LEVEL
+    published: bool = False
+
+    @property
+    def detectable(self) -> float | None:
+        """The true difference that is found with a probability of about 0.8; None for a test over users only."""
+        return self._detectable(*self.seeds) if self.over_seeds and self.variances is not None else None
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Seeds of each cell that find a true difference of this size with a probability of about 0.8.
+
+        None where nothing is known of seeds, or where 100 are too few.
+        """
+        if self.variances is None:
+            return None
+        # What is detectable shrinks with every seed.
+        found = 2 + bisect_left(
+            range(2, _MOST_SEEDS + 1),
+            -abs(self.value),
+            key=lambda n: -self._detectable(max(self.seeds[0], n), 1 if self.published else max(self.seeds[1], n)),
+        )
+        return found if found <= _MOST_SEEDS else None
+
+    def _detectable(self, n_ours: int, n_theirs: int) -> float:
+        from scipy import stats
+
+        assert self.variances is not None
+        variance, df = self.variances.of(n_ours, n_theirs)
+        return float(stats.t.ppf(1 - self.level / 2, df) + stats.t.ppf(POWER, df)) * variance**0.5
+
+
+class Users(NamedTuple):
+    """Gains of the users of a cell: user [U], target [U], value [n, U] with a row a seed."""
+
+    user: NDArray[np.int64]
+    target: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+    def same_users(self, other: "Users") -> bool:
+        return np.array_equal(self.user, other.user) and np.array_equal(self.target, other.target)
+
+
+def compare_cells(
+    cell: Cell, reference: Cell, metric: str, k: int, group: str = "", share: float = 1.0
+) -> Difference | None:
+    """Test a cell against a reference on the gains of their users.
+
+    Parameters
+    ----------
+    cell, reference
+        Cells of one dataset.
+    metric, k
+        The gain: ``ndcg`` at 10, for example.
+    group
+        Test the users whose target is in this popularity group; "" for all.
+    share
+        Share of the reference's mean that is subtracted. Below 1, a cell that is significantly higher is no worse than
+        the reference by more than the rest.
+
+    Returns
+    -------
+    The difference; None where the cells cannot be compared (``why_untested`` says why).
+    """
+    ours, theirs = users_of(cell, metric, k, group), users_of(reference, metric, k, group)
+    if ours is None or theirs is None or not ours.same_users(theirs) or len(ours.user) < 2:
+        return None
+    return difference(ours.value, theirs.value, share)
+
+
+def compare_with(cell: Cell, number: float, metric: str, k: int) -> Difference | None:
+    """Test a cell's mean against a published one of a single run.
+
+    The run is taken to be one more seed that varies as the cell's do. Its users are not known, so users are not paired.
+
+    Parameters
+    ----------
+    cell
+        The cell.
+    number
+        The published mean.
+    metric, k
+        The gain.
+    """
+    found = users_of(cell, metric, k, "")
+    if found is None or len(found.user) < 2:
+        return None
+    (n, users), means = found.value.shape, found.value.mean(0)
+    value, of_users = float(means.mean()) - number, float(means.var(ddof=1)) / users
+    own = spread(found.value)
+    if own is None:
+        return replace(_over_users(value, of_users, users, (n, 1), None), published=True)
+    variances = Variances(own.seeds, own.seeds, (n - 1, 0), max(of_users - own.residual / n, 0.0), users)
+    return replace(_difference(value, variances, (n, 1)), published=True)
+
+
+def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: float = 1.0) -> Difference:
+    """Difference of two methods that ranked the same users, tested over users and seeds.
+
+    This adapts the analysis of multi-reader multi-case studies (Obuchowski and Rockette, Commun. Stat. Simul. Comput.
+    1995; Hillis, Stat. Med. 2007): seeds are readers, of whom each method has its own, and users are cases. Users are
+    paired. The seeds of the two methods are independent draws, also where they have the same numbers. The variance of
+    the difference has two parts: the variance between the seeds of each method over their number (Welch), and the
+    variance between users of the difference, less its seed noise, which the first part already counts.
+
+    Parameters
+    ----------
+    ours, theirs
+        Gains [n, U] of n seeds for the same U users, U at least 2; n may differ.
+    share
+        As in ``compare_cells``.
+
+    Returns
+    -------
+    The difference; its p is not corrected.
+    """
+    n, users = (len(ours), len(theirs)), ours.shape[1]
+    gained = ours.mean(0) - share * theirs.mean(0)
+    value, of_users = float(gained.mean()), float(gained.var(ddof=1)) / users
+    a, b = spread(ours), spread(theirs, share)
+    one, other = a or b, b or a  # a single seed is taken to vary as the other cell's do
+    if one is None or other is None:
+        return _over_users(value, of_users, users, n, None)
+    beyond = max(of_users - one.residual / n[0] - other.residual / n[1], 0.0)
+    variances = Variances(one.seeds, other.seeds, (n[0] - 1, n[1] - 1), beyond, users)
+    if a is None or b is None:
+        return _over_users(value, of_users, users, n, variances)
+    return _difference(value, variances, n)
+
+
+def _over_users(
+    value: float, variance: float, users: int, seeds: tuple[int, int], known: Variances | None
+) -> Difference:
+    low, high, p = _tested(value, variance, users - 1)
+    return Difference(value, low, high, p, seeds, False, known)
+
+
+def _difference(value: float, variances: Variances, seeds: tuple[int, int]) -> Difference:
+    low, high, p = _tested(value, *variances.of(*seeds))
+    return Difference(value, low, high, p, seeds, True, variances)
+
+
+def _tested(value: float, variance: float, df: float) -> tuple[float, float, float]:
+    """Both ends of the 95 % interval, and p."""
+    from scipy import stats
+
+    if variance**0.5 <= 1e-12:  # gains are between 0 and 1, so this is rounding
+        return value, value, 0.0 if abs(value) > 1e-12 else 1.0
+    half = float(stats.t.ppf(1 - LEVEL / 2, df)) * variance**0.5
+    return value - half, value + half, float(2 * stats.t.sf(abs(value) / variance**0.5, df))
+
+
+def spread(gains_of: NDArray[np.float64], share: float = 1.0) -> Spread | None:
+    """Variances of a cell's seeds, of gains [n, U]; None for n = 1. The one between seeds is at least that of users.
+
+    Two or three seeds may agree by luck. The part of users is known from all of them, and no luck goes below it.
+    """
+    n, users = gains_of.shape
+    if n < 2:
+        return None
+    means = gains_of.mean(1)
+    left = gains_of - gains_of.mean(0) - means[:, None] + means.mean()
+    residual = share**2 * float((left**2).sum()) / ((n - 1) * (users - 1)) / users
+    return Spread(max(share**2 * float(means.var(ddof=1)), residual), residual)
+
+
+def corrected(found: Sequence[Difference | None]) -> list[Difference | None]:
+    """Differences with p corrected for their number by Holm; tests over seeds and over users only apart."""
+    result = list(found)
+    for over_seeds in (True, False):  # they answer different questions
+        alike = [each.p if each is not None and each.over_seeds is over_seeds else None for each in found]
+        number = sum(p is not None for p in alike)
+        for place, p in enumerate(holm(alike)):
+            if p is not None and (each := found[place]) is not None:
+                result[place] = replace(each, p=p, level=LEVEL / number)
+    return result
+
+
+@lru_cache(maxsize=16)  # a reference is compared with every other cell
+def _ranks(path: Path, changed: int) -> Ranks:
+    """The ranks in a file that was last changed at that time."""
+    return read_ranks(path)
+
+
+def _read(path: Path, metric: str, k: int, group: str) -> Users:
+    ranks = _ranks(path, path.stat().st_mtime_ns)
+    codes = GROUPS_TESTED[group]
+    inside = np.ones(len(ranks.user), dtype=bool)
+    if codes is not None:
+        if ranks.group is None:
+            raise UserError("it does not say the targets' groups", where=path, remedy="Run it again, or test all users")
+        inside = np.isin(ranks.group, codes)
+    return Users(ranks.user[inside], ranks.target[inside], gains(metric, ranks.rank[inside], k)[None])
+
+
+def users_of(cell: Cell, metric: str, k: int, group: str) -> Users | None:
+    """Gains of a cell's users under each seed; None where a run lacks them, or the runs ranked different targets."""
+    found = []
+    for run in cell.finished:
+        path = run.folder / "ranks.parquet"
+        if not path.is_file():
+            return None
+        found.append(_read(path, metric, k, group))
+    if not found or not all(found[0].same_users(other) for other in found):
+        return None
+    return Users(found[0].user, found[0].target, np.concatenate([each.value for each in found]))
+
+
+def can_be_tested(cell: Cell, reference: Cell) -> bool:
+    """Whether all runs of two cells have a ranks.parquet, of the same users and targets."""
+    return not why_untested(cell, reference)
+
+
+def why_untested(cell: Cell, reference: Cell) -> str:
+    """Why two cells cannot be tested against each other, in words; "" where they can."""
+    if any(not (run.folder / "ranks.parquet").is_file() for each in (cell, reference) for run in each.finished):
+        return "a run without ranks.parquet"
+    ours, theirs = (users_of(each, "ndcg", 10, "") for each in (cell, reference))
+    if ours is None or theirs is None or not ours.same_users(theirs):
+        return "other users or targets"
+    return "" if len(ours.user) > 1 else "a single user"
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values adjusted for their number by Holm's step-down procedure (Holm, Scand. J. Statist. 1979); None stays."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for done, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - done)))
+        adjusted[place] = largest
+    return adjusted

@@ -1,0 +1,181 @@
+"""What was run: the protocol, how the configurations differ, with which versions, and what failed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys_lt.errors import UserError
+from recsys_lt.results.cast import Member, cells
+from recsys_lt.results.cells import compared
+from recsys_lt.results.numbers import MISSING
+from recsys_lt.results.written_tables import Content, Entry
+from recsys_lt.runs.listing import Run
+from recsys_lt.runs.reading import read_json
+
+#: Longer values, such as prompts, are cut here.
+_LONGEST = 160
+_NAMES = ("#", "model", "loss", "optimizer")
+#: With more of them than this, and than cells, a column is a cell and no more a key.
+_MOST_KEYS_ACROSS = 8
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was run on one dataset.
+
+    Parameters
+    ----------
+    protocol, versions
+        Name and value; where runs differ, each value with the cells it is of.
+    differing
+        The keys of the configuration that differ between cells, a row a cell, or a row a key where they are many; None
+        where none differ.
+    shared
+        Key and value of the rest of the configuration.
+    failed
+        Folder, seed and reason of each run that failed or has not finished.
+    lacking
+        What is not told, and why: a line each.
+    """
+
+    protocol: list[tuple[str, str]]
+    versions: list[tuple[str, str]]
+    differing: Content | None
+    shared: list[tuple[str, str]]
+    failed: list[tuple[str, str, str]]
+    lacking: tuple[str, ...]
+
+
+def what_was_run(members: Sequence[Member], root: Path) -> Facts:
+    """Gather the facts from the runs' metrics.json, config.yaml and failed.json.
+
+    Parameters
+    ----------
+    members
+        Cells of one dataset.
+    root
+        The folder that all runs lie in.
+    """
+    differing, shared = _configurations(members)
+    bare = [run for member in members for run in (*member.cell.finished, *member.cell.failed) if not run.config]
+    lacking = (f"{_runs(len(bare))} no config.yaml: how they were configured is not known.",) if bare else ()
+    failed = [
+        (_relative(run.folder, root), str(run.seed), _reason(run)) for member in members for run in member.cell.failed
+    ]
+    versions = _said_of_all(members, lambda metrics: metrics.get("versions"))
+    machine = ("device", "processes", "threads")
+    versions += _said_of_all(members, lambda metrics: {key: metrics.get("train", {}).get(key) for key in machine})
+    return Facts(_said_of_all(members, lambda m: m.get("protocol")), versions, differing, shared, failed, lacking)
+
+
+def _runs(n: int) -> str:
+    return "One run holds" if n == 1 else f"{n} runs hold"
+
+
+def _relative(folder: Path, root: Path) -> str:
+    path = folder.relative_to(root)
+    return str(path) if path.parts else folder.resolve().name
+
+
+def _reason(run: Run) -> str:
+    if (run.folder / "metrics.json").is_file():
+        return "interrupted: its metrics are of a shorter training"
+    try:
+        return str(read_json(run.folder / "failed.json")["error"])
+    except (UserError, KeyError, TypeError):
+        return "no metrics.json and no failed.json: still running, or killed"
+
+
+def _said_of_all(members: Sequence[Member], part: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str]]:
+    """Each key of a part of metrics.json with its value, or with its values and whose they are."""
+    values: dict[str, dict[str, dict[int, None]]] = {}
+    for member in members:
+        for run in member.cell.finished:
+            of_run = part(run.metrics or {})
+            for key, value in (of_run if isinstance(of_run, dict) else {}).items():
+                if value is not None:
+                    values.setdefault(key, {}).setdefault(_words(value), {})[member.number] = None
+    return [
+        (key.replace("_", " "), next(iter(found)) if len(found) == 1 else "; ".join(map(_whose, found.items())))
+        for key, found in values.items()
+    ]
+
+
+def _whose(value: tuple[str, dict[int, None]]) -> str:
+    text, numbers = value
+    return f"{text} ({cells(list(numbers))})"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
+
+
+def _configurations(members: Sequence[Member]) -> tuple[Content | None, list[tuple[str, str]]]:
+    configured = []
+    for member in members:
+        run = next((run for run in (*member.cell.finished, *member.cell.failed) if run.config), None)
+        if run is not None:
+            configured.append((member, compared(run)))
+    keys = list(dict.fromkeys(key for _, of_run in configured for key in of_run))
+    values = {key: _values(key, [of_run for _, of_run in configured]) for key in keys}
+    told = [key for key in keys if any(_tells(key, value) for value in values[key])]
+    shared = [(key, _cut(values[key][0])) for key in told if len(values[key]) == 1]
+    differing = [key for key in told if len(values[key]) > 1]
+    if not differing:
+        return None, shared
+    rows = []
+    for member, of_run in configured:
+        row = [Entry(str(member.number), value=member.number)]
+        row += [Entry(part) for part in member.cell.identity[1:]]
+        rows.append(row + [Entry(_cut(of_run.get(key, MISSING)), value=_number(of_run.get(key))) for key in differing])
+    if len(differing) > max(_MOST_KEYS_ACROSS, len(rows)):
+        return _turned(differing, rows), shared
+    headings = [key.replace(".", ".\n", 1) for key in differing]
+    return Content([*_NAMES], headings, [rows]), shared
+
+
+def _turned(keys: Sequence[str], rows: Sequence[Sequence[Entry]]) -> Content:
+    """A row a key and a column a cell: more keys than that make a table wider than any page."""
+    numbers, *names = zip(*(row[: len(_NAMES)] for row in rows), strict=True)
+    values = zip(*(row[len(_NAMES) :] for row in rows), strict=True)
+    told = [[Entry(name), *entries] for name, entries in zip(_NAMES[1:], names, strict=True) if len(set(entries)) > 1]
+    settings = [[Entry(key), *entries] for key, entries in zip(keys, values, strict=True)]
+    return Content(["cell"], [entry.text for entry in numbers], [told + settings])
+
+
+def _values(key: str, configurations: Sequence[dict[str, str]]) -> list[str]:
+    """The values of a key, and ``MISSING`` if a cell of another class has no such key.
+
+    What a cell of the same class does not say came with a later version of it, and is no difference.
+    """
+    of_class = f"{key.split('.')[0]}._target_"
+    known = list(dict.fromkeys(of_run[key] for of_run in configurations if key in of_run))
+    classes = {of_run.get(of_class) for of_run in configurations if key in of_run}
+    elsewhere = any(key not in of_run and of_run.get(of_class) not in classes for of_run in configurations)
+    return known + [MISSING] * elsewhere
+
+
+def _tells(key: str, value: str) -> bool:
+    """Whether a key is worth a reader's time: not a class's name or a reference to another key."""
+    return not key.split(".")[-1].startswith("_") and not value.startswith("${") and key != "group"
+
+
+def _cut(value: str) -> str:
+    value = " ".join(value.split())
+    if value.startswith(("/", "~")):
+        return Path(value).name  # reports get passed around: where things lay is nobody's business
+    return value if len(value) <= _LONGEST else value[:_LONGEST].rstrip() + " …"
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None

@@ -1,0 +1,127 @@
+"""Checkpoints of tensors and plain values: loadable with ``weights_only``, written in one step."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from recsys_lt.errors import UserError
+from recsys_lt.runs.run_folder import BEST, LAST, resume_command
+from recsys_lt.system.atomic import replacing
+from recsys_lt.system.machine import MachineError, refusals
+
+#: The entry of a checkpoint that is this program's.
+OURS = "recsys_lt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, put in place whole or not at all, and read without unpickling code.
+
+    Parameters
+    ----------
+    fingerprint
+        Of the data: noted in every checkpoint, and asked of every one that is read.
+    trained_as
+        The configuration that decides the result: noted in every checkpoint.
+    """
+
+    def __init__(self, fingerprint: str, trained_as: dict[str, Any]) -> None:
+        self.fingerprint, self.trained_as = fingerprint, trained_as
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        save(Path(path), checkpoint, self.fingerprint, self.trained_as)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return load(Path(path), self.fingerprint)
+
+
+def save(path: Path, checkpoint: dict[str, Any], fingerprint: str, trained_as: dict[str, Any]) -> None:
+    """Write a checkpoint of the data with this fingerprint, trained with this configuration.
+
+    Raises
+    ------
+    MachineError
+        If the disk does not take it; an earlier checkpoint of that name is as it was.
+    """
+    with replacing(path) as partial:
+        notes = {"format": 1, "fingerprint": fingerprint, "trained_as": trained_as}
+        torch.save(checkpoint | {OURS: notes}, partial)
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Add to what the machine refuses inside the block which checkpoints of the run are whole, and how it goes on."""
+    try:
+        with refusals(folder):
+            yield
+    except MachineError as refused:
+        whole = [name for name in (BEST, LAST) if (folder / name).exists()]
+        if not whole:
+            raise
+        intact = f"{' and '.join(whole)} {'is' if len(whole) == 1 else 'are'} intact"
+        remedy = f"{refused.remedy or 'Mend that'}, then run `{resume_command(folder)}`; {intact}"
+        raise MachineError(refused.what, where=refused.where, remedy=remedy) from refused
+
+
+def load(path: Path, fingerprint: str) -> dict[str, Any]:
+    """Map a checkpoint of the data with this fingerprint: its tensors are read from the file where they are used.
+
+    A file that is replaced meanwhile stays as it was for who has mapped it; writing to a tensor does not write to it.
+
+    Raises
+    ------
+    UserError
+        If the file is absent, broken, not one of ours, or of other data.
+    """
+    if not path.is_file():
+        raise UserError("there is no such checkpoint", where=path, remedy="Name a run folder that has trained")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
+        raise UserError(
+            f"it cannot be read as a checkpoint ({type(error).__name__})",
+            where=path,
+            remedy="Restore it or train again",
+        ) from error
+    ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
+    trained_on = ours.get("fingerprint") if isinstance(ours, dict) else None
+    if not isinstance(trained_on, str):
+        raise UserError("it is not a checkpoint of this program", where=path, remedy="Name a run folder of recsys_lt")
+    if trained_on != fingerprint:
+        raise UserError(
+            f"it was trained on another dataset (fingerprint {trained_on[:12]}, here {fingerprint[:12]})",
+            where=path,
+            remedy="Use the run's own data, split and k_core, or train a new run",
+        )
+    _check_content(path, checkpoint)
+    return checkpoint
+
+
+#: What only one of the two holds: the best epoch's metrics, and where training stopped.
+_MARKS = {BEST: "notes", LAST: "loops"}
+
+
+def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Raise UserError for a checkpoint that is not what its name says."""
+    mark = _MARKS.get(path.name)
+    if mark is not None and not isinstance(checkpoint.get(mark), dict):
+        raise UserError(f"it is no {path.name} (it holds no {mark})", where=path, remedy="Restore it or train again")
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
+        raise UserError("it holds no weights", where=path, remedy="Restore it or train again")
+
+
+def check_finite(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Raise UserError for weights that no model can have. It reads them all: once, where a stored run enters."""
+    for name, each in checkpoint["state_dict"].items():
+        if each.layout is not torch.strided or each.is_meta:
+            raise UserError(f"{name} is no plain tensor", where=path, remedy="Restore the checkpoint, or train again")
+        if each.is_floating_point() and not each.isfinite().all():
+            raise UserError(
+                f"its weights are not finite ({name}): training diverged",
+                where=path,
+                remedy="Train again, with a smaller optimizer.lr",
+            )

@@ -1,0 +1,160 @@
+"""Run folders below a sweep: what finished, what failed, and with which configuration."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys_lt.errors import UserError, one_line
+from recsys_lt.runs.metrics_file import read_metrics
+from recsys_lt.runs.reading import read_yaml
+from recsys_lt.runs.stored import as_written_now
+from recsys_lt.training.first_stage import FOLDER
+
+IDENTITY = ("dataset", "model", "loss", "optimizer")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Parameters
+    ----------
+    folder
+        Where it is.
+    metrics
+        The content of metrics.json; None for a run that failed, or has not finished.
+    config
+        Its configuration with dotted keys, ``model.dropout``; empty where the folder holds none.
+    choices
+        What was chosen of each config group, as Hydra noted it; read for runs without metrics only.
+    broken
+        Why its files cannot be read; "" where they can.
+    """
+
+    folder: Path
+    metrics: dict[str, Any] | None
+    config: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+    broken: str = ""
+
+    @property
+    def seed(self) -> Any:
+        return self.config.get("seed") if self.metrics is None else self.metrics["seed"]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Dataset, model, loss, optimizer; as far as its configuration tells them for a failed run."""
+        if self.metrics is not None:
+            return tuple(str(self.metrics[part]) for part in IDENTITY)
+        return tuple(self.choices.get(part) or _name_in(self.config, part) for part in IDENTITY)
+
+
+def _name_in(config: dict[str, Any], part: str) -> str:
+    for key in (part, f"{part}.name", f"{part}._target_"):
+        if isinstance(config.get(key), str):
+            return str(config[key]).rsplit(".", 1)[-1] if key.endswith("_target_") else str(config[key])
+    return "?"
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """A tree of mappings by dotted keys, ``model.dropout``; an empty mapping below the root stays one value.
+
+    Texts are in one line: they are compared and printed.
+    """
+    if not isinstance(tree, dict) or (not tree and prefix):
+        return {one_line(prefix): one_line(tree) if isinstance(tree, str) else tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _read(folder: Path, finished: bool) -> Run:
+    """Read a run; one that cannot be read says why.
+
+    Raises
+    ------
+    UserError
+        If metrics.json or config.yaml is not what a run writes.
+    """
+    metrics = read_metrics(folder / "metrics.json") if finished else None
+    if metrics is not None and metrics.get("finished") is False:
+        metrics = None  # interrupted: what it measured is of a shorter training
+    config = _config_in(folder)
+    keys = _read_config(config) if config else {}
+    choices = {key.removeprefix("choices."): str(value) for key, value in keys.items() if key.startswith("choices.")}
+    return Run(folder, metrics, keys, choices)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_yaml(path)
+    try:
+        as_written_now(config)
+        tree = OmegaConf.to_container(config, resolve=False)
+    except (OmegaConfBaseException, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"is no configuration ({reason})", where=path, remedy="Mend or remove that run folder"
+        ) from error
+    return flat(tree) if isinstance(tree, dict) else {}
+
+
+def _config_in(folder: Path) -> Path | None:
+    path = folder / "config.yaml"
+    return path if path.is_file() else None
+
+
+def _in_order(folder: Path) -> list[tuple[int, int, str]]:
+    """Sort key under which job 10 comes after job 9."""
+    pieces = re.split(r"(\d+)", str(folder))
+    return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces if piece]
+
+
+def find_runs(root: Path) -> list[Run]:
+    """Every run below a folder, or the folder itself, in the order of the sweep.
+
+    A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below
+    it: that one failed. One that cannot be read does not keep the others from being read: it says why it cannot.
+
+    Raises
+    ------
+    UserError
+        Where there is no such folder, no metrics.json in it, or none that can be read.
+    """
+    if not root.is_dir():
+        what = "it is a file" if root.is_file() else "there is no such folder"
+        raise UserError(what, where=root, remedy="Name the folder of a run (outputs/...) or of a sweep (multirun/...)")
+    finished, configured = [], []
+    for name, folders, files in os.walk(root):
+        folder = Path(name)
+        if "metrics.json" in files:
+            finished.append(folder)
+            folders.clear()
+            continue
+        # Weights & Biases keeps a config.yaml of its own in each of its folders; a first stage is part of its run,
+        # which may have failed.
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in ("wandb", FOLDER)]
+        if _config_in(folder) is not None:
+            configured.append(folder)
+    # A configuration above finished runs is the sweep's; one below a failed run is that run's own.
+    failed = [f for f in configured if not any(f in done.parents for done in finished)]
+    failed = [f for f in failed if not any(above in f.parents for above in failed)]
+    if not finished:
+        what = f"none of the {len(failed)} runs in it has a metrics.json" if failed else "holds no metrics.json"
+        raise UserError(what, where=root, remedy="Name a sweep that has finished at least one run")
+    runs: list[Run] = []
+    errors: list[UserError] = []
+    for folder in sorted((*finished, *failed), key=_in_order):
+        try:
+            runs.append(_read(folder, folder in finished))
+        except UserError as error:
+            errors.append(error)
+            runs.append(Run(folder, None, broken=f"{Path(str(error.where)).name}: {error.what}"))
+    if errors and all(run.broken or run.folder in failed for run in runs):
+        raise errors[0]
+    return runs

@@ -1,0 +1,91 @@
+"""A run folder holds one run, and one process at a time works on it."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from recsys_lt.data.lock import locked_at_once
+from recsys_lt.errors import UserError
+from recsys_lt.runs.reading import read_json
+from recsys_lt.system.stopping import Stopped
+
+#: The checkpoints of the best epoch, and of the last one.
+BEST, LAST = "best.ckpt", "last.ckpt"
+_CONFIG, _METRICS, _LOCK = "config.yaml", "metrics.json", ".lock"
+
+
+def holds_a_run(folder: Path) -> bool:
+    """Whether a run was begun in the folder."""
+    return any((folder / name).exists() for name in (_CONFIG, _METRICS, BEST, LAST))
+
+
+def finished(folder: Path) -> bool:
+    """Whether a folder holds a run that came to its end."""
+    try:
+        return bool(read_json(folder / _METRICS)["finished"])
+    except (UserError, KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a run's folder while the block runs, if no other process does; yield whether it is held."""
+    with locked_at_once(folder / _LOCK) as mine:
+        yield mine
+
+
+@contextmanager
+def new_folder(wanted: Path, fixed: bool) -> Iterator[Path]:
+    """Hold a folder without a run while the block runs.
+
+    A run that is refused or stopped before it did anything leaves nothing in it: tables would show it as failed.
+
+    Parameters
+    ----------
+    wanted
+        The folder; it exists.
+    fixed
+        Whether it must be this one. Else a number is added to its name if another run has it: two runs may start in
+        the same second.
+
+    Raises
+    ------
+    UserError
+        If it must be this one, and another run has it.
+    """
+    folder, number = wanted, 1
+    while True:
+        before = {path.name for path in folder.iterdir()}
+        if not holds_a_run(folder):
+            with held(folder) as mine:
+                if mine and not holds_a_run(folder):
+                    try:
+                        yield folder
+                    except (UserError, Stopped):
+                        _clear(folder, before)
+                        raise
+                    return
+        if fixed:
+            raise UserError(
+                "another run is in this folder",
+                where=folder,
+                remedy=f"Name another folder, or go on with that run: {resume_command(folder)}",
+            )
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}_{number}")
+        folder.mkdir(exist_ok=True)
+
+
+def _clear(folder: Path, before: set[str]) -> None:
+    if {path.name for path in folder.iterdir()} - before <= {_CONFIG, _LOCK}:
+        for name in (_CONFIG, _LOCK):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            if folder != Path.cwd():
+                folder.rmdir()  # it stays if there is something in it
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with the run in a folder, as a shell takes it."""
+    return f"python -m recsys_lt resume {shlex.quote(str(folder))}"

@@ -1,0 +1,160 @@
+"""``config.yaml`` of a run folder: the whole configuration, and what its choices are called."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys_lt.errors import UserError
+from recsys_lt.runs.reading import read_yaml
+from recsys_lt.runs.trust import check_classes, check_references, trusting_as
+from recsys_lt.system.atomic import replacing
+
+_FILE = "config.yaml"
+_NAME_IT = "Name the run folder that was printed, such as outputs/<run>"
+#: Keys that cannot change a result: where it runs and where things are.
+NO_DIFFERENCE = (
+    "logger", "strategy", "debug", "resume", "dataset.raw_dir", "dataset.cache_dir",
+    "dataset.noun",  # where it matters, the prompt repeats it
+    "model.llm",  # repeats llm
+    "llm.weights.cache_dir", "llm.pack_tokens", "llm.gradient_checkpointing",
+    "trainer.devices", "trainer.num_workers", "trainer.rank_rows",
+)  # fmt: skip
+
+
+class Names(NamedTuple):
+    """What a cell is called in tables and dashboards."""
+
+    dataset: str
+    model: str
+    loss: str
+    optimizer: str
+
+
+class Stored(NamedTuple):
+    """A run's configuration, its choices' names, and the sweep it belongs to (None for a run on its own)."""
+
+    config: DictConfig
+    names: Names
+    group: str | None
+
+
+def store(folder: Path, run: Stored) -> None:
+    """Write a run's configuration into its folder.
+
+    Raises
+    ------
+    UserError
+        If ``stored`` would not read it: nobody could use what was trained. An earlier file is as it was.
+    """
+    plain = OmegaConf.to_container(run.config, resolve=False)
+    whole = {"choices": run.names._asdict(), "group": run.group} | plain  # type: ignore[operator]
+    with replacing(folder / _FILE) as partial:
+        partial.write_text(OmegaConf.to_yaml(OmegaConf.create(whole)), encoding="utf-8")
+        try:
+            with trusting_as(run.config):  # who asks for the run knows its classes
+                _check(_read(partial), partial)
+        except UserError as error:
+            raise UserError(
+                f"the run could not be read again ({error.what})",
+                where=folder / _FILE,
+                remedy="Change that in the configuration",
+            ) from error
+
+
+def stored(folder: Path) -> Stored:
+    """Read the configuration of the run in a folder.
+
+    The folder may come from anybody. The configuration that is returned names no class but those of this program and
+    of modules that the user trusts (``recsys_lt.runs.trust``), and reads nothing outside itself.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, no configuration in it, something else of that name, or one that names more.
+    """
+    found = stored_as_text(folder)
+    _check(found, folder / _FILE)
+    return found
+
+
+def stored_as_text(folder: Path) -> Stored:
+    """Read the configuration of a run without a check of its classes. Compare it; build nothing from it.
+
+    Raises
+    ------
+    UserError
+        As ``stored``; classes are not checked.
+    """
+    if not folder.is_dir():
+        raise UserError("there is no such folder", where=folder, remedy=_NAME_IT)
+    path = folder / _FILE
+    if not path.is_file():
+        raise UserError(f"it is no run folder (no {_FILE} in it)", where=folder, remedy=_NAME_IT)
+    return _read(path)
+
+
+def _read(path: Path) -> Stored:
+    config = read_yaml(path)
+    if not isinstance(config, DictConfig) or not {"choices", "dataset", "model", "metrics"} <= set(config):
+        raise UserError("it holds no run's configuration", where=path, remedy=_NAME_IT)
+    check_references(OmegaConf.to_container(config, resolve=False), path)
+    try:
+        as_written_now(config)
+        names, group = Names(**config.pop("choices")), config.pop("group", None)
+        OmegaConf.to_container(config, resolve=True)  # every reference leads somewhere
+    except (OmegaConfBaseException, TypeError, ValueError, RecursionError) as error:
+        reason = "it refers to itself" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
+        raise UserError(f"it is not a run's configuration ({reason})", where=path, remedy="Mend it") from error
+    for part, name in names._asdict().items():
+        if not _is_choice(name):
+            raise UserError(f"its choice of {part} is no name", where=path, remedy="Mend it")
+    if not isinstance(group, str | None):
+        raise UserError(f"its group is {group!r}", where=path, remedy="Give a name, or null")
+    return Stored(config, names, group)
+
+
+def _check(found: Stored, path: Path) -> None:
+    check_classes(OmegaConf.to_container(found.config, resolve=True), path)
+
+
+def _is_choice(name: object) -> bool:
+    """Whether something can be the name of a file of a config group, or of one in a folder of it."""
+    return isinstance(name, str) and all(re.fullmatch(r"[\w.+-]+", part) and part != ".." for part in name.split("/"))
+
+
+def as_written_now(config: Any) -> None:
+    """Say in place what an earlier version's configuration said in other words, so that the two compare."""
+    parts = [config.get(part) for part in ("trainer", "metrics")] if isinstance(config, DictConfig) else []
+    if not parts or not all(isinstance(part, DictConfig) for part in parts):
+        return  # no run's
+    trainer, metrics = parts
+    trainer.setdefault("max_train_rows", None)
+    metrics.setdefault("max_users", None)
+    metrics.setdefault("bound_targets", None)
+    if isinstance(shares := metrics.get("groups"), ListConfig):
+        metrics.groups = {"_target_": "recsys_lt.training.settings.GroupSettings", "shares": shares, "window": None}
+    _with_templates(config.get("model"))
+    config.setdefault("schedule", {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0})
+
+
+#: What the prompts of earlier versions had between their templates.
+_TITLES = {"event": "\n-", "untitled": "untitled {noun}"}
+_LETTERS = {
+    "event": "\n({number})",
+    "pool": "\n\nCandidates:",
+    "candidate": "\n({letter})",
+    "untitled": "untitled {noun}",
+}
+_BETWEEN = {"BIGRec": _TITLES, "TitleLikelihood": _TITLES, "LlamaRec": _LETTERS}
+
+
+def _with_templates(model: Any) -> None:
+    between = _BETWEEN.get(str(model.get("_target_")).rpartition(".")[2]) if isinstance(model, DictConfig) else None
+    if between is None or not isinstance(model.get("prompt"), DictConfig):
+        return
+    model.setdefault("attributes", False)
+    for key, text in between.items():
+        model.prompt.setdefault(key, text)

@@ -1,0 +1,147 @@
+"""The folder of a sweep: which cells are done, begun or under way in another process, and which failed."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from omegaconf.errors import OmegaConfBaseException
+
+from recsys_lt.data.lock import locked, locked_at_once
+from recsys_lt.errors import UserError, one_line
+from recsys_lt.runs.reading import read_json
+from recsys_lt.runs.run_folder import finished, held, holds_a_run
+from recsys_lt.runs.stored import Stored, store, stored_as_text
+from recsys_lt.runs.trained_as import deciding
+from recsys_lt.system.atomic import write_json
+
+_FAILED = "failed.json"
+
+
+class Claim(NamedTuple):
+    """What a process may do with a cell.
+
+    ``new``: run it; ``begun``: go on with the run in the folder; ``done``: nothing, the folder holds it;
+    ``busy``: nothing, another process is at it.
+    """
+
+    state: Literal["new", "begun", "done", "busy"]
+    folder: Path
+
+
+class Failure(NamedTuple):
+    """A cell that failed.
+
+    Parameters
+    ----------
+    cell
+        Its folder's name.
+    line
+        Why, in one line.
+    code
+        Its exit code.
+    process
+        The process it ran in.
+    launch
+        The start of the sweep in which it failed; "" where its note cannot be read.
+    """
+
+    cell: str
+    line: str
+    code: int
+    process: int
+    launch: str
+
+
+@contextmanager
+def claimed(run: Stored, wanted: Path) -> Iterator[Claim]:
+    """Claim a cell of a sweep while the block runs.
+
+    Cells are told apart by their resolved configuration, so that a sweep may be started again in another order, on
+    other devices, by another launcher, or twice at once. Where the file system has no locks (some network folders)
+    two sweeps at once may both run a cell.
+
+    Parameters
+    ----------
+    run
+        The cell; written as ``config.yaml`` of the folder it gets, if it is to be run.
+    wanted
+        The run folder it would have, in the folder of the sweep. One that holds another cell (of an earlier sweep with
+        another configuration) is left as it is, and a number added to the name.
+    """
+    sweep = wanted.parent
+    locks = sweep / ".cells"
+    locks.mkdir(parents=True, exist_ok=True)
+    this = deciding(run.config)
+    digest = hashlib.sha256(json.dumps(this, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    with ExitStack() as stack:
+        mine = stack.enter_context(locked_at_once(locks / f"{digest}.lock"))
+        if not mine:
+            yield Claim("busy", wanted)
+            return
+        # Two cells that want the same folder ask one after the other.
+        with locked(locks / "folders.lock", lambda: None):
+            claim = _found(this, sweep) or Claim("new", _free(wanted))
+            if claim.state != "done":
+                claim.folder.mkdir(parents=True, exist_ok=True)
+                if stack.enter_context(held(claim.folder)):
+                    (claim.folder / _FAILED).unlink(missing_ok=True)
+                else:  # somebody resumes this very run
+                    claim = Claim("busy", wanted)
+            if claim.state == "new":
+                store(claim.folder, run)
+        yield claim
+
+
+def note_failure(folder: Path, line: str, code: int, launch: str) -> None:
+    """Leave in a cell's folder why it failed, for the process that started the sweep ``launch`` and for people."""
+    write_json(folder / _FAILED, {"error": line, "exit_code": code, "launch": launch, "process": os.getpid()})
+
+
+def failures(sweep: Path) -> list[Failure]:
+    """The cells that failed in any start of a sweep and were not run again since, in the order of their folders."""
+    return [_failure(path) for path in sorted(sweep.glob(f"*/{_FAILED}"))]
+
+
+def _failure(path: Path) -> Failure:
+    try:
+        noted = read_json(path)
+        line, code, process = one_line(str(noted["error"])), int(noted["exit_code"]), int(noted["process"])
+        return Failure(one_line(path.parent.name), line, code, process, str(noted["launch"]))
+    except (UserError, ValueError, TypeError, KeyError, OverflowError):
+        return Failure(one_line(path.parent.name), one_line(f"{path}: it cannot be read. Remove it."), 0, 0, "")
+
+
+def _found(this: dict[str, Any], sweep: Path) -> Claim | None:
+    """The finished run of a cell, else one that was begun."""
+    begun = None
+    for path in sorted(sweep.glob("*/config.yaml")):
+        try:
+            if deciding(stored_as_text(path.parent).config) != this:
+                continue
+        except (UserError, OmegaConfBaseException) as error:
+            what = error.what if isinstance(error, UserError) else str(error)
+            _say(one_line(f"recsys_lt: {path}: no cell is recognised in it ({what}). Mend or remove its folder."))
+            continue
+        if finished(path.parent):
+            return Claim("done", path.parent)
+        begun = begun or Claim("begun", path.parent)
+    return begun
+
+
+@cache  # each cell of a sweep looks at all folders
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _free(wanted: Path) -> Path:
+    folder, number = wanted, 1
+    while holds_a_run(folder):
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}_{number}")
+    return folder

@@ -1,0 +1,1 @@
+"""The operating system: atomic writes, signals, memory, and what a machine refuses."""

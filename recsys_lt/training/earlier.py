@@ -1,0 +1,105 @@
+"""The state that a run goes on from, checked before anything of it is changed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+from torch import nn
+
+from recsys_lt.errors import UserError
+from recsys_lt.runs.checkpoints import OURS, check_finite, load
+from recsys_lt.runs.run_folder import BEST, LAST, finished
+from recsys_lt.runs.stored import Stored, store
+from recsys_lt.runs.trained_as import check_trained_as
+from recsys_lt.runs.trust import is_trusted
+from recsys_lt.system.atomic import temporary_beside
+
+_AFRESH = "Restore it, or start a new run"
+
+
+class Earlier(NamedTuple):
+    """Where a run stopped: its checkpoint, and the epochs it had completed."""
+
+    path: Path
+    epoch: int
+
+
+def read_earlier(folder: Path, fingerprint: str, config: DictConfig, module: nn.Module) -> Earlier | None:
+    """Find the state to go on from; None if the run was stopped before its first epoch ended.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    fingerprint
+        Of the data.
+    config
+        The run's configuration.
+    module
+        The recommender it makes.
+
+    Raises
+    ------
+    UserError
+        If the checkpoints are not of this run, or the run is longer than it is to become.
+    """
+    path, best = folder / LAST, folder / BEST
+    if not path.exists():
+        if finished(folder) and not best.exists():
+            raise UserError("the run is finished, and its checkpoints are gone", where=folder, remedy=_AFRESH)
+        return None
+    if path.is_dir():  # DeepSpeed's own format, which only DeepSpeed reads, and unpickles
+        if not is_trusted("deepspeed"):
+            raise UserError(
+                "it is a folder as DeepSpeed writes it, and to read it may run code that is in it",
+                where=path,
+                remedy="If the run is yours, add --trust deepspeed",
+            )
+        return Earlier(path, 0)
+    last = _checked(path, fingerprint, config, module)
+    try:
+        done = int(last["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        validated = last["callbacks"]["Journal"]["best"] is not None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError("it is no checkpoint that training goes on from", where=path, remedy=_AFRESH) from error
+    if config.trainer.max_epochs < done:
+        raise UserError(
+            f"the run has trained {done} epochs already",
+            where="trainer.max_epochs",
+            remedy=f"Give at least {done}",
+        )
+    if validated:
+        _checked(best, fingerprint, config, module)
+    return Earlier(path, done)
+
+
+def begin_anew(folder: Path, this: Stored) -> None:
+    """Note what a run is from here on, and take away metrics.json: where it is, all the rest is of the same state.
+
+    If that fails, both are as they were.
+    """
+    metrics = folder / "metrics.json"
+    aside = temporary_beside(metrics)
+    if metrics.exists():
+        metrics.replace(aside)
+    try:
+        store(folder, this)
+    except BaseException:
+        if aside.exists():
+            aside.replace(metrics)
+        raise
+    aside.unlink(missing_ok=True)
+
+
+def _checked(path: Path, fingerprint: str, config: DictConfig, module: nn.Module) -> dict[str, Any]:
+    checkpoint = load(path, fingerprint)
+    check_trained_as(checkpoint[OURS], config, path)
+    if _shapes(checkpoint.get("state_dict", {})) != _shapes(module.state_dict()):
+        raise UserError("its weights are not those of the model in config.yaml", where=path, remedy=_AFRESH)
+    check_finite(path, checkpoint)
+    return checkpoint
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "shape", None) for name, value in state.items()}

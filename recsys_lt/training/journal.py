@@ -1,0 +1,190 @@
+"""The run's diary: one row an epoch, the best one, and the checkpoints that go with them."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from recsys_lt.errors import UserError
+from recsys_lt.recommenders.evaluation import Evaluation
+from recsys_lt.runs.checkpoints import save
+from recsys_lt.runs.run_folder import BEST, LAST
+from recsys_lt.system.atomic import write_text
+from recsys_lt.system.stopping import Stop
+from recsys_lt.training.settings import TrainerSettings
+
+SELECT = "ndcg@10"
+Measure = Callable[[Evaluation], Mapping[str, float | None]]
+
+
+class StopRun(Exception):  # noqa: N818  (no error: the user asked)
+    """The user asked to stop; what was reached is kept."""
+
+
+class Journal(pl.Callback):
+    """Keeps history, best epoch and checkpoints; decides when to validate and when to stop.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    settings
+        When to evaluate and when to stop.
+    measure
+        What a validation found -> its metrics, as ``report`` gives them. Of the groups' metrics only the one that
+        selects goes into the curve; the best epoch keeps all.
+    fingerprint
+        Of the data, noted in checkpoints.
+    trained_as
+        The configuration that decides the result, noted in checkpoints.
+    stop
+        Whether the run is to stop, and on what signal.
+    begin
+        Called by the first process before it writes anything, and before each further epoch: what is in the folder of
+        an earlier state of the run is no longer true then.
+    loggers
+        Where rows also go: objects with ``log(row)``.
+    also
+        What else an epoch's row holds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: TrainerSettings,
+        measure: Measure,
+        fingerprint: str,
+        trained_as: dict[str, Any],
+        stop: Stop,
+        begin: Callable[[], None],
+        loggers: list[Any],
+        also: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self.folder, self.settings, self.measure = folder, settings, measure
+        self.fingerprint, self.trained_as, self.loggers, self.also = fingerprint, trained_as, loggers, also
+        self.stop, self.begin = stop, begin
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self._epoch_start = 0.0
+        self._tokens: int | None = None
+        self._read: int | None = None
+        self._losses: list[torch.Tensor] = []
+        self._validated: dict[str, Any] | None = None
+        self._metrics: Mapping[str, float | None] = {}
+
+    # What a checkpoint holds of the diary.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history, self.best = state_dict["history"], state_dict["best"]
+
+    # An epoch.
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A resumed run may have been killed after its patience had ended.
+        trainer.should_stop |= self._out_of_patience()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning validates after epochs divisible by this number; the schedule is ours.
+        epoch = trainer.current_epoch + 1
+        trainer.check_val_every_n_epoch = epoch if self.settings.evaluates(epoch) else epoch + 1
+        self._losses = []
+        self._validated = None
+        self._tokens = pl_module.tokens_read()  # type: ignore[operator]
+        self._epoch_start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, _outputs: Any, _batch: Any, batch_index: int
+    ) -> None:
+        if pl_module.last_total is not None:  # a step's first batches may wait for its last
+            self._losses.append(pl_module.last_total)
+        if batch_index + 1 == trainer.num_training_batches:
+            self._seconds = time.perf_counter() - self._epoch_start
+            self._read = pl_module.tokens_read()
+        if self.stop.number and trainer.world_size == 1:
+            raise StopRun
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._eval_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._metrics = self.measure(pl_module.evaluation)
+        self._validated = {
+            f"valid/{name}": value
+            for name, value in self._metrics.items()
+            if value is not None and ("/" not in name or name.endswith(f"/{SELECT}")) and name != "users"
+        }
+        self._validated["eval_seconds"] = time.perf_counter() - self._eval_start
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        total = torch.stack(self._losses).mean()
+        if trainer.world_size > 1:
+            total = trainer.strategy.reduce(total, reduce_op="mean")
+        row = {"train/loss": float(total), "seconds": self._seconds}
+        if self._tokens is not None and self._read is not None:
+            read = torch.tensor(float(self._read - self._tokens), device=pl_module.device)
+            if trainer.world_size > 1:
+                read = trainer.strategy.reduce(read, reduce_op="sum")
+            row["tokens_per_second"] = float(read) / self._seconds
+        self.record(trainer, trainer.current_epoch + 1, row | dict(self.also()))
+        trainer.save_checkpoint(self.folder / LAST)
+        if trainer.world_size > 1:  # processes must stop at the same step
+            asked = torch.tensor(self.stop.number, device=pl_module.device)
+            self.stop.number = int(trainer.strategy.reduce(asked, reduce_op="max"))
+            trainer.should_stop |= bool(self.stop.number)
+        if self._out_of_patience():
+            trainer.should_stop = True
+
+    def record(self, trainer: pl.Trainer, epoch: int, row: dict[str, Any]) -> None:
+        """Write down an epoch; keep its weights if it validates best so far (the earliest on ties)."""
+        if trainer.is_global_zero:
+            self.begin()
+        row = {"epoch": epoch} | row | (self._validated or {})
+        self.history.append(row)
+        score = row.get(f"valid/{SELECT}")
+        if score is not None and (self.best is None or score > self.best[SELECT]):
+            self.best = {
+                "epoch": epoch,
+                SELECT: score,
+                "valid": dict(self._metrics),
+            }
+            # Every strategy can gather the whole state; not every one writes it as one file.
+            state = trainer.strategy.lightning_module_state_dict()
+            if trainer.is_global_zero:
+                best = {"state_dict": state, "notes": {"best": self.best}}
+                save(self.folder / BEST, best, self.fingerprint, self.trained_as)
+        if trainer.is_global_zero:
+            self._write_curve()
+            for logger in self.loggers:
+                logger.log(row)
+
+    def _out_of_patience(self) -> bool:
+        if self.settings.patience is None or self.best is None:
+            return False
+        since = [row for row in self.history if row["epoch"] > self.best["epoch"] and f"valid/{SELECT}" in row]
+        return len(since) >= self.settings.patience
+
+    def _write_curve(self) -> None:
+        names = list(dict.fromkeys(name for row in self.history for name in row))
+        lines = [",".join(names)]
+        lines += [
+            ",".join("" if row.get(name) is None else f"{row[name]:.6g}" for name in names) for row in self.history
+        ]
+        write_text(self.folder / "learning_curve.csv", "\n".join(lines) + "\n")
+
+    def best_epoch(self) -> int:
+        """Completed epochs at the best validation.
+
+        Raises
+        ------
+        UserError
+            If nothing was validated.
+        """
+        if self.best is None:
+            raise UserError("no epoch was validated", where=self.folder, remedy="Train for at least one epoch")
+        return int(self.best["epoch"])

@@ -1,0 +1,182 @@
+"""Several processes for one run, started by ourselves.
+
+Lightning's own launcher re-runs the command line, which Hydra answers with a second output folder, and in a
+sweep with a hang. Here the composed config travels to spawned processes instead; Lightning finds the
+variables of a launcher in their environment and starts nothing.
+"""
+
+import gc
+import multiprocessing
+import os
+import pickle
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple
+
+from recsys_lt.errors import UserError
+from recsys_lt.system import stopping
+from recsys_lt.system.stopping import Stop
+
+#: Seconds in which the other processes may say why they fail too, once one has.
+_GRACE = 5.0
+
+
+class _Said(NamedTuple):
+    """What a process ended with: ``value``, ``user_error`` or ``fault`` (a traceback)."""
+
+    kind: str
+    value: Any
+
+
+def launch(
+    function: Callable[..., Any], arguments: tuple[Any, ...], n_processes: int, remedy: str | None = None
+) -> tuple[Any, int]:
+    """Call ``function(*arguments, stop)`` in ``n_processes`` spawned processes.
+
+    A signal reaches all of them; the second ends them at once. They never outlive this process.
+
+    Parameters
+    ----------
+    function
+        Its last argument is the ``Stop`` to heed.
+    arguments
+        Those before.
+    n_processes
+        How many.
+    remedy
+        What a user can do when one of them is killed.
+
+    Returns
+    -------
+    What the first process returned, and the signal that came, or 0.
+
+    Raises
+    ------
+    UserError
+        The first that any process raised; or that one was killed.
+    Stopped
+        After a second signal.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    context = multiprocessing.get_context("spawn")
+    # Where the processes find each other is kept here, open from the moment the system names its port: a port only
+    # asked for may be another program's, or another cell's, before rank 0 opens it. Nor does it end with rank 0.
+    meeting = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    # Pickled here: what a process imports to read it comes after it has bound its life to this one's.
+    work = pickle.dumps((function, arguments))
+    processes: list[SpawnProcess] = []
+    receivers: dict[int, Connection] = {}
+
+    def forward(number: int) -> None:
+        stopping.say(
+            f"stopping ({stopping.name(number)}) when this epoch ends: what was reached is evaluated and written; a "
+            "second signal stops at once"
+        )
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)  # type: ignore[arg-type]
+
+    stop = Stop(forward)
+    with stop.listening():
+        try:
+            with stopping.held_back():  # until a process listens: only then it knows what to do with them
+                for rank in range(n_processes):
+                    receivers[rank], sender = context.Pipe(duplex=False)
+                    given = (rank, work, n_processes, meeting.port, sender, os.getpid())
+                    processes.append(context.Process(target=_work, args=given))
+                    processes[-1].start()
+                    sender.close()
+            said, codes = _heard(processes, receivers)
+        finally:
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.join()
+    return _result(said, codes, remedy), stop.number
+
+
+def _heard(processes: list[SpawnProcess], receivers: dict[int, Connection]) -> tuple[dict[int, _Said], dict[int, int]]:
+    """What each process says, and its exit code, until all have ended or one has failed and the rest had their time."""
+    said: dict[int, _Said] = {}
+    codes: dict[int, int] = {}
+    waiting, until = dict(receivers), float("inf")
+    while len(codes) < len(processes) and time.monotonic() < until:
+        running = [process.sentinel for rank, process in enumerate(processes) if rank not in codes]
+        wait([*waiting.values(), *running], None if until == float("inf") else until - time.monotonic())
+        for rank, process in enumerate(processes):
+            code = process.exitcode  # asked first: what it said it said before it ended
+            if rank in waiting and waiting[rank].poll():
+                with suppress(EOFError):  # it ended without a word
+                    said[rank] = waiting[rank].recv()
+                del waiting[rank]
+            if code is not None:
+                codes[rank] = code
+        if any(codes.values()):
+            until = min(until, time.monotonic() + _GRACE)
+    return said, codes
+
+
+def _result(said: dict[int, _Said], codes: dict[int, int], remedy: str | None) -> Any:
+    for kind, value in said.values():
+        if kind == "user_error":
+            raise value
+    for rank, code in codes.items():
+        if rank not in said:  # the others fail then, as they cannot reach it
+            how = f"was killed by {stopping.name(-code)}" if code < 0 else f"ended with exit code {code}"
+            raise UserError(f"process {rank} of the run {how}", where="trainer.devices", remedy=remedy)
+    for rank, (kind, value) in said.items():
+        if kind == "fault":
+            raise RuntimeError(f"process {rank} of the run failed\n{value}")
+    return said[0].value
+
+
+def _work(rank: int, work: bytes, world: int, port: int, sender: Connection, parent: int) -> None:
+    stopping.end_with(parent)
+    os.environ |= {
+        "LOCAL_RANK": str(rank),
+        "RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # torch's word for: whoever started the processes holds the store
+    }
+    os.setpgrp()  # a terminal's Ctrl-C comes once, from the process that started this one
+    stop = Stop(lambda _number: None, patient=True)
+    stop.listen()
+    stopping.let_through()
+    function, arguments = pickle.loads(work)
+    import torch
+
+    if torch.cuda.is_available():  # what a process loads by itself goes to its own device
+        torch.cuda.set_device(rank % torch.cuda.device_count())
+    torch.set_num_threads(max(1, torch.get_num_threads() // world))
+    try:
+        value = function(*arguments, stop)
+    except UserError as error:
+        sender.send(_Said("user_error", error))
+        sys.exit(2)
+    except Exception:
+        sender.send(_Said("fault", traceback.format_exc()))
+        sys.exit(1)
+    sender.send(_Said("value", value if rank == 0 else None))
+    _leave_group()
+
+
+def _leave_group() -> None:
+    """End gloo's threads while the interpreter lives.
+
+    They keep what they summed last; if they let go of it while the interpreter is being torn down, the process aborts,
+    with all its work done (pytorch/pytorch#179291; without this, about one launch in twelve on a busy machine).
+    """
+    from torch import distributed
+
+    gc.collect()  # what wraps the model for several processes holds the group, and lies in cycles
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

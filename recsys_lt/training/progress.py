@@ -1,0 +1,203 @@
+"""One progress bar for the whole training: epochs, loss, the latest validation; one for a ranking of its own."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from recsys_lt.training.journal import SELECT, Journal
+
+_SILENCE = 60.0  # seconds between lines where there is no bar
+#: Seconds back that rich looks for how fast it goes; with its own 30, longer steps have no time left.
+_LOOKS_BACK = 3600.0
+
+
+class _Pace:
+    """How fast work goes since it was begun.
+
+    Parameters
+    ----------
+    done
+        Of the work, in whatever it is counted in.
+    tokens
+        That a language model has read before; None where there is none.
+    """
+
+    def __init__(self, done: float, tokens: int | None) -> None:
+        self._at, self._done, self._tokens = time.monotonic(), done, tokens
+
+    def rate(self, tokens: int | None, processes: int) -> str:
+        """Tokens a second of all processes, taking the others to be as fast as this one; "" without any."""
+        if tokens is None or self._tokens is None or tokens == self._tokens:
+            return ""
+        return f"  {processes * (tokens - self._tokens) / (time.monotonic() - self._at):.0f} tokens/s"
+
+    def left(self, done: float, total: float) -> str:
+        """The time that is left, in words; "" while nothing is done."""
+        if done <= self._done:
+            return ""
+        seconds = (time.monotonic() - self._at) / (done - self._done) * (total - done)
+        if seconds < 90:
+            return f"  about {seconds:.0f} s left"
+        return f"  about {seconds / 60:.0f} min left" if seconds < 90 * 60 else f"  about {seconds / 3600:.1f} h left"
+
+
+class TrainingProgress(pl.Callback):
+    """A bar on a terminal, elsewhere a line a validation, and one a minute in training and ranking alike.
+
+    Parameters
+    ----------
+    console
+        Where to print.
+    journal
+        Whose rows to show; it must come before this callback.
+    """
+
+    def __init__(self, console: Console, journal: Journal) -> None:
+        self.console, self.journal = console, journal
+        self._bar: Progress | None = None
+        self._note = ""  # of the latest epoch
+        self._said = time.monotonic()
+        self._training = self._epoch = self._ranking = _Pace(0.0, None)
+        self._users = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._said = time.monotonic()
+        self._training = _Pace(float(trainer.current_epoch), None)
+        if not (trainer.is_global_zero and self.console.is_terminal):
+            return
+        # Counted in epochs, moved by steps: a long epoch moves too.
+        self._open([TextColumn("epoch"), MofNCompleteColumn()], trainer.max_epochs, trainer.current_epoch)
+
+    def _open(
+        self, first: Sequence[ProgressColumn], total: int | None, completed: int, transient: bool = False
+    ) -> None:
+        self._bar = Progress(
+            *first,
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=transient,
+            speed_estimate_period=_LOOKS_BACK,
+        )
+        self._task = self._bar.add_task("", total=total, completed=completed, note="")
+        self._bar.start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._epoch = _Pace(0.0, pl_module.tokens_read())
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, step: int) -> None:
+        if not trainer.is_global_zero:
+            return
+        done = trainer.current_epoch + (step + 1) / max(int(trainer.num_training_batches), 1)
+        rate = self._epoch.rate(pl_module.tokens_read(), trainer.world_size)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=round(done, 2), note=self._note + rate)
+        elif self._silent_long():
+            self.console.print(
+                f"epoch {trainer.current_epoch + 1:>4}/{trainer.max_epochs}  step {step + 1} of "
+                f"{trainer.num_training_batches}{rate}{self._training.left(done, float(trainer.max_epochs or 1))}",
+                highlight=False,
+            )
+
+    def _silent_long(self) -> bool:
+        """Whether it is time for a line, which is then said."""
+        now = time.monotonic()
+        if now - self._said < _SILENCE:
+            return False
+        self._said = now
+        return True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or not self.journal.history:
+            return
+        row = self.journal.history[-1]
+        note = f"loss {row.get('train/loss', float('nan')):.3f}"
+        best = self.journal.best
+        if best is not None:
+            note += f"  best valid {SELECT} {best[SELECT]:.4f} at {best['epoch']}"
+        self._note = note
+        rate = f"{row['tokens_per_second']:.0f} tokens/s" if "tokens_per_second" in row else ""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=row["epoch"], note=f"{note}  {rate}".rstrip())
+        elif f"valid/{SELECT}" in row:
+            self._said = time.monotonic()
+            self.console.print(
+                f"epoch {row['epoch']:>4}/{trainer.max_epochs}  loss {row['train/loss']:.4f}  "
+                f"valid {SELECT} {row[f'valid/{SELECT}']:.4f}  {row['seconds']:.1f} s{rate and f', {rate}'}",
+                highlight=False,
+            )
+
+    # Ranking before and after training has a bar of its own; within training the one bar tells of it.
+
+    def _start_ranking(self, trainer: pl.Trainer, pl_module: Any, what: str, batches: int) -> None:
+        self._said = time.monotonic()
+        self._users, self._ranking = 0, _Pace(0.0, pl_module.tokens_read())
+        if trainer.is_global_zero and self.console.is_terminal and self._bar is None:
+            self._open([TextColumn(what)], batches, 0, transient=True)
+
+    def _ranked(self, trainer: pl.Trainer, pl_module: Any, batch: Any, of: int, what: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        # Processes rank every so manieth user, so all are about as far.
+        self._users = min(self._users + len(batch) * trainer.world_size, of)
+        users = f"{self._users:,} of {of:,} users"
+        rate = self._ranking.rate(pl_module.tokens_read(), trainer.world_size)
+        left = self._ranking.left(self._users, of)
+        if self._bar is None:
+            if self._silent_long():
+                self.console.print(f"{what}: {users}{rate}{left}", highlight=False)
+        elif trainer.state.fn == "fit":
+            self._bar.update(self._task, note=f"{self._note}  ranking {users}{rate}{left}")
+        else:
+            self._bar.update(self._task, advance=1, note=f"{users}{rate}")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_ranking(trainer, pl_module, "ranking for validation", sum(trainer.num_val_batches))
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        loader: Any = trainer.val_dataloaders
+        self._ranked(trainer, pl_module, batch, len(loader.dataset.users), "ranking for validation")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._close()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_ranking(trainer, pl_module, "ranking for test", sum(trainer.num_test_batches))
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        loader: Any = trainer.test_dataloaders
+        self._ranked(trainer, pl_module, batch, len(loader.dataset.users), "ranking for test")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()

@@ -1,0 +1,221 @@
+"""What a run leaves once it is tested: metrics.json, the rank of every target, and pictures."""
+
+import platform
+import statistics
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+
+import recsys_lt
+from recsys_lt.data.loader import TrainBatches, UsersWithTarget
+from recsys_lt.data.sequences import Sequences
+from recsys_lt.metrics.groups import GROUPS, ItemGroups
+from recsys_lt.metrics.long_tail import K, deciles, histories
+from recsys_lt.metrics.ranking import random_order, ranking
+from recsys_lt.metrics.report import report
+from recsys_lt.recommenders.evaluation import Evaluation
+from recsys_lt.recommenders.recommender import Recommender
+from recsys_lt.results.plots import verbatim
+from recsys_lt.results.plots.history_length import ndcg_by_history_length
+from recsys_lt.results.plots.learning_curve import learning_curve
+from recsys_lt.results.plots.long_tail import ndcg_along_the_tail
+from recsys_lt.results.plots.ndcg_by_popularity import ndcg_by_popularity
+from recsys_lt.runs.commit import commit
+from recsys_lt.runs.stored import Names
+from recsys_lt.system.atomic import replacing, write_json
+from recsys_lt.system.memory import peak_rss_mb
+from recsys_lt.training.journal import Journal
+from recsys_lt.training.settings import MetricsSettings
+
+_PICTURES = ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length")
+
+
+def measure(
+    data: Sequences, measured: MetricsSettings, groups: ItemGroups, found: Evaluation
+) -> dict[str, float | None]:
+    """Every metric of an evaluation, of all users and by group, by its name.
+
+    Where candidates of a first stage are put in order, its own metrics are under ``retriever/``, and those of a random
+    order of the candidates under ``random_order/``.
+
+    Parameters
+    ----------
+    data
+        What was ranked; its training interactions say how popular an item is.
+    measured
+        Which metrics, at which k.
+    groups
+        Which group an item is in.
+    found
+        The ranks and lists of the evaluated users.
+
+    Returns
+    -------
+    dict
+        None for a metric of a group without users.
+    """
+    values = report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks)
+    if found.retrieved is not None and found.n_candidates is not None:
+        chance = random_order(found.retrieved, found.n_candidates, measured.ks)
+        values |= {f"retriever/{name}": value for name, value in ranking(found.retrieved, measured.ks).items()}
+        values |= {f"random_order/{name}": value for name, value in chance.items()}
+    return values
+
+
+def shared_titles(module: Recommender, data: Sequences) -> str | None:
+    """How many items a model that ranks by title cannot tell from another, in words; None where it tells all apart."""
+    inseparable = module.inseparable()
+    if inseparable is None or not inseparable.any():
+        return None
+    users = UsersWithTarget(data, "test")
+    share = inseparable.numpy()[data.items[data.test_at[users[np.arange(len(users))]]]].mean() if len(users) else 0.0
+    return f"{int(inseparable.sum()):,} of {data.n_items:,} items, {share:.1%} of test targets"
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the results of a run are made from.
+
+    Parameters
+    ----------
+    config, names, data
+        What was run, on what.
+    measured, groups
+        How it was measured.
+    journal, trainer, batches
+        How it was trained.
+    test
+        The best epoch's ranking of the test targets.
+    finished
+        False if the run was stopped early by its user.
+    """
+
+    config: DictConfig
+    names: Names
+    data: Sequences
+    measured: MetricsSettings
+    groups: ItemGroups
+    journal: Journal
+    trainer: pl.Trainer
+    batches: TrainBatches
+    test: Evaluation
+    finished: bool
+
+    def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+        """Write them to the run's folder; what metrics.json holds, and the pictures by name.
+
+        All files are made before the first is put in its place: if one of them fails, the folder is as it was.
+        """
+        metrics = self._metrics()
+        with ExitStack() as stack:
+            # What is entered first is put in its place last: its presence says that all the rest is there.
+            write_json(stack.enter_context(replacing(folder / "metrics.json")), metrics)
+            self._ranks().to_parquet(
+                stack.enter_context(replacing(folder / "ranks.parquet")), index=False, compression="zstd"
+            )
+            self._draw({name: stack.enter_context(replacing(folder / f"{name}.png")) for name in _PICTURES}, metrics)
+            self.journal.begin()
+        return metrics, {name: folder / f"{name}.png" for name in _PICTURES}
+
+    def _metrics(self) -> dict[str, Any]:
+        assert self.journal.best is not None
+        return {
+            "dataset": self.data.name,
+            "model": self.names.model,
+            "loss": self.names.loss,
+            "optimizer": self.names.optimizer,
+            "seed": self.config.seed,
+            "protocol": self._protocol(),
+            "valid": self.journal.best["valid"],
+            "test": measure(self.data, self.measured, self.groups, self.test),
+            "long_tail": self._long_tail(),
+            "best_epoch": self.journal.best_epoch(),
+            "epochs": self.journal.history[-1]["epoch"],
+            "finished": self.finished,
+            "train": self._training(),
+            "versions": {
+                "recsys_lt": recsys_lt.__version__,
+                "commit": commit(),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "pytorch_lightning": pl.__version__,
+                "numpy": np.__version__,
+            },
+        }
+
+    def _protocol(self) -> dict[str, Any]:
+        data = self.data
+        return {
+            "split": data.split,
+            "users": data.n_users,
+            "items": data.n_items,
+            "interactions": len(data.items),
+            "max_length": self.config.model.get("max_length"),
+            "ranking": f"full, over all {data.n_items} items",
+            "ranked_users": _capped(len(self.test.users), len(UsersWithTarget(data, "test"))),
+            "training_rows": _capped(self.batches.n_rows, len(self.batches.rows)),
+            "shared_titles": shared_titles(self.trainer.lightning_module, data),
+            "mask_seen": self.measured.mask_seen,
+            "ties": "against the model",
+            "groups": dict(zip(GROUPS, self.measured.groups.shares, strict=True)),
+            "groups_by": self.groups.words,
+            "selection": "highest validation NDCG@10, earliest on ties",
+            "fingerprint": data.fingerprint,
+        }
+
+    def _long_tail(self) -> dict[str, Any]:
+        test = self.test
+        assert test.exposure is not None
+        exposed = test.exposure.counts[test.exposure.ks.index(K)]
+        return {
+            "deciles": deciles(test.ranks, test.targets, exposed, self.groups),
+            "histories": histories(test.ranks, test.targets, self.data.test_at[test.users], self.groups),
+        }
+
+    def _training(self) -> dict[str, Any]:
+        history, batches, module = self.journal.history, self.batches, self.trainer.lightning_module
+        trained = [row for row in history if row["epoch"] > 0]
+        seconds = statistics.median(row["seconds"] for row in trained) if trained else None
+        tokens = [row["tokens_per_second"] for row in trained if "tokens_per_second" in row]
+        targets = batches.rows.n_targets * batches.n_rows
+        return {
+            "seconds_per_epoch": seconds,
+            "eval_seconds": statistics.median(row["eval_seconds"] for row in history if "eval_seconds" in row),
+            "peak_rss_mb": peak_rss_mb(),
+            "targets_per_second": targets / len(batches.rows) / seconds if seconds else None,
+            "tokens_per_second": statistics.median(tokens) if tokens else None,
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "trained_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+            "device": str(self.trainer.strategy.root_device),
+            "processes": self.trainer.world_size,
+            "threads": torch.get_num_threads(),
+        }
+
+    def _ranks(self) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "user": self.test.users.astype(np.int32),
+                "target": self.test.targets.astype(np.int32),
+                "rank": self.test.ranks.astype(np.int32),
+                "group": self.groups.of[self.test.targets],
+            }
+        )
+
+    def _draw(self, pictures: dict[str, Path], metrics: dict[str, Any]) -> None:
+        title = verbatim(f"{self.names.model} + {self.names.loss} on {self.data.name}")
+        long_tail = metrics["long_tail"]
+        learning_curve(self.journal.history, pictures["learning_curve"], title)
+        ndcg_by_popularity(self.test.ranks, self.test.targets, self.groups, pictures["ndcg_by_popularity"], title)
+        ndcg_along_the_tail(long_tail["deciles"], self.groups, metrics["test"], pictures["long_tail"], title)
+        ndcg_by_history_length(long_tail["histories"], pictures["history_length"], title)
+
+
+def _capped(some: int, every: int) -> str | None:
+    return None if some == every else f"{some:,} of {every:,}"

@@ -1,0 +1,76 @@
+"""How the commands beside the main one end: errors of the machine, faults of ours, signals."""
+
+import errno
+import os
+import signal
+import socket
+import urllib.error
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import requests
+
+from recsys_lt.cli import table
+from recsys_lt.cli.command import exit_code
+from recsys_lt.system.machine import MachineError, refusals
+
+
+@pytest.mark.parametrize("kind", [errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST])
+def test_a_path_error_without_a_path_is_a_fault_of_ours(kind: int) -> None:
+    def work() -> None:
+        raise OSError(kind, os.strerror(kind))
+
+    with pytest.raises(OSError, match=os.strerror(kind)):
+        exit_code(work)
+    with pytest.raises(MachineError, match=r"^here: "), refusals("here"):
+        work()
+
+
+def test_a_path_error_with_a_path_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lambda: (tmp_path / "none").unlink()) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'none'}: there is no such file or folder. Check the path.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(errno.ECONNRESET, "reset"),
+        TimeoutError("timed out"),
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+        requests.ConnectionError("HTTPSConnectionPool: no route"),
+        urllib.error.URLError("no host"),
+    ],
+)
+def test_the_network_is_named_with_a_remedy(error: OSError, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise error
+
+    assert exit_code(work) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: the network failed ({error}")
+    assert said.endswith(". Check the network.\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_signal_ends_a_command_with_one_line(
+    number: signal.Signals, code: int, swallowed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(_arguments: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt as stop:
+            if swallowed:
+                raise ImportError("half imported") from stop
+            raise
+
+    before = signal.getsignal(number)
+    with mock.patch.object(table, "_run", slow):
+        assert table.main(["folder"]) == code
+    assert capsys.readouterr().err == f"interrupted ({number.name})\n"
+    assert signal.getsignal(number) is before

@@ -1,0 +1,297 @@
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from recsys_lt.cli import recommend
+from recsys_lt.metrics.groups import GROUPS, popularity_groups
+from recsys_lt.runs.checkpoints import load
+from recsys_lt.runs.stored import stored
+from recsys_lt.training.build import build
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("trainer.max_epochs=2", "trainer.batch_rows=64", "model.width=8", "logger=none", "strategy=cpu")
+
+
+def train(folder, *choices):
+    command = [sys.executable, "-m", "recsys_lt", *choices, *SMALL, f"hydra.run.dir={folder}"]
+    done = subprocess.run(
+        [*command, f"dataset.cache_dir={folder.parent / 'cache'}"],
+        cwd=folder.parent,
+        env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def titled(tmp_path_factory):
+    """A run on data with titles."""
+    sizes = ("dataset.source.n_users=80", "dataset.source.n_items=60")
+    return train(tmp_path_factory.mktemp("titled") / "run", "dataset=synthetic", *sizes)
+
+
+@pytest.fixture(scope="module")
+def untitled(tmp_path_factory):
+    """A run on a file whose user ids are numbers; user 9 has seen every item."""
+    folder = tmp_path_factory.mktemp("untitled")
+    events(folder / "mine.csv", seed=0)
+    return train(folder / "run", "dataset=file", "dataset.path=mine.csv", "dataset.k_core=1")
+
+
+def events(path, seed):
+    random = np.random.default_rng(seed)
+    lines = ["user,item"]
+    for user in range(100, 140):
+        lines += [f"{user},{item}" for item in random.permutation(30)[:8]]
+    path.write_text("\n".join(lines + [f"9,{item}" for item in range(30)]) + "\n")
+
+
+@pytest.fixture
+def call(capsys):
+    def run(*arguments):
+        code = recommend.main([str(argument) for argument in arguments])
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return run
+
+
+def fails(call, *arguments):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    return err
+
+
+def trained(folder):
+    parts = build(stored(folder).config)
+    data = parts.dataset.load(lambda line: None)
+    module = parts.recommender(data)
+    module.load_state_dict(load(folder / "best.ckpt", data.fingerprint)["state_dict"])
+    return module.eval(), data
+
+
+def expected(folder, user, masked=True):
+    """The catalogue in the model's order, from a history cut by hand."""
+    from recsys_lt.data.batch import Batch
+
+    module, data = trained(folder)
+    row = list(data.user_ids).index(user)
+    history = data.items[data.offsets[row] : data.offsets[row + 1]].astype(np.int64)
+    read = torch.from_numpy(history[-module.backbone.max_length :])
+    batch = Batch(
+        users=torch.tensor([row]),
+        items=read,
+        offsets=torch.tensor([0, len(read)]),
+        lengths=(len(read),),
+        targets=torch.zeros(0, dtype=torch.int64),
+        row_keys=torch.tensor([row]),
+        key=0,
+        step_key=0,
+        global_targets=1,
+    )
+    with torch.inference_mode():
+        scores = (module.backbone.user_states(batch) @ module.backbone.output_table().weight.T)[0].numpy()
+    order = np.argsort(-scores, kind="stable")
+    return [i for i in order if not masked or i not in set(history)], scores, data
+
+
+def test_the_list_is_the_argsort_of_states_times_table_without_what_was_seen(titled):
+    lists = recommend.recommend(titled, ["u3", "u0", "u3"], k=7)
+    assert [one.user for one in lists] == ["u3", "u0"]  # as asked, each once
+    for one in lists:
+        order, scores, data = expected(titled, one.user)
+        groups = popularity_groups(data.popularity)
+        assert [i.item for i in one.items] == [data.item_ids[i] for i in order[:7]]
+        assert [i.title for i in one.items] == [data.item_titles[i] for i in order[:7]]
+        assert [i.group for i in one.items] == [GROUPS[groups[i]] for i in order[:7]]
+        assert [i.interactions for i in one.items] == [data.popularity[i] for i in order[:7]]
+        assert [i.rank for i in one.items] == list(range(1, 8))
+        np.testing.assert_allclose([i.score for i in one.items], scores[order[:7]], rtol=1e-4, atol=1e-6)
+
+
+def test_the_history_is_whole(titled):
+    (one,) = recommend.recommend(titled, ["u5"], k=1)
+    _, data = trained(titled)
+    row = list(data.user_ids).index("u5")
+    history = data.items[data.offsets[row] : data.offsets[row + 1]]
+    assert one.events == len(history)
+    assert one.recent == tuple((data.item_ids[i], data.item_titles[i]) for i in history[-5:])
+
+
+def test_masking_follows_the_run(titled, tmp_path):
+    unmasked = tmp_path / "unmasked"
+    shutil.copytree(titled, unmasked)
+    text = (titled / "config.yaml").read_text()
+    (unmasked / "config.yaml").write_text(text.replace("mask_seen: published", "mask_seen: none"))
+    (one,) = recommend.recommend(unmasked, ["u3"], k=60)
+    order, _, data = expected(titled, "u3", masked=False)
+    assert [i.item for i in one.items] == [data.item_ids[i] for i in order]
+
+
+def test_what_is_printed(titled, call):
+    code, out, err = call(titled, "--user", "u3", "--user", "u4", "--k", 3)
+    assert (code, err) == (0, "")
+    first, *_ = recommend.recommend(titled, ["u3"], k=3)
+    assert f"user u3: {first.events} events" in out
+    assert "user u4: " in out
+    for item in first.items:
+        line = next(line for line in out.splitlines() if line.split()[:2] == [str(item.rank), item.item])
+        assert item.title in line
+        assert line.split()[-2:] == [item.group, str(item.interactions)]
+
+
+def test_csv(titled, call, tmp_path):
+    code, _, _ = call(titled, "--user", "u3", "u4", "--k", 4, "--csv", tmp_path / "new" / "out.csv")
+    assert code == 0
+    with (tmp_path / "new" / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["user"], row["rank"]) for row in rows] == [(u, str(r)) for u in ("u3", "u4") for r in range(1, 5)]
+    (one, _) = recommend.recommend(titled, ["u3", "u4"], k=4)
+    assert [row["item"] for row in rows[:4]] == [item.item for item in one.items]
+    (tmp_path / "file").touch()
+    assert "is in the way" in fails(call, titled, "--user", "u3", "--csv", tmp_path / "file" / "out.csv")
+
+
+def test_no_titles_and_nothing_left_to_recommend(untitled, call, monkeypatch):
+    monkeypatch.chdir(untitled.parent)  # the file was named relative to it
+    code, out, _ = call(untitled, "--user", "100", "9")
+    assert code == 0
+    assert "title" not in out
+    assert "user 9: 30 events" in out
+    assert "Only 0 items" in out
+
+
+def test_titles_are_no_markup(titled, call, monkeypatch):
+    from recsys_lt.data.dataset import Dataset
+
+    whole = Dataset.load
+
+    def bracketed(self, announce, **options):
+        data = whole(self, announce, **options)
+        object.__setattr__(data, "item_titles", np.array([f"[b]Film[/i] {i}" for i in range(data.n_items)]))
+        return data
+
+    monkeypatch.setattr(Dataset, "load", bracketed)
+    code, out, _ = call(titled, "--user", "u3")
+    assert code == 0
+    assert "[b]Film[/i]" in out
+
+
+def test_unknown_user(titled, call):
+    error = fails(call, titled, "--user", "3")
+    assert "no user '3'" in error
+    named = error.rsplit("such as ", 1)[1].strip().rstrip(".").split(", ")
+    assert len(named) == 3
+    assert len(recommend.recommend(titled, named, k=1)) == 3
+
+
+@pytest.mark.parametrize(("k", "said"), [(0, "at least 1"), (-3, "at least 1"), (61, "catalogue of 60 items")])
+def test_k_that_fits_no_catalogue(titled, call, k, said):
+    assert said in fails(call, titled, "--user", "u3", f"--k={k}")
+
+
+def test_no_run_folder(tmp_path, titled, call):
+    assert "no such folder" in fails(call, tmp_path / "none", "--user", "u3")
+    assert "no config.yaml" in fails(call, tmp_path, "--user", "u3")
+    shutil.copy(titled / "config.yaml", tmp_path)
+    assert "no best.ckpt" in fails(call, tmp_path, "--user", "u3")
+
+
+def test_broken_files(tmp_path, titled, call):
+    folder = tmp_path / "run"
+    shutil.copytree(titled, folder)
+    whole = (folder / "best.ckpt").read_bytes()
+    (folder / "best.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read as a checkpoint" in fails(call, folder, "--user", "u3")
+    (folder / "best.ckpt").write_bytes(whole)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("width: 8", "width: 16"))
+    assert "trained with model.width=8, and now it is 16" in fails(call, folder, "--user", "u3")
+    (folder / "config.yaml").write_text(text.replace("losses.ce.CE", "losses.ce.EC"))
+    assert "loss" in fails(call, folder, "--user", "u3")
+    for malformed in ("a: [", "- 1\n", "", "seed: 0\n"):
+        (folder / "config.yaml").write_text(malformed)
+        assert "config.yaml" in fails(call, folder, "--user", "u3")
+
+
+def _without(key):
+    return lambda kept: {name: value for name, value in kept.items() if name != key}
+
+
+def _with_weights(change):
+    return lambda kept: kept | {"state_dict": change(kept["state_dict"])}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda _kept: [1, 2], "not a checkpoint of this program"),
+        (_without("recsys_lt"), "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": 5}, "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": {"format": 1}}, "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": {"fingerprint": 7}}, "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": kept["recsys_lt"] | {"trained_as": 5}}, "its configuration cannot be read"),
+        (_without("state_dict"), "it holds no weights"),
+        (lambda kept: kept | {"state_dict": {"a": 1}}, "it holds no weights"),
+        (_without("notes"), "it is no best.ckpt (it holds no notes)"),
+        (_with_weights(lambda w: {k: v * float("nan") for k, v in w.items()}), "its weights are not finite"),
+        (_with_weights(lambda w: {k: v.to_sparse() for k, v in w.items()}), "is no plain tensor"),
+        (_with_weights(lambda w: {k: v.to("meta") for k, v in w.items()}), "is no plain tensor"),
+        (_with_weights(lambda w: dict(list(w.items())[1:])), "not those of the model in config.yaml"),
+        (_with_weights(lambda w: w | {"more": torch.zeros(1)}), "not those of the model in config.yaml"),
+    ],
+)
+def test_a_checkpoint_with_another_content(tmp_path, titled, call, change, says):
+    folder = shutil.copytree(titled, tmp_path / "run")
+    torch.save(change(torch.load(folder / "best.ckpt", weights_only=True)), folder / "best.ckpt")
+    assert says in fails(call, folder, "--user", "u3")
+
+
+def test_a_checkpoint_that_is_another_file(tmp_path, titled, call):
+    folder = shutil.copytree(titled, tmp_path / "run")
+    (folder / "last.ckpt").rename(folder / "best.ckpt")
+    assert "it is no best.ckpt" in fails(call, folder, "--user", "u3")
+    (folder / "best.ckpt").unlink()
+    (folder / "best.ckpt").mkdir()
+    assert "no best.ckpt" in fails(call, folder, "--user", "u3")
+
+
+@pytest.mark.parametrize("change", ["width: 8|width: 16", "blocks: 2|blocks: 3", "max_length: 50|max_length: 40"])
+def test_a_model_of_another_shape(tmp_path, titled, call, change):
+    folder = shutil.copytree(titled, tmp_path / "run")
+    text = (folder / "config.yaml").read_text()
+    before, after = change.split("|")
+    assert before in text
+    (folder / "config.yaml").write_text(text.replace(before, after))
+    was, now = f"model.{before.replace(': ', '=')}", after.partition(": ")[2]
+    assert f"trained with {was}, and now it is {now}" in fails(call, folder, "--user", "u3")
+
+
+def test_checkpoint_of_other_data(tmp_path, untitled, call):
+    folder = tmp_path / "run"
+    shutil.copytree(untitled, folder)
+    events(tmp_path / "other.csv", seed=1)
+    config = OmegaConf.load(folder / "config.yaml")
+    config.dataset.path = str(tmp_path / "other.csv")
+    OmegaConf.save(config, folder / "config.yaml")
+    assert "another dataset" in fails(call, folder, "--user", "100")
+    config.dataset.path = str(tmp_path / "gone.csv")
+    OmegaConf.save(config, folder / "config.yaml")
+    assert "gone.csv" in fails(call, folder, "--user", "100")
+
+
+def test_help_is_quick():
+    imported = "import sys, recsys_lt.cli.recommend; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", imported], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "False\n"

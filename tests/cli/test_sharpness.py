@@ -1,0 +1,148 @@
+"""The landscape around a model against its gradient; the command on a run folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_lt.cli import sharpness
+from recsys_lt.data.loader import Share, TrainBatches
+from recsys_lt.metrics.groups import popularity_groups
+from recsys_lt.optim.eisam import EISAM
+from recsys_lt.recommenders.asking import Asking
+from recsys_lt.results.sharpness import Asked, Landscape, measure
+from recsys_lt.training.trained import trained
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    command = [
+        sys.executable, "-m", "recsys_lt", "dataset=synthetic", "dataset.source.n_users=150",
+        "dataset.source.n_items=60", "trainer.max_epochs=3", "trainer.batch_rows=64", "model.width=8", "loss=sce",
+        "loss.k=20", "logger=none", "strategy=cpu", f"hydra.run.dir={place}", f"dataset.cache_dir={place / 'cache'}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=place, env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def landscape(folder):
+    run = trained(folder)
+    module = run.model()
+    rows = module.backbone.row_plan.plan(run.data)
+    batches = TrainBatches(run.data, rows, 64, 0, Share(), False)
+    return Landscape(module, [batches[0, step] for step in range(2)], popularity_groups(run.data.popularity))
+
+
+def test_the_rise_is_the_gradients_length_to_first_order(landscape):
+    ones = torch.ones(60)
+    length = torch.stack([g.norm() for g in landscape.gradient(ones)]).norm()
+    here = landscape.means()["all"]
+    with landscape.moved(landscape.uphill(ones), 1e-2):
+        there = landscape.means()["all"]
+    assert (there - here) / 1e-2 == pytest.approx(float(length), rel=0.02)
+    assert landscape.means()["all"] == here
+
+
+def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscape):
+    found = measure(landscape, torch.linspace(0.5, 2, 60), Asked((1e-3,), 2))
+    for group in ("head", "mid", "tail"):
+        rises = {direction: by_radius["0.001"][group] for direction, by_radius in found["rise"].items()}
+        assert max(rises, key=rises.get) == group
+        assert rises[group] > 0
+    assert len(found["slices"]["plain"]) == 21
+    middle = found["slices"]["weighted"][10]
+    assert middle == {"distance": 0.0, **found["here"]}
+    assert [len(found["items"][group]) for group in ("head", "mid", "tail")] == [2, 2, 2]
+    assert found["neighbourhood"] is None
+    for items in found["items"].values():
+        for item in items:
+            # Nothing of the same length raises an item's loss as much as its own gradient does.
+            assert item["own"] > 0
+            assert item["own"] >= max(item["plain"], item["weighted"])
+
+
+@pytest.mark.parametrize("form", ["exact", "rowwise"])
+def test_a_rules_neighbourhood_is_where_it_looks_in_training(landscape, folder, form):
+    run = trained(folder)
+    rule = EISAM(1e-3, rho=1e-3, form=form, perturb="table", scale="tensor", rows="all")
+    counts = torch.from_numpy(run.data.popularity)
+    parameters = {name: p for name, p in landscape.module.named_parameters() if p.requires_grad}
+    rule.prepare(parameters, counts)
+    before = [p.detach().clone() for p in landscape.parameters]
+    seen = []
+
+    def evaluate(weights):
+        seen.append([p.detach() - was for p, was in zip(landscape.parameters, before, strict=True)])
+        totals = [landscape.module.batch_losses(batch, weights)[0] for batch in landscape.batches]
+        shares = [len(batch.targets) / landscape.n_targets for batch in landscape.batches]
+        return sum(total * share for total, share in zip(totals, shares, strict=True))
+
+    rule.gradients(Asking(landscape.parameters, [evaluate], lambda: landscape.losses()[1]))
+    for moved, step in zip(seen[1], landscape.neighbourhood(rule), strict=True):
+        torch.testing.assert_close(moved, step, rtol=1e-3, atol=1e-6)
+    found = measure(landscape, torch.ones(60), Asked((0.1,), 2, rule))
+    assert found["neighbourhood"]["all"] > 0
+    assert {"plain", "weighted", "neighbourhood", "own"} < set(found["items"]["tail"][0])
+    assert all(torch.equal(p, was) for p, was in zip(landscape.parameters, before, strict=True))
+
+
+def test_means_are_those_of_the_groups(landscape):
+    _, items = landscape.losses()
+    means = landscape.means()
+    shares = np.bincount(landscape.groups[items], minlength=3) / len(items)
+    parts = sum(means[name] * share for name, share in zip(("head", "mid", "tail"), shares, strict=True))
+    assert parts == pytest.approx(means["all"], rel=1e-5)
+
+
+def test_the_command(folder, capsys):
+    assert sharpness.main([str(folder), "--rho", "0.1", "1", "--batches", "2", "--items", "3"]) == 0
+    said = capsys.readouterr().out
+    for word in ("all targets", "weighed by rarity", "tail targets", "sharpness.png"):
+        assert word in said
+    result = json.loads((folder / "sharpness.json").read_text())
+    assert result["rule"] is None
+    assert list(result["rise"]["weighted"]) == ["0.1", "1"]
+    assert (folder / "sharpness.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_neighbourhood_of_another_runs_optimizer(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("sharpness.*"))
+    config = (folder / "config.yaml").read_text()
+    assert "optimizer: adam\n" in config
+    written = config.replace("optimizer: adam\n", "optimizer: sam\n").replace("adam.Adam\n", "sam.SAM\n")
+    (other / "config.yaml").write_text(written)
+    assert sharpness.main([str(folder), "--batches", "1", "--items", "2", "--rule", str(other)]) == 0
+    assert "(where sam looks)" in capsys.readouterr().out
+    around_adam = json.loads((folder / "sharpness.json").read_text())
+    assert sharpness.main([str(other), "--batches", "1", "--items", "2"]) == 0  # its own, unasked
+    own = json.loads((other / "sharpness.json").read_text())
+    assert own["neighbourhood"] == around_adam["neighbourhood"]
+    capsys.readouterr()
+
+
+def test_what_the_user_can_mend(folder, tmp_path, capsys):
+    for arguments in (
+        [folder, "--rho", "0"],
+        [folder, "--batches", "0"],
+        [folder, "--items", "-1"],
+        [folder, "--weighting", "heavy"],
+        [folder, "--rule", folder],
+        [tmp_path],
+        [tmp_path / "nowhere"],
+    ):
+        assert sharpness.main([str(argument) for argument in arguments]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,130 @@
+"""Configurations of earlier versions, wherever they are read."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from recsys_lt import CONF
+from recsys_lt.errors import UserError
+from recsys_lt.results.cells import cells_of
+from recsys_lt.runs.listing import Run, find_runs
+from recsys_lt.runs.stored import Names, Stored, store, stored
+from recsys_lt.runs.trust import write_out_references
+from recsys_lt.training.build import build
+
+RUNS = Path(__file__).resolve().parents[2] / "docs" / "runs"
+WITH_A_LIST = sorted(p.parent for p in RUNS.glob("*/config.yaml") if "GroupSettings" not in p.read_text())
+
+
+@pytest.mark.parametrize("folder", WITH_A_LIST, ids=lambda path: path.name)
+def test_a_list_of_shares_is_read_as_groups_of_all_time(folder):
+    (run,) = find_runs(folder)
+    assert run.config["metrics.groups.shares"] == [0.2, 0.6, 0.2]
+
+
+def test_a_model_of_an_earlier_version_is_refused_in_one_line_that_says_which_version_reads_it():
+    with pytest.raises(
+        UserError, match=r"no class of recsys_lt 0\.2.* recsys_lt 0\.1\.0 reads runs that were made before"
+    ):
+        stored(WITH_A_LIST[0])
+
+
+def copy_of(folder: Path, place: Path, **groups) -> Path:
+    """The run of an earlier version as this one writes it, grouped in another way."""
+    config = OmegaConf.load(folder / "config.yaml")
+    if groups:
+        config.metrics.groups = {"_target_": "recsys_lt.training.settings.GroupSettings", **groups}
+    place.mkdir()
+    OmegaConf.save(config, place / "config.yaml")
+    (place / "metrics.json").write_text((folder / "metrics.json").read_text())
+    return place
+
+
+def test_a_run_of_an_earlier_version_is_the_cell_it_was(tmp_path):
+    old = copy_of(WITH_A_LIST[0], tmp_path / "old")
+    same = copy_of(WITH_A_LIST[0], tmp_path / "same", shares=[0.2, 0.6, 0.2], window=None)
+    other = copy_of(WITH_A_LIST[0], tmp_path / "other", shares=[0.2, 0.6, 0.2], window="90d")
+
+    def cells(*folders: Path) -> int:
+        return len(cells_of([run for folder in folders for run in find_runs(folder) if isinstance(run, Run)]))
+
+    assert cells(old, same) == 1
+    assert cells(old, other) == 2
+
+
+@pytest.mark.parametrize("model", ["llamarec", "bigrec", "title_likelihood"])
+def test_a_prompt_of_an_earlier_version_says_what_it_said(tmp_path, model):
+    """Before, what stands between the templates was not in the configuration."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        now = compose("config", [f"model={model}", "llm=tiny_random", "dataset=synthetic", "logger=none"])
+    store(tmp_path, Stored(now, Names("synthetic", model, "own", "adamw"), None))
+    path = tmp_path / "config.yaml"
+    before = OmegaConf.load(path)
+    for key in ("event", "pool", "candidate", "untitled"):
+        before.model.prompt.pop(key, None)
+    before.model.pop("attributes")
+    OmegaConf.save(before, path)
+    found = stored(tmp_path).config
+    assert found.model.prompt == now.model.prompt
+    assert found.model.attributes is False
+    assert build(found)
+
+
+def composed(**more) -> Stored:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", ["dataset=synthetic", "logger=none"])
+    for key, value in more.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    return Stored(config, Names("synthetic", "sasrec", "ce", "adam"), None)
+
+
+def test_what_refers_elsewhere_is_written_as_its_value(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB", "17")
+    OmegaConf.register_new_resolver("of_a_lab", lambda: {"a": ["$", "${seed}"]}, replace=True)
+    run = composed(
+        seed="${oc.env:LAB}", more="${of_a_lab:}", again="${metrics.ks[0]}", own="${dataset.name}", text=r"\${x}"
+    )
+    before = OmegaConf.to_container(run.config, resolve=True)
+    write_out_references(run.config)
+    store(tmp_path, run)
+    found = stored(tmp_path).config
+    assert OmegaConf.to_container(found, resolve=True) == before
+    plain = OmegaConf.to_container(found, resolve=False)
+    assert (plain["seed"], plain["own"], plain["text"]) == ("17", "${dataset.name}", r"\${x}")
+    assert plain["dataset"]["cache_dir"].startswith("${oc.env:RECSYS_LT_CACHE")
+
+
+def test_more_references_than_may_be_stored_are_all_written_out(tmp_path):
+    run = composed(more=["${seed}"] * 17)
+    write_out_references(run.config)
+    store(tmp_path, run)
+    assert OmegaConf.to_container(stored(tmp_path).config, resolve=False)["more"] == [run.config.seed] * 17
+
+
+def test_the_configurations_of_the_program_are_stored_as_they_are_composed(tmp_path):
+    run, same = composed(), composed()
+    write_out_references(run.config)
+    assert OmegaConf.to_yaml(run.config) == OmegaConf.to_yaml(same.config)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"more": "x" * 70_000}, "it is larger than 64 kB"),
+        ({"more": "${oc.env:HOME}"}, "more is ${oc.env:HOME}, which refers to another place"),
+        ({"more": 1 << 70}, "more than 64 bits"),
+        ({"loss___target_": "os.getcwd"}, "loss names os.getcwd, which is no class"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_stored(tmp_path, more, said):
+    store(tmp_path, composed())
+    before = (tmp_path / "config.yaml").read_text()
+    more = {key.replace("___", "._"): value for key, value in more.items()}
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        store(tmp_path, composed(**more))
+    assert f"{tmp_path / 'config.yaml'}: the run could not be read again (" in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_text() == before

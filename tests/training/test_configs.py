@@ -1,0 +1,182 @@
+"""Every shipped config composes and builds, or refuses in one line; every cell gets its own published setting."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml  # type: ignore[import-untyped]
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from recsys_lt import CONF
+from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.errors import UserError
+from recsys_lt.training.build import Parts, build
+
+
+def names(group: str) -> list[str]:
+    folder = CONF / group
+    paths = (path for path in folder.rglob("*.yaml") if not path.stem.startswith("_"))
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in paths)
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        f"{group}={name}"
+        for group in ("dataset", "model", "loss", "llm", "optimizer", "strategy", "trainer", "logger")
+        for name in names(group)
+    ]
+    + [f"+{group}={name}" for group in ("experiment", "rival") for name in names(group)],
+)
+def test_every_choice_composes_and_builds(choice: str) -> None:
+    if choice == "llm=pretrained":
+        choice += " llm.weights.name=somewhere"
+    config = composed(*choice.split(), *(["model=e4srec"] if choice.startswith("llm=") else []))
+    parts = build(config)
+    facts = DataFacts(3, 40, torch.arange(40))
+    if "llm" in config:
+        first = build(composed()).model(facts)
+        tiny = instantiate(composed("llm=tiny_random").llm)
+        facts = replace(facts, titles=[f"item {number}" for number in range(40)], first_stage=first)
+        model = parts.model(facts, llm=tiny)
+        # Tuned and trained by a rule: something of it is; of one that is taken as it is, nothing.
+        assert any(p.requires_grad for p in model.parameters()) is (choice != "model=title_likelihood")
+    else:
+        model = parts.model(facts)
+    if isinstance(model, Backbone):
+        assert model.output_table().weight.shape[0] == 40
+    parts.loss.check(10_000)
+    if choice.startswith("strategy=") and (refusal := _refusal(parts)) is not None:
+        assert "\n" not in str(refusal)
+        assert refusal.remedy
+
+
+def _refusal(parts: Parts) -> UserError | None:
+    try:
+        parts.strategy.check(1)
+    except UserError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("setting", names("setting"))
+def test_every_setting_is_picked_up_by_its_cell_and_builds(setting: str) -> None:
+    dataset, rest = setting.split("_", 1)
+    model, loss = next((m, rest.removeprefix(f"{m}_")) for m in names("model") if rest.startswith(f"{m}_"))
+    config = composed(f"dataset={dataset}", f"model={model}", f"loss={loss}")
+    text = (CONF / "setting" / f"{setting}.yaml").read_text()
+    if parent := re.search(r"defaults:\n  - (\S+)\n", text):
+        text = (CONF / "setting" / f"{parent[1]}.yaml").read_text()
+    assert f"max_epochs: {config.trainer.max_epochs}\n" in text
+    build(config)
+
+
+def test_a_sweep_gives_each_cell_its_own_setting_and_the_command_line_wins() -> None:
+    base = ("+experiment=beauty_sce",)
+    sce, ce = composed(*base), composed(*base, "loss=ce")
+    fmlp = composed(*base, "model=fmlp_rec")
+    assert (sce.trainer.max_epochs, sce.loss.k, sce.loss.alpha) == (300, 500, 100)
+    assert (ce.trainer.max_epochs, "k" in ce.loss) == (200, False)
+    assert (sce.optimizer.lr, fmlp.optimizer.lr, fmlp.optimizer.weight_decay) == (5e-4, 1e-4, 5e-4)
+    assert composed(*base, "optimizer.lr=0.5").optimizer.lr == 0.5
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_opens_with_what_it_reaches_and_its_command(experiment: str) -> None:
+    lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    assert "NDCG@10" in lines[1]
+    assert f"python -m recsys_lt +experiment={experiment}" in "\n".join(lines)
+
+
+def cells_of_sweep(name: str, *arguments: str) -> list[list[str]]:
+    """What Hydra's sweeper makes of an experiment's sweep and the command line: the overrides of each cell."""
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    swept = [f"{key}={value}" for key, value in yaml.safe_load(text)["hydra"]["sweeper"]["params"].items()]
+    overrides = OverridesParser.create().parse_overrides([f"+experiment={name}", *swept, *arguments])
+    return BasicSweeper.split_arguments(overrides, None)[0]
+
+
+@pytest.mark.parametrize("grid", [name for name in names("experiment") if name.startswith("grid_")])
+def test_every_choice_of_a_grid_composes_with_its_setting(grid: str) -> None:
+    cells = [dict(part.split("=") for part in cell) for cell in cells_of_sweep(grid)]
+    swept = {key: list(dict.fromkeys(cell[key] for cell in cells)) for key in cells[0]}
+    assert {"adam", "sam", "eisam"} <= set(swept["optimizer"])
+    assert {"ce", "sce"} <= set(swept["loss"])
+    first = cells[0]
+    some = [{**first, "model": model, "loss": loss} for model in swept["model"] for loss in swept["loss"]]
+    some += [{**first, key: value} for key, values in swept.items() for value in values[1:]]
+    for cell in some:
+        config = composed(*(f"{key}={value}" for key, value in cell.items()))
+        build(config)
+        assert (CONF / "setting" / f"{config.dataset.name}_{cell['model']}_{cell['loss']}.yaml").is_file()
+
+
+def paper_sweeps() -> list[tuple[str, int]]:
+    """Each command that an experiment of the paper names, and how many cells it should make."""
+    return [
+        ("table3_beauty", 4 * 4 * 3),
+        ("table3_yelp", 4 * 4 * 3),
+        ("figure1a_beauty", 7),
+        ("figure1b_beauty loss=bpr,bce", 2),
+        ("figure1b_beauty loss=ce_eta,ce trainer.max_epochs=50", 2),
+        ("figure1b_beauty loss=ssm,sce loss.k=100", 2),
+        ("figure3_k_beauty", 2 * 5),
+        ("figure3_alpha_beauty", 5),
+    ]
+
+
+@pytest.mark.parametrize(("command", "n"), paper_sweeps())
+def test_every_cell_of_the_papers_sweeps_composes_and_builds(command: str, n: int) -> None:
+    name, *arguments = command.split()
+    assert f"python -m recsys_lt +experiment=paper/{command}" in (CONF / f"experiment/paper/{name}.yaml").read_text()
+    cells = cells_of_sweep(f"paper/{name}", *arguments)
+    assert len(cells) == len({tuple(cell) for cell in cells}) == n
+    made = set()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for cell in cells:
+            config = compose("config", overrides=cell, return_hydra_config=True)
+            choices = config.hydra.runtime.choices
+            with open_dict(config):
+                del config["hydra"]
+            for override in cell[1:]:
+                key, value = override.split("=")
+                found = choices[key] if key in choices else OmegaConf.select(config, key)
+                assert str(found) == value or float(found) == float(value)
+            whole = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            made.add(json.dumps(whole, sort_keys=True, default=str))
+            build(config).loss.check(12_101)
+            if name.startswith("table3"):  # each in its own published setting
+                setting = f"{config.dataset.name}_{choices.model}_{choices.loss}"
+                assert (CONF / "setting" / f"{setting}.yaml").is_file()
+    assert len(made) == n
+
+
+def test_every_sweep_of_the_paper_is_composed() -> None:
+    assert {command.split()[0] for command, _ in paper_sweeps()} == set(names("experiment/paper"))
+
+
+def test_the_readme_names_every_choice() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    for group in ("dataset", "model", "llm", "loss", "optimizer", "schedule", "strategy", "logger", "experiment"):
+        for name in names(group):
+            assert f"`{name}`" in readme or f"`+experiment={name}`" in readme, f"{group}={name}"
+
+
+def test_a_dataset_is_ranked_as_its_published_numbers_are_and_the_command_line_wins() -> None:
+    assert [composed(f"dataset={name}").metrics.mask_seen for name in ("beauty", "ml-1m", "yelp")] == [
+        "published", "published", "none",
+    ]  # fmt: skip
+    assert composed("dataset=yelp", "metrics.mask_seen=keep_target").metrics.mask_seen == "keep_target"
+    assert composed("+experiment=yelp_sce").metrics.mask_seen == "none"
