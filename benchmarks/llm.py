@@ -17,7 +17,7 @@ from torch import nn
 from recsys_lt import CONF
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
-from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.system.memory import forget_peak_rss, peak_rss_mb
 from recsys_lt.training.build import build
 
@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> None:
     first = SASRec(facts, width=64, blocks=2, heads=1, max_length=50, dropout=0.1).requires_grad_(False)
     module = parts.recommender(data, first)
     language = next(part.language for part in module.children() if hasattr(part, "language"))
-    source = TrainBatches(data, module.row_plan.plan(data), config.trainer.batch_rows, 0, Share(), module.needs_seen)
-    users = UsersWithTarget(data, "test")
+    source = TrainBatches(data, module.task, config.trainer.batch_rows, 0, Share(), module.needs_seen)
+    users = users_with_target(data, "test")
     ranking = RankBatches(data, users, "test", module.max_length, 32, with_seen=True)
     mixed = config.precision == "bf16-mixed"
     dtype = torch.bfloat16 if mixed else language.vocabulary.dtype

@@ -106,8 +106,7 @@ def _steps(module: "SequentialRecommender", data: "Sequences", config: "DictConf
     """Seconds of each step, the first left out: it makes the moments."""
     from recsys_lt.data.loader import Share, TrainBatches
 
-    rows = module.backbone.row_plan.plan(data)
-    batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
+    batches = TrainBatches(data, module.task, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
     optimizer: Any = module.configure_optimizers()
     parameters = [p for p in module.parameters() if p.requires_grad]
     module.train()

@@ -127,9 +127,8 @@ def _training(
 
     from recsys_lt.data.loader import Share, TrainBatches
 
-    rows = module.backbone.row_plan.plan(data)
-    batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
-    targets = rows.n_targets
+    batches = TrainBatches(data, module.task, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
+    targets = batches.n_targets
     optimizer: Any = module.configure_optimizers()
     parameters = [p for p in module.parameters() if p.requires_grad]
     module.train()

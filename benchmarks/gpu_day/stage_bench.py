@@ -64,7 +64,7 @@ def measured(this: Stage, name: str, compiled: bool = False) -> dict[str, Any]:
     if measurement.products == "ranking":
         batches, moved = -(-floor.targets // config.trainer.rank_rows), 4 * parameters
     else:
-        batches, moved = -(-len(module.row_plan.plan(data)) // config.trainer.batch_rows), 32 * parameters
+        batches, moved = -(-module.task.n_examples(data) // config.trainer.batch_rows), 32 * parameters
     card = this.parts["rates"]
     flops, bytes_a_second = floor.flops / middle, batches * moved / middle
     dtype = str(floor.dtype).removeprefix("torch.")

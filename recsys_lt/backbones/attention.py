@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.dropout import RowDropout, event_streams
+from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.native.attention import NativeAttention, Rows
 from recsys_lt.native.library import kernels, usable
@@ -52,7 +52,7 @@ class Layout:
         place = torch.arange(len(batch.items), device=self.device) - batch.offsets[rows]
         self.pads = max_length - self.lengths[rows]
         self.position = self.pads + place
-        self.streams = event_streams(batch)
+        self.streams = batch.event_streams()
 
     def every(self) -> "Queries":
         """All events ask."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import RowPlan
+from recsys_lt.data.tasks.task import Task
 from recsys_lt.losses.output_table import OutputTable
 
 #: Tables of fewer rows (positions; small catalogues) are cheaper to update whole.
@@ -52,15 +52,15 @@ class Backbone(nn.Module, ABC):
 
     Attributes
     ----------
-    row_plan
-        What one training row is for this backbone.
+    task
+        What a training example is for this backbone.
     max_length
         How many of a user's latest events it reads.
     trainable
         False for a model that has nothing to learn by gradient (popularity).
     """
 
-    row_plan: RowPlan
+    task: Task
     max_length: int
     trainable: ClassVar[bool] = True
 

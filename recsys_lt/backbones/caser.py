@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
-from recsys_lt.backbones.dropout import RowDropout, row_streams
+from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
@@ -56,7 +56,7 @@ class Caser(Backbone):
             )
         self.max_length = max_length
         # A prefix fills the window together with its target, as in the reference: 4 items in, 1 to predict.
-        self.row_plan = Prefixes(max_length, min_length=max(max_length, 2))
+        self.task = Prefixes(max_length, min_length=max(max_length, 2))
         std = 1 / width  # the reference's standard deviation of every embedding
         self.items = PaddedItems(facts.n_items, width, std)
         self.users = nn.Embedding(facts.n_users, width)
@@ -80,7 +80,7 @@ class Caser(Backbone):
         """[B, 2d]."""
         image = self.items(batch, self.max_length)  # [B, L, d]
         features = torch.cat([self._along_time(image), self._across_coordinates(image)], 1)
-        history = self.dense(self.dropout(features, row_streams(batch))).relu()
+        history = self.dense(self.dropout(features, batch.streams)).relu()
         return torch.cat([history, self.users(batch.users)], 1)
 
     def plain_features(self, image: Tensor) -> Tensor:

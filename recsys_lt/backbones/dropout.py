@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lt.data.batch import Batch
-from recsys_lt.data.streams import key_of, keys_of, lanes
+from recsys_lt.data.streams import key_of, lanes
 from recsys_lt.errors import UserError
 from recsys_lt.native.dropout import NativeDropout
 from recsys_lt.native.library import usable
@@ -60,7 +59,7 @@ class RowDropout(nn.Module):
         return 65536 / (65536 - self.cut)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
-        """X [n, ...] and one key for each of the n (see ``row_streams``) -> the same shape."""
+        """X [n, ...] and the random stream of each of the n, [n] -> the same shape; see ``Batch.streams``."""
         if not self.training or self.cut == 0:
             return x
         if kernels := usable(x):
@@ -81,15 +80,3 @@ class RowDropout(nn.Module):
     def kept(self, count: int, keys: Tensor) -> Tensor:
         """Which of ``count`` elements survive for every key: keys [n] -> [n, count] bool."""
         return lanes(keys ^ self.salt, count) >= self.cut - 32768
-
-
-def row_streams(batch: Batch) -> Tensor:
-    """The random stream of each row in this epoch, [B] int64."""
-    return keys_of(batch.key, batch.row_keys)
-
-
-def event_streams(batch: Batch) -> Tensor:
-    """The random stream of each event in this epoch, [T] int64; an event is its row and its place in it."""
-    rows = batch.rows_of_events()
-    place = torch.arange(len(batch.items), device=batch.items.device) - batch.offsets[rows]
-    return keys_of(0, row_streams(batch)[rows] + place)

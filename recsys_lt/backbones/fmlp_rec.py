@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.backbones.circular import SpectralFilter
-from recsys_lt.backbones.dropout import RowDropout, row_streams
+from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.mlp import MLP
 from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
@@ -51,7 +51,7 @@ class FMLPRec(Backbone):
                 remedy="Each must be at least 1",
             )
         self.max_length = max_length
-        self.row_plan = Prefixes(max_length, recent=True)
+        self.task = Prefixes(max_length, recent=True)
         self.items = PaddedItems(facts.n_items, width, std=0.02)
         self.positions = nn.Embedding(max_length, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
@@ -76,7 +76,7 @@ class FMLPRec(Backbone):
 
     def user_states(self, batch: Batch) -> Tensor:
         """[B, d]."""
-        keys = row_streams(batch)
+        keys = batch.streams
         x = self.items(batch, self.max_length) + self.positions.weight
         x = self.dropout(self.norm(x), keys)
         for block in self.blocks[:-1]:

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
-from recsys_lt.backbones.dropout import RowDropout, event_streams
+from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.recurrence import gru
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import OnePass, Prefixes
+from recsys_lt.data.tasks.next_item import OnePass, Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
@@ -56,7 +56,7 @@ class GRU4Rec(Backbone):
                 remedy="Each must be at least 1",
             )
         self.max_length = max_length
-        self.row_plan = OnePass(max_length) if one_pass else Prefixes(max_length)
+        self.task = OnePass(max_length) if one_pass else Prefixes(max_length)
         self.items = nn.Embedding(facts.n_items, width)
         self.dropout = RowDropout(dropout, salt=0)
         self.gru = nn.GRU(width, width, layers, bias=False)
@@ -83,7 +83,7 @@ class GRU4Rec(Backbone):
         Such a row's "last event" is the one before its first: of another row, or -1.
         """
         order, running = time_major(batch)
-        x = self.dropout(self.items(batch.items[order]), event_streams(batch)[order])
+        x = self.dropout(self.items(batch.items[order]), batch.event_streams()[order])
         if len(x) == 0:
             return x.new_zeros(len(at), self.dense.in_features)
         if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
-from recsys_lt.backbones.dropout import RowDropout, event_streams
+from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.linear_recurrence import Steps, linear_recurrence
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import EveryPosition
+from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
@@ -58,7 +58,7 @@ class LRURec(Backbone):
                 remedy="Each must be at least 1",
             )
         self.max_length = max_length
-        self.row_plan = EveryPosition(max_length)
+        self.task = EveryPosition(max_length)
         self.items = nn.Embedding(facts.n_items, width)
         self.out_bias = nn.Parameter(torch.empty(facts.n_items))
         self.dropout = RowDropout(dropout, salt=0)
@@ -97,7 +97,7 @@ class LRURec(Backbone):
     def _begun(self, batch: Batch) -> tuple[Steps, Tensor, Tensor]:
         """How the batch is walked through; in that order, the events embedded [T, d] and their streams [T]."""
         steps = Steps.of(batch.lengths, batch.items.device)
-        streams = event_streams(batch)[steps.order]
+        streams = batch.event_streams()[steps.order]
         x = self.norm(self.dropout(self.items(batch.items[steps.order]), streams))
         return steps, x, streams
 

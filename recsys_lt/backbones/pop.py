@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.losses.output_table import OutputTable
 
 
@@ -28,7 +28,7 @@ class Pop(Backbone):
     def __init__(self, facts: DataFacts) -> None:
         super().__init__()
         self.max_length = 1
-        self.row_plan = Prefixes(max_length=1)
+        self.task = Prefixes(max_length=1)
         self.register_buffer("counts", facts.popularity.to(torch.float32).unsqueeze(1))
 
     def states(self, batch: Batch) -> Tensor:

@@ -8,7 +8,7 @@ from recsys_lt.backbones.attention import Layout, PackedAttention, Queries
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import EveryPosition
+from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
@@ -53,7 +53,7 @@ class SASRec(Backbone):
                 remedy="heads must divide width, and lengths must be positive",
             )
         self.max_length = max_length
-        self.row_plan = EveryPosition(max_length)
+        self.task = EveryPosition(max_length)
         self.items = nn.Embedding(facts.n_items, width)
         self.positions = nn.Embedding(max_length, width)
         self.dropout = RowDropout(dropout, salt=0)

@@ -107,8 +107,8 @@ def sharpness(
             )
         rule.prepare({name: p for name, p in module.named_parameters() if p.requires_grad}, counts)
     looking = rule if isinstance(rule, PerturbedRule) else None
-    rows = module.row_plan.plan(run.data)
-    source = TrainBatches(run.data, rows, run.parts.trainer.batch_rows, run.config.seed, Share(), module.needs_seen)
+    trainer, seed = run.parts.trainer, run.config.seed
+    source = TrainBatches(run.data, module.task, trainer.batch_rows, seed, Share(), module.needs_seen)
     batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]
     landscape = Landscape(module, batches, run.parts.metrics.groups.of(run.data).of)
     result = {

@@ -6,6 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from recsys_lt.data.streams import keys_of
+
 
 @dataclass(frozen=True)
 class SeenSets:
@@ -36,23 +38,21 @@ class Batch:
     lengths
         History lengths on the host (a tuple, so that no code waits for a device to learn a shape), B ints.
     targets
-        Target items, [N] int64: one for each event of ``items`` (N = T, next to it) where the backbone
-        learns from every position, one for each row (N = B) where it learns from prefixes and when ranking, and
-        of some events only where ``target_events`` says of which.
-    row_keys
-        A number that names each row in the random streams, [B] int64; the same in any batch and on any rank.
-    key
-        Key of the (seed, epoch) the batch is drawn in: the streams of dropout and of negatives start from it.
+        Target items, [N] int64; none when recommending.
+    streams
+        Random stream of each row, [B] int64: dropout, negatives and masks are drawn from it. A row has the same in any
+        batch and on any rank.
+    target_events
+        The event each target is predicted at, [N] int64, ascending: the event before it, or its masked place. None
+        where each row has one target, after its last event (N = B).
     step_key
-        Key of the (seed, epoch, step), for draws shared by the whole batch; the same on every rank.
+        Key of the (seed, epoch, step), for draws shared by all rows of a batch; the same on every rank.
     global_targets
-        Targets in the whole batch over all ranks: what a mean is over.
-    seen
-        Each row's items that may not be drawn as negatives or (ranking) recommended; None where nobody asks.
+        Targets of the batch over all ranks, for means; 0 when ranking.
     step_targets
         Targets of all batches whose gradients make one step; None where every batch is a step of its own.
-    target_events
-        The event each target comes after, [N] int64, ascending, where neither every event nor every row has one target.
+    seen
+        Each row's items that may not be drawn as negatives or (ranking) recommended; None where they are not needed.
     """
 
     users: Tensor
@@ -60,13 +60,12 @@ class Batch:
     offsets: Tensor
     lengths: tuple[int, ...]
     targets: Tensor
-    row_keys: Tensor
-    key: int
-    step_key: int
-    global_targets: int
-    seen: SeenSets | None = None
-    step_targets: int | None = None
+    streams: Tensor
     target_events: Tensor | None = None
+    step_key: int = 0
+    global_targets: int = 0
+    step_targets: int | None = None
+    seen: SeenSets | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -81,11 +80,21 @@ class Batch:
 
     def rows_of_targets(self) -> Tensor:
         """The row of each target, [N] int64."""
-        if self.target_events is not None:
-            return self.rows_of_events()[self.target_events]
-        if len(self.targets) == len(self.items):
-            return self.rows_of_events()
-        return torch.arange(len(self), device=self.items.device)
+        if self.target_events is None:
+            return torch.arange(len(self), device=self.items.device)
+        return self.rows_of_events()[self.target_events]
+
+    def event_streams(self) -> Tensor:
+        """The random stream of each event, [T] int64; an event is its row and its place in the row."""
+        rows = self.rows_of_events()
+        place = torch.arange(len(self.items), device=self.items.device) - self.offsets[rows]
+        return keys_of(0, self.streams[rows] + place)
+
+    def target_streams(self, key: int) -> Tensor:
+        """A random stream of each target, [N] int64; ``key`` sets its use apart from others."""
+        rows = self.rows_of_targets()
+        place = 0 if self.target_events is None else self.target_events - self.offsets[rows]
+        return keys_of(key, self.streams[rows] + place)
 
     def latest(self, most: int) -> "Batch":
         """The same with the last ``most`` events of each history alone; for ranking, whose targets are the rows'."""
@@ -100,10 +109,8 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         moved = {
             name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("users", "items", "offsets", "targets", "row_keys")
+            for name in ("users", "items", "offsets", "targets", "streams")
         }
         seen = None if self.seen is None else self.seen.to(device, non_blocking)
-        places = self.target_events
-        if places is not None:
-            places = places.to(device, non_blocking=non_blocking)
-        return replace(self, **moved, seen=seen, target_events=places)
+        events = None if self.target_events is None else self.target_events.to(device, non_blocking=non_blocking)
+        return replace(self, **moved, seen=seen, target_events=events)

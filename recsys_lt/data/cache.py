@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from recsys_lt.data.lock import locked
-from recsys_lt.data.mapped import Residency
 from recsys_lt.data.pieces import pieces
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.system.atomic import replacing, temporary_beside, write_json
@@ -193,12 +192,7 @@ def _in_range(arrays: dict[str, Any], n_items: int) -> bool:
         return False
     if len(arrays.get("times", items)) != len(items) or len(arrays.get(_POPULARITY, range(n_items))) != n_items:
         return False
-    residency = Residency([items])
-    for piece in pieces(len(items)):
-        if items[piece].min() < 0 or items[piece].max() >= n_items:
-            return False
-        residency.touched(piece.stop - piece.start)
-    return True
+    return all(items[piece].min() >= 0 and items[piece].max() < n_items for piece in pieces(len(items)))
 
 
 def _sum(path: Path) -> int:

@@ -1,38 +1,26 @@
-"""Training batches (shuffled by epoch, shared by ranks) and ranking batches, made of row numbers alone."""
+"""Training batches, shuffled by epoch and shared by ranks, and ranking batches."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from recsys_lt.data.batch import Batch, SeenSets
-from recsys_lt.data.mapped import Residency
-from recsys_lt.data.owners import Owners
 from recsys_lt.data.permutation import Order, order_of
-from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
-from recsys_lt.data.rows import Rows
+from recsys_lt.data.pieces import PIECE, pieces
+from recsys_lt.data.ragged import Ints, ragged_index
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.streams import key_of
+from recsys_lt.data.tasks.task import Task, packed, streams_of, tensor_of
 from recsys_lt.system.stopping import held_back, leave_to_parent
 
 # First parts of the keys of streams, so that order, rows and steps never share one.
 _ORDER, _ROWS, _STEP = 1, 2, 3
 _USERS = 8
-
-
-#: Users' distinct items are listed once for data of so many events at most, 34 MB; else found batch by batch.
-TABULATED = 1 << 22
-
-
-def _tensor(array: NDArray[np.integer]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -47,14 +35,14 @@ _ALONE = Share()
 
 
 class TrainBatches(Dataset[Batch]):
-    """Batch (epoch, step) as a pure function of those two numbers, whatever was asked before.
+    """Training batches: batch (epoch, step) is a pure function of those two numbers.
 
     Parameters
     ----------
-    data, rows
-        The sequences and the backbone's training rows in them.
+    data, task
+        The sequences, and what a training example is.
     batch_rows
-        Rows a batch, over all ranks.
+        Examples a batch, over all ranks.
     seed
         Of the run.
     share
@@ -64,13 +52,20 @@ class TrainBatches(Dataset[Batch]):
     accumulate
         Batches whose gradients make one step.
     max_rows
-        Rows of an epoch, its order's first ones; None for all.
+        Examples of an epoch, its order's first ones; None for all.
+
+    Attributes
+    ----------
+    n_examples
+        Examples the task makes of the data.
+    n_rows
+        Examples of an epoch.
     """
 
     def __init__(
         self,
         data: Sequences,
-        rows: Rows,
+        task: Task,
         batch_rows: int,
         seed: int,
         share: Share,
@@ -78,73 +73,59 @@ class TrainBatches(Dataset[Batch]):
         accumulate: int = 1,
         max_rows: int | None = None,
     ) -> None:
-        self.n_rows = len(rows) if max_rows is None else min(max_rows, len(rows))
-        self.data, self.rows, self.batch_rows, self.seed = data, rows, batch_rows, seed
+        self.n_examples = task.n_examples(data)
+        self.n_rows = self.n_examples if max_rows is None else min(max_rows, self.n_examples)
+        self.data, self.task, self.batch_rows, self.seed = data, task, batch_rows, seed
         self.share, self.with_seen, self.accumulate = share, with_seen, accumulate
         self._order: tuple[int, Order] | None = None
-        self._tabulated = len(data.items) <= TABULATED
-        self._residency = _residency(data)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_order": None, "_residency": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._residency = _residency(self.data)
+        return self.__dict__ | {"_order": None}  # as long as the data, and made again by its key
 
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_rows)
 
     def order(self, epoch: int) -> Order:
-        """The rows in this epoch's order: a slice of it is [n] int64."""
+        """The examples in this epoch's order: a slice of it is [n] int64."""
         if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, order_of(key_of(_ORDER, self.seed, epoch), len(self.rows)))
+            self._order = (epoch, order_of(key_of(_ORDER, self.seed, epoch), self.n_examples))
         return self._order[1]
+
+    @property
+    def n_targets(self) -> int:
+        """Targets of the first epoch, over all ranks."""
+        stream, order = self._stream(0), self.order(0)
+        return sum(self.task.n_targets(self.data, order[piece], stream) for piece in pieces(self.n_rows, PIECE // 16))
 
     def __getitem__(self, index: tuple[int, int]) -> Batch:
         epoch, step = index
-        whole = self.order(epoch)[step * self.batch_rows : min((step + 1) * self.batch_rows, self.n_rows)]
-        rows = whole[self.share.rank :: self.share.world]
-        spans = self.rows.at(whole)
-        user, start, stop, n_targets = (column[self.share.rank :: self.share.world] for column in spans)
-        lengths = stop - start
-        index_of = ragged_index(start, lengths)
-        # Of mixed rows, which of the batch's events are followed by a target.
-        places = ragged_index(lengths.cumsum() - n_targets, n_targets) if self.rows.mixed else None
-        targets = self.data.items[index_of + 1 if self.rows.every_position else stop]
-        batch = Batch(
-            users=_tensor(user),
-            items=_tensor(self.data.items[index_of]),
-            offsets=_tensor(offsets_of(lengths)),
-            lengths=tuple(lengths.tolist()),
-            targets=_tensor(targets if places is None else targets[places]),
-            row_keys=_tensor(rows),
-            key=key_of(_ROWS, self.seed, epoch),
+        stream = self._stream(epoch)
+        numbers = self._numbers(epoch, step, 1)
+        batch = self.task.batch(self.data, numbers[self.share.rank :: self.share.world], stream)
+        alone = self.share.world == 1
+        first = step - step % self.accumulate
+        return replace(
+            batch,
             step_key=key_of(_STEP, self.seed, epoch, step),
-            global_targets=int(spans.n_targets.sum()),
-            seen=self._seen(user) if self.with_seen else None,
-            step_targets=self._targets_of_step(epoch, step) if self.accumulate > 1 else None,
-            target_events=None if places is None else _tensor(places),
+            global_targets=len(batch.targets) if alone else self.task.n_targets(self.data, numbers, stream),
+            step_targets=None
+            if self.accumulate == 1
+            else self.task.n_targets(self.data, self._numbers(epoch, first, self.accumulate), stream),
+            seen=self._seen(batch.users.numpy()) if self.with_seen else None,
         )
-        self._residency.touched(len(whole))
-        return batch
+
+    def _stream(self, epoch: int) -> int:
+        return key_of(_ROWS, self.seed, epoch)
+
+    def _numbers(self, epoch: int, step: int, n_steps: int) -> Ints:
+        """Examples of so many steps from ``step`` on, over all ranks."""
+        end = min((step + n_steps) * self.batch_rows, self.n_rows)
+        return self.order(epoch)[step * self.batch_rows : end]
 
     def _seen(self, user: Ints) -> SeenSets:
         """Distinct training items of each row's user."""
-        if self._tabulated:
-            items, offsets = self.data.train_sets
-            lengths = offsets[user + 1] - offsets[user]
-            return SeenSets(_tensor(items[ragged_index(offsets[user], lengths)]), _tensor(offsets_of(lengths)))
-        first = self.data.offsets[user]
-        return _sets(self.data, first, first + self.data.train_end[user])
-
-    def _targets_of_step(self, epoch: int, step: int) -> int:
-        """Targets of all batches whose gradients make one step together with this one's."""
-        first = step - step % self.accumulate
-        rows = self.order(epoch)[
-            first * self.batch_rows : min((first + self.accumulate) * self.batch_rows, self.n_rows)
-        ]
-        return int(self.rows.at(rows).n_targets.sum())
+        first = np.asarray(self.data.offsets)[user]
+        return _sets(self.data, first, first + np.asarray(self.data.train_end)[user])
 
 
 class EpochSteps(Sampler[tuple[int, int]]):
@@ -180,7 +161,7 @@ class RankBatches(Dataset[Batch]):
     data
         The sequences.
     users
-        Whose targets to rank: [n] int64, or what gives them by their places, [m] -> [m].
+        Whose targets to rank, [n] int64.
     stage
         ``valid`` or ``test``: which target; or None to read whole histories without a target (to recommend).
     max_length
@@ -196,53 +177,34 @@ class RankBatches(Dataset[Batch]):
     def __init__(
         self,
         data: Sequences,
-        users: "Ints | UsersWithTarget",
+        users: Ints,
         stage: str | None,
         max_length: int,
         batch_rows: int,
         with_seen: bool,
         share: Share = _ALONE,
     ) -> None:
-        self.data, self.users, self.max_length = data, users, max_length
-        self.batch_rows, self.with_seen, self.stage, self.share = batch_rows, with_seen, stage, share
-        self._residency = _residency(data)
+        self.data, self.users, self.max_length = data, users[share.rank :: share.world], max_length
+        self.batch_rows, self.with_seen, self.stage = batch_rows, with_seen, stage
 
     def __len__(self) -> int:
-        return -(-len(self._places) // self.batch_rows)
-
-    @property
-    def _places(self) -> range:
-        """Places in ``users`` of this process's part."""
-        return range(self.share.rank, len(self.users), self.share.world)
+        return -(-len(self.users) // self.batch_rows)
 
     def __getitem__(self, step: int) -> Batch:
         if step >= len(self):
             raise IndexError(step)
-        part = self._places[step * self.batch_rows : (step + 1) * self.batch_rows]
-        user = self.users[np.arange(part.start, part.stop, part.step)]
+        user = self.users[step * self.batch_rows : (step + 1) * self.batch_rows]
         first = self.data.offsets[user]
         end = first + self.data.targets_at(self.stage)[user] if self.stage else self.data.offsets[user + 1]
         start = np.maximum(first, end - self.max_length)
         lengths = end - start
         targets = self.data.items[end] if self.stage else np.zeros(0, dtype=np.int64)
-        batch = Batch(
-            users=_tensor(user),
-            items=_tensor(self.data.items[ragged_index(start, lengths)]),
-            offsets=_tensor(offsets_of(lengths)),
-            lengths=tuple(lengths.tolist()),
-            targets=_tensor(targets),
-            row_keys=_tensor(user),
-            key=0,
-            step_key=0,
-            global_targets=len(user),
-            seen=_sets(self.data, first, end) if self.with_seen else None,
-        )
-        self._residency.touched(len(user))
-        return batch
+        batch = packed(user, self.data.items[ragged_index(start, lengths)], lengths, targets, streams_of(0, user))
+        return replace(batch, seen=_sets(self.data, first, end)) if self.with_seen else batch
 
 
-class UsersWithTarget:
-    """All users with a target at a stage and an event before it, in order; found when they are asked for.
+def users_with_target(data: Sequences, stage: str, most: int | None = None) -> Ints:
+    """Users with a target at a stage and an event before it, in order, [n] int64.
 
     Parameters
     ----------
@@ -251,31 +213,17 @@ class UsersWithTarget:
     stage
         ``valid`` or ``test``.
     most
-        So many of them alone, drawn at random and the same in every run; None for all.
+        Only so many of them, drawn at random and the same in every run; None for all.
     """
-
-    def __init__(self, data: Sequences, stage: str, most: int | None = None) -> None:
-        at = data.targets_at(stage)
-        self._owners = Owners(lambda users: (at[users] >= 1).astype(np.int64), data.n_users)
-        self._drawn = None
-        if most is not None and most < len(self._owners):
-            self._drawn = np.sort(order_of(key_of(_USERS), len(self._owners))[:most])
-
-    def __len__(self) -> int:
-        return len(self._owners) if self._drawn is None else len(self._drawn)
-
-    def __getitem__(self, places: Ints) -> Ints:
-        """The users at these places, [n] -> [n]."""
-        return self._owners.of(places if self._drawn is None else self._drawn[places])[0]
-
-
-def _residency(data: Sequences) -> Residency:
-    return Residency([data.items, data.offsets, data.train_end, data.valid_at, data.test_at])
+    users = np.flatnonzero(np.asarray(data.targets_at(stage)) >= 1)
+    if most is None or most >= len(users):
+        return users
+    return users[np.sort(order_of(key_of(_USERS), len(users))[:most])]
 
 
 def _sets(data: Sequences, first: Ints, end: Ints) -> SeenSets:
     items, offsets = data.distinct_items(first, end)
-    return SeenSets(_tensor(items), _tensor(offsets))
+    return SeenSets(tensor_of(items), tensor_of(offsets))
 
 
 class _Loader(DataLoader[Batch]):

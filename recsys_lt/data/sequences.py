@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.data.mapped import FileOf, Residency, file_of
+from recsys_lt.data.mapped import FileOf, file_of
 from recsys_lt.data.pieces import pieces
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
 from recsys_lt.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays are not compared; what is worked out of an object is kept by it
 class Sequences:
     """Ragged user histories with their split; arrays may be memory maps.
 
@@ -162,7 +162,6 @@ class Sequences:
         if self.times is None:
             raise ValueError(f"{self.name} has no times")
         counts = np.zeros(self.n_items, dtype=np.int64)
-        residency = Residency([self.items, self.times])
         trained = np.flatnonzero(self.train_end > 0)
         # A user's events are in order of time: the last one of each is all there is to look at.
         last = self.times[self.offsets[trained] + self.train_end[trained] - 1]
@@ -170,7 +169,6 @@ class Sequences:
         for index in self._training_events():
             recent = index[self.times[index] > after]
             counts += np.bincount(self.items[recent], minlength=self.n_items)
-            residency.touched(len(index))
         return counts
 
     def _training_events(self) -> Iterator[Ints]:
@@ -195,11 +193,6 @@ class Sequences:
         row = np.repeat(np.arange(len(first)), lengths)
         pairs = np.unique(row * self.n_items + self.items[ragged_index(first, lengths)])
         return pairs % self.n_items, offsets_of(np.bincount(pairs // self.n_items, minlength=len(first)))
-
-    @cached_property
-    def train_sets(self) -> tuple[Ints, Ints]:
-        """``distinct_items`` of every user's training events: arrays as long as the data, for small data only."""
-        return self.distinct_items(self.offsets[:-1], self.offsets[:-1] + self.train_end)
 
     def targets_at(self, stage: str) -> Ints:
         """``valid_at`` or ``test_at``."""

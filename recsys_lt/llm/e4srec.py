@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
-from recsys_lt.backbones.dropout import event_streams
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import EveryPosition, Prefixes
 from recsys_lt.data.streams import keys_of
+from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.prompt import Prompt
@@ -79,7 +78,7 @@ class E4SRec(Backbone):
             )
         self.max_length = max_length
         self._last = supervise == "last"
-        self.row_plan = Prefixes(max_length) if self._last else EveryPosition(max_length)
+        self.task = Prefixes(max_length) if self._last else EveryPosition(max_length)
         self.language = llm.load()
         self.opening: Tensor
         self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
@@ -98,7 +97,7 @@ class E4SRec(Backbone):
     def states(self, batch: Batch) -> Tensor:
         if self._last:
             return self._after_closing(batch)
-        return self._at_events(batch, event_streams(batch))
+        return self._at_events(batch, batch.event_streams())
 
     def user_states(self, batch: Batch) -> Tensor:
         if self._last:
@@ -113,7 +112,7 @@ class E4SRec(Backbone):
     def _after_closing(self, batch: Batch) -> Tensor:
         closing = self.language.vectors(self.closing)
         parts, streams = [], []
-        keys = event_streams(batch)
+        keys = batch.event_streams()
         place = torch.arange(len(closing), device=keys.device) + (1 << 20)  # apart from the events' places
         for events, own in zip(self._read(batch).split(batch.lengths), keys.split(batch.lengths), strict=True):
             parts += [events, closing]

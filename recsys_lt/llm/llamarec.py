@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
-from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
@@ -95,7 +94,7 @@ class LlamaRec(PromptedModel):
 
     def asked_and_answered(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
         """See ``PromptedModel.asked_and_answered``."""
-        pools = self._drawn(batch, row_streams(batch))
+        pools = self._drawn(batch, batch.streams)
         place = (pools == batch.targets.unsqueeze(1)).int().argmax(1)
         answers = [[letter] for letter in self.letters[place].tolist()]
         return self._prompts(batch.items.split(batch.lengths), pools), answers

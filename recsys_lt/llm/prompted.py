@@ -7,9 +7,8 @@ from typing import TypedDict, Unpack
 from torch import Tensor
 
 from recsys_lt.backbones.backbone import DataFacts
-from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.llm.choice import LLM
@@ -75,7 +74,7 @@ class PromptedModel(AnsweringModel):
             check_attributes(facts.attributes, facts.name)
         self.language = told["llm"].load(adapted=told["train"])
         self.max_length, self.trainable = max_length, told["train"]
-        self.row_plan = Prefixes(max_length)
+        self.task = Prefixes(max_length)
         self.opening: Tensor
         self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
         self.titles = self.told = tokens_of_titles(self.language, texts, title_tokens)
@@ -85,7 +84,7 @@ class PromptedModel(AnsweringModel):
     def answer_losses(self, batch: Batch) -> Tensor:
         """See ``AnsweringModel.answer_losses``."""
         prompts, answers = self.asked_and_answered(batch)
-        return mean_answer_losses(self.language, self.opening, prompts, answers, row_streams(batch), batch.step_key)
+        return mean_answer_losses(self.language, self.opening, prompts, answers, batch.streams, batch.step_key)
 
     @abstractmethod
     def asked_and_answered(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:

@@ -28,7 +28,7 @@ class AnsweringRecommender(Recommender):
     def __init__(self, model: AnsweringModel, n_items: int, rule: UpdateRule, terms: Terms) -> None:
         super().__init__(
             n_items,
-            model.row_plan,
+            model.task,
             model.max_length,
             rule,
             terms,

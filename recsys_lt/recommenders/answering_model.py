@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from recsys_lt.data.batch import Batch, SeenSets
-from recsys_lt.data.rows import RowPlan
+from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.dense import Ranked
 
@@ -36,7 +36,7 @@ class AnsweringModel(nn.Module, ABC):
 
     Attributes
     ----------
-    row_plan
+    task
         What one training row is; each has one target.
     max_length
         Latest events read.
@@ -48,7 +48,7 @@ class AnsweringModel(nn.Module, ABC):
         How many items a first stage finds for this model to put in order; None where there is no first stage.
     """
 
-    row_plan: RowPlan
+    task: Task
     max_length: int
     trainable: bool
     needs_seen: bool = False

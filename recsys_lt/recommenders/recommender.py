@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch, SeenSets
-from recsys_lt.data.rows import RowPlan
+from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
 from recsys_lt.optim.clipping import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
@@ -59,8 +59,8 @@ class Recommender(pl.LightningModule):
     ----------
     n_items
         Size of the catalogue, I.
-    row_plan
-        What one training row is.
+    task
+        What a training example is.
     max_length
         Latest events read of a history.
     rule
@@ -78,7 +78,7 @@ class Recommender(pl.LightningModule):
     def __init__(
         self,
         n_items: int,
-        row_plan: RowPlan,
+        task: Task,
         max_length: int,
         rule: UpdateRule,
         terms: Terms,
@@ -89,7 +89,7 @@ class Recommender(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.n_items, self.row_plan, self.max_length = n_items, row_plan, max_length
+        self.n_items, self.task, self.max_length = n_items, task, max_length
         self.trainable, self.needs_seen, self.n_candidates = trainable, needs_seen, n_candidates
         self.rule = rule
         self.mask_seen, self.ks = terms.mask_seen, terms.ks

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from recsys_lt.backbones.backbone import LARGE_TABLE, Backbone
-from recsys_lt.backbones.dropout import row_streams
 from recsys_lt.data.batch import Batch, SeenSets
-from recsys_lt.data.streams import key_of, keys_of
+from recsys_lt.data.streams import key_of
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.optim.rule import UpdateRule
@@ -34,7 +33,7 @@ class SequentialRecommender(Recommender):
     def __init__(self, backbone: Backbone, loss: Loss, rule: UpdateRule, terms: Terms | None = None) -> None:
         super().__init__(
             len(backbone.output_table().weight),
-            backbone.row_plan,
+            backbone.task,
             backbone.max_length,
             rule,
             terms or Terms(),
@@ -96,17 +95,11 @@ class SequentialRecommender(Recommender):
 
 
 def _draw_of(batch: Batch) -> Draw:
-    rows = batch.rows_of_targets()
-    # A target is its row and, where every position has one, its place in it.
-    event = batch.target_events
-    if event is None and len(rows) == len(batch.items):
-        event = torch.arange(len(rows), device=rows.device)
-    place = 0 if event is None else event - batch.offsets[rows]
     seen = batch.seen
     return Draw(
-        keys=keys_of(_NEGATIVES, row_streams(batch)[rows] + place),
+        keys=batch.target_streams(_NEGATIVES),
         step_key=batch.step_key,
-        rows=rows,
+        rows=batch.rows_of_targets(),
         seen_items=None if seen is None else seen.items,
         seen_offsets=None if seen is None else seen.offsets,
     )

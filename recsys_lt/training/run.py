@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 
-from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.recommender import Recommender
@@ -139,7 +139,7 @@ def _train_and_test(this: Stored, data: Sequences, folder: Path, resumed: bool, 
     share = Share(trainer.global_rank, trainer.world_size)
     batches = TrainBatches(
         data,
-        module.row_plan.plan(data),
+        module.task,
         settings.batch_rows,
         config.seed,
         share,
@@ -147,7 +147,7 @@ def _train_and_test(this: Stored, data: Sequences, folder: Path, resumed: bool, 
         settings.accumulate,
         settings.max_train_rows,
     )
-    if module.trainable and len(batches.rows) == 0:
+    if module.trainable and batches.n_examples == 0:
         raise UserError(
             "no user has two training events, so there is nothing to learn from",
             where=data.name,
@@ -210,7 +210,7 @@ def _ranking(
     data: Sequences, module: Recommender, settings: TrainerSettings, max_users: int | None, share: Share, stage: str
 ) -> Any:
     """Ranking batches of this process's part of the users who have a target at this stage."""
-    users = UsersWithTarget(data, stage, max_users)
+    users = users_with_target(data, stage, max_users)
     if len(users) == 0:
         raise UserError(
             f"no user has a {stage} target with an event before it",

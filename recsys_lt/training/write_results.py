@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 import recsys_lt
-from recsys_lt.data.loader import TrainBatches, UsersWithTarget
+from recsys_lt.data.loader import TrainBatches, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories
@@ -74,8 +74,8 @@ def shared_titles(module: Recommender, data: Sequences) -> str | None:
     inseparable = module.inseparable()
     if inseparable is None or not inseparable.any():
         return None
-    users = UsersWithTarget(data, "test")
-    share = inseparable.numpy()[data.items[data.test_at[users[np.arange(len(users))]]]].mean() if len(users) else 0.0
+    users = users_with_target(data, "test")
+    share = inseparable.numpy()[data.items[data.test_at[users]]].mean() if len(users) else 0.0
     return f"{int(inseparable.sum()):,} of {data.n_items:,} items, {share:.1%} of test targets"
 
 
@@ -159,8 +159,8 @@ class Results:
             "interactions": len(data.items),
             "max_length": self.config.model.get("max_length"),
             "ranking": f"full, over all {data.n_items} items",
-            "ranked_users": _capped(len(self.test.users), len(UsersWithTarget(data, "test"))),
-            "training_rows": _capped(self.batches.n_rows, len(self.batches.rows)),
+            "ranked_users": _capped(len(self.test.users), len(users_with_target(data, "test"))),
+            "training_rows": _capped(self.batches.n_rows, self.batches.n_examples),
             "shared_titles": shared_titles(self.trainer.lightning_module, data),
             "mask_seen": self.measured.mask_seen,
             "ties": "against the model",
@@ -184,12 +184,11 @@ class Results:
         trained = [row for row in history if row["epoch"] > 0]
         seconds = statistics.median(row["seconds"] for row in trained) if trained else None
         tokens = [row["tokens_per_second"] for row in trained if "tokens_per_second" in row]
-        targets = batches.rows.n_targets * batches.n_rows
         return {
             "seconds_per_epoch": seconds,
             "eval_seconds": statistics.median(row["eval_seconds"] for row in history if "eval_seconds" in row),
             "peak_rss_mb": peak_rss_mb(),
-            "targets_per_second": targets / len(batches.rows) / seconds if seconds else None,
+            "targets_per_second": batches.n_targets / seconds if seconds else None,
             "tokens_per_second": statistics.median(tokens) if tokens else None,
             "parameters": sum(p.numel() for p in module.parameters()),
             "trained_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),

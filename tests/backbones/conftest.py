@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.streams import key_of
+from recsys_lt.data.streams import key_of, keys_of
 
 Histories = Sequence[Sequence[int]]
 MakeBatch = Callable[..., Batch]
@@ -45,8 +45,7 @@ def make_batch() -> MakeBatch:
             offsets=torch.tensor([0, *lengths]).cumsum(0),
             lengths=lengths,
             targets=torch.zeros(len(histories), dtype=torch.int64),
-            row_keys=torch.tensor(list(rows)),
-            key=key_of(1, epoch),
+            streams=keys_of(key_of(1, epoch), torch.tensor(list(rows))),
             step_key=key_of(1, epoch, 0),
             global_targets=len(histories),
         )

@@ -5,7 +5,7 @@ import torch
 
 from recsys_lt.backbones.bsarec import EVERYWHERE, BSARec, attention_mask
 from recsys_lt.backbones.padding import is_event
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 
 
@@ -14,7 +14,7 @@ def test_size_and_rows(beauty, parameter_count):
     # Items and positions, and per block four d x d maps, beta, three layer norms, the feed-forward.
     block = 4 * (64 * 64 + 64) + 64 + 3 * 128 + 2 * 64 * 256 + 256 + 64
     assert parameter_count(model) == (12101 + 1 + 50) * 64 + 128 + 2 * block
-    assert model.row_plan == Prefixes(max_length=50, recent=True)
+    assert model.task == Prefixes(max_length=50, recent=True)
     assert model.output_table().weight is model.items.weight
 
 
@@ -70,7 +70,7 @@ def test_attention_is_causal_and_ignores_pads(facts, make_batch, float64):
     events = is_event(batch, 6)
     assert events.tolist() == [[False, False, True, True, True, True]]
     x = torch.randn(1, 6, 8, requires_grad=True)
-    out = attention(x, attention_mask(events), batch.row_keys, EVERYWHERE)
+    out = attention(x, attention_mask(events), batch.streams, EVERYWHERE)
     for query in range(2, 6):
         (reads,) = torch.autograd.grad(out[0, query].norm(), x, retain_graph=True)
         assert reads[0].ne(0).any(1).tolist() == [2 <= key <= query for key in range(6)]

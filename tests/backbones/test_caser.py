@@ -3,15 +3,14 @@ import torch
 
 from recsys_lt.backbones import caser
 from recsys_lt.backbones.caser import Caser
-from recsys_lt.backbones.dropout import row_streams
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 
 
 def test_size_and_rows_are_the_published_ones(beauty, parameter_count):
     model = Caser(beauty)
     assert parameter_count(model) == pytest.approx(3.80e6, rel=0.02)
-    assert model.row_plan == Prefixes(max_length=5, min_length=5)
+    assert model.task == Prefixes(max_length=5, min_length=5)
     assert model.output_table().weight.shape == (12101, 128)
     assert model.output_table().bias.shape == (12101,)
 
@@ -64,7 +63,7 @@ def test_one_product_equals_the_convolutions(monkeypatch, facts, make_batch, his
     model = Caser(facts, width=6, vertical=2, horizontal=3, dropout=0.5)
     batch = make_batch(histories(9, 5))
     features = model.plain_features(model.items(batch, 5))
-    history = model.dense(model.dropout(features, row_streams(batch))).relu()
+    history = model.dense(model.dropout(features, batch.streams)).relu()
     plain = torch.cat([history, model.users(batch.users)], 1)
     torch.testing.assert_close(model.states(batch), plain)
     weights = torch.randn_like(plain)

@@ -3,7 +3,7 @@ from unittest import mock
 import pytest
 import torch
 
-from recsys_lt.backbones.dropout import RowDropout, event_streams, row_streams
+from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
 
@@ -91,15 +91,15 @@ def test_rows_layers_and_epochs_have_masks_of_their_own():
 def test_streams_of_rows_and_events(make_batch):
     histories = [[3, 4, 5], [], [6], [7, 8]]
     batch = make_batch(histories)
-    rows, events = row_streams(batch), event_streams(batch)
+    rows, events = batch.streams, batch.event_streams()
     assert rows.shape == (4,)
     assert events.shape == (6,)
     assert len(torch.cat([rows, events]).unique()) == 10
     turned = make_batch(histories[::-1], rows=[3, 2, 1, 0])
-    assert torch.equal(row_streams(turned), rows.flip(0))
+    assert torch.equal(turned.streams, rows.flip(0))
     # An event is its row and its place: events 0..2 of row 0 come last when the batch is turned round.
-    assert torch.equal(event_streams(turned)[-3:], events[:3])
-    assert torch.equal(event_streams(turned)[:2], events[-2:])
-    assert not torch.isin(event_streams(make_batch(histories, epoch=1)), events).any()
+    assert torch.equal(turned.event_streams()[-3:], events[:3])
+    assert torch.equal(turned.event_streams()[:2], events[-2:])
+    assert not torch.isin(make_batch(histories, epoch=1).event_streams(), events).any()
     # What the items are makes no difference; a longer history keeps the streams of its first events.
-    assert torch.equal(event_streams(make_batch([[9, 9, 9, 9]]))[:3], events[:3])
+    assert torch.equal(make_batch([[9, 9, 9, 9]]).event_streams()[:3], events[:3])

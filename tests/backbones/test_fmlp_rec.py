@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from recsys_lt.backbones.fmlp_rec import FilterBlock, FMLPRec
-from recsys_lt.data.rows import Prefixes
+from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 
 
 def test_size_and_rows_are_the_published_ones(beauty, parameter_count):
     model = FMLPRec(beauty)
     assert parameter_count(model) == pytest.approx(0.92e6, rel=0.02)
-    assert model.row_plan == Prefixes(max_length=50, recent=True)
+    assert model.task == Prefixes(max_length=50, recent=True)
     assert model.output_table().weight is model.items.weight
 
 

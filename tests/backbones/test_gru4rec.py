@@ -3,16 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from recsys_lt.backbones.dropout import event_streams
 from recsys_lt.backbones.gru4rec import GRU4Rec
-from recsys_lt.data.rows import OnePass, Prefixes
+from recsys_lt.data.tasks.next_item import OnePass, Prefixes
 from recsys_lt.errors import UserError
 
 
 def test_size_and_rows_are_the_published_ones(beauty, parameter_count):
     model = GRU4Rec(beauty)
     assert parameter_count(model) == pytest.approx(0.80e6, rel=0.02)
-    assert model.row_plan == Prefixes(max_length=50)
+    assert model.task == Prefixes(max_length=50)
     assert model.output_table().weight is model.items.weight
     assert model.output_table().bias is None
 
@@ -40,7 +39,7 @@ def test_dropout_falls_on_embeddings_event_by_event(facts, make_batch, histories
     model = GRU4Rec(facts, width=8, dropout=0.5)
     rows = histories(6, 9)
     batch = make_batch(rows)
-    dropped = model.dropout(model.items(batch.items), event_streams(batch)).split(batch.lengths)
+    dropped = model.dropout(model.items(batch.items), batch.event_streams()).split(batch.lengths)
     assert 0.3 < (torch.cat(dropped) == 0).double().mean() < 0.7
     expected = torch.stack([model.dense(model.gru(x)[0][-1]) for x in dropped])
     torch.testing.assert_close(model.states(batch), expected)
@@ -50,7 +49,7 @@ def test_dropout_falls_on_embeddings_event_by_event(facts, make_batch, histories
 def test_one_pass_equals_the_roll_out(facts, make_batch, histories, assert_same_with_gradients, float64, layers):
     """States and gradients after every event, and after a row's end alone, are those of the prefixes as rows."""
     model = GRU4Rec(facts, width=8, layers=layers, dropout=0.0, max_length=9, one_pass=True)
-    assert model.row_plan == OnePass(9)
+    assert model.task == OnePass(9)
     rows = histories(6, 9)
     whole = make_batch(rows)
     ends = {2, 4}  # rows supervised at their end alone
@@ -72,7 +71,7 @@ def test_float32_and_dropout_as_torch_s_gru(facts, make_batch, histories, assert
     batch = make_batch(histories(8, 20))
 
     def plain():
-        x = model.dropout(model.items(batch.items), event_streams(batch)).split(batch.lengths)
+        x = model.dropout(model.items(batch.items), batch.event_streams()).split(batch.lengths)
         return torch.stack([model.dense(model.gru(row)[0][-1]) for row in x])
 
     assert_same_with_gradients(model, lambda: model.states(batch), plain)

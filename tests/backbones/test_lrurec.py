@@ -2,9 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recsys_lt.backbones.dropout import event_streams
 from recsys_lt.backbones.lrurec import LinearRecurrentUnit, LRURec
-from recsys_lt.data.rows import EveryPosition
+from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.errors import UserError
 
 L = 40  # more than two pieces
@@ -98,7 +97,7 @@ def test_dropout_falls_on_embeddings_before_their_norm(facts, make_batch, histor
     model = make(facts, dropout=0.5)
     batch = make_batch(histories(6, 9))
     steps, x, _ = model._begun(batch)
-    dropped = model.dropout(model.items(batch.items), event_streams(batch))
+    dropped = model.dropout(model.items(batch.items), batch.event_streams())
     assert 0.3 < (dropped == 0).double().mean() < 0.7
     torch.testing.assert_close(x[steps.places], model.norm(dropped))
 
@@ -108,7 +107,7 @@ def test_size_and_rows(beauty, parameter_count):
     d, n = 64, beauty.n_items
     # A block: two matrices [d, 4d] for recurrence, two for feed-forward, their biases; two norms; nu, theta, gamma.
     assert parameter_count(model) == n * (d + 1) + 2 * d + 2 * (16 * d * d + 10 * d + 4 * d + 6 * d)
-    assert model.row_plan == EveryPosition(50)
+    assert model.task == EveryPosition(50)
     assert model.output_table().weight is model.items.weight
     assert model.output_table().bias is model.out_bias
 

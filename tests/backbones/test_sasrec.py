@@ -9,7 +9,8 @@ from recsys_lt.backbones.attention import Layout
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import EveryPosition
+from recsys_lt.data.streams import keys_of
+from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.errors import UserError
 
 L = 12
@@ -37,8 +38,8 @@ def batch_of(histories: list[list[int]], keys: list[int] | None = None) -> Batch
         offsets=torch.tensor([0, *lengths]).cumsum(0),
         lengths=tuple(lengths),
         targets=flat,
-        row_keys=torch.tensor(keys if keys is not None else list(range(n))),
-        key=5,
+        streams=keys_of(5, torch.tensor(keys if keys is not None else list(range(n)))),
+        target_events=torch.arange(len(flat)),
         step_key=6,
         global_targets=len(flat),
     )
@@ -137,11 +138,11 @@ def test_user_states_are_the_last_positions(blocks: int, dropout: float) -> None
     torch.testing.assert_close(model.user_states(batch), model.states(batch)[batch.offsets[1:] - 1])
 
 
-def test_parameters_on_beauty_and_row_plan() -> None:
+def test_parameters_on_beauty_and_task() -> None:
     facts = DataFacts(22363, 12101, torch.zeros(12101))
     model = SASRec(facts, width=64, blocks=2, heads=1, max_length=50, dropout=0.6)
     assert abs(sum(p.numel() for p in model.parameters()) / 0.83e6 - 1) < 0.02
-    assert model.row_plan == EveryPosition(50)
+    assert model.task == EveryPosition(50)
 
 
 @pytest.mark.parametrize("change", [{"heads": 3}, {"max_length": 0}, {"dropout": 1.7}])

@@ -95,10 +95,7 @@ def expected(folder, user, masked=True):
         offsets=torch.tensor([0, len(read)]),
         lengths=(len(read),),
         targets=torch.zeros(0, dtype=torch.int64),
-        row_keys=torch.tensor([row]),
-        key=0,
-        step_key=0,
-        global_targets=1,
+        streams=torch.tensor([row]),
     )
     with torch.inference_mode():
         scores = (module.backbone.user_states(batch) @ module.backbone.output_table().weight.T)[0].numpy()

@@ -41,8 +41,7 @@ def folder(tmp_path_factory):
 def landscape(folder):
     run = trained(folder)
     module = run.model()
-    rows = module.backbone.row_plan.plan(run.data)
-    batches = TrainBatches(run.data, rows, 64, 0, Share(), False)
+    batches = TrainBatches(run.data, module.task, 64, 0, Share(), False)
     return Landscape(module, [batches[0, step] for step in range(2)], popularity_groups(run.data.popularity))
 
 

@@ -1,13 +1,17 @@
 """Sequences made of lists, random ones and prepared ones; and batches compared."""
 
+import hashlib
+
 import numpy as np
 import torch
 from hypothesis import strategies as st
 
 from recsys_lt.data.dataset import Dataset
+from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.data.ragged import offsets_of
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.synthetic import Synthetic
+from recsys_lt.data.streams import key_of
 
 
 def sequences_of(histories, train_end, valid_at=None, test_at=None, n_items=None) -> Sequences:
@@ -73,16 +77,37 @@ def prepared(folder) -> Sequences:
 
 def same_batch(one, other) -> None:
     """Assert that two batches are equal in all they hold."""
-    for name in ("users", "items", "offsets", "targets", "row_keys"):
+    for name in ("users", "items", "offsets", "targets", "streams"):
         a, b = getattr(one, name), getattr(other, name)
         assert a.dtype == torch.int64
         assert torch.equal(a, b)
     assert (one.target_events is None) == (other.target_events is None)
     if one.target_events is not None:
         assert torch.equal(one.target_events, other.target_events)
-    for name in ("lengths", "key", "step_key", "global_targets", "step_targets"):
+    for name in ("lengths", "step_key", "global_targets", "step_targets"):
         assert getattr(one, name) == getattr(other, name)
     assert (one.seen is None) == (other.seen is None)
     if one.seen is not None:
         assert torch.equal(one.seen.items, other.seen.items)
         assert torch.equal(one.seen.offsets, other.seen.offsets)
+
+
+def by_formula() -> Sequences:
+    """Forty users of up to eleven events of thirty items, the same on every machine."""
+    histories = [[key_of(user, n) % 30 for n in range(key_of(user) % 12)] for user in range(40)]
+    return sequences_of(histories, [max(len(history) - 1, 0) for history in histories], n_items=30)
+
+
+def digest(task, world=1, accumulate=1) -> str:
+    """Hash of all whole numbers in the batches of two epochs: order, rows, targets and random streams."""
+    data, known = by_formula(), hashlib.sha256()
+    for rank in range(world):
+        batches = TrainBatches(data, task, 7, 3, Share(rank, world), True, accumulate)
+        for batch in (batches[epoch, step] for epoch in (0, 5) for step in range(len(batches))):
+            streams = (batch.streams, batch.event_streams(), batch.target_streams(0))
+            for column in (batch.users, batch.items, batch.offsets, batch.targets, *streams):
+                known.update(column.numpy().astype("<i8").tobytes())
+            known.update(batch.seen.items.numpy().astype("<i8").tobytes())
+            known.update(batch.seen.offsets.numpy().astype("<i8").tobytes())
+            known.update(repr((batch.lengths, batch.step_key, batch.global_targets, batch.step_targets)).encode())
+    return known.hexdigest()[:16]

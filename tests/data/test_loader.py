@@ -7,11 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_sequences import history, same_batch, sequences_of, split_sequences, training
 
-from recsys_lt.data import loader as loader_module
-from recsys_lt.data import owners, permutation
-from recsys_lt.data import rows as rows_module
-from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget, rank_loader, train_loader
-from recsys_lt.data.rows import EveryPosition, OnePass, Prefixes
+from recsys_lt.data import permutation
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader, users_with_target
+from recsys_lt.data.streams import key_of, keys_of
+from recsys_lt.data.tasks.next_item import EveryPosition, OnePass, Prefixes
 
 some = settings(deadline=None, max_examples=60)
 plans = st.sampled_from([EveryPosition(3), EveryPosition(50), Prefixes(4), Prefixes(3, recent=True), OnePass(3)])
@@ -25,11 +24,11 @@ def large(n_users=40, n_items=30, seed=0):
 
 
 def batches_of(data, plan, batch_rows=5, seed=0, rank=0, world=1, with_seen=True):
-    return TrainBatches(data, plan.plan(data), batch_rows, seed, Share(rank, world), with_seen)
+    return TrainBatches(data, plan, batch_rows, seed, Share(rank, world), with_seen)
 
 
 def rows_of(batch):
-    """Each row as (key, user, inputs, targets, seen)."""
+    """Each row as (stream, user, inputs, targets, seen)."""
     targets = batch.targets.split(batch.rows_of_targets().bincount(minlength=len(batch)).tolist())
     seen = [None] * len(batch)
     if batch.seen is not None:
@@ -37,7 +36,7 @@ def rows_of(batch):
     return [
         (int(key), int(user), items.tolist(), target.tolist(), own)
         for key, user, items, target, own in zip(
-            batch.row_keys, batch.users, batch.items.split(batch.lengths), targets, seen, strict=True
+            batch.streams, batch.users, batch.items.split(batch.lengths), targets, seen, strict=True
         )
     ]
 
@@ -45,23 +44,19 @@ def rows_of(batch):
 @given(data=split_sequences(), plan=plans, batch_rows=st.integers(1, 7))
 @some
 def test_an_epoch_holds_every_row_once_with_what_belongs_to_it(data, plan, batch_rows):
-    rows = plan.plan(data)
+    n_examples = plan.n_examples(data)
     batches = batches_of(data, plan, batch_rows)
-    assert len(batches) == -(-len(rows) // batch_rows)
+    assert len(batches) == -(-n_examples // batch_rows)
     found = []
     for step in range(len(batches)):
         batch = batches[3, step]
-        assert len(batch) == min(batch_rows, len(rows) - step * batch_rows)
+        assert len(batch) == min(batch_rows, n_examples - step * batch_rows)
         assert batch.offsets.tolist() == [0, *itertools.accumulate(batch.lengths)]
         assert batch.global_targets == len(batch.targets)
         found += rows_of(batch)
-    assert sorted(row[0] for row in found) == list(range(len(rows)))
-    spans = rows.at(np.arange(len(rows)))
-    for key, user, inputs, targets, seen in found:
-        start, stop = spans.start[key], spans.stop[key]
-        assert user == spans.user[key]
-        assert inputs == data.items[start:stop].tolist()
-        assert targets == data.items[stop + 1 - spans.n_targets[key] : stop + 1].tolist()
+    whole = rows_of(plan.batch(data, np.arange(n_examples), key_of(2, 0, 3)))
+    assert sorted(row[:4] for row in found) == sorted(row[:4] for row in whole)
+    for _, user, _, _, seen in found:
         assert seen == sorted(set(training(data, user)))
 
 
@@ -78,7 +73,7 @@ def test_the_ranks_parts_are_the_single_process_s_batch(data, plan, batch_rows, 
         dealt = [row for row in itertools.chain(*itertools.zip_longest(*joined)) if row is not None]
         assert dealt == rows_of(batch)
         for share in shares:
-            assert (share.key, share.step_key) == (batch.key, batch.step_key)
+            assert share.step_key == batch.step_key
             assert share.global_targets == batch.global_targets == len(batch.targets)
     assert {len(part) for part in parts} == {len(whole)}
 
@@ -106,18 +101,17 @@ def test_a_batch_is_a_function_of_epoch_and_step_alone():
 
 def test_orders_and_keys_of_epochs_steps_and_seeds_differ():
     data = large()
-    orders, keys, step_keys = set(), set(), set()
+    orders, streams, step_keys = set(), set(), set()
     for seed in (0, 1):
         batches = batches_of(data, Prefixes(4), seed=seed)
         for epoch in range(4):
             orders.add(tuple(batches.order(epoch)[:].tolist()))
-            epoch_keys = {batches[epoch, step].key for step in range(len(batches))}
-            assert len(epoch_keys) == 1
-            keys |= epoch_keys
+            streams |= {stream for step in range(len(batches)) for stream in batches[epoch, step].streams.tolist()}
             step_keys |= {batches[epoch, step].step_key for step in range(len(batches))}
-    assert len(orders) == len(keys) == 8
+    assert len(orders) == 8
+    assert len(streams) == 8 * batches.n_examples
     assert len(step_keys) == 8 * len(batches)
-    assert not keys & step_keys
+    assert not streams & step_keys
 
 
 def test_every_place_of_the_order_is_as_likely_for_a_row():
@@ -134,20 +128,15 @@ def test_every_place_of_the_order_is_as_likely_for_a_row():
 @example(data=large(), plan=OnePass(3), accumulate=3)
 @example(data=large(), plan=Prefixes(4), accumulate=3)
 @some
-def test_nothing_listed_changes_only_the_order(data, plan, accumulate):
-    """Large data: rows, distinct items and order by formula. A row is what it is where all is listed."""
+def test_an_order_by_formula_changes_only_the_order(data, plan, accumulate):
+    """Large data: a row is what it is where the order is listed."""
 
     def all_batches():
-        batches = TrainBatches(data, plan.plan(data), 4, 0, Share(), True, accumulate)
+        batches = TrainBatches(data, plan, 4, 0, Share(), True, accumulate)
         return [batches[2, step] for step in range(len(batches))]
 
     listed = all_batches()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader_module, "TABULATED", -1)
-        patch.setattr(rows_module, "TABULATED", -1)
-        patch.setattr(owners, "ENTRIES", 2)
-        for one, other in zip(all_batches(), listed, strict=True):
-            same_batch(one, other)
         patch.setattr(permutation, "LISTED", 0)
         by_formula = all_batches()
     assert sorted(row for batch in by_formula for row in rows_of(batch)) == sorted(
@@ -208,8 +197,7 @@ def test_ranking_reads_what_came_before_the_target(stage, data, max_length, batc
     for batch in ranked(data, users, stage, max_length, batch_rows):
         assert 0 < len(batch) <= batch_rows
         assert batch.offsets.tolist() == [0, *itertools.accumulate(batch.lengths)]
-        assert batch.global_targets == len(batch)
-        assert torch.equal(batch.row_keys, batch.users)
+        assert torch.equal(batch.streams, keys_of(0, batch.users))
         seen = batch.seen.items.split(batch.seen.offsets.diff().tolist())
         assert len(seen) == len(batch)
         for place, items in enumerate(batch.items.split(batch.lengths)):
@@ -225,23 +213,20 @@ def test_ranking_reads_what_came_before_the_target(stage, data, max_length, batc
 
 
 @pytest.mark.parametrize("stage", ["valid", "test"])
-@given(data=split_sequences(), entries=st.integers(1, 9))
+@given(data=split_sequences(), most=st.integers(1, 9))
 @some
-def test_users_with_a_target_are_found_in_order(stage, data, entries):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owners, "ENTRIES", entries)
-        users = UsersWithTarget(data, stage)
-    expected = np.flatnonzero(data.targets_at(stage) >= 1)
-    assert len(users) == len(expected)
-    assert users[np.arange(len(users))].tolist() == expected.tolist()
-    backwards = np.arange(len(users))[::-1]
-    assert users[backwards].tolist() == expected[::-1].tolist()
+def test_users_with_a_target_are_found_in_order(stage, data, most):
+    expected = [user for user in range(data.n_users) if data.targets_at(stage)[user] >= 1]
+    assert users_with_target(data, stage).tolist() == expected
+    drawn = users_with_target(data, stage, most).tolist()
+    assert len(drawn) == min(most, len(expected))
+    assert sorted(set(drawn) & set(expected)) == drawn == users_with_target(data, stage, most).tolist()
 
 
 @given(data=split_sequences(), batch_rows=st.integers(1, 5), world=st.integers(1, 4))
 @some
 def test_each_rank_ranks_its_part(data, batch_rows, world):
-    users = UsersWithTarget(data, "test")
+    users = users_with_target(data, "test")
     expected = np.flatnonzero(data.test_at >= 1)
     for rank in range(world):
         batches = RankBatches(data, users, "test", 3, batch_rows, False, Share(rank, world))

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from recsys_lt import CONF
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
-from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.data.streams import integers, keys_of, lanes
 from recsys_lt.recommenders.precision import FLOAT32
 from recsys_lt.training.build import build
@@ -88,9 +88,8 @@ def test_a_step_and_a_ranking_of_a_language_model(model):
 def same_on_both(*choices):
     """Losses, gradients and ranks are the processor's."""
     config, data, module = parts_of(*choices)
-    plan = module.row_plan.plan(data)
-    batch = TrainBatches(data, plan, config.trainer.batch_rows, 1, Share(), module.needs_seen)[1, 0]
-    ranking = RankBatches(data, UsersWithTarget(data, "test"), "test", module.max_length, 64, with_seen=True)[0]
+    batch = TrainBatches(data, module.task, config.trainer.batch_rows, 1, Share(), module.needs_seen)[1, 0]
+    ranking = RankBatches(data, users_with_target(data, "test"), "test", module.max_length, 64, with_seen=True)[0]
     answers = []
     for device in ("cpu", DEVICE):
         module.to(device).train()
@@ -109,7 +108,7 @@ def same_on_both(*choices):
 
 def test_bfloat16_logits_are_near_float32():
     _, data, module = parts_of("loss=ce", "precision=bf16")
-    batch = TrainBatches(data, module.backbone.row_plan.plan(data), 64, 1, Share(), False)[1, 0].to(DEVICE)
+    batch = TrainBatches(data, module.task, 64, 1, Share(), False)[1, 0].to(DEVICE)
     module.to(DEVICE)
     half = losses_and_gradients(module, batch)[0]
     module.precision = FLOAT32

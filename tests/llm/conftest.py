@@ -14,7 +14,7 @@ from recsys_lt import CONF
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.loader import RankBatches, Share, TrainBatches, UsersWithTarget
+from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.synthetic import Synthetic
@@ -68,8 +68,8 @@ def made(data: Sequences, first_stage: SASRec) -> Callable[..., Recommender]:
 
 
 def training_batch(data: Sequences, module: Recommender, rows: int = 6, epoch: int = 0) -> Batch:
-    return TrainBatches(data, module.row_plan.plan(data), rows, 0, Share(), module.needs_seen)[epoch, 0]
+    return TrainBatches(data, module.task, rows, 0, Share(), module.needs_seen)[epoch, 0]
 
 
 def ranking_batch(data: Sequences, module: Recommender, stage: str = "test", rows: int = 6) -> Batch:
-    return RankBatches(data, UsersWithTarget(data, stage), stage, module.max_length, rows, with_seen=True)[0]
+    return RankBatches(data, users_with_target(data, stage), stage, module.max_length, rows, with_seen=True)[0]

@@ -100,7 +100,7 @@ def test_asking_again_gives_the_same(made, data, supervise) -> None:
     batch = training_batch(data, module)
     first, second = module.batch_losses(batch)[1], module.batch_losses(batch)[1]
     assert torch.equal(first, second)
-    for other in (replace(batch, key=batch.key + 1), replace(batch, step_key=batch.step_key + 1)):
+    for other in (replace(batch, streams=batch.streams + 1), replace(batch, step_key=batch.step_key + 1)):
         assert (first - module.batch_losses(other)[1]).abs().max() > 1e-4
 
 

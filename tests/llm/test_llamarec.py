@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import SeenSets
-from recsys_lt.data.loader import RankBatches, UsersWithTarget
+from recsys_lt.data.loader import RankBatches, users_with_target
 from recsys_lt.errors import UserError
 from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
@@ -60,9 +60,8 @@ def test_the_loss_is_on_the_letter_and_the_end_alone(made, data) -> None:
     model, language = module.model, module.model.language
     batch = training_batch(data, module)
     losses = model.answer_losses(batch)
-    from recsys_lt.backbones.dropout import row_streams
 
-    pools = model._drawn(batch, row_streams(batch))
+    pools = model._drawn(batch, batch.streams)
     prompts = model._prompts(batch.items.split(batch.lengths), pools)
     expected = []
     for prompt, pool, target in zip(prompts, pools.tolist(), batch.targets.tolist(), strict=True):
@@ -173,7 +172,7 @@ def test_a_retriever_that_reads_less_than_is_told(data) -> None:
     module = parts_of("llm=tiny_random", *MODEL).recommender(data, short).eval()
     assert module.max_length == 4
     batch = ranking_batch(data, module)
-    read = RankBatches(data, UsersWithTarget(data, "test"), "test", 2, 6, with_seen=True)[0]
+    read = RankBatches(data, users_with_target(data, "test"), "test", 2, 6, with_seen=True)[0]
     assert batch.lengths != read.lengths
     with torch.no_grad():
         found = module.model.ranked(batch, batch.seen, N_ITEMS).items

@@ -36,13 +36,12 @@ def test_every_rules_step_is_clipped(rule):
             )  # fmt: skip
         torch.manual_seed(0)
         module = build(config).recommender(data)
-        rows = module.row_plan.plan(data)
         watching = Norms()
         trainer = pl.Trainer(
             max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, callbacks=[watching], use_distributed_sampler=False,
         )  # fmt: skip
-        batches = TrainBatches(data, rows, 16, 0, Share(), module.needs_seen)
+        batches = TrainBatches(data, module.task, 16, 0, Share(), module.needs_seen)
         trainer.fit(module, train_loader(batches, 0, epoch=0))
         norms.append(watching.seen)
     free, clipped = norms

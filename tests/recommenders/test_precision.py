@@ -40,7 +40,7 @@ def module_of(data, *choices, precision=FLOAT32):
 
 
 def batches_of(data, module):
-    return TrainBatches(data, module.backbone.row_plan.plan(data), 16, 0, Share(), module.loss.needs_seen)
+    return TrainBatches(data, module.task, 16, 0, Share(), module.loss.needs_seen)
 
 
 class Rates(pl.Callback):

@@ -43,7 +43,7 @@ def gradients(data, choices, optimizer):
     """Of two batches added up."""
     torch.manual_seed(0)
     module = parts_of(*choices, f"optimizer={optimizer}").recommender(data).train()
-    batches = TrainBatches(data, module.backbone.row_plan.plan(data), 16, 0, Share(), module.loss.needs_seen)
+    batches = TrainBatches(data, module.task, 16, 0, Share(), module.loss.needs_seen)
     evaluations = []
     for step in range(2):
         batch = batches[0, step]

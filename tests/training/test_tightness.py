@@ -33,7 +33,7 @@ def made(*choices: str) -> tuple[SequentialRecommender, list[Batch]]:
     with torch.no_grad():
         for p in module.parameters():
             p += 0.5 * torch.randn_like(p)  # scores that differ
-    batches = TrainBatches(DATA, module.row_plan.plan(DATA), 16, 0, Share(), module.needs_seen)
+    batches = TrainBatches(DATA, module.task, 16, 0, Share(), module.needs_seen)
     return module.train(), [batches[0, step] for step in range(len(batches))]
 
 

@@ -1,28 +1,35 @@
-"""Training rows against the table of specs/backbones.md, written out as loops."""
+"""Examples against their table, written out as loops: row, inputs and targets of each published backbone."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from small_sequences import sequences_of, split_sequences, training
+from small_sequences import digest, sequences_of, split_sequences, training
 
-from recsys_lt.data import owners
-from recsys_lt.data import rows as rows_module
-from recsys_lt.data.rows import EveryPosition, OnePass, Prefixes
+from recsys_lt.data.tasks.next_item import EveryPosition, OnePass, Prefixes
 from recsys_lt.errors import UserError
 
 some = settings(deadline=None, max_examples=80)
 
 
-def inputs_and_targets(data, plan):
-    """Every row as (user, its inputs, its targets)."""
-    rows = plan.plan(data)
-    spans = rows.at(np.arange(len(rows)))
-    assert all((len(column), column.dtype) == (len(rows), np.int64) for column in spans)
-    found = []
-    for user, start, stop, n in zip(*(column.tolist() for column in spans), strict=True):
-        targets = slice(stop + 1 - n, stop + 1)
-        found.append((user, data.items[start:stop].tolist(), data.items[targets].tolist()))
+def inputs_and_targets(data, task):
+    """Every example as (user, its inputs, its targets); a target is the item after its event."""
+    n = task.n_examples(data)
+    batch = task.batch(data, np.arange(n), 0)
+    assert len(batch) == n
+    rows = batch.rows_of_targets()
+    assert task.n_targets(data, np.arange(n), 0) == len(batch.targets)
+    events = batch.offsets[1:] - 1 if batch.target_events is None else batch.target_events
+    inputs = [part.tolist() for part in batch.items.split(batch.lengths)]
+    found = [(user, inputs[row], []) for row, user in enumerate(batch.users.tolist())]
+    for row, event, target in zip(rows.tolist(), events.tolist(), batch.targets.tolist(), strict=True):
+        place = event - int(batch.offsets[row])
+        assert 0 <= place < len(inputs[row])
+        if place + 1 < len(inputs[row]):
+            assert inputs[row][place + 1] == target
+        found[row][2].append(target)
+    assert all(targets for _, _, targets in found)
     return found
 
 
@@ -88,30 +95,24 @@ def test_one_pass_holds_each_prefix_once(data, length):
         for n, target in enumerate(targets)
     ]
     assert sorted(read) == sorted(inputs_and_targets(data, Prefixes(length)))
-    assert plan.plan(data).n_targets == len(read)
 
 
-def recent_of_two_or_more(length):
-    return PLANS["FMLP-Rec"][1](max(length, 2))
-
-
-@pytest.mark.parametrize("plan", [EveryPosition, OnePass, Prefixes, PLANS["Caser"][1], recent_of_two_or_more])
-@given(data=split_sequences(), length=st.integers(1, 14), entries=st.integers(1, 9), order=st.randoms())
+@pytest.mark.parametrize("task", [EveryPosition(3), OnePass(3), Prefixes(4), Prefixes(3, recent=True)])
+@given(data=split_sequences(), order=st.randoms())
 @some
-def test_rows_worked_out_are_those_of_the_table(plan, data, length, entries, order):
-    listed = plan(length).plan(data)
-    numbers = list(range(len(listed)))
+def test_an_example_does_not_depend_on_its_batch(task, data, order):
+    numbers = list(range(task.n_examples(data)))
     order.shuffle(numbers)
-    asked = np.array(numbers, dtype=np.int64)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_module, "TABULATED", -1)
-        patch.setattr(rows_module, "PIECE", 48)  # three rows a piece
-        patch.setattr(owners, "ENTRIES", entries)
-        many = plan(length).plan(data)
-        found = many.at(asked)
-        assert many.n_targets == listed.n_targets
-        assert "_table" not in vars(many)
-    assert [column.tolist() for column in found] == [column.tolist() for column in listed.at(asked)]
+    whole = task.batch(data, np.arange(len(numbers)), 7)
+    for number in numbers[:3]:
+        alone = task.batch(data, np.array([number]), 7)
+        start, end = whole.offsets[number], whole.offsets[number + 1]
+        assert torch.equal(alone.items, whole.items[start:end])
+        assert torch.equal(alone.targets, whole.targets[whole.rows_of_targets() == number])
+        assert torch.equal(alone.streams, whole.streams[[number]])
+        if whole.target_events is not None:
+            inside = (whole.target_events >= start) & (whole.target_events < end)
+            assert torch.equal(alone.target_events + start, whole.target_events[inside])
 
 
 @given(data=split_sequences())
@@ -207,6 +208,21 @@ def test_one_recent_item_leaves_nothing_to_read():
 
 @pytest.mark.parametrize("plan", [EveryPosition(5), OnePass(5), Prefixes(5), Prefixes(5, recent=True)])
 def test_no_one_to_learn_from(plan):
-    rows = plan.plan(sequences_of([[1], [], [2, 3]], [1, 0, 1]))
-    assert len(rows) == 0
-    assert len(plan.plan(sequences_of([], []))) == 0
+    assert plan.n_examples(sequences_of([[1], [], [2, 3]], [1, 0, 1])) == 0
+    assert plan.n_examples(sequences_of([], [])) == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "alone", "two_ranks_three_batches_a_step"),
+    [
+        (EveryPosition(5), "5625068cdef58dc6", "fd08a1de9cbd67e6"),
+        (Prefixes(4), "2b4a46c5cf543370", "38628e7147b326db"),
+        (Prefixes(5, min_length=5), "1373464642c44674", "aae443e3dc7e4323"),
+        (Prefixes(5, recent=True), "e30785cbbbef2bbf", "763ecc3abf9f6558"),
+        (OnePass(3), "0779db96744f1a73", "8881c69359ae059e"),
+    ],
+)
+def test_random_numbers_are_those_of_stored_runs(task, alone, two_ranks_three_batches_a_step):
+    """A change here changes the results of every run: order, dropout, negatives."""
+    assert digest(task) == alone
+    assert digest(task, world=2, accumulate=3) == two_ranks_three_batches_a_step
