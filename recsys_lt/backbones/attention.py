@@ -1,4 +1,4 @@
-"""Causal attention on packed histories: nothing is computed for pads, and they count all the same."""
+"""Attention on packed histories: causal, where the pads of a padded window count, or bidirectional, where they do not."""
 
 import math
 from collections.abc import Iterator
@@ -32,26 +32,38 @@ class _Group(NamedTuple):
 class Layout:
     """Where each event of a packed batch stands, counted from the end of a window of ``max_length``.
 
+    Parameters
+    ----------
+    batch
+        The histories.
+    max_length
+        L, the padded length.
+    causal
+        Whether an event attends to itself, earlier ones and the window's pads; else to all events of its row and to no
+        pad.
+
     Attributes
     ----------
     pads
-        How many pads stand before each event's row, [T].
+        How many pads each event attends to, [T].
     position
         Place in the padded window: a row's last event always has the last one, [T].
     streams
         Random stream of each event, [T].
     """
 
-    def __init__(self, batch: Batch, max_length: int) -> None:
+    def __init__(self, batch: Batch, max_length: int, causal: bool = True) -> None:
         if batch.lengths and max(batch.lengths) > max_length:
             raise ValueError(f"a history of {max(batch.lengths)} events, where {max_length} are read")
-        self.batch, self.max_length = batch, max_length
+        self.batch, self.max_length, self.causal = batch, max_length, causal
         self.device = batch.items.device
         self.lengths = batch.offsets.diff()
         rows = batch.rows_of_events()
         place = torch.arange(len(batch.items), device=self.device) - batch.offsets[rows]
-        self.pads = max_length - self.lengths[rows]
-        self.position = self.pads + place
+        before = max_length - self.lengths
+        self.position = before[rows] + place
+        self.pads_of_rows = before if causal else torch.zeros_like(before)
+        self.pads = self.pads_of_rows[rows]
         self.streams = batch.event_streams()
 
     def every(self) -> "Queries":
@@ -64,7 +76,7 @@ class Layout:
 
 
 class Queries:
-    """Events of a packed batch that ask, each about its own row up to itself.
+    """Events of a packed batch that attend to their own rows.
 
     Parameters
     ----------
@@ -96,11 +108,14 @@ class Queries:
             index = batch.offsets[members].unsqueeze(1) + columns
             real = columns < self.layout.lengths[members].unsqueeze(1)
             order = index[real]
-            # Beyond a row's end stands some event: as a key it lies in every real query's future, as a
-            # query its answer is dropped.
+            # Beyond a row's end stands some event: as a key it is hidden from every real query, as a query its answer is
+            # dropped.
             index = index.clamp_(max=len(batch.items) - 1)
-            future = torch.full((longest, longest), -torch.inf, device=device).triu_(1)
-            bias = self._bias(members, future.expand(len(members), -1, -1))
+            if self.layout.causal:
+                hidden = torch.full((longest, longest), -torch.inf, device=device).triu_(1)
+            else:
+                hidden = torch.zeros(real.shape, device=device).masked_fill_(~real, -torch.inf).unsqueeze(1)
+            bias = self._bias(members, hidden.expand(len(members), longest, longest))
             yield _Group(len(members), index.flatten(), self._keys(index), bias, _places(real.flatten())), order
 
     def _last(self) -> Iterator[tuple[_Group, Tensor]]:
@@ -132,7 +147,7 @@ class Queries:
 
     def _bias(self, members: Tensor, of_events: Tensor) -> Tensor:
         """Join a last column: one key of all pads has their number as its multiplicity, so log of it in its score."""
-        number = (self.layout.max_length - self.layout.lengths[members]).log().view(-1, 1, 1)
+        number = self.layout.pads_of_rows[members].log().view(-1, 1, 1)
         return torch.cat([of_events, number.expand(-1, of_events.shape[1], 1)], 2)
 
 
@@ -141,7 +156,7 @@ def _places(mask: Tensor) -> Tensor:
 
 
 class PackedAttention(nn.Module):
-    """Attention of events to their row's earlier events, themselves and the row's pads.
+    """Attention of events to those of their rows that a layout lets them see.
 
     Parameters
     ----------
@@ -159,7 +174,7 @@ class PackedAttention(nn.Module):
 
     def forward(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
         """Queries [Q, d], keys and values [T, 2d], and those of a pad [2d] -> [Q, d]."""
-        attend = self._by_kernel if usable(query, key_value, pad) else self.plain
+        attend = self._by_kernel if queries.layout.causal and usable(query, key_value, pad) else self.plain
         return attend(query, key_value, pad, queries)
 
     def _by_kernel(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:

@@ -65,6 +65,11 @@ def lanes(keys: Tensor, count: int) -> Tensor:
     return flat.view(torch.int16).view(len(keys), 4 * n_words)[:, :count]
 
 
+def uniform(keys: Tensor) -> Tensor:
+    """One number in [0, 1) for every key, uniform on multiples of 2**-53: keys [N] -> [N] float64."""
+    return words(keys, 1).squeeze(1).bitwise_and_((1 << 53) - 1).double() / (1 << 53)
+
+
 def integers(keys: Tensor, count: int, high: int) -> Tensor:
     """``count`` uniform integers in [0, high) for every key: keys [N] -> [N, count] int64.
 

@@ -1,0 +1,139 @@
+"""BERT4Rec: a bidirectional transformer that fills in masked items."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from recsys_lt.backbones.attention import Layout, PackedAttention, Queries
+from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.dropout import RowDropout
+from recsys_lt.backbones.mlp import MLP
+from recsys_lt.data.batch import Batch
+from recsys_lt.data.tasks.masked_items import MaskedItems
+from recsys_lt.errors import UserError
+from recsys_lt.losses.output_table import OutputTable
+
+
+class BERT4Rec(Backbone):
+    """Bidirectional self-attention over a history with masked items, each predicted from all others.
+
+    When ranking, a masked item follows the history. The encoder is that of ``nn.TransformerEncoder`` (normalisation after
+    each residual sum, GELU), on packed histories: pads are neither computed nor attended to. Only masked items reach the
+    last feed-forward and the head, a table of its own with a bias.
+
+    Parameters
+    ----------
+    facts
+        Sizes of the data.
+    width
+        Width d of embeddings and states.
+    blocks
+        Attention blocks.
+    heads
+        Attention heads; must divide ``width``.
+    max_length
+        L, latest items read, the masked ones included: ``max_length - 1`` items of a history when ranking.
+    dropout
+        Probability, for embeddings, attention weights and the output of each layer alike.
+    mask_probability
+        Of an item to be masked in training.
+    mask_last
+        Probability that the last item of a training history alone is masked, as when ranking.
+
+    References
+    ----------
+    Sun et al., CIKM 2019; head and optimizer as in MTandHJ/RecBoard, initial weights of the official code.
+    """
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        width: int = 64,
+        blocks: int = 2,
+        heads: int = 2,
+        max_length: int = 50,
+        dropout: float = 0.2,
+        mask_probability: float = 0.2,
+        mask_last: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if min(width, blocks, heads) < 1 or max_length < 2 or width % heads:
+            raise UserError(
+                f"BERT4Rec has width {width}, blocks {blocks}, heads {heads}, max_length {max_length}",
+                where="model",
+                remedy="Each must be at least 1, max_length at least 2, and heads must divide width",
+            )
+        self.max_length, self._window = max_length - 1, max_length
+        self.task = MaskedItems(max_length, mask_probability, mask_last)
+        self.items = nn.Embedding(facts.n_items, width)
+        self.mask = nn.Parameter(torch.empty(width))
+        self.positions = nn.Embedding(max_length, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = RowDropout(dropout, salt=0)
+        self.blocks = nn.ModuleList(
+            _Block(width, heads, max_length, dropout, first_salt=1 + 3 * block) for block in range(blocks)
+        )
+        self.head = nn.Linear(width, facts.n_items)
+        nn.init.trunc_normal_(self.mask, std=0.02, a=-0.04, b=0.04)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def output_table(self) -> OutputTable:
+        """[I, d] and its bias [I]."""
+        return OutputTable(self.head.weight, self.head.bias)
+
+    def states(self, batch: Batch) -> Tensor:
+        """[N, d]: at the masked events."""
+        assert batch.target_events is not None
+        return self._encoded(batch, batch.target_events)
+
+    def user_states(self, batch: Batch) -> Tensor:
+        """[B, d]: at a masked event after each history."""
+        rows, device = torch.arange(len(batch) + 1, device=batch.items.device), batch.items.device
+        items = torch.full((len(batch.items) + len(batch),), self.items.num_embeddings, device=device)
+        items[torch.arange(len(batch.items), device=device) + batch.rows_of_events()] = batch.items
+        offsets = batch.offsets + rows
+        closed = replace(batch, items=items, offsets=offsets, lengths=tuple(n + 1 for n in batch.lengths))
+        return self._encoded(closed, offsets[1:] - 1)
+
+    def _encoded(self, batch: Batch, at: Tensor) -> Tensor:
+        """States at the events ``at`` [n], which alone are computed in the last block -> [n, d]."""
+        layout = Layout(batch, self._window, causal=False)
+        known = (batch.items < self.items.num_embeddings).nonzero().squeeze(1)
+        x = self.mask.expand(len(batch.items), -1).index_copy(0, known, self.items(batch.items[known]))
+        x = self.dropout(self.norm(x + self.positions(layout.position)), layout.streams)
+        every = layout.every()
+        for block in self.blocks[:-1]:
+            x = block(x, every, None)
+        states: Tensor = self.blocks[-1](x, every, at)
+        return states
+
+
+class _Block(nn.Module):
+    """x <- LN(x + drop(attention(x))), then x <- LN(x + drop(MLP(x))); three dropout salts from ``first_salt`` on."""
+
+    def __init__(self, width: int, heads: int, max_length: int, dropout: float, first_salt: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.attend = PackedAttention(heads, max_length, RowDropout(dropout, first_salt))
+        self.out = nn.Linear(width, width)
+        self.attention_dropout = RowDropout(dropout, first_salt + 1)
+        self.attention_norm = nn.LayerNorm(width, eps=1e-12)
+        self.mlp = MLP(width)
+        self.mlp_dropout = RowDropout(dropout, first_salt + 2)
+        self.mlp_norm = nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, x: Tensor, every: Queries, at: Tensor | None) -> Tensor:
+        """All events [T, d] -> all of them, or those ``at`` [n] places, [n, d]."""
+        y, streams = self.attend(self.query(x), self.key_value(x), self.key_value.bias, every), every.streams
+        if at is not None:
+            x, y, streams = x[at], y[at], streams[at]
+        x = self.attention_norm(x + self.attention_dropout(self.out(y), streams))
+        answer: Tensor = self.mlp_norm(x + self.mlp_dropout(self.mlp(x), streams))
+        return answer
