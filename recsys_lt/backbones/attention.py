@@ -1,4 +1,4 @@
-"""Attention on packed histories: causal, where the pads of a padded window count, or bidirectional, where they do not."""
+"""Attention on packed histories: causal, where a window's pads count, or bidirectional, where they do not."""
 
 import math
 from collections.abc import Iterator
@@ -108,8 +108,8 @@ class Queries:
             index = batch.offsets[members].unsqueeze(1) + columns
             real = columns < self.layout.lengths[members].unsqueeze(1)
             order = index[real]
-            # Beyond a row's end stands some event: as a key it is hidden from every real query, as a query its answer is
-            # dropped.
+            # Beyond a row's end stands some event: as a key it is hidden from every real query, as a query its
+            # answer is dropped.
             index = index.clamp_(max=len(batch.items) - 1)
             if self.layout.causal:
                 hidden = torch.full((longest, longest), -torch.inf, device=device).triu_(1)

@@ -18,9 +18,9 @@ from recsys_lt.losses.output_table import OutputTable
 class BERT4Rec(Backbone):
     """Bidirectional self-attention over a history with masked items, each predicted from all others.
 
-    When ranking, a masked item follows the history. The encoder is that of ``nn.TransformerEncoder`` (normalisation after
-    each residual sum, GELU), on packed histories: pads are neither computed nor attended to. Only masked items reach the
-    last feed-forward and the head, a table of its own with a bias.
+    When ranking, a masked item follows the history. The encoder is that of ``nn.TransformerEncoder`` (normalisation
+    after each residual sum, GELU), on packed histories: pads are neither computed nor attended to. Only masked items
+    reach the last feed-forward and the head, a table of its own with a bias.
 
     Parameters
     ----------
@@ -94,10 +94,10 @@ class BERT4Rec(Backbone):
 
     def user_states(self, batch: Batch) -> Tensor:
         """[B, d]: at a masked event after each history."""
-        rows, device = torch.arange(len(batch) + 1, device=batch.items.device), batch.items.device
+        device = batch.items.device
         items = torch.full((len(batch.items) + len(batch),), self.items.num_embeddings, device=device)
         items[torch.arange(len(batch.items), device=device) + batch.rows_of_events()] = batch.items
-        offsets = batch.offsets + rows
+        offsets = batch.offsets + torch.arange(len(batch) + 1, device=device)
         closed = replace(batch, items=items, offsets=offsets, lengths=tuple(n + 1 for n in batch.lengths))
         return self._encoded(closed, offsets[1:] - 1)
 

@@ -32,7 +32,8 @@ class Batch:
     users
         User ids, [B] int64.
     items
-        The histories' item ids, oldest first, row after row, [T] int64.
+        The histories' item ids, oldest first, row after row, [T] int64; I, the number after the last item, where an
+        item is masked.
     offsets
         Row b's history is ``items[offsets[b]:offsets[b + 1]]``, [B + 1] int64.
     lengths

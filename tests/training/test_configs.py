@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -165,13 +164,6 @@ def test_every_cell_of_the_papers_sweeps_composes_and_builds(command: str, n: in
 
 def test_every_sweep_of_the_paper_is_composed() -> None:
     assert {command.split()[0] for command, _ in paper_sweeps()} == set(names("experiment/paper"))
-
-
-def test_the_readme_names_every_choice() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    for group in ("dataset", "model", "llm", "loss", "optimizer", "schedule", "strategy", "logger", "experiment"):
-        for name in names(group):
-            assert f"`{name}`" in readme or f"`+experiment={name}`" in readme, f"{group}={name}"
 
 
 def test_a_dataset_is_ranked_as_its_published_numbers_are_and_the_command_line_wins() -> None:

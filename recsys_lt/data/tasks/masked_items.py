@@ -22,8 +22,8 @@ _EVENTS, _ROWS = key_of(9), key_of(10)
 class MaskedItems(UserTask):
     """One example a user: the last ``max_length`` training items, some masked; each masked item is a target.
 
-    A masked event holds ``n_items``, the number after the last item. At least one item of an example is masked. The masks
-    are drawn anew in every epoch.
+    A masked event holds ``n_items``, the number after the last item. At least one item of an example is masked. The
+    masks are drawn anew in every epoch.
 
     Parameters
     ----------
