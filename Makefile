@@ -29,7 +29,7 @@ test-gpu: $(READY)  ## What a GPU computes against what the processor does, on a
 	RECSYS_LT_TEST_GPU=1 $(BIN)/python -m pytest tests/gpu -rs
 
 gpu-parcel: $(READY)  ## What travels to a borrowed machine with a GPU (docs/gpu_hour.md)
-	$(BIN)/python benchmarks/gpu_day/day.py parcel
+	$(BIN)/python studies/gpu_day/day.py parcel
 
 check: $(READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
@@ -37,19 +37,19 @@ check: $(READY)  ## ruff (lint and format) and mypy
 	$(BIN)/mypy
 
 results: $(READY)  ## Work through the published runs; stop and start again at will
-	$(BIN)/python benchmarks/published/run_cells.py
-	$(BIN)/python benchmarks/long_tail/tune.py
+	$(BIN)/python studies/published/run_cells.py
+	$(BIN)/python studies/long_tail/tune.py
 	for grid in ml_100k beauty yelp ml_1m; do $(BIN)/python -m recsys_lt +experiment=grid_$$grid || exit 1; done
 	$(MAKE) page
 
 page: $(READY)  ## Make docs/results.md, docs/statistics.md, docs/long_tail.md and docs/figures from docs/runs
-	$(BIN)/python benchmarks/published/page.py
-	$(BIN)/python benchmarks/calibration.py
-	$(BIN)/python benchmarks/long_tail/long_tail_page.py
+	$(BIN)/python studies/published/page.py
+	$(BIN)/python studies/calibration/calibration.py
+	$(BIN)/python studies/long_tail/page.py
 	$(BIN)/python -m recsys_lt.figures docs/runs --out docs/figures
 
 bench: $(READY)  ## Seconds an epoch against the floor, one line a measurement
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python studies/speed/bench.py
 
 wheel: $(READY)  ## Build the wheel (conf/ travels in it)
 	$(BIN)/python -m build --wheel
