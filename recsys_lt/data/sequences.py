@@ -191,7 +191,9 @@ class Sequences:
         """
         lengths = end - first
         row = np.repeat(np.arange(len(first)), lengths)
-        pairs = np.unique(row * self.n_items + self.items[ragged_index(first, lengths)])
+        pairs = np.sort(row * self.n_items + np.asarray(self.items)[ragged_index(first, lengths)])
+        # As numpy.unique, which takes four times as long.
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
         return pairs % self.n_items, offsets_of(np.bincount(pairs // self.n_items, minlength=len(first)))
 
     def targets_at(self, stage: str) -> Ints:
