@@ -1,6 +1,7 @@
 """Command-line arguments, normalised for Hydra or refused before it sees them."""
 
 import argparse
+import importlib.util
 import re
 from pathlib import Path
 from typing import NoReturn
@@ -51,6 +52,35 @@ def is_read(argument: str) -> bool:
     except HydraException:
         return argument.startswith("-")
     return True
+
+
+def search_path(arguments: list[str]) -> list[str]:
+    """Folders of choices beside ours, as Hydra's search path names them: ``--config-dir`` and ``hydra.searchpath``."""
+    named, place = [], 0
+    while place < len(arguments):
+        flag, equals, value = arguments[place].partition("=")
+        if flag in ("--config-dir", "-cd"):
+            place += not equals
+            named.append(value if equals else arguments[place] if place < len(arguments) else "")
+        elif flag == "hydra.searchpath" and is_read(arguments[place]):
+            given = OverridesParser.create().parse_override(arguments[place]).value()
+            named += [str(folder) for folder in given] if isinstance(given, list) else []
+        place += 1
+    return [str(Path(name).expanduser().absolute()) if "://" not in name else name for name in named if name]
+
+
+def choice_folders(arguments: list[str]) -> list[Path]:
+    """Folders that hold choices: ours, then those of ``search_path`` that are folders of this machine."""
+    found = [CONF]
+    for name in search_path(arguments):
+        kind, _, rest = name.rpartition("://")
+        if kind == "pkg":
+            spec = importlib.util.find_spec(rest.split(".")[0])
+            roots = [] if spec is None else list(spec.submodule_search_locations or ())
+            found += [Path(root, *rest.split(".")[1:]) for root in roots]
+        elif kind in ("", "file"):
+            found.append(Path(rest))
+    return found
 
 
 def check_arguments(arguments: list[str]) -> None:

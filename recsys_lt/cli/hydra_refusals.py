@@ -1,17 +1,18 @@
 """What Hydra refuses, in one line of ours."""
 
 import difflib
+import json
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.cli.arguments import is_read
+from recsys_lt import CONF
+from recsys_lt.cli.arguments import choice_folders, is_read, search_path
 from recsys_lt.errors import UserError
 
 #: Hydra's launchers that are not part of it -> the extra of ours that brings them.
@@ -19,23 +20,21 @@ _LAUNCHERS = {"joblib": "sweep", "slurm": "slurm", "submitit_local": "slurm", "s
 
 
 @contextmanager
-def composed(conf: Path) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf refuse inside the block into ``UserError``; ``conf`` holds the choices."""
+def composed() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf refuse inside the block into ``UserError``."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(hydra_line(error, conf).removesuffix(".")) from error
+        raise UserError(hydra_line(error).removesuffix(".")) from error
 
 
-def hydra_line(error: Exception, conf: Path) -> str:
+def hydra_line(error: Exception) -> str:
     """Hydra's message without its lists of packages and its advice to add unknown keys.
 
     Parameters
     ----------
     error
         What Hydra, or OmegaConf, raised for the command line of this process.
-    conf
-        The folder of the choices.
     """
     text = str(error)
     lacking = re.search(r"[Mm]issing mandatory value: (\S+)", text) or re.search(
@@ -55,7 +54,7 @@ def hydra_line(error: Exception, conf: Path) -> str:
     if missing:
         asked = re.search(r"Could not override '([^']+)'", text)
         key = asked.group(1) if asked else missing.group(1)
-        return f"there is no key {key!r}. {_similar_key(key, conf)}"
+        return f"there is no key {key!r}. {_similar_key(key)}"
     choice = re.search(r"(?:Could not find|Could not load|Unable to find or open) '([^']+)'", text) or re.search(
         r"In '[^']*': Could not find '([^']+)'", text
     )
@@ -63,12 +62,14 @@ def hydra_line(error: Exception, conf: Path) -> str:
         group, _, name = choice.group(1).rpartition("/")
         if group == "hydra/launcher":
             return _no_launcher(name)
-        options = sorted(p.stem for p in (conf / group).glob("*.yaml") if not p.stem.startswith("_"))
+        options = _choices(group)
         if group and options:
-            return f"{group} has no choice {name!r}. Choose from {', '.join(options)}."
+            near = difflib.get_close_matches(name, options, n=1)
+            meant = f"Did you mean {near[0]}? " if near else ""
+            return f"{group} has no choice {name!r}. {meant}Choose from {', '.join(options)}."
     group_missing = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
     if group_missing:
-        return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1), conf)}"
+        return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1))}"
     if "Cannot merge DictConfig with ListConfig" in text:
         where = re.search(r"In '([^']+)'", text)
         place = where[1] if where else "configuration"
@@ -80,7 +81,7 @@ def hydra_line(error: Exception, conf: Path) -> str:
             return " ".join(first[:2])
         key, equals, _ = given.partition("=")
         if not equals:
-            return f"{given}: it is no key=value. {_similar_key(key, conf)}"
+            return f"{given}: it is no key=value. {_similar_key(key)}"
         given = " ".join(given.split())
         return f"{given}: its value cannot be read. Put it in quotes, twice for the shell: '{key}=\"...\"'."
     return " ".join(first[:3])
@@ -92,15 +93,29 @@ def _no_launcher(name: str) -> str:
     return f"hydra/launcher={name}: it is not installed. Install it with: pip install 'recsys_lt[{_LAUNCHERS[name]}]'"
 
 
-def _similar_key(key: str, conf: Path) -> str:
+def _choices(group: str) -> list[str]:
+    """The names of a group's choices, the user's own among them."""
+    files = (path for folder in choice_folders(sys.argv[1:]) for path in (folder / group).glob("*.yaml"))
+    return sorted({path.stem for path in files if not path.stem.startswith("_")})
+
+
+def _similar_key(key: str) -> str:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    chosen = [
-        given for given in sys.argv[1:] if (conf / given.partition("=")[0].lstrip("+")).is_dir() and "," not in given
-    ]
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    folders = choice_folders(sys.argv[1:])
+
+    def is_group(name: str) -> bool:
+        return re.fullmatch(r"\w+(/\w+)*", name) is not None and any((folder / name).is_dir() for folder in folders)
+
+    if is_group(key):  # a group without a default choice
+        given = next((given for given in sys.argv[1:] if given.startswith(f"{key}=")), f"{key}=...")
+        return f"Did you mean +{given}?"
+    chosen = [given for given in sys.argv[1:] if is_group(given.partition("=")[0].lstrip("+")) and "," not in given]
+    if own := search_path(sys.argv[1:]):
+        chosen.append(f"hydra.searchpath={json.dumps(own)}")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             config = compose("config", chosen)
         except HydraException:  # that is another complaint

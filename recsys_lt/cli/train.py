@@ -52,7 +52,7 @@ def _task(config: DictConfig) -> None:
             _cell(config, hydra_config, folder)
         return
     try:
-        with refusals(), composed(CONF):
+        with refusals(), composed():
             _single(config, hydra_config, folder)
     except UserError as error:
         stopping.raise_lost()
@@ -162,7 +162,7 @@ def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) ->
 
     launch = current_launch()
     try:
-        with refusals(), composed(CONF):
+        with refusals(), composed():
             yield
     except Exception as error:
         stopping.raise_lost()
@@ -233,7 +233,7 @@ def _run() -> int:
         earlier = asked_to_resume(sys.argv[1:])
         if earlier is not None:
             _began.append(True)
-            with refusals(), composed(CONF):
+            with refusals(), composed():
                 resume(*earlier, CONF)
             return 0
         sys.argv[1:] = in_order(as_meant(sys.argv[1:]))
@@ -243,7 +243,7 @@ def _run() -> int:
         stopping.raise_lost()
         if debug:
             raise
-        _complain(str(error) if isinstance(error, UserError) else hydra_line(error, CONF))
+        _complain(str(error) if isinstance(error, UserError) else hydra_line(error))
         return 2
     except SweepRefused as unwanted:
         _complain(str(unwanted))

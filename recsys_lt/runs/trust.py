@@ -191,7 +191,7 @@ def _check_class(target: Any, place: str, where: Path) -> None:
         raise UserError(
             f"{place} names {_shown(target)}, which cannot be imported ({type(error).__name__}: {_shown(error)})",
             where=where,
-            remedy="Put its module on PYTHONPATH, or mend it",
+            remedy="Put the folder of its module on PYTHONPATH, or mend the module",
         ) from error
     # What a module has imported from elsewhere is not the module's.
     if not isinstance(found, type) or found.__module__.partition(".")[0] != name.partition(".")[0]:

@@ -101,6 +101,13 @@ def _class(where: str, target: object, kinds: Sequence[type]) -> type:
         raise UserError(f"it is {target!r}", where=place, remedy=remedy)
     try:
         made = resolve_name(target)
+    except ModuleNotFoundError as error:
+        module = (error.name or target).partition(".")[0]
+        raise UserError(
+            f"{target!r} is in the module {module}, which is not installed",
+            where=place,
+            remedy="Install it, or put its folder on PYTHONPATH",
+        ) from error
     except Exception as error:  # importing somebody's module may raise anything
         raise UserError(f"{target!r} cannot be imported", where=place, remedy=remedy) from error
     if not isinstance(made, type) or not any(_is_kind(made, kind) for kind in kinds):

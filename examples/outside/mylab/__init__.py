@@ -1,0 +1,1 @@
+"""A lab's own loss, backbone and dataset for recsys_lt."""

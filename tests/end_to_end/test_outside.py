@@ -1,0 +1,106 @@
+"""The example of a package outside ours: an own loss, backbone, dataset and experiment."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import ROOT, Cli
+
+OUTSIDE = ROOT / "examples" / "outside"
+CONF = str(OUTSIDE / "conf")
+OWN = ("--config-dir", CONF, "+experiment=shop_focal")
+
+
+@pytest.fixture
+def mylab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(OUTSIDE))
+
+
+@pytest.fixture(scope="module")
+def run(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the experiment."""
+    folder = tmp_path_factory.mktemp("outside") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(OUTSIDE))
+        done = here(*OWN, f"hydra.run.dir={folder}", cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_own_classes_train_and_learn(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert [metrics[key] for key in ("dataset", "model", "loss")] == ["shop", "mean_items", "focal_ce"]
+    curve = (run / "learning_curve.csv").read_text().splitlines()
+    losses = [float(line.split(",")[curve[0].split(",").index("train/loss")] or "inf") for line in curve[1:]]
+    assert losses[-1] < losses[1]
+    assert metrics["test"]["ndcg@10"] > 0.05  # a random order gives about 0.02
+
+
+@pytest.mark.usefixtures("mylab")
+def test_a_sweep_mixes_own_choices_with_ours(here: Cli, tmp_path: Path) -> None:
+    cells = ("-m", "loss=ce,focal_ce", "model=mean_items,pop", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
+    done = here(*OWN, *cells, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("sweep/*/metrics.json"))) == 4
+    assert done.stdout.count("focal_ce") >= 2
+
+
+@pytest.mark.usefixtures("mylab")
+@pytest.mark.parametrize("path", [("--config-dir", CONF), (f"hydra.searchpath=[{CONF}]",), (f"--config-dir={CONF}",)])
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("loss=focal_cee", "loss has no choice 'focal_cee'. Did you mean focal_ce?"),
+        ("model=meen_items", "model has no choice 'meen_items'. Did you mean mean_items?"),
+        ("+experiment=shop_fokal", "experiment has no choice 'shop_fokal'. Did you mean shop_focal?"),
+        ("loss.gama=2", "there is no key 'loss.gama'. Did you mean loss.gamma?"),
+        ("dataset.source.visitor=2", "Did you mean dataset.source.visitors?"),
+    ],
+)
+def test_a_typo_in_an_own_choice_gets_a_suggestion(
+    here: Cli, tmp_path: Path, path: tuple[str, ...], typed: str, said: str
+) -> None:
+    done = here(*path, "dataset=shop", "loss=focal_ce", "model=mean_items", typed, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_experiment_without_a_plus_is_suggested_with_one(here: Cli, tmp_path: Path) -> None:
+    done = here("experiment=beauty_sce", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "Did you mean +experiment=beauty_sce?" in done.stderr
+
+
+def test_a_run_made_with_a_module_needs_it_to_be_trusted_and_found(run: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def recommend(*more: str, path: Path) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "recsys_lt", "recommend", str(run), "--user", "visitor 3", *more]
+        where = os.pathsep.join((str(ROOT), str(path)))
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment | {"PYTHONPATH": where}, capture_output=True, text=True
+        )
+
+    unnamed = recommend(path=OUTSIDE)
+    assert unnamed.returncode == 2
+    assert "If you know the module mylab and trust it, add --trust mylab" in unnamed.stderr
+    missing = recommend("--trust", "mylab", path=ROOT)
+    assert missing.returncode == 2
+    assert "No module named 'mylab'" in missing.stderr
+    assert "Put the folder of its module on PYTHONPATH" in missing.stderr
+    found = recommend("--trust", "mylab", path=OUTSIDE)
+    assert found.returncode == 0, found.stderr
+    assert "article" in found.stdout
+
+
+def test_a_choice_whose_module_is_missing_is_said(here: Cli, tmp_path: Path) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        del sys.modules[name]
+    done = here(*OWN, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is in the module mylab, which is not installed" in done.stderr
