@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, DataFacts
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.rows import EveryPosition
+from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.losses.output_table import OutputTable
 
 
@@ -25,7 +25,7 @@ class MeanItems(Backbone):
     def __init__(self, facts: DataFacts, width: int, max_length: int) -> None:
         super().__init__()
         self.max_length = max_length
-        self.row_plan = EveryPosition(max_length)
+        self.task = EveryPosition(max_length)
         self.items = nn.Embedding(facts.n_items, width)
         self.layer = nn.Linear(width, width)
         nn.init.normal_(self.items.weight, std=width**-0.5)
