@@ -1,12 +1,8 @@
 """What every sequential backbone answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys_lt.backbones.padding import PaddedItems
@@ -16,35 +12,6 @@ from recsys_lt.losses.output_table import OutputTable
 
 #: Tables of fewer rows (positions; small catalogues) are cheaper to update whole.
 LARGE_TABLE = 1000
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What a model may know of the data.
-
-    Parameters
-    ----------
-    n_users, n_items
-        Sizes.
-    popularity
-        Training counts of the items, [I] int64.
-    name
-        The dataset's, for messages.
-    titles
-        Of the items, I texts ("" where there is none); empty where nobody asked.
-    first_stage
-        The trained backbone a model of two stages builds on; None for all others.
-    attributes
-        What else is known of the items, I texts ("Comedy, Drama"); empty where nobody asked, or nothing is.
-    """
-
-    n_users: int
-    n_items: int
-    popularity: Tensor
-    name: str = ""
-    titles: Sequence[str] | NDArray[np.str_] = ()
-    first_stage: "Backbone | None" = None
-    attributes: Sequence[str] | NDArray[np.str_] = ()
 
 
 class Backbone(nn.Module, ABC):

@@ -5,11 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.mlp import MLP
 from recsys_lt.backbones.padding import PaddedItems, is_event
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable

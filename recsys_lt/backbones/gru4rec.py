@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.recurrence import gru
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import OnePass, Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable

@@ -1,32 +1,33 @@
-"""Prepared sequences on disk: made once, found again by content, mapped into memory."""
+"""Prepared sequences and item data on disk: made once, found again by content, mapped into memory."""
 
 import json
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
+from recsys_lt.data.item_data import ColumnReader, ItemColumn, write_column
 from recsys_lt.data.lock import locked
 from recsys_lt.data.pieces import pieces
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.system.atomic import replacing, temporary_beside, write_json
 from recsys_lt.system.machine import refusals
 
-FORMAT = 1  # of the folder and of the preparation; raise it when either changes what comes out
-#: Version of the title readers. It is outside the fingerprint; older copies are prepared again under the same key.
-TITLES = 2
-_ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "item_titles")
-# Worked out of the arrays above when they are written; a folder of an earlier version is whole without it.
-_POPULARITY = "popularity"
-#: Only where somebody asked for them: times are as large as all the rest, and few runs read either. Asked for later,
-#: they are laid beside the rest, so that a folder of an earlier version is whole without them.
-EXTRAS = ("times", "item_attributes")
+FORMAT = 1  # of the preparation: part of the key. Raise it when the events that come out change
+#: Version of the folder and of the item data in it. It is outside the key: older copies are prepared again under it.
+VERSION = 3
+_ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids")
+_POPULARITY = "popularity"  # worked out of the arrays above when they are written
+#: Only where times are wanted: they are as large as all the rest, and few runs read them.
+_TIMES = "times"
 _ABOUT = "about.json"
 _BLOCK = 1 << 22
 _STALE = 86_400  # seconds
@@ -35,7 +36,7 @@ Prepared = tuple[Sequences, list[str]]
 
 
 class PreparedCache:
-    """A folder of prepared datasets.
+    """A prepared dataset's folder.
 
     A dataset is written under a temporary name and renamed, so that a folder is whole or absent; each
     array has a checksum, so that one damaged later is noticed and prepared again.
@@ -43,140 +44,209 @@ class PreparedCache:
     Parameters
     ----------
     folder
-        Where they lie.
+        The folder of all prepared datasets.
+    name
+        The dataset's name.
+    key
+        Hash of everything the dataset is made of.
+    announce
+        Takes a line where this process waits for another one, and on a damaged copy.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, name: str, key: str, announce: Callable[[str], None]) -> None:
+        self.name, self.announce = name, announce
+        self._folder, self._key, self._place = folder, key, folder / key
 
-    def get(
-        self,
-        name: str,
-        key: str,
-        prepare: Callable[[], Prepared],
-        announce: Callable[[str], None],
-        extras: Collection[str] = (),
-    ) -> Prepared:
-        """The sequences of this key, and the notes of their preparation.
+    def get(self, prepare: Callable[[], Prepared], with_times: bool = False) -> Prepared:
+        """The sequences, and the notes of their preparation.
+
+        Parameters
+        ----------
+        prepare
+            Makes them where they are not there.
+        with_times
+            Whether the times of events are wanted too, where there are any.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        found = self._load(with_times)
+        if found is not None:
+            return found
+        with self._locked():
+            found = self._load(with_times)
+            if found is not None:
+                return found
+            self._sweep()
+            whole = with_times and self._load(False) is not None
+            if self._place.exists() and not whole:
+                self.announce(f"{self.name}: the prepared copy is damaged or of an earlier version; preparing it again")
+            sequences, notes = prepare()
+            if not whole:
+                self._write(replace(sequences, fingerprint=self._key), notes)
+            if with_times:
+                times = sequences.times
+                self._add(_TIMES, None if times is None else lambda draft: np.save(draft, times, allow_pickle=False))
+        found = self._load(with_times)
+        if found is None:
+            raise OSError(f"{self._place} was written and cannot be read back")
+        return found
+
+    def column(self, name: str, reader: ColumnReader, item_ids: NDArray[np.str_]) -> ItemColumn:
+        """A column of the items, [I] or [I, d], mapped; read from its file where it is not there yet.
 
         Parameters
         ----------
         name
-            The dataset's name.
-        key
-            Hash of everything they are made of.
-        prepare
-            Makes them where they are not there.
-        announce
-            Told when it waits for another process, and of a damaged copy.
-        extras
-            Which of ``EXTRAS`` are wanted too, where there are any; a copy without them gets them.
+            Its name.
+        reader
+            Reads it from its file.
+        item_ids
+            The item vocabulary, [I].
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        place = self._folder / key
-        found = _load(place, name, extras)
-        if found is not None:
-            return found
-        lock = self._folder / f"{key}.lock"
-        with locked(lock, lambda: announce(f"{name}: waiting for another process that prepares it")):
-            found = _load(place, name, extras)
-            if found is not None:
-                return found
-            self._sweep(key)
-            whole = extras and _load(place, name, ()) is not None
-            if place.exists() and not whole:
-                announce(f"{name}: the prepared copy is damaged or of an earlier version; preparing it again")
-            sequences, notes = prepare()
-            if not whole:
-                _write(place, replace(sequences, fingerprint=key), notes)
-            if extras:
-                _add(place, sequences, extras)
-        found = _load(place, name, extras)
+        array = f"column_{quote(name, safe='')}"
+        with self._locked():
+            found = self._array(array, self._about().get(array))
+            if found is None or len(found) != len(item_ids):
+                raw = reader(item_ids)
+                lines: list[str] = []
+                self._add(array, lambda draft: lines.extend(write_column(draft, name, raw, item_ids)))
+                for line in lines:
+                    self.announce(f"{self.name}: {line}")
+                found = self._array(array, self._about()[array])
         if found is None:
-            raise OSError(f"{place} was written and cannot be read back")
+            raise OSError(f"{self._place / array}.npy was written and cannot be read back")
         return found
 
-    def _sweep(self, key: str) -> None:
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        waiting = f"{self.name}: waiting for another process that prepares it"
+        with locked(self._folder / f"{self._key}.lock", lambda: self.announce(waiting)):
+            yield
+
+    def _sweep(self) -> None:
         """Remove what a process that was killed long ago left half-written."""
-        for left in self._folder.glob(f".{key}.*"):
+        for left in self._folder.glob(f".{self._key}.*"):
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > _STALE:
                     shutil.rmtree(left, ignore_errors=True)
 
-
-def _write(place: Path, sequences: Sequences, notes: list[str]) -> None:
-    temporary = temporary_beside(place)
-    try:
-        temporary.mkdir()
-        sums = {}
-        for array in (*_ARRAYS, _POPULARITY):
-            file = temporary / f"{array}.npy"
-            with refusals(place):
-                np.save(file, getattr(sequences, array), allow_pickle=False)
-            sums[array] = _sum(file)
-        about = {
-            "format": FORMAT,
-            "titles": TITLES,
-            "fingerprint": sequences.fingerprint,
-            "n_items": sequences.n_items,
-            "split": sequences.split,
-            "notes": notes,
-            "sums": sums,
-        }
-        (temporary / _ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
-        if place.exists():
-            # Moved aside first: a rename does not replace a folder that is not empty.
-            damaged = temporary_beside(place)
-            place.rename(damaged)
-            shutil.rmtree(damaged, ignore_errors=True)
+    def _write(self, sequences: Sequences, notes: list[str]) -> None:
+        place, temporary = self._place, temporary_beside(self._place)
         try:
-            temporary.rename(place)
-        except OSError:
-            if not (place / _ABOUT).is_file():  # else another process was first, with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            sums = {}
+            for array in (*_ARRAYS, _POPULARITY):
+                file = temporary / f"{array}.npy"
+                with refusals(place):
+                    np.save(file, getattr(sequences, array), allow_pickle=False)
+                sums[array] = _sum(file)
+            about = {
+                "version": VERSION,
+                "fingerprint": sequences.fingerprint,
+                "n_items": sequences.n_items,
+                "split": sequences.split,
+                "notes": notes,
+                "sums": sums,
+            }
+            (temporary / _ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+            if place.exists():
+                # Moved aside first: a rename does not replace a folder that is not empty.
+                damaged = temporary_beside(place)
+                place.rename(damaged)
+                shutil.rmtree(damaged, ignore_errors=True)
+            try:
+                temporary.rename(place)
+            except OSError:
+                if not (place / _ABOUT).is_file():  # else another process was first, with the same content
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
+    def _add(self, array: str, write: Callable[[Path], object] | None) -> None:
+        """Lay an array beside those that others may have mapped; or note that the source has none."""
+        about = self._about() | {array: None}
+        if write is not None:
+            with replacing(self._place / f"{array}.npy") as draft:
+                write(draft)
+                about[array] = _sum(draft)
+        write_json(self._place / _ABOUT, about)
 
-def _add(place: Path, sequences: Sequences, extras: Collection[str]) -> None:
-    """Lay arrays beside those that others may have mapped; or note that the source has none."""
-    about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
-    for extra in extras:
-        about[extra] = None
-        if (array := getattr(sequences, extra)) is not None:
-            with replacing(place / f"{extra}.npy") as draft:
-                np.save(draft, array, allow_pickle=False)
-                about[extra] = _sum(draft)
-    write_json(place / _ABOUT, about)
+    def _about(self) -> dict[str, Any]:
+        about: dict[str, Any] = json.loads((self._place / _ABOUT).read_text(encoding="utf-8"))
+        return about
 
-
-def _load(place: Path, name: str, extras: Collection[str]) -> Prepared | None:
-    """What lies there, or None where it is absent, damaged, of an earlier version, or lacks extras that are wanted."""
-    try:
-        about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
-        if about.get("titles") != TITLES:
-            return None
-        arrays: dict[str, Any] = {}
-        sums = about["sums"] | {extra: about[extra] for extra in extras if about[extra] is not None}
-        for array in {*_ARRAYS, *sums}:
-            file = place / f"{array}.npy"
-            if _sum(file) != sums[array]:
+    def _array(self, array: str, checksum: int | None, mapped: bool = True) -> NDArray[Any] | None:
+        """An array of the folder, or None where it is absent or damaged."""
+        file = self._place / f"{array}.npy"
+        try:
+            if checksum is None or _sum(file) != checksum:
                 return None
-            # The counts become a tensor, which must be free to be written to.
-            arrays[array] = np.load(file, mmap_mode=None if array == _POPULARITY else "r", allow_pickle=False)
-        if not _in_range(arrays, about["n_items"]):
+            found: NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
+            return found
+        except (OSError, ValueError):
             return None
-        sequences = Sequences(
-            name=name,
-            n_items=about["n_items"],
-            split=about["split"],
-            fingerprint=about["fingerprint"],
-            counted=arrays.pop(_POPULARITY, None),
-            **arrays,
-        )
-        return sequences, list(about["notes"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return None
+
+    def _load(self, with_times: bool) -> Prepared | None:
+        """What lies there, or None where it is absent, damaged, of an earlier version, or lacks wanted times."""
+        try:
+            about = self._about()
+            if about.get("version") != VERSION:
+                return None
+            arrays: dict[str, Any] = {}
+            wanted = {array: about["sums"][array] for array in (*_ARRAYS, _POPULARITY)}
+            if with_times and about[_TIMES] is not None:
+                wanted[_TIMES] = about[_TIMES]
+            for array, checksum in wanted.items():
+                # The counts become a tensor, which must be free to be written to.
+                found = self._array(array, checksum, mapped=array != _POPULARITY)
+                if found is None:
+                    return None
+                arrays[array] = found
+            if not _in_range(arrays, about["n_items"]):
+                return None
+            sequences = Sequences(
+                name=self.name,
+                n_items=about["n_items"],
+                split=about["split"],
+                fingerprint=about["fingerprint"],
+                counted=arrays.pop(_POPULARITY),
+                **arrays,
+            )
+            return sequences, list(about["notes"])
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            return None
+
+
+class CachedItemData(Mapping[str, ItemColumn]):
+    """The columns of items that a source offers; each is prepared and mapped when it is first read.
+
+    Parameters
+    ----------
+    cache
+        Where they are kept.
+    readers
+        Read them from their files, by name.
+    item_ids
+        The item vocabulary, [I].
+    """
+
+    def __init__(self, cache: PreparedCache, readers: Mapping[str, ColumnReader], item_ids: NDArray[np.str_]) -> None:
+        self._cache, self._readers, self._item_ids = cache, readers, item_ids
+        self._mapped: dict[str, ItemColumn] = {}
+
+    def __getitem__(self, name: str) -> ItemColumn:
+        reader = self._readers[name]
+        if name not in self._mapped:
+            self._mapped[name] = self._cache.column(name, reader, self._item_ids)
+        return self._mapped[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
 
 
 def _in_range(arrays: dict[str, Any], n_items: int) -> bool:
@@ -187,10 +257,8 @@ def _in_range(arrays: dict[str, Any], n_items: int) -> bool:
     cuts = [np.asarray(arrays[name]) for name in ("train_end", "valid_at", "test_at")]
     ends = [lengths, lengths - 1, lengths - 1]
     inside = all(((cut >= -1) & (cut <= end)).all() for cut, end in zip(cuts, ends, strict=True)) and cuts[0].min() >= 0
-    texts = [arrays[name] for name in ("item_ids", "item_titles", "item_attributes") if name in arrays]
-    if not (whole and inside and len(arrays["user_ids"]) == len(lengths) and all(len(t) == n_items for t in texts)):
-        return False
-    if len(arrays.get("times", items)) != len(items) or len(arrays.get(_POPULARITY, range(n_items))) != n_items:
+    sizes = {"user_ids": len(lengths), "item_ids": n_items, _POPULARITY: n_items, _TIMES: len(items)}
+    if not (whole and inside and all(len(arrays[name]) == size for name, size in sizes.items() if name in arrays)):
         return False
     return all(items[piece].min() >= 0 and items[piece].max() < n_items for piece in pieces(len(items)))
 

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from recsys_lt.data.cache import EXTRAS, FORMAT, Prepared, PreparedCache
+from recsys_lt.data.cache import FORMAT, CachedItemData, Prepared, PreparedCache
 from recsys_lt.data.content_hash import ContentHashes
+from recsys_lt.data.formats.items import TABLES, ids_beside, own_columns
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.progress import shown
@@ -33,6 +34,12 @@ class Dataset:
         What its items are (movie, product, place), for the prompts of language models.
     path
         The user's own file (``dataset=file`` only).
+    items
+        The user's own files of items, one or a list: tables with a column of item ids, and arrays of vectors
+        (``formats.items.own_columns``).
+    columns
+        Headers of the user's own files by the names this program has for their columns: user, item, time and split
+        of events, and any others of items.
     raw_dir
         A folder with files the user already has; None for ``$RECSYS_LT_RAW/<name>`` where that exists,
         else for what can be fetched.
@@ -56,6 +63,8 @@ class Dataset:
         name: str | None = None,
         noun: str = "item",
         path: str | None = None,
+        items: str | Sequence[str] | None = None,
+        columns: Mapping[str, str] | None = None,
         raw_dir: str | None = None,
         cache_dir: str = "~/.cache/recsys_lt",
         k_core: int | None = 5,
@@ -68,6 +77,8 @@ class Dataset:
             raise UserError(f"it is {source!r}", where="dataset.source", remedy="Give a node of a source's class")
         self._source, self.noun = source, noun
         self._path = None if path is None else Path(path).expanduser()
+        self._items = [Path(each).expanduser() for each in ([items] if isinstance(items, str) else items or [])]
+        self._columns = dict(columns or {})
         self._raw_dir = None if raw_dir is None else Path(raw_dir).expanduser()
         if not cache_dir.strip():
             raise UserError("it is empty", where="dataset.cache_dir", remedy="Name a folder, or unset RECSYS_LT_CACHE")
@@ -78,23 +89,21 @@ class Dataset:
         self.name = (stem if stem.strip(".") else "file") if name is None else name
         check_name(self.name, "dataset.name")
 
-    def load(self, announce: Announce = print, with_times: bool = False, with_attributes: bool = False) -> Sequences:
+    def load(self, announce: Announce = print, with_times: bool = False) -> Sequences:
         """Find, fetch, prepare or remember the dataset.
 
         Parameters
         ----------
         announce
-            Told, in short lines, what was done and what came of it.
+            Takes short lines on what was done and what came of it.
         with_times
             Whether the times of events are wanted too (``Sequences.times``), where there are any.
-        with_attributes
-            Whether the items' attributes are (``Sequences.item_attributes``).
 
         Returns
         -------
         Sequences
-            Its arrays are mapped from the cache; its fingerprint is the hash of the source's content
-            and of the preparation.
+            Its arrays are mapped from the cache, a column of items when it is first read; its fingerprint is the
+            hash of the source's content and of the preparation.
 
         Raises
         ------
@@ -106,11 +115,11 @@ class Dataset:
         try:
             self._cache_dir.mkdir(parents=True, exist_ok=True)
             downloads = self._cache_dir / "downloads"
-            material = self._source.locate(Request(self.name, self._path, self._raw_dir, downloads, announce))
-            key = self._key(material)
-            extras = [extra for extra, asked in zip(EXTRAS, (with_times, with_attributes), strict=True) if asked]
-            cache = PreparedCache(self._cache_dir / "prepared")
-            sequences, notes = cache.get(self.name, key, lambda: self._prepare(material, with_times), announce, extras)
+            material = self._material(downloads, announce)
+            cache = PreparedCache(self._cache_dir / "prepared", self.name, self._key(material), announce)
+            sequences, notes = cache.get(lambda: self._prepare(material, with_times), with_times)
+            sequences = replace(sequences, item_data=CachedItemData(cache, material.item_data, sequences.item_ids))
+            sequences.titles  # noqa: B018  (prepared here: a bad table is refused before anything is trained)
         except (OSError, MachineError) as error:
             refused = refusal(error, self._cache_dir)
             assert refused is not None
@@ -123,6 +132,23 @@ class Dataset:
         announce(self._summary(sequences))
         self._check_counts(sequences)
         return sequences
+
+    def _material(self, downloads: Path, announce: Announce) -> Material:
+        given_split = self._preparation.split == "as_given"
+        request = Request(self.name, self._path, self._raw_dir, downloads, announce, self._columns, given_split)
+        material = self._source.locate(request)
+        own = own_columns(self._items, self._columns)
+        if not self._items and self._path is not None:
+            for path in (self._path.with_name(f"items{ending}") for ending in TABLES):
+                if path.is_file() and path not in material.files:
+                    announce(f"{self.name}: {path} is not read; dataset.items={path} gives its columns to models")
+        arrays = (ids_beside(path) for path in self._items if path.suffix.lower() == ".npy")
+        return replace(
+            material,
+            files=(*material.files, *self._items, *arrays),
+            settings={**material.settings, **{f"columns.{name}": header for name, header in self._columns.items()}},
+            item_data={**material.item_data, **own},
+        )
 
     def _key(self, material: Material) -> str:
         hashes = ContentHashes(self._cache_dir / "hashes")

@@ -1,6 +1,6 @@
 """What every source is read into: one row an event, before any filtering or splitting."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -36,11 +36,6 @@ class Interactions:
     times
         When each event happened, in the source's unit, [E]; None where the order in the source is all
         there is.
-    item_titles
-        A title for each item, "" where there is none, [I]; None where the source has no titles.
-    item_attributes
-        What else is known of each item, in words ("Comedy, Drama"), "" where nothing is, [I]; None where the source
-        has no attributes.
     marks
         What each event is for (``Mark``), [E] int8; only for a source that comes ready split.
     repeats_are_visits
@@ -57,8 +52,6 @@ class Interactions:
     user_ids: Texts
     item_ids: Texts
     times: Times | None = None
-    item_titles: Texts | None = None
-    item_attributes: Texts | None = None
     marks: NDArray[np.int8] | None = None
     repeats_are_visits: bool = False
     unit: float = 1.0
@@ -66,10 +59,3 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.users)
-
-
-def titles_of(item_ids: Texts, titles: Mapping[str, str]) -> Texts:
-    """The title of each item, or another text, "" where it has none: [I]."""
-    found = np.empty(len(item_ids), dtype=np.object_)
-    found[:] = [titles.get(item, "") for item in item_ids]
-    return found

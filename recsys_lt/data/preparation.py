@@ -1,7 +1,6 @@
 """From interactions to sequences: duplicates, k-core, time order, dense ids, split."""
 
 from dataclasses import dataclass
-from html import unescape
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +18,6 @@ from recsys_lt.errors import UserError
 
 T = TypeVar("T", bound=np.generic)
 LONGEST_ID = 256  # characters
-LONGEST_TITLE = 512  # characters; the metadata of 2014 have whole web pages for titles
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,6 @@ class Preparation:
                     where=name,
                     remedy=split.remedy,
                 )
-        titles, known = events.item_titles, events.item_attributes
         sequences = Sequences(
             name=name,
             items=_ordered(items, order),
@@ -122,11 +119,9 @@ class Preparation:
             n_items=len(raw_items),
             user_ids=_fixed_width(events.user_ids[raw_users]),
             item_ids=_fixed_width(events.item_ids[raw_items]),
-            item_titles=(np.zeros(len(raw_items), dtype=np.str_) if titles is None else _titles(titles[raw_items])),
             split=split.words,
             fingerprint="",
             times=seconds,
-            item_attributes=None if known is None else _titles(known[raw_items]),
         )
         return sequences, notes
 
@@ -190,8 +185,3 @@ def _check_ids(role: str, ids: Texts, codes: Codes, events: Interactions, name: 
 
 def _fixed_width(texts: Texts) -> NDArray[np.str_]:
     return texts.astype(np.str_)
-
-
-def _titles(texts: Texts) -> NDArray[np.str_]:
-    # Shops' metadata are cut from web pages: "Cr&egrave;me".
-    return np.array([unescape(text)[:LONGEST_TITLE] for text in texts], dtype=np.str_)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as List
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lt.data.item_data import TITLE, ItemColumn
 from recsys_lt.data.mapped import FileOf, file_of
 from recsys_lt.data.pieces import pieces
 from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
@@ -38,8 +39,6 @@ class Sequences:
         Size of the catalogue, I.
     user_ids, item_ids
         The source's own ids, [U] and [I] strings.
-    item_titles
-        A title for each item ("" where the source has none), [I] strings.
     split
         How the split was made, in words for the protocol.
     fingerprint
@@ -48,9 +47,8 @@ class Sequences:
         ``popularity`` where it was counted before; None to count it when it is asked for.
     times
         When each event happened, in seconds, [E] float64; None where they were not asked for, or there are none.
-    item_attributes
-        What else is known of each item ("Comedy, Drama"; "" where nothing is), [I] strings; None where it was not
-        asked for, or the source has none.
+    item_data
+        The columns of the items that the source offers: texts [I] or vectors [I, d] by name (``item_data``).
     """
 
     name: str
@@ -62,16 +60,16 @@ class Sequences:
     n_items: int
     user_ids: NDArray[np.str_]
     item_ids: NDArray[np.str_]
-    item_titles: NDArray[np.str_]
     split: str
     fingerprint: str
     counted: Ints | None = None
     times: NDArray[np.float64] | None = None
-    item_attributes: NDArray[np.str_] | None = None
+    item_data: Mapping[str, ItemColumn] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process maps the files itself: the arrays may be larger than a pipe or its memory should take.
-        return {field.name: file_of(getattr(self, field.name)) for field in fields(self)}
+        # It makes batches, which hold no item data.
+        return {one.name: file_of(getattr(self, one.name)) for one in fields(self)} | {"item_data": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -80,6 +78,12 @@ class Sequences:
     @property
     def n_users(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def titles(self) -> NDArray[np.str_]:
+        """A title for each item, "" where there is none, [I]."""
+        found = self.item_data.get(TITLE)
+        return np.zeros(self.n_items, dtype=np.str_) if found is None else found.astype(np.str_, copy=False)
 
     @cached_property
     def item_fingerprint(self) -> str:

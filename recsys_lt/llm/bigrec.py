@@ -6,8 +6,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import Read
 from recsys_lt.llm.prompted import Told

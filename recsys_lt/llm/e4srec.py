@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.streams import keys_of
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 from recsys_lt.errors import UserError

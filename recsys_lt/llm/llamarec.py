@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel

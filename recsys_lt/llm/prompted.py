@@ -6,15 +6,15 @@ from typing import TypedDict, Unpack
 
 from torch import Tensor
 
-from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.facts import DataFacts
+from recsys_lt.data.item_data import ATTRIBUTES, TITLE
 from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.prompt import Prompt
-from recsys_lt.llm.titles import titles_of, tokens_of_titles, with_attributes
-from recsys_lt.recommenders.answering_model import AnsweringModel, check_attributes
+from recsys_lt.recommenders.answering_model import AnsweringModel
 
 
 class Told(TypedDict):
@@ -69,17 +69,21 @@ class PromptedModel(AnsweringModel):
                 where="model",
                 remedy="Give positive numbers, such as 10 and 32",
             )
-        texts = titles_of(facts, prompt.untitled)
-        if told["attributes"]:
-            check_attributes(facts.attributes, facts.name)
+        texts = [title or prompt.untitled for title in facts.texts(TITLE)]
+        known = facts.texts(ATTRIBUTES, "model.attributes=true") if told["attributes"] else []
         self.language = told["llm"].load(adapted=told["train"])
         self.max_length, self.trainable = max_length, told["train"]
         self.task = Prefixes(max_length)
         self.opening: Tensor
         self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
-        self.titles = self.told = tokens_of_titles(self.language, texts, title_tokens)
-        if told["attributes"]:
-            self.told = tokens_of_titles(self.language, with_attributes(texts, facts.attributes), title_tokens)
+        self.titles = self.told = self._tokens_of(texts, title_tokens)
+        if known:
+            both = [f"{text} ({more})" if more else text for text, more in zip(texts, known, strict=True)]
+            self.told = self._tokens_of(both, title_tokens)
+
+    def _tokens_of(self, texts: Sequence[str], longest: int) -> list[list[int]]:
+        """Each text's first tokens, as they stand after a space."""
+        return [ids[:longest] for ids in self.language.ids([f" {text}" for text in texts])]
 
     def answer_losses(self, batch: Batch) -> Tensor:
         """See ``AnsweringModel.answer_losses``."""

@@ -8,8 +8,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.llm.prompted import PromptedModel, Told
 from recsys_lt.recommenders.dense import Ranked, rank_of_scores
 

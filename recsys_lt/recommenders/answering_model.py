@@ -1,34 +1,12 @@
 """What every language model that answers in words is asked."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 
 from torch import Tensor, nn
 
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.tasks.task import Task
-from recsys_lt.errors import UserError
 from recsys_lt.recommenders.dense import Ranked
-
-
-def check_titles(titles: Iterable[str], dataset: str) -> None:
-    """Raise UserError for data without titles: what an answering model is told, and tells, is titles."""
-    if not any(str(title).strip() for title in titles):
-        raise UserError(
-            f"this model reads the items' titles, and {dataset or 'the dataset'} has none",
-            where="model",
-            remedy="Use data with titles, or model=e4srec, which reads none",
-        )
-
-
-def check_attributes(attributes: Iterable[str], dataset: str) -> None:
-    """Raise UserError for data without attributes, where they are to be told."""
-    if not any(str(known).strip() for known in attributes):
-        raise UserError(
-            f"{dataset or 'the dataset'} has no attributes",
-            where="model.attributes=true",
-            remedy="Leave it false, or give a column attributes or genres in the items' table",
-        )
 
 
 class AnsweringModel(nn.Module, ABC):

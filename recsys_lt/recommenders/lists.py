@@ -106,12 +106,12 @@ def lists(
             Recommendation(
                 user=str(data.user_ids[row]),
                 events=len(history),
-                recent=tuple((str(data.item_ids[i]), str(data.item_titles[i])) for i in history[-recent:]),
+                recent=tuple((str(data.item_ids[i]), str(data.titles[i])) for i in history[-recent:]),
                 items=tuple(
                     Item(
                         rank,
                         str(data.item_ids[item]),
-                        str(data.item_titles[item]),
+                        str(data.titles[item]),
                         value,
                         GROUPS[groups[item]],
                         int(data.popularity[item]),

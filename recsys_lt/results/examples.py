@@ -204,7 +204,7 @@ def _asked(folder: Path, rows: Sequence[int]) -> tuple[list[Recommendation], _Sh
     targets = {}
     for row in rows:
         item = int(data.items[data.offsets[row] + data.test_at[row]])
-        name = str(data.item_titles[item]) or str(data.item_ids[item])
+        name = str(data.titles[item]) or str(data.item_ids[item])
         targets[row] = (name, GROUPS[groups[item]], int(data.popularity[item]), str(data.item_ids[item]))
     return found, _Shown(targets, data.n_items)
 

@@ -1,18 +1,17 @@
 """From the composed configuration to the objects it names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Loss
@@ -20,7 +19,7 @@ from recsys_lt.losses.own import Own
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
 from recsys_lt.recommenders.answering import AnsweringRecommender
-from recsys_lt.recommenders.answering_model import AnsweringModel, check_attributes, check_titles
+from recsys_lt.recommenders.answering_model import AnsweringModel
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.recommender import Recommender, Terms
 from recsys_lt.recommenders.sequential import SequentialRecommender
@@ -110,21 +109,8 @@ class Parts:
         return replace(self, model=partial(model, llm=llm.outlined()))
 
     def data(self, announce: Callable[[str], None]) -> Sequences:
-        """Load the dataset, with the times of events if a metric reads them, and items' attributes if they are told.
-
-        Raises
-        ------
-        UserError
-            As ``Dataset.load``, and for a model that reads titles or attributes on data without any.
-        """
-        told = bool(getattr(self.model, "keywords", {}).get("attributes"))
-        windowed = self.metrics.groups.window is not None
-        data = self.dataset.load(announce, with_times=windowed, with_attributes=told)
-        if self._answers:
-            check_titles(data.item_titles, data.name)
-        if told:
-            check_attributes(_texts(data.item_attributes), data.name)
-        return data
+        """Load the dataset, with the times of events if a metric reads them; see ``Dataset.load``."""
+        return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
 
     @property
     def _answers(self) -> bool:
@@ -152,9 +138,8 @@ class Parts:
             data.n_items,
             popularity,
             data.name,
-            data.item_titles,
+            data.item_data,
             first_stage,
-            _texts(data.item_attributes),
         )
         terms = Terms(
             mask_seen=self.metrics.mask_seen,
@@ -175,10 +160,6 @@ class Parts:
             self.rule.prepare(trained, facts.popularity)
         self.loss.prepare(facts.popularity)
         return module
-
-
-def _texts(texts: NDArray[np.str_] | None) -> Sequence[str] | NDArray[np.str_]:
-    return () if texts is None else texts
 
 
 def first_stage_of(config: DictConfig) -> FirstStage | None:

@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from recsys_lt import CONF
-from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.system.memory import forget_peak_rss, peak_rss_mb
 from recsys_lt.training.build import build

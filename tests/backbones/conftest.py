@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.streams import key_of, keys_of
 
 Histories = Sequence[Sequence[int]]

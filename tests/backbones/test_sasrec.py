@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lt.backbones.attention import Layout
-from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.streams import keys_of
 from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.errors import UserError

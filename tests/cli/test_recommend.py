@@ -110,7 +110,7 @@ def test_the_list_is_the_argsort_of_states_times_table_without_what_was_seen(tit
         order, scores, data = expected(titled, one.user)
         groups = popularity_groups(data.popularity)
         assert [i.item for i in one.items] == [data.item_ids[i] for i in order[:7]]
-        assert [i.title for i in one.items] == [data.item_titles[i] for i in order[:7]]
+        assert [i.title for i in one.items] == [data.titles[i] for i in order[:7]]
         assert [i.group for i in one.items] == [GROUPS[groups[i]] for i in order[:7]]
         assert [i.interactions for i in one.items] == [data.popularity[i] for i in order[:7]]
         assert [i.rank for i in one.items] == list(range(1, 8))
@@ -123,7 +123,7 @@ def test_the_history_is_whole(titled):
     row = list(data.user_ids).index("u5")
     history = data.items[data.offsets[row] : data.offsets[row + 1]]
     assert one.events == len(history)
-    assert one.recent == tuple((data.item_ids[i], data.item_titles[i]) for i in history[-5:])
+    assert one.recent == tuple((data.item_ids[i], data.titles[i]) for i in history[-5:])
 
 
 def test_masking_follows_the_run(titled, tmp_path):
@@ -176,7 +176,7 @@ def test_titles_are_no_markup(titled, call, monkeypatch):
 
     def bracketed(self, announce, **options):
         data = whole(self, announce, **options)
-        object.__setattr__(data, "item_titles", np.array([f"[b]Film[/i] {i}" for i in range(data.n_items)]))
+        object.__setattr__(data, "titles", np.array([f"[b]Film[/i] {i}" for i in range(data.n_items)]))
         return data
 
     monkeypatch.setattr(Dataset, "load", bracketed)

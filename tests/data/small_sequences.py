@@ -29,7 +29,6 @@ def sequences_of(histories, train_end, valid_at=None, test_at=None, n_items=None
         n_items=n_items,
         user_ids=np.array([f"u{u}" for u in range(n_users)]),
         item_ids=np.array([f"i{i}" for i in range(n_items)]),
-        item_titles=np.array([""] * n_items),
         split="by hand",
         fingerprint="",
     )

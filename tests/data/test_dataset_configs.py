@@ -56,7 +56,7 @@ def test_published_counts(name, tmp_path):
         assert (data.train_end == np.diff(data.offsets) - 2).all()
         assert (data.test_at == data.valid_at + 1).all()
         titled = {"beauty": 12_094, "yelp": 20_033, "ml-1m": 3_416}[name]
-        assert (data.item_titles != "").sum() == titled
+        assert (data.titles != "").sum() == titled
         return
     rows = {part: (RAW / name / f"{part}.jsonl").read_text().splitlines() for part in ("train", "val", "test")}
     assert data.train_end.sum() == len(rows["train"])

@@ -81,7 +81,7 @@ def test_whole_numbers_of_nanoseconds_are_not_rounded(load_file):
 def test_titles_beside_an_inter(load_file, tmp_path):
     (tmp_path / "x.item").write_text("item_id:token\ttitle:token_seq\na\tA title\n")
     sequences = load_file("user_id:token\titem_id:token\nu\ta\nu\tb\nu\tc\n", "x.inter")
-    assert sequences.item_titles.tolist() == ["A title", "", ""]
+    assert sequences.titles.tolist() == ["A title", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_titles_beside_an_inter(load_file, tmp_path):
         ("x.parquet", parquet(user=["u", ""], item=[1, 2]), "row 2: the user is missing"),
         ("x.parquet", parquet(user=[1, 2], item=[1.5, 2.0]), "the item column holds fractions"),
         ("x.parquet", parquet(user=[1, 2], item=[[1], [2]]), "the item column is of type list"),
-        ("x.parquet", parquet(user=NOTHING, item=NOTHING), "no interactions"),
+        ("x.parquet", parquet(user=NOTHING, item=NOTHING), "it has no rows"),
         ("x.parquet", parquet(user=[1], item=[1], timestamp=[float("nan")]), "row 1: the timestamp nan"),
         ("x.xlsx", b"PK", r"a file named \*.xlsx cannot be read. Give a file that ends in .csv"),
     ],

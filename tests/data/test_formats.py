@@ -1,15 +1,20 @@
 import gzip
 import json
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from recsys_lt.data.formats.amazon import AmazonReviews
-from recsys_lt.data.formats.movielens import RATINGS_CSV, RATINGS_DAT, U_DATA
+from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.next_item import NextItemLines
 from recsys_lt.data.formats.recbole import RecBoleAtomic
 from recsys_lt.data.formats.sequence_text import SequenceText
-from recsys_lt.data.formats.yelp import YelpReviews
 from recsys_lt.data.interactions import Interactions, Mark
+from recsys_lt.data.item_data import write_column
+from recsys_lt.data.sources.amazon import AmazonReviews
+from recsys_lt.data.sources.movielens import RATINGS_CSV, RATINGS_DAT, U_DATA
+from recsys_lt.data.sources.yelp import YelpReviews
 from recsys_lt.errors import UserError
 
 
@@ -20,9 +25,13 @@ def rows(events: Interactions) -> list[tuple]:
     return list(zip(users, items, events.times.tolist(), strict=True))
 
 
-def titles(events: Interactions) -> dict[str, str]:
-    assert events.item_titles is not None
-    return dict(zip(events.item_ids, events.item_titles, strict=True))
+def column(material: Material, name: str = "title") -> dict[str, str]:
+    """A column of the items, as it is prepared, by the items' ids."""
+    ids = material.read().item_ids.astype(np.str_)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "column.npy")
+        write_column(file, name, material.item_data[name](ids), ids)
+        return dict(zip(ids.tolist(), np.load(file).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -51,7 +60,7 @@ def test_amazon(tmp_path, packed):
     assert len(material.files) == 2
     events = material.read()
     assert rows(events) == [("A1", "B1", 1400000000), ("A2", "B1", 1300000000), ("A1", "B2", 1300000000)]
-    assert titles(events) == {"B1": 'It\'s a "brush"', "B2": ""}
+    assert column(material) == {"B1": 'It\'s a "brush"', "B2": ""}
     assert AmazonReviews("Toys_and_Games").find(tmp_path) is None
 
 
@@ -66,7 +75,7 @@ def test_amazon_metadata_are_never_evaluated(tmp_path):
     (tmp_path / "reviews_X_5.json").write_text('{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}\n')
     (tmp_path / "meta_X.json").write_text("{'asin': 'B', 'title': __import__('os').getcwd()}\n")
     with pytest.raises(UserError, match=r"line 1: the line is not a product's record"):
-        AmazonReviews("X").find(tmp_path).read()
+        column(AmazonReviews("X").find(tmp_path))
 
 
 def test_yelp(tmp_path):
@@ -78,34 +87,38 @@ def test_yelp(tmp_path):
     (tmp_path / "yelp_academic_dataset_business.json").write_text(
         '{"business_id": "b1", "name": "Café"}\n{"business_id": "b2", "name": "Bar"}\n'
     )
-    events = YelpReviews("2019-01-01 00:00:00", "2019-12-31 00:00:00").find(tmp_path).read()
+    material = YelpReviews("2019-01-01 00:00:00", "2019-12-31 00:00:00").find(tmp_path)
+    events = material.read()
     assert [row[:2] for row in rows(events)] == [("u1", "b2"), ("u2", "b1")]
     assert events.times[0] < events.times[1]
-    assert titles(events) == {"b1": "Café", "b2": "Bar"}
+    assert column(material) == {"b1": "Café", "b2": "Bar"}
 
 
 def test_movielens_100k(tmp_path):
     (tmp_path / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n")
     (tmp_path / "u.item").write_bytes("242|Misérables, Les (1995)|01\n302|L.A.|02\n".encode("latin-1"))
-    events = U_DATA.find(tmp_path).read()
+    material = U_DATA.find(tmp_path)
+    events = material.read()
     assert rows(events) == [("196", "242", 881250949), ("186", "302", 891717742)]
-    assert titles(events) == {"242": "Misérables, Les (1995)", "302": "L.A."}
+    assert column(material) == {"242": "Misérables, Les (1995)", "302": "L.A."}
 
 
 def test_movielens_dat(tmp_path):
     (tmp_path / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978302109\n")
     (tmp_path / "movies.dat").write_bytes("1193::Café::Drama\n661::Giant Peach::Musical\n".encode("latin-1"))
-    events = RATINGS_DAT.find(tmp_path).read()
+    material = RATINGS_DAT.find(tmp_path)
+    events = material.read()
     assert rows(events) == [("1", "1193", 978300760), ("1", "661", 978302109)]
-    assert titles(events) == {"1193": "Café", "661": "Giant Peach"}
+    assert column(material) == {"1193": "Café", "661": "Giant Peach"}
 
 
 def test_movielens_csv(tmp_path):
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,2,3.5,1112486027\n")
     (tmp_path / "movies.csv").write_text('movieId,title,genres\n2,"Dad, Poor Dad (1967)",Comedy\n')
-    events = RATINGS_CSV.find(tmp_path).read()
+    material = RATINGS_CSV.find(tmp_path)
+    events = material.read()
     assert rows(events) == [("1", "2", 1112486027)]
-    assert titles(events) == {"2": "Dad, Poor Dad (1967)"}
+    assert column(material) == {"2": "Dad, Poor Dad (1967)"}
 
 
 def test_recbole(tmp_path):
@@ -113,9 +126,10 @@ def test_recbole(tmp_path):
         'user_id:token\titem_id:token\trating:float\ttimestamp:float\n7\t"b\t3\t2.0\n7\ta\t3\t1.5\n'
     )
     (tmp_path / "other-name.item").write_text('item_id:token\tmovie_title:token_seq\na\tA b\n"b\tB\n')
-    events = RecBoleAtomic("mine").find(tmp_path).read()
+    material = RecBoleAtomic("mine").find(tmp_path)
+    events = material.read()
     assert rows(events) == [("7", '"b', 2.0), ("7", "a", 1.5)]
-    assert titles(events) == {"a": "A b", '"b': "B"}
+    assert column(material) == {"a": "A b", '"b': "B"}
     (tmp_path / "second.inter").write_text("")
     assert RecBoleAtomic("mine").find(tmp_path) is None  # which of the two?
     assert RecBoleAtomic("second").find(tmp_path) is not None
@@ -150,7 +164,7 @@ def test_ml_100k_has_the_same_titles_from_its_owner_and_from_recbole(tmp_path):
     inter = "".join(f"1\t{item}\t3\t9\n" for item in ids)
     (tmp_path / "ml-100k.inter").write_text(f"user_id:token\titem_id:token\trating:float\ttimestamp:float\n{inter}")
     (tmp_path / "ml-100k.item").write_text(ML_100K_ITEM, encoding="utf-8")
-    owner, recbole = (titles(layout.find(tmp_path).read()) for layout in (U_DATA, RecBoleAtomic("ml-100k")))
+    owner, recbole = (column(layout.find(tmp_path)) for layout in (U_DATA, RecBoleAtomic("ml-100k")))
     assert recbole == owner
     assert owner["12"] == "Usual Suspects, The (1995)"
     assert owner["267"] == "unknown"
@@ -160,7 +174,7 @@ def test_ml_100k_has_the_same_titles_from_its_owner_and_from_recbole(tmp_path):
 def test_recbole_without_a_year_has_the_title_alone(tmp_path):
     (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\n1\ta\n1\tb\n")
     (tmp_path / "x.item").write_text("item_id:token\tname:token_seq\trelease_year:token\na\tA\t\nb\tB\t1999\n")
-    assert titles(RecBoleAtomic("x").find(tmp_path).read()) == {"a": "A", "b": "B (1999)"}
+    assert column(RecBoleAtomic("x").find(tmp_path)) == {"a": "A", "b": "B (1999)"}
 
 
 def test_sequence_text(tmp_path):
@@ -171,9 +185,9 @@ def test_sequence_text(tmp_path):
     (tmp_path / "items.tsv").write_text(
         'item_id\traw_id\ttitle\tattributes\n1\tB01\tOne "1\tx\n2\tB02\t\tx\n3\tB03\tThree\tx\n'
     )
-    events = SequenceText().find(tmp_path).read()
-    assert events.item_ids.tolist() == ["B01", "B02", "B03"]
-    assert titles(events) == {"B01": 'One "1', "B02": "", "B03": "Three"}
+    material = SequenceText().find(tmp_path)
+    assert material.read().item_ids.tolist() == ["B01", "B02", "B03"]
+    assert column(material) == {"B01": 'One "1', "B02": "", "B03": "Three"}
 
 
 def test_sequence_text_with_a_table_that_lacks_an_item(tmp_path):
@@ -186,7 +200,7 @@ def test_sequence_text_with_a_table_that_lacks_an_item(tmp_path):
 def test_items_table_with_a_short_line(tmp_path):
     (tmp_path / "sequences.txt").write_text("9 1 2\n")
     (tmp_path / "items.tsv").write_text("item_id\ttitle\n1\n")
-    with pytest.raises(UserError, match=r"items.tsv, line 2: 1 columns where the header has 2"):
+    with pytest.raises(UserError, match=r"items.tsv, line 2: 1 columns where the first line has 2"):
         SequenceText().find(tmp_path).read()
 
 
@@ -206,7 +220,8 @@ def test_next_item_lines_are_chained_back(tmp_path):
         for at in range(len(sequence))
     ]
     write_next_item(tmp_path, train, [([pad, 1, 2], 3)], [([4, 5], 6)], ["a::b", "c", "d", "e", "f", "g", "h", "Café"])
-    events = NextItemLines().find(tmp_path).read()
+    material = NextItemLines().find(tmp_path)
+    events = material.read()
     by_user: dict[str, list[str]] = {}
     for user, item in rows(events):
         by_user.setdefault(user, []).append(item)
@@ -220,7 +235,7 @@ def test_next_item_lines_are_chained_back(tmp_path):
     history = [Mark.HISTORY, Mark.HISTORY]
     assert events.marks[-6:].tolist() == [*history, Mark.VALID, *history, Mark.TEST]
     assert not events.marks[:-6].any()
-    assert events.item_titles.tolist() == ["a::b", "c", "d", "e", "f", "g", "h", "Café"]
+    assert list(column(material).values()) == ["a::b", "c", "d", "e", "f", "g", "h", "Café"]
 
 
 def test_next_item_without_a_name(tmp_path):
@@ -246,16 +261,15 @@ def test_next_item_needs_all_four_files(tmp_path):
 def test_attributes_of_recbole(tmp_path, header, text, said):
     (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\nu\tb\nu\ta\n")
     (tmp_path / "x.item").write_text(f"item_id:token\ttitle:token_seq\t{header}\na\tA\t{text}\n")
-    events = RecBoleAtomic("x").find(tmp_path).read()
-    assert events.item_attributes.tolist() == ["", said]
-    assert events.item_titles.tolist() == ["", "A"]
+    material = RecBoleAtomic("x").find(tmp_path)
+    assert column(material, "attributes") == {"b": "", "a": said}
+    assert column(material) == {"b": "", "a": "A"}
     (tmp_path / "x.item").write_text("item_id:token\tyear:token\na\t1\n")
-    assert RecBoleAtomic("x").find(tmp_path).read().item_attributes is None
+    assert list(RecBoleAtomic("x").find(tmp_path).item_data) == ["year"]
 
 
-@pytest.mark.parametrize("column", ["attributes", "genres"])
-def test_attributes_of_a_table_beside_sequences(tmp_path, column):
+@pytest.mark.parametrize("header", ["attributes", "genres"])
+def test_attributes_of_a_table_beside_sequences(tmp_path, header):
     (tmp_path / "sequences.txt").write_text("u 2 1\n")
-    (tmp_path / "items.tsv").write_text(f"item_id\ttitle\t{column}\n1\tA\tMake Up|Nails\n2\tB\tHot Dogs\n")
-    events = SequenceText().find(tmp_path).read()
-    assert events.item_attributes.tolist() == ["Hot Dogs", "Make Up, Nails"]
+    (tmp_path / "items.tsv").write_text(f"item_id\ttitle\t{header}\n1\tA\tMake Up|Nails\n2\tB\tHot Dogs\n")
+    assert column(SequenceText().find(tmp_path), "attributes") == {"2": "Hot Dogs", "1": "Make Up, Nails"}

@@ -11,7 +11,7 @@ from recsys_lt.data.mapped import FileOf, file_of
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 
-FIELDS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "item_titles", "counted")
+FIELDS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "counted")
 NUMBERS = 1 << 19
 
 

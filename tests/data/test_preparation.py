@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lt.data.interactions import Interactions
-from recsys_lt.data.preparation import LONGEST_TITLE, Preparation
+from recsys_lt.data.preparation import Preparation
 from recsys_lt.errors import UserError
 
 
@@ -74,24 +74,6 @@ def test_ids_are_dense_in_order_of_first_appearance_after_filtering():
     assert notes == ["dropped 1 user and 2 items with fewer than 2 interactions"]
     assert sequences.items.dtype == np.int32
     assert sequences.n_items == 2
-
-
-def test_titles_follow_their_items_and_are_cut():
-    events = events_of([("u", "b"), ("u", "a"), ("u", "b")], item_titles=texts(["Ännchen", "x" * (LONGEST_TITLE + 9)]))
-    sequences, _ = Preparation(k_core=1)(events, "x")
-    assert sequences.item_ids.tolist() == ["b", "a"]
-    assert sequences.item_titles.tolist() == ["x" * LONGEST_TITLE, "Ännchen"]
-
-
-def test_titles_are_text_and_not_html():
-    titles = texts(["Cr&egrave;me &amp; Oil, 4&frac12; inch", "R&B, AT&T"])
-    sequences, _ = Preparation(k_core=1)(events_of([("u", "a"), ("u", "b"), ("u", "a")], item_titles=titles), "x")
-    assert sequences.item_titles.tolist() == ["Crème & Oil, 4½ inch", "R&B, AT&T"]
-
-
-def test_without_titles_there_are_empty_ones():
-    sequences, _ = Preparation(k_core=1)(events_of([("u", "a"), ("u", "b"), ("u", "c")]), "x")
-    assert sequences.item_titles.tolist() == ["", "", ""]
 
 
 def test_a_catalogue_may_hold_items_without_events():

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -44,11 +45,11 @@ def test_arrays_are_mapped_and_survive(tmp_path):
         "test_at",
         "user_ids",
         "item_ids",
-        "item_titles",
+        "titles",
     ):
         assert isinstance(getattr(second, name), np.memmap)
         assert (getattr(first, name) == getattr(second, name)).all()
-    assert isinstance(str(second.item_titles[0]), str)
+    assert isinstance(str(second.titles[0]), str)
     assert second.user_ids[np.array([1, 0])].tolist() == ["u1", "u0"]
 
 
@@ -78,33 +79,18 @@ def test_popularity_is_counted_once_and_stored(tmp_path):
     assert data.popularity.flags.writeable  # as a tensor over it must be
 
 
-def test_a_copy_with_titles_of_an_earlier_version_is_prepared_again_under_the_same_key(tmp_path):
+def test_a_copy_of_an_earlier_version_is_prepared_again_under_the_same_key(tmp_path):
     first, _ = load(tmp_path)
-    titles = first.item_titles.tolist()
+    titles = first.titles.tolist()
     (place,) = prepared(tmp_path)
     about = json.loads((place / "about.json").read_text())
-    del about["titles"]
-    np.save(place / "item_titles.npy", np.array(["old"] * first.n_items))
-    about["sums"]["item_titles"] = zlib.crc32((place / "item_titles.npy").read_bytes())
+    about |= {"titles": about.pop("version") - 1}
     (place / "about.json").write_text(json.dumps(about))
     again, said = load(tmp_path)
     assert "of an earlier version" in said[0]
-    assert again.item_titles.tolist() == titles
+    assert again.titles.tolist() == titles
     assert again.fingerprint == first.fingerprint
     assert len(load(tmp_path)[1]) == 1  # once
-
-
-def test_a_copy_of_an_earlier_version_lacks_popularity_and_is_whole(tmp_path):
-    stored, _ = load(tmp_path)
-    folder = prepared(tmp_path)[0]
-    (folder / "popularity.npy").unlink()
-    about = json.loads((folder / "about.json").read_text())
-    del about["sums"]["popularity"]
-    (folder / "about.json").write_text(json.dumps(about))
-    earlier, said = load(tmp_path)
-    assert not [line for line in said if "damaged" in line]
-    assert earlier.counted is None
-    assert earlier.popularity.tolist() == stored.popularity.tolist()
 
 
 def test_times_are_kept_for_who_asks_and_leave_the_rest_as_it_is(tmp_path):
@@ -189,7 +175,6 @@ def test_a_damaged_copy_is_prepared_again(tmp_path, damage):
         ("test_at", 0, -5),
         ("user_ids", None, ["one"]),
         ("item_ids", None, ["one"]),
-        ("item_titles", None, [""]),
         ("popularity", None, [1]),
     ],
 )
@@ -234,13 +219,13 @@ def test_without_locks_the_last_rename_does_no_harm(tmp_path, monkeypatch):
     """Another process finishes while this one prepares."""
     from recsys_lt.data import cache
 
-    real = cache._write
+    real = cache.PreparedCache._write
 
-    def raced(place, sequences, notes):
-        real(place, sequences, notes)
-        real(place, sequences, notes)
+    def raced(self, sequences, notes):
+        real(self, sequences, notes)
+        real(self, sequences, notes)
 
-    monkeypatch.setattr(cache, "_write", raced)
+    monkeypatch.setattr(cache.PreparedCache, "_write", raced)
     sequences, _ = load(tmp_path)
     assert sequences.n_users == 50
     assert len(prepared(tmp_path)) == 1
@@ -317,32 +302,40 @@ def test_a_cache_that_cannot_be_written(tmp_path):
         load(tmp_path)
 
 
-def test_attributes_are_laid_beside_a_copy_that_was_made_without_them(tmp_path):
+def test_columns_of_items_are_laid_beside_when_they_are_first_read(tmp_path):
     path = tmp_path / "sequences.txt"
     path.write_text("u 2 1 3\nv 1 2 3\n")
     (tmp_path / "items.tsv").write_text("item_id\ttitle\tgenres\n1\tA\tX|Y\n2\tB\t\n3\tC\tCaf&eacute;\n")
-    settings = {"path": str(path), "k_core": 1, "cache_dir": str(tmp_path / "cache")}
 
-    def loaded(**extras):
-        return Dataset(File(), **settings).load(lambda _line: None, **extras)
+    def loaded():
+        return load(tmp_path, File(), name=None, path=str(path))
 
-    plain = loaded()
-    assert plain.item_attributes is None
+    data, _ = loaded()
+    assert sorted(data.item_data) == ["attributes", "genres", "title"]
     made = prepared(tmp_path)[0]
-    before = (made / "items.npy").stat()
-    known = loaded(with_attributes=True)
-    assert known.item_attributes.tolist() == ["", "X, Y", "Caf\u00e9"]
-    assert known.item_titles.tolist() == ["B", "A", "C"]
-    assert known.fingerprint == plain.fingerprint
-    assert (made / "items.npy").stat() == before  # laid beside what others may have mapped
-    assert loaded().item_attributes is None  # an earlier version's way of reading still finds the folder whole
-    (made / "item_attributes.npy").write_bytes(b"damaged")
-    assert loaded(with_attributes=True, with_times=True).item_attributes.tolist() == ["", "X, Y", "Caf\u00e9"]
+    files = {file.name: file.stat() for file in made.glob("*.npy")}
+    assert [name for name in files if name.startswith("column")] == ["column_title.npy"]
+    assert data.item_data["attributes"].tolist() == ["", "X, Y", "Caf\u00e9"]
+    assert data.item_data["attributes"] is data.item_data["attributes"]
+    assert data.titles.tolist() == ["B", "A", "C"]
+    assert {file.name: file.stat() for file in made.glob("*.npy") if file.name in files} == files
+    (made / "column_attributes.npy").write_bytes(b"damaged")
+    again, said = loaded()
+    assert again.item_data["attributes"].tolist() == ["", "X, Y", "Caf\u00e9"]
+    assert said[-1] == "sequences: 1 of 3 items have no attributes"
+    assert again.fingerprint == data.fingerprint
 
 
-def test_no_attributes_are_asked_for_once(tmp_path):
-    load(tmp_path)
-    settings = {"name": "made", "k_core": 1, "cache_dir": str(tmp_path / "cache")}
-    for _ in range(2):
-        assert Dataset(SMALL, **settings).load(lambda _line: None, with_attributes=True).item_attributes is None
-    assert json.loads((prepared(tmp_path)[0] / "about.json").read_text())["item_attributes"] is None
+def test_a_column_s_name_leads_nowhere(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("user,item\nu,a\nu,b\nu,c\n")
+    (tmp_path / "about.csv").write_text("item,../../x,\u540d\na,1,2\nb,3,4\nc,5,6\n")
+    data, _ = load(tmp_path, File(), name=None, path=str(path), items=str(tmp_path / "about.csv"))
+    assert data.item_data["../../x"].tolist() == ["1", "3", "5"]
+    assert data.item_data["\u540d"].tolist() == ["2", "4", "6"]
+    assert len(list(prepared(tmp_path)[0].glob("column_*.npy"))) == 2
+
+
+def test_item_data_stay_in_their_process(tmp_path):
+    data, _ = load(tmp_path)
+    assert pickle.loads(pickle.dumps(data)).item_data == {}

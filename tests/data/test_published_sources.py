@@ -8,11 +8,9 @@ import pytest
 from recsys_lt.data.dataset import Dataset
 from recsys_lt.data.sources import movielens
 from recsys_lt.data.sources.amazon import Amazon
-from recsys_lt.data.sources.download import Download, Remote
+from recsys_lt.data.sources.download import Download, FetchError, PackageFiles, Remote
 from recsys_lt.data.sources.lastfm import LastFM
 from recsys_lt.data.sources.movielens import MovieLens100K
-from recsys_lt.data.sources.package_index import PackageFiles
-from recsys_lt.data.sources.route import FetchError
 from recsys_lt.data.sources.yelp import Yelp
 from recsys_lt.errors import UserError
 
@@ -59,7 +57,7 @@ def test_ml_100k_comes_through_the_package_index_alone(tmp_path, fake_index, no_
     said = []
     sequences = dataset(MovieLens100K(), tmp_path, name="ml-100k").load(said.append)
     assert sequences.item_ids[sequences.items].tolist() == ["b", "c", "a"]
-    assert sorted(sequences.item_titles.tolist()) == ["", "", "First"]
+    assert sorted(sequences.titles.tolist()) == ["", "", "First"]
     assert said[0] == "ml-100k: fetching recbole==1.2.1 from the Python package index"
     assert "recbole" not in sys.modules
 
@@ -73,7 +71,7 @@ def test_ml_100k_comes_through_the_package_index_alone(tmp_path, fake_index, no_
 @pytest.mark.skipif(NO_PIP, reason="this Python has no pip")
 def test_a_wheel_with_other_content_is_refused(tmp_path, fake_index):
     with pytest.raises(FetchError, match=r"another SHA-256"):
-        PackageFiles("recbole==1.2.1", {f"{FOLDER}/ml-100k.inter": "00"}).fetch(tmp_path, print)
+        PackageFiles("recbole==1.2.1", {f"{FOLDER}/ml-100k.inter": "00"}).fetch(tmp_path)
 
 
 @pytest.mark.skipif(NO_PIP, reason="this Python has no pip")
@@ -106,10 +104,10 @@ def test_an_archive_is_unpacked(tmp_path, monkeypatch):
             archive.writestr("ml/u.data", "1\t2\t3\t4\n")
 
     monkeypatch.setattr("recsys_lt.data.sources.download._fetch", zipped)
-    Download((Remote("https://example.org/ml.zip"),), ("ml/u.data",)).fetch(tmp_path, print)
+    Download((Remote("https://example.org/ml.zip"),), ("ml/u.data",)).fetch(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["u.data"]
     with pytest.raises(FetchError, match=r"cannot be unpacked"):
-        Download((Remote("https://example.org/ml.zip"),), ("ml/u.item",)).fetch(tmp_path, print)
+        Download((Remote("https://example.org/ml.zip"),), ("ml/u.item",)).fetch(tmp_path)
 
 
 def test_pooch_fetches_and_checks_the_hash(tmp_path, monkeypatch):
@@ -126,10 +124,10 @@ def test_pooch_fetches_and_checks_the_hash(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pooch, "HTTPDownloader", downloader)
     right = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
-    Download((Remote("https://example.org/a", right), Remote("https://example.org/b"))).fetch(tmp_path, print)
+    Download((Remote("https://example.org/a", right), Remote("https://example.org/b"))).fetch(tmp_path)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == b"content"
     with pytest.raises(FetchError, match=r"hash is not the expected one"):
-        Download((Remote("https://example.org/c", "00"),)).fetch(tmp_path, print)
+        Download((Remote("https://example.org/c", "00"),)).fetch(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +212,7 @@ def test_other_names_are_taken(tmp_path, name):
 def test_what_others_keep_where_files_are_fetched_to_stays(tmp_path, monkeypatch, linked):
     """A stored configuration may name any folder as its cache."""
 
-    def fetch(_self, folder, _announce):
+    def fetch(_self, folder):
         (folder / "photos.inter").write_text(INTER)
 
     monkeypatch.setattr(PackageFiles, "fetch", fetch)
@@ -243,5 +241,5 @@ def test_a_pip_in_the_working_directory_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(FetchError, match="pip download nothing-of-this-name==1"):
-        PackageFiles("nothing-of-this-name==1", {}).fetch(tmp_path, lambda _line: None)
+        PackageFiles("nothing-of-this-name==1", {}).fetch(tmp_path)
     assert not (tmp_path / "pwned").exists()

@@ -145,7 +145,7 @@ def _sequences() -> dict[str, Case]:
         "an item's id too long": ({"mine.txt": good + f"u {_LONG}\n".encode() * 5}, ("60,000", "line 31")),
         "too short": ({"mine.txt": b"a 1 2\nb 2 1\n"}, ("k_core",)),
         "an empty table": (items(""), ("empty", "items.tsv")),
-        "a table of a header": (items(table.partition("\n")[0]), ("is not in it", "items.tsv")),
+        "a table of a header": (items(table.partition("\n")[0]), ("no rows", "items.tsv")),
         "a table that lacks an item": (items(table.rpartition("\n11\t")[0] + "\n"), ("item 11", "items.tsv")),
         "a table with an item twice": (items(table + "3\tr99\tagain\n"), ("item 3", "second time", "line 14")),
         "a table with a column twice": (items(table.replace("title", "raw_id")), ("two columns", "raw_id")),

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from recsys_lt import CONF
-from recsys_lt.backbones.backbone import DataFacts
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
 from recsys_lt.training.build import build, check
 from tests.end_to_end.bad_commands import CHOICES, COMMANDS, cases

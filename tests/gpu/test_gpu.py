@@ -11,8 +11,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from recsys_lt import CONF
-from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.data.streams import integers, keys_of, lanes
 from recsys_lt.recommenders.precision import FLOAT32

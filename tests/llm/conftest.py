@@ -11,11 +11,11 @@ pytest.importorskip("transformers", reason="transformers is not installed: pip i
 pytest.importorskip("peft", reason="peft is not installed: pip install 'recsys_lt[llm]'")
 
 from recsys_lt import CONF
-from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.dataset import Dataset
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
-from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.llm.choice import LLM
@@ -26,8 +26,10 @@ N_ITEMS = 40
 
 
 @pytest.fixture(scope="session")
-def data() -> Sequences:
-    return Preparation(k_core=1)(Synthetic(n_users=30, n_items=N_ITEMS, mean_length=8).draw(), "made")[0]
+def data(tmp_path_factory: pytest.TempPathFactory) -> Sequences:
+    source = Synthetic(n_users=30, n_items=N_ITEMS, mean_length=8)
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return Dataset(source, name="made", k_core=1, cache_dir=cache).load(lambda _line: None)
 
 
 @pytest.fixture(scope="session")

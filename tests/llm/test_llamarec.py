@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recsys_lt.backbones.backbone import DataFacts
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.batch import SeenSets
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, users_with_target
 from recsys_lt.errors import UserError
 from recsys_lt.llm.answer_losses import mean_answer_losses
@@ -77,7 +77,7 @@ def test_the_prompt_reads_as_a_person_would_write_it(made, data) -> None:
     pools = torch.tensor([[3, 1, 4, 15, 9, 2]])
     (prompt,) = model._prompts([torch.tensor([7, 8, 5, 6, 7])], pools)
     text = model.language.tokenizer.decode([*model.opening.tolist(), *prompt])
-    title = [str(each) for each in data.item_titles]
+    title = [str(each) for each in data.titles]
     assert "the things a person has chosen" in text
     assert (
         f"History:\n(1) {title[8]}\n(2) {title[5]}\n(3) {title[6]}\n(4) {title[7]}\n\nCandidates:\n(A) {title[3]}\n"
@@ -252,8 +252,8 @@ def test_another_loss_is_refused() -> None:
 
 
 def test_titles_are_needed(data, first_stage) -> None:
-    bare = replace(data, item_titles=data.item_titles[:0])
-    with pytest.raises(UserError, match="made has none"):
+    bare = replace(data, item_data={})
+    with pytest.raises(UserError, match="which made lacks"):
         parts_of("llm=tiny_random", *MODEL).recommender(bare, first_stage)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recsys_lt.data.sources.route import FetchError
+from recsys_lt.data.sources.download import FetchError
 from recsys_lt.errors import UserError
 from recsys_lt.llm.packaged_gguf import PackagedGGUF
 from tests.llm.conftest import ranking_batch, training_batch

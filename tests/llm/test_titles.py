@@ -9,7 +9,6 @@ import torch
 from recsys_lt.data.batch import SeenSets
 from recsys_lt.errors import UserError
 from recsys_lt.llm.title_likelihood import _log_likelihoods
-from recsys_lt.llm.titles import titles_of
 from recsys_lt.recommenders.dense import rank_of_scores
 from recsys_lt.training.write_results import shared_titles
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
@@ -212,20 +211,19 @@ def test_ranks_of_scores() -> None:
     assert found.items[0].tolist() == [2, 3, 1, -1]
 
 
-def test_titles_and_what_stands_for_a_missing_one(made, data) -> None:
-    from recsys_lt.backbones.backbone import DataFacts
-
-    facts = DataFacts(1, 2, torch.ones(2), "made", ["  A  long\ntitle ", ""])
-    assert titles_of(facts, "untitled movie") == ["A long title", "untitled movie"]
-    with pytest.raises(UserError, match=r"made has none\. Use data with titles, or model=e4srec"):
-        titles_of(replace(facts, titles=["", ""]), "")
-    assert parts_of("llm=tiny_random", *BIGREC)
+def test_titles_and_what_stands_for_a_missing_one(data) -> None:
+    bare = replace(data, item_data={"title": np.array(["A long title", *[""] * (N_ITEMS - 1)])})
+    parts = parts_of("llm=tiny_random", "model=bigrec", "model.title_tokens=64", "dataset.noun=movie")
+    model = parts.recommender(bare).model
+    assert [model.language.tokenizer.decode(model.titles[i]) for i in (0, 1)] == [" A long title", " untitled movie"]
+    with pytest.raises(UserError, match=r"model: no item of made has a text in the column 'title'"):
+        parts.recommender(replace(data, item_data={"title": np.array([""] * N_ITEMS)}))
 
 
 def test_items_that_share_a_title_are_counted(made, data, first_stage) -> None:
     titles = np.array([f"film {item}" for item in range(N_ITEMS)])
     titles[[3, 7, 11]] = "film 3"
-    same = replace(data, item_titles=titles)
+    same = replace(data, item_data={"title": titles})
     module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=64").recommender(same, first_stage)
     assert module.inseparable().nonzero().flatten().tolist() == [3, 7, 11]
     targets = data.items[data.test_at[data.test_at >= 1]]
@@ -249,7 +247,8 @@ def test_what_means_nothing_is_refused(made, change) -> None:
 
 
 def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> None:
-    known = replace(data, item_attributes=np.array(["" if item % 2 else "Red, New" for item in range(N_ITEMS)]))
+    attributes = np.array(["" if item % 2 else "Red, New" for item in range(N_ITEMS)])
+    known = replace(data, item_data={"title": data.titles, "attributes": attributes})
     choices = ("llm=tiny_random", "model=bigrec", "model.title_tokens=64", "model.attributes=true")
     module = parts_of(*choices).recommender(known, first_stage)
     model, batch = module.model, training_batch(data, module, rows=3)
@@ -258,7 +257,7 @@ def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> Non
     for prompt, answer, events, target in zip(
         prompts, answers, batch.items.split(batch.lengths), batch.targets.tolist(), strict=True
     ):
-        title = [str(each) for each in data.item_titles]
+        title = [str(each) for each in data.titles]
         lines = [f"\n- {title[i]}" if i % 2 else f"\n- {title[i]} (Red, New)" for i in events[-10:].tolist()]
         assert decode(prompt) == "".join(lines) + "\n\n### Response:\n-"
         assert decode(answer) == f" {title[target]}"
@@ -268,10 +267,8 @@ def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> Non
 
 def test_data_without_attributes_are_refused_where_they_are_to_be_told(data) -> None:
     parts = parts_of("llm=tiny_random", *BIGREC, "model.attributes=true")
-    line = r"model\.attributes=true: synthetic has no attributes\. Leave it false"
+    line = r"model\.attributes=true: the model reads the items' column 'attributes', which made lacks"
     with pytest.raises(UserError, match=line):
-        parts.data(lambda _line: None)
-    with pytest.raises(UserError, match="has no attributes"):
         parts.recommender(data)
 
 
@@ -279,7 +276,7 @@ def test_templates_are_the_configuration_s(made, data) -> None:
     events = ("model.prompt.event='; {number}:'", "model.prompt.closing=' Next {noun}?'", "dataset.noun=thing")
     model = made("model=bigrec", "model.max_length=2", "model.title_tokens=64", *events).model
     batch = ranking_batch(data, made(*BIGREC), rows=1)
-    titles = [str(data.item_titles[item]) for item in batch.items[-2:]]
+    titles = [str(data.titles[item]) for item in batch.items[-2:]]
     told = model.language.tokenizer.decode(model._prompts(batch)[0])
     assert told == f"; 1: {titles[0]}; 2: {titles[1]} Next thing?"
     with pytest.raises(UserError, match=r"model\.prompt\.event: .*Only \{noun\} and \{number\} may stand in braces"):

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
@@ -14,7 +15,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recsys_lt import CONF
-from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
 from recsys_lt.training.build import Parts, build
 
@@ -48,7 +50,8 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
     if "llm" in config:
         first = build(composed()).model(facts)
         tiny = instantiate(composed("llm=tiny_random").llm)
-        facts = replace(facts, titles=[f"item {number}" for number in range(40)], first_stage=first)
+        titles = np.array([f"item {number}" for number in range(40)])
+        facts = replace(facts, item_data={"title": titles}, first_stage=first)
         model = parts.model(facts, llm=tiny)
         # Tuned and trained by a rule: something of it is; of one that is taken as it is, nothing.
         assert any(p.requires_grad for p in model.parameters()) is (choice != "model=title_likelihood")

@@ -1,4 +1,4 @@
-"""What a format finds in a folder: the files, and how to read them."""
+"""What a format finds in a folder: the files, and how to read their events and items."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 from recsys_lt.data.interactions import Interactions
+from recsys_lt.data.item_data import ColumnReader
 
 
 @dataclass(frozen=True)
 class Material:
-    """What interactions are made of; the same material always makes the same interactions.
+    """What a dataset is made of; the same material always makes the same interactions.
 
     Parameters
     ----------
@@ -18,17 +19,20 @@ class Material:
         Name of the format and its reader, said to the user and part of the cache's key. Change it when
         the reader's result changes.
     files
-        Every file the reader reads.
+        Every file that is read.
     read
-        Reads them.
+        Reads the events.
     settings
         Whatever else shapes the interactions.
+    item_data
+        Readers of the items' columns, by name.
     """
 
     kind: str
     files: tuple[Path, ...]
     read: Callable[[], Interactions]
     settings: Mapping[str, str | int | float | None] = field(default_factory=dict)
+    item_data: Mapping[str, ColumnReader] = field(default_factory=dict)
 
 
 class Layout(Protocol):

@@ -3,11 +3,15 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from recsys_lt.data.formats.items import object_array
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.interactions import Interactions, Mark
+from recsys_lt.data.item_data import TITLE, RawColumn
 from recsys_lt.errors import UserError
 
 _NAMES = "id2name.txt"
@@ -23,7 +27,12 @@ class NextItemLines:
         files = tuple(folder / name for name in (*(f"{part}.jsonl" for part in _PARTS), _NAMES))
         if not all(path.is_file() for path in files):
             return None
-        return Material("next-item lines", files, lambda: read_next_item(folder))
+
+        def titles(_wanted: NDArray[Any]) -> RawColumn:
+            ids, names = _names(folder / _NAMES)
+            return RawColumn(object_array(ids), object_array(names), folder / _NAMES)
+
+        return Material("next-item lines", files, lambda: read_next_item(folder), {}, {TITLE: titles})
 
 
 def read_next_item(folder: Path) -> Interactions:
@@ -38,7 +47,7 @@ def read_next_item(folder: Path) -> Interactions:
     UserError
         A line is not such a row, or an item has no name.
     """
-    ids, titles = _names(folder / _NAMES)
+    ids, _ = _names(folder / _NAMES)
     place = {item: number for number, item in enumerate(ids)}
     events: list[int] = []
     marks: list[int] = []
@@ -61,9 +70,8 @@ def read_next_item(folder: Path) -> Interactions:
     return Interactions(
         np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
         np.array(events, dtype=np.int32),
-        np.array(user_ids, dtype=np.object_),
-        np.array(ids, dtype=np.object_),
-        item_titles=np.array(titles, dtype=np.object_),
+        object_array(user_ids),
+        object_array(ids),
         marks=np.array(marks, dtype=np.int8),
         repeats_are_visits=True,
     )

@@ -1,17 +1,22 @@
 """RecBole's atomic files: tab-separated, with ``name:type`` headers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from recsys_lt.data.formats.attributes import attributes_of
-from recsys_lt.data.formats.delimited import Delimited
+from numpy.typing import NDArray
+
+from recsys_lt.data.formats.events import read_events
+from recsys_lt.data.formats.items import TABLES, object_array, table_columns
 from recsys_lt.data.formats.material import Material
-from recsys_lt.data.formats.tab_titles import read_tab_table
-from recsys_lt.data.interactions import Interactions, titles_of
-from recsys_lt.errors import UserError
+from recsys_lt.data.formats.tables import Delimited
+from recsys_lt.data.item_data import TITLE, ColumnReader, RawColumn
 
-_INTER = Delimited("\t", quoted=False, typed=True, user="user_id", item="item_id")
+_INTER = Delimited("\t", quoted=False, typed=True)
+COLUMNS = {"user": "user_id", "item": "item_id", "time": "timestamp"}
+_YEAR = "release_year"
+_NO_TITLE = "unkonwn"  # as RecBole spells it, for GroupLens' "unknown", a film without a year
 
 
 @dataclass(frozen=True)
@@ -36,47 +41,36 @@ class RecBoleAtomic:
         return recbole_material(found[0]) if len(found) == 1 else None
 
 
-def recbole_material(inter: Path) -> Material:
-    """The ``.inter`` file and, where there is one, the ``.item`` file of the same name."""
+def recbole_material(
+    inter: Path, columns: Mapping[str, str] = COLUMNS, needed: Collection[str] = ("user", "item")
+) -> Material:
+    """The ``.inter`` file and, where there is one, the ``.item`` file of the same name.
+
+    Parameters
+    ----------
+    inter
+        The file of events.
+    columns, needed
+        See ``read_events``.
+    """
     item = inter.with_suffix(".item")
-    if not item.is_file():
-        return Material("RecBole atomic files", (inter,), lambda: _INTER.read(inter))
-    return Material("RecBole atomic files", (inter, item), lambda: _read(inter, item))
+    readers = table_columns(TABLES[".item"], item, "item_id", words=True) if item.is_file() else {}
+    if TITLE in readers and _YEAR in readers:
+        readers[TITLE] = _with_year(readers[TITLE], readers[_YEAR])
+    files = (inter, item) if readers else (inter,)
+    return Material("RecBole atomic files", files, lambda: read_events(_INTER, inter, columns, needed), {}, readers)
 
 
-def _read(inter: Path, item: Path) -> Interactions:
-    events = _INTER.read(inter)
-    rows = read_tab_table(item)
-    if rows and "item_id" not in rows[0]:
-        raise UserError(
-            f"no column named item_id (found: {', '.join(rows[0])})",
-            where=item,
-            remedy="Name the column of ids item_id:token, or move the file away to read no titles",
-        )
-    keys = [row["item_id"] for row in rows]
-    known = attributes_of(events.item_ids, rows, keys, words=True)
-    column = _title_column(list(rows[0])) if rows else None
-    titles = (
-        None if column is None else titles_of(events.item_ids, {row["item_id"]: _title(row, column) for row in rows})
-    )
-    return replace(events, item_titles=titles, item_attributes=known)
+def _with_year(title: ColumnReader, year: ColumnReader) -> ColumnReader:
+    """Titles as the owner wrote them: RecBole's files of MovieLens have the year in a column of its own."""
 
+    def full(text: str, when: str) -> str:
+        if text.strip() == _NO_TITLE:
+            return "unknown"
+        return f"{text.strip()} ({when.strip()})" if when.strip() else text
 
-def _title(row: Mapping[str, str], column: str) -> str:
-    """The title as the owner wrote it: RecBole's files of MovieLens have its year in a column of its own."""
-    title, year = row[column].strip(), row.get("release_year", "").strip()
-    if title == _NO_TITLE:
-        return "unknown"
-    return f"{title} ({year})" if year else title
+    def read(wanted: NDArray[Any]) -> RawColumn:
+        column = title(wanted)
+        return column._replace(values=object_array(map(full, column.values, year(wanted).values)))
 
-
-_NO_TITLE = "unkonwn"  # as RecBole spells it, for GroupLens' "unknown", a film without a year
-
-
-def _title_column(names: Sequence[str]) -> str | None:
-    """RecBole's datasets call it title, movie_title, item_name and so on."""
-    for ending in ("title", "name"):
-        for name in names:
-            if name == ending or name.endswith(f"_{ending}"):
-                return name
-    return None
+    return read

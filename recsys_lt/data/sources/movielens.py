@@ -1,9 +1,13 @@
-"""MovieLens ratings (GroupLens)."""
+"""MovieLens ratings (GroupLens): u.data (100K), ratings.dat (1M, 10M) and ratings.csv (20M and later)."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys_lt.data.formats.events import read_events
+from recsys_lt.data.formats.items import table_columns
 from recsys_lt.data.formats.material import Material
-from recsys_lt.data.formats.movielens import RATINGS_CSV, RATINGS_DAT, U_DATA
-from recsys_lt.data.sources.download import Download, Remote
-from recsys_lt.data.sources.package_index import PackageFiles
+from recsys_lt.data.formats.tables import Delimited
+from recsys_lt.data.sources.download import Download, PackageFiles, Remote
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
 
@@ -14,6 +18,61 @@ _ML_1M = Remote(f"{_HOST}/ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7eb
 _IN_RECBOLE = "recbole/dataset_example/ml-100k"
 _INTER_SHA256 = "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
 _ITEM_SHA256 = "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
+
+_ID = "movieId"
+_RATING = ("userId", _ID, "rating", "timestamp")
+_COLUMNS = {"user": "userId", "item": _ID, "time": "timestamp"}
+
+
+@dataclass(frozen=True)
+class MovieLensRatings:
+    """A file of ratings and the file of movies beside it.
+
+    Parameters
+    ----------
+    ratings, movies
+        Their names.
+    ratings_format, movies_format
+        How they are written.
+    """
+
+    ratings: str
+    movies: str
+    ratings_format: Delimited
+    movies_format: Delimited
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.ratings} (and {self.movies} for titles)"
+
+    def find(self, folder: Path) -> Material | None:
+        ratings, movies = folder / self.ratings, folder / self.movies
+        if not ratings.is_file():
+            return None
+        titled = movies.is_file()
+        return Material(
+            f"MovieLens {self.ratings}",
+            (ratings, movies) if titled else (ratings,),
+            lambda: read_events(self.ratings_format, ratings, _COLUMNS, tuple(_COLUMNS)),
+            {},
+            table_columns(self.movies_format, movies, _ID) if titled else {},
+        )
+
+
+# GroupLens wrote its older files in Latin-1.
+U_DATA = MovieLensRatings(
+    "u.data",
+    "u.item",
+    Delimited("\t", quoted=False, names=_RATING),
+    Delimited("|", quoted=False, names=(_ID, "title"), encoding="latin-1"),
+)
+RATINGS_DAT = MovieLensRatings(
+    "ratings.dat",
+    "movies.dat",
+    Delimited("::", quoted=False, names=_RATING),
+    Delimited("::", quoted=False, names=(_ID, "title", "genres"), encoding="latin-1"),
+)
+RATINGS_CSV = MovieLensRatings("ratings.csv", "movies.csv", Delimited(), Delimited())
 
 
 class MovieLens100K:

@@ -9,7 +9,7 @@ from recsys_lt.data.formats.next_item import NextItemLines
 from recsys_lt.data.formats.recbole import RecBoleAtomic
 from recsys_lt.data.formats.sequence_text import SequenceText
 from recsys_lt.data.lock import locked
-from recsys_lt.data.sources.route import FetchError, Route
+from recsys_lt.data.sources.download import FetchError, Route
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
 
@@ -64,7 +64,7 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
             part.mkdir(exist_ok=True)
             try:
                 request.announce(f"{request.name}: fetching {route.origin}")
-                route.fetch(part, request.announce)
+                route.fetch(part)
             except FetchError as failure:
                 failures.append(str(failure))
                 continue

@@ -1,10 +1,11 @@
-"""What a source is asked, and what it answers."""
+"""Sources of datasets, and the request each of them answers with its material."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from recsys_lt.data.formats.events import ROLES
 from recsys_lt.data.formats.material import Material
 from recsys_lt.errors import UserError
 
@@ -24,7 +25,11 @@ class Request:
     downloads
         Where fetched files are kept.
     announce
-        Told, in one short line, what is being fetched.
+        Takes a short line on what is being fetched.
+    columns
+        ``dataset.columns``: headers of the user's own files.
+    given_split
+        Whether the source's own split is kept.
     """
 
     name: str
@@ -32,15 +37,24 @@ class Request:
     raw_dir: Path | None
     downloads: Path
     announce: Callable[[str], None]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    given_split: bool = False
 
     def refuse_path(self) -> None:
-        """Raise ``UserError`` where the user named a file that this source would not read."""
+        """Raise ``UserError`` where the user named a file, or columns of events, that this source would not read."""
         if self.path is not None:
             raise UserError(
                 f"dataset={self.name} does not read a file of yours",
                 where="dataset.path",
                 remedy="Use dataset=file for your own file, or dataset.raw_dir for this dataset's files",
             )
+        for role in ROLES:
+            if role != "item" and role in self.columns:
+                raise UserError(
+                    f"dataset={self.name} reads no column of events by another name",
+                    where=f"dataset.columns.{role}",
+                    remedy="Leave it out: dataset.columns names events' columns for dataset=file alone",
+                )
 
     def refuse_raw_dir(self, remedy: str) -> None:
         """Raise ``UserError`` where the user named a folder that this source would not read."""
@@ -49,7 +63,7 @@ class Request:
 
 
 class Source(Protocol):
-    """Where a dataset's interactions come from."""
+    """A place a dataset's interactions come from."""
 
     def locate(self, request: Request) -> Material:
         """Find the material, fetching it where need be; raises ``UserError`` where it cannot be had."""

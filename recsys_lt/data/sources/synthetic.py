@@ -1,12 +1,15 @@
 """Made-up data of any size: a few items are popular, and each item has its likely successors."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lt.data.formats.items import object_array
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.interactions import Interactions
+from recsys_lt.data.item_data import TITLE, RawColumn
 from recsys_lt.data.ragged import Ints, offsets_of
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
@@ -52,7 +55,7 @@ class Synthetic:
         request.refuse_path()
         request.refuse_raw_dir("Leave it null: synthetic data come from the seed")
         self._check()
-        return Material("synthetic 1", (), self.draw, asdict(self))
+        return Material("synthetic 1", (), self.draw, asdict(self), {TITLE: self._titles})
 
     def _check(self) -> None:
         for key, good, rule in (
@@ -78,11 +81,16 @@ class Synthetic:
         return Interactions(
             np.repeat(np.arange(self.n_users, dtype=np.int32), lengths),
             items,
-            np.array([f"u{user}" for user in range(self.n_users)], dtype=np.object_),
-            np.array([f"i{item}" for item in range(self.n_items)], dtype=np.object_),
+            object_array(f"u{user}" for user in range(self.n_users)),
+            self._item_ids(),
             times=_times(random, offsets),
-            item_titles=np.array([_title(item) for item in range(self.n_items)], dtype=np.object_),
         )
+
+    def _item_ids(self) -> NDArray[np.object_]:
+        return object_array(f"i{item}" for item in range(self.n_items))
+
+    def _titles(self, _wanted: NDArray[Any]) -> RawColumn:
+        return RawColumn(self._item_ids(), object_array(map(_title, range(self.n_items))), "synthetic")
 
     def _lengths(self, random: np.random.Generator) -> Ints:
         extra = self.mean_length - SHORTEST

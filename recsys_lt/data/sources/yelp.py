@@ -1,11 +1,20 @@
-"""The Yelp academic dataset, which each user must ask Yelp for."""
+"""The Yelp academic dataset, which each user must ask Yelp for: JSON lines of reviews and of businesses."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from recsys_lt.data.formats.events import interactions_of
+from recsys_lt.data.formats.items import table_columns
 from recsys_lt.data.formats.material import Material
-from recsys_lt.data.formats.yelp import BUSINESSES, REVIEWS, YelpReviews
+from recsys_lt.data.formats.tables import JsonLines
+from recsys_lt.data.interactions import Interactions
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
+
+_REVIEWS = "yelp_academic_dataset_review.json"
+_BUSINESSES = "yelp_academic_dataset_business.json"
+_REVIEW = JsonLines({"user_id": "string", "business_id": "string", "date": "string"})
+_BUSINESS = JsonLines({"business_id": "string", "name": "string", "categories": "string"})
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,47 @@ class Yelp:
     def locate(self, request: Request) -> Material:
         by_hand = (
             "Yelp asks for an agreement: download the Yelp Open Dataset from https://business.yelp.com/data/resources/open-dataset/,"
-            f" put {REVIEWS} and {BUSINESSES} into one folder"
+            f" put {_REVIEWS} and {_BUSINESSES} into one folder"
         )
         return find_or_fetch(request, [YelpReviews(self.first, self.last)], [], by_hand)
+
+
+@dataclass(frozen=True)
+class YelpReviews:
+    """``yelp_academic_dataset_review.json`` and, for names, ``yelp_academic_dataset_business.json``.
+
+    Parameters
+    ----------
+    first, last
+        See ``Yelp``.
+    """
+
+    first: str
+    last: str
+
+    @property
+    def wanted(self) -> str:
+        return f"{_REVIEWS} (and {_BUSINESSES} for titles)"
+
+    def find(self, folder: Path) -> Material | None:
+        reviews, businesses = folder / _REVIEWS, folder / _BUSINESSES
+        if not reviews.is_file():
+            return None
+        titled = businesses.is_file()
+        return Material(
+            "Yelp reviews",
+            (reviews, businesses) if titled else (reviews,),
+            lambda: self._read(reviews),
+            {"first": self.first, "last": self.last},
+            table_columns(_BUSINESS, businesses, "business_id") if titled else {},
+        )
+
+    def _read(self, reviews: Path) -> Interactions:
+        """Reviews of the period as events."""
+        import pyarrow.compute as pc
+
+        table = _REVIEW.read(reviews, list(_REVIEW.fields))
+        date = table.column("date")  # fixed-width text, so the order of the text is the order of time
+        table = table.filter(pc.and_(pc.greater_equal(date, self.first), pc.less_equal(date, self.last)))
+        columns = dict(zip(("user", "item", "time"), table.columns, strict=True))
+        return interactions_of(columns, reviews, lambda _path, row: f"review {row + 1} of the period")

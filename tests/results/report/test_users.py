@@ -43,9 +43,9 @@ def test_lists_are_those_the_test_ranked(trained, tmp_path):
     hits = 0
     for row, article in zip(rows, shown.values(), strict=True):
         target = data.items[data.offsets[row] + data.test_at[row]]
-        assert f'<p class="target">{data.item_titles[target]}</p>' in article
+        assert f'<p class="target">{data.titles[target]}</p>' in article
         before = data.items[data.offsets[row] + data.test_at[row] - 1]
-        assert re.findall(r"<li>([^<]*)</li>", article)[-1] == data.item_titles[before]
+        assert re.findall(r"<li>([^<]*)</li>", article)[-1] == data.titles[before]
         rank = rank_of[row]
         assert f"rank: {rank} of {data.n_items}" in article
         listed = re.findall(r"<li( class=\"hit\")?>(.*?) <small>", article)

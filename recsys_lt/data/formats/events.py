@@ -1,4 +1,4 @@
-"""Columns of ids and times, checked: from Arrow to ``Interactions``.
+"""Events of a table: columns of ids, times and parts, checked, as ``Interactions``.
 
 Ids are text, so 1 and "1" are one id; "1" and "1.0" side by side are an error, never two items. A
 time is a number, or an ISO-8601 date or date-time. Numbers are seconds, unless they are too large to be:
@@ -6,16 +6,21 @@ then thousandths, millionths or billionths of one.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recsys_lt.data.interactions import Codes, Interactions, Texts, Times
+from recsys_lt.data.formats.tables import TableFormat, chosen
+from recsys_lt.data.interactions import Codes, Interactions, Mark, Texts, Times
 from recsys_lt.errors import UserError
 
 Place = Callable[[int], str]
+#: Names of the columns of events, by role.
+COLUMNS = {"user": "user", "item": "item", "time": "timestamp"}
+ROLES = (*COLUMNS, "split")
 
 #: Seconds in the units Arrow names.
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -23,52 +28,97 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _NO_SECONDS = 1e11
 
 
-def interactions_of(user: Any, item: Any, time: Any | None, *, path: Path, place: Place) -> Interactions:
-    """Interactions from Arrow columns.
+def read_events(
+    form: TableFormat, path: Path, columns: Mapping[str, str], needed: Collection[str] = ("user", "item")
+) -> Interactions:
+    """The events of a file, in its order.
 
     Parameters
     ----------
-    user, item, time
-        ``pyarrow.ChunkedArray`` of any type an id or a time may have, [E]; ``time`` may be None.
+    form
+        How the file is written.
     path
-        The file, for messages.
-    place
-        Words for the place of row r in the file.
+        The file.
+    columns
+        Names of the columns, by role: user, item, and where there are such, time and split.
+    needed
+        Roles without which the file is refused.
 
     Raises
     ------
     UserError
-        No rows; an id or a time is missing or not readable, naming the first such row.
+        The file cannot be parsed, lacks a column, or has no rows; or an id, a time or a part is missing or not
+        readable, naming the first such row.
     """
-    if len(user) == 0:
+    found = chosen(form.headers(path), columns, needed, path)
+    repeated = [name for role, name in found.items() if role != "time"]
+    table = form.read(path, list(found.values()), repeated)
+    return interactions_of({role: table.column(name) for role, name in found.items()}, path, form.place)
+
+
+def interactions_of(columns: Mapping[str, Any], path: Path, place: Callable[[Path, int], str]) -> Interactions:
+    """Interactions from Arrow columns.
+
+    Parameters
+    ----------
+    columns
+        ``pyarrow.ChunkedArray`` of any type an id or a time may have, [E], by role.
+    path
+        The file, for messages.
+    place
+        Words for where a row is in the file.
+
+    Raises
+    ------
+    UserError
+        See ``read_events``.
+    """
+    if len(columns["user"]) == 0:
         raise UserError("there are no interactions in it", where=path, remedy="Give a file with events")
-    users, user_ids = _ids(user, "user", path, place)
-    items, item_ids = _ids(item, "item", path, place)
-    times, unit = (None, 1.0) if time is None else _times(time, path, place)
-    return Interactions(users, items, user_ids, item_ids, times, unit=unit, place=place)
+
+    def at(row: int) -> str:
+        return place(path, row)
+
+    users, user_ids = _ids(columns["user"], "user", path, at)
+    items, item_ids = _ids(columns["item"], "item", path, at)
+    times, unit = _times(columns["time"], path, at) if "time" in columns else (None, 1.0)
+    marks = _marks(columns["split"], path, at) if "split" in columns else None
+    return Interactions(users, items, user_ids, item_ids, times, marks=marks, unit=unit, place=at)
+
+
+def _marks(column: Any, path: Path, place: Place) -> NDArray[np.int8]:
+    codes, words = _ids(column, "split", path, place)
+    known = {mark.name.lower(): mark for mark in Mark}
+    for code, word in enumerate(words):
+        if word not in known:
+            raise UserError(
+                f"{word!r} is no part of a split",
+                where=f"{path}, {place(int(np.argmax(codes == code)))}",
+                remedy=f"Write {', '.join(known)}",
+            )
+    return np.array([known[word] for word in words], dtype=np.int8)[codes]
 
 
 def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if column.null_count:
-        _missing(column, role, path, place)
+    _refuse_missing(column, role, path, place)
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        encoded = column
-    elif pa.types.is_floating(kind):
+    if pa.types.is_floating(kind):
         # A table that once had gaps holds whole numbers as floats: 7.0 is the id "7".
         try:
-            encoded = column.cast(pa.int64()).cast(pa.string()).dictionary_encode()
+            column = column.cast(pa.int64())
         except pa.ArrowInvalid as error:
             raise UserError(
                 f"the {role} column holds fractions", where=path, remedy="Write ids as text or whole numbers"
             ) from error
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
-        encoded = column.dictionary_encode()
-    else:
+    elif not any(
+        test(kind)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
+    ):
         raise UserError(f"the {role} column is of type {kind}", where=path, remedy="Write ids as text or whole numbers")
+    encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
     encoded = encoded.unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.chunk(0)
@@ -77,19 +127,17 @@ def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts
 
     empty = pc.index(names, "").as_py()
     if empty >= 0:
-        _raise_missing(role, path, place(int(np.argmax(codes == empty))))
+        _missing(role, path, place(int(np.argmax(codes == empty))))
     plain = names.filter(pc.match_substring_regex(names, r"^-?[0-9]+\.0+$"))
-    if len(plain):
-        whole = pc.replace_substring_regex(plain, r"\.0+$", "")
-        both = plain.filter(pc.is_in(whole, value_set=names))
-        if len(both):
-            odd = both[0].as_py()
-            row = int(np.argmax(codes == pc.index(names, odd).as_py()))
-            raise UserError(
-                f"{role} ids are text, and both {odd.split('.')[0]} and {odd} ({place(row)}) occur",
-                where=path,
-                remedy="Write each id in one way",
-            )
+    both = plain.filter(pc.is_in(pc.replace_substring_regex(plain, r"\.0+$", ""), value_set=names))
+    if len(both):
+        odd = both[0].as_py()
+        row = int(np.argmax(codes == pc.index(names, odd).as_py()))
+        raise UserError(
+            f"{role} ids are text, and both {odd.split('.')[0]} and {odd} ({place(row)}) occur",
+            where=path,
+            remedy="Write each id in one way",
+        )
     return codes, names.to_numpy(zero_copy_only=False).astype(np.object_, copy=False)
 
 
@@ -98,21 +146,19 @@ def _times(column: Any, path: Path, place: Place) -> tuple[Times, float]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if column.null_count:
-        _missing(column, "timestamp", path, place)
+    _refuse_missing(column, "timestamp", path, place)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     written = column
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = _parsed(column, path, place)
-    kind = column.type
-    if pa.types.is_uint64(kind):
+    if pa.types.is_uint64(column.type):
         try:
             column = column.cast(pa.int64())
         except pa.ArrowInvalid:
             row = pc.index(pc.greater(column, pa.scalar(2**63 - 1, pa.uint64())), True).as_py()
             _bad_time(written, row, path, place)
-        kind = column.type
+    kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date64(kind) or pa.types.is_integer(kind):
         whole = np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
         if pa.types.is_integer(kind):
@@ -149,9 +195,9 @@ def _parsed(column: Any, path: Path, place: Place) -> Any:
             return column.cast(kind)
         except pa.ArrowInvalid:
             continue
-    dates = not _is_number(column[0].as_py())
+    readable = _is_number if _is_number(column[0].as_py()) else _is_date
     for row, text in enumerate(column.to_pylist()):
-        if (dates and not _is_date(text)) or (not dates and not _is_number(text)):
+        if not readable(text):
             _bad_time(column, row, path, place)
     raise UserError("its timestamps are not of one kind", where=path, remedy="Write every time in one way")
 
@@ -181,11 +227,12 @@ def _bad_time(column: Any, row: int, path: Path, place: Place) -> None:
     )
 
 
-def _missing(column: Any, role: str, path: Path, place: Place) -> None:
+def _refuse_missing(column: Any, role: str, path: Path, place: Place) -> None:
     import pyarrow.compute as pc
 
-    _raise_missing(role, path, place(pc.index(pc.is_null(column), True).as_py()))
+    if column.null_count:
+        _missing(role, path, place(pc.index(pc.is_null(column), True).as_py()))
 
 
-def _raise_missing(role: str, path: Path, place: str) -> None:
+def _missing(role: str, path: Path, place: str) -> None:
     raise UserError(f"the {role} is missing", where=f"{path}, {place}", remedy="Fill it in or leave the row out")

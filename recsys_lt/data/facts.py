@@ -1,0 +1,106 @@
+"""Facts of the data that a model is made with: sizes, popularity and the columns of the items."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys_lt.data.item_data import ItemColumn
+from recsys_lt.errors import UserError
+
+if TYPE_CHECKING:
+    from recsys_lt.backbones.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Facts of the data that a model is made with.
+
+    A model reads the columns of items it needs (``texts``, ``vectors``) where it is made: what is missing is refused
+    before anything is trained.
+
+    Parameters
+    ----------
+    n_users, n_items
+        Sizes.
+    popularity
+        Training counts of the items, [I] int64.
+    name
+        The dataset's, for messages.
+    item_data
+        The columns of the items that the dataset offers, texts [I] or vectors [I, d], by name.
+    first_stage
+        The trained backbone a model of two stages builds on; None for all others.
+    """
+
+    n_users: int
+    n_items: int
+    popularity: Tensor
+    name: str = ""
+    item_data: Mapping[str, ItemColumn] = field(default_factory=dict)
+    first_stage: "Backbone | None" = None
+
+    def texts(self, column: str, where: str = "model") -> list[str]:
+        """A column of texts, [I], "" for an item without one.
+
+        Parameters
+        ----------
+        column
+            Its name: title, attributes, or another that the dataset offers.
+        where
+            The setting that has it read, for messages.
+
+        Raises
+        ------
+        UserError
+            The dataset has no such column, it holds vectors, or no item has a text in it.
+        """
+        found = self._column(column, where)
+        if found.ndim != 1:
+            raise UserError(
+                f"the column {column!r} of {self._said} holds vectors, not texts", where=where, remedy=_OTHER
+            )
+        texts = [str(text) for text in found]
+        if not any(text.strip() for text in texts):
+            raise UserError(f"no item of {self._said} has a text in the column {column!r}", where=where, remedy=_OTHER)
+        return texts
+
+    def vectors(self, column: str, where: str = "model") -> NDArray[np.float32]:
+        """A column of vectors, [I, d], mapped from a file; zeros for an item without one.
+
+        Parameters
+        ----------
+        column, where
+            See ``texts``.
+
+        Raises
+        ------
+        UserError
+            The dataset has no such column, or it holds texts.
+        """
+        found = self._column(column, where)
+        if found.ndim != 2:
+            raise UserError(
+                f"the column {column!r} of {self._said} holds texts, not vectors", where=where, remedy=_OTHER
+            )
+        return found.view(np.float32)
+
+    def _column(self, column: str, where: str) -> ItemColumn:
+        if column not in self.item_data:
+            offered = ", ".join(sorted(self.item_data)) or "none"
+            raise UserError(
+                f"the model reads the items' column {column!r}, which {self._said} lacks (columns: {offered})",
+                where=where,
+                remedy=_OTHER,
+            )
+        return self.item_data[column]
+
+    @property
+    def _said(self) -> str:
+        return self.name or "the dataset"
+
+
+_OTHER = "Give the column in a file of dataset.items, or choose a model that does not read it"

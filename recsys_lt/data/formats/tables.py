@@ -1,0 +1,247 @@
+"""Tables in files as Arrow columns: delimited text, Parquet and JSON lines."""
+
+import csv
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from recsys_lt.errors import UserError
+
+
+class TableFormat(Protocol):
+    """A way to write a table into a file."""
+
+    def headers(self, path: Path) -> list[str]:
+        """Names of the file's columns."""
+
+    def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
+        """Some columns of a file as a ``pyarrow.Table``, rows in the file's order.
+
+        Parameters
+        ----------
+        path
+            The file.
+        columns
+            Names of the columns, which are in ``headers``.
+        repeated
+            Those whose values repeat: kept as a dictionary of distinct values where the file holds text.
+
+        Raises
+        ------
+        UserError
+            The file cannot be parsed, or has no rows.
+        """
+
+    def place(self, path: Path, row: int) -> str:
+        """Words for where row number ``row`` is in the file: "line 7"."""
+
+
+def chosen(headers: Sequence[str], wanted: Mapping[str, str], needed: Collection[str], path: Path) -> dict[str, str]:
+    """The column of each role.
+
+    Parameters
+    ----------
+    headers
+        The file's columns.
+    wanted
+        The column's name, by role: user, item, time, split.
+    needed
+        Roles without which the file is refused; the others are left out where they are missing.
+    path
+        The file, for messages.
+
+    Raises
+    ------
+    UserError
+        A needed column is missing, or two columns have its name.
+    """
+    missing = {role: wanted[role] for role in needed if wanted[role] not in headers}
+    if missing:
+        listed = ", ".join(repr(name) if name != name.strip() else name for name in headers)
+        example = ", ".join(f"{role}: ..." for role in missing)
+        raise UserError(
+            f"no column named {' or '.join(missing.values())} (found: {listed})",
+            where=path,
+            remedy=f"Rename columns, or say which they are: dataset.columns={{{example}}}",
+        )
+    found = {role: name for role, name in wanted.items() if name in headers}
+    twice = [name for name in found.values() if headers.count(name) > 1]
+    if twice:
+        raise UserError(f"two columns are named {twice[0]}", where=path, remedy="Rename one of them")
+    return found
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """Text with one row a line and a delimiter between columns.
+
+    Parameters
+    ----------
+    delimiter
+        What stands between columns; one of several characters only where ``names`` is given.
+    quoted
+        Whether a value may stand in double quotes.
+    names
+        The first columns, for a file without a header.
+    typed
+        Whether the header says ``name:type`` (RecBole); the type is left out of the column's name.
+    encoding
+        Of the text.
+    """
+
+    delimiter: str = ","
+    quoted: bool = True
+    names: tuple[str, ...] | None = None
+    typed: bool = False
+    encoding: str = "utf-8"
+
+    def headers(self, path: Path) -> list[str]:
+        written = self._written(path)
+        return [name.partition(":")[0] for name in written] if self.typed else written
+
+    def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
+        import pyarrow as pa
+        import pyarrow.csv as pcsv
+
+        written, headers = self._written(path), self.headers(path)
+        chosen = [written[headers.index(name)] for name in columns]
+        # A number is parsed later, where a bad one can be named.
+        kinds = [pa.dictionary(pa.int32(), pa.string()) if name in repeated else pa.string() for name in columns]
+        if len(list(islice(self._rows(path), 2))) < 2 and self.names is None:
+            raise UserError("it has a header and no rows", where=path, remedy="Give a file with rows")
+        source: Any = str(path)
+        if len(self.delimiter) > 1:
+            # Arrow splits at one character; such files (MovieLens .dat) are small and hold no tabs.
+            source = io.BytesIO(path.read_bytes().replace(self.delimiter.encode(), b"\t"))
+        try:
+            table = pcsv.read_csv(
+                source,
+                read_options=pcsv.ReadOptions(
+                    column_names=None if self.names is None else written, block_size=1 << 23, encoding=self.encoding
+                ),
+                parse_options=pcsv.ParseOptions(
+                    delimiter=self.delimiter if len(self.delimiter) == 1 else "\t",
+                    quote_char='"' if self.quoted else False,
+                    newlines_in_values=self.quoted,
+                ),
+                convert_options=pcsv.ConvertOptions(
+                    column_types=dict(zip(chosen, kinds, strict=True)),
+                    include_columns=chosen,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                ),
+            )
+        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            for line, row in self._rows(path):
+                if len(row) != len(written):
+                    raise UserError(
+                        f"{len(row)} columns where the first line has {len(written)}",
+                        where=f"{path}, line {line}",
+                        remedy="Give every line as many columns as the first",
+                    ) from error
+            raise UserError(f"it cannot be read as text with columns ({error})", where=path) from error
+        return table.rename_columns(list(columns))
+
+    def place(self, path: Path, row: int) -> str:
+        # Slow, and only on the way to a message: blank lines and quoted line ends shift rows from lines.
+        lines = (line for line, _ in self._rows(path))
+        return f"line {next(line for n, line in enumerate(lines, self.names is not None) if n == row + 1)}"
+
+    def _written(self, path: Path) -> list[str]:
+        """The columns as the header writes them."""
+        _, first = next(self._rows(path), (0, []))
+        if not first:
+            raise UserError("the file is empty", where=path, remedy="Give a file with rows")
+        if self.names is None:
+            return first
+        return [*self.names, *(f"column {n}" for n in range(len(self.names), len(first)))][: len(first)]
+
+    def _rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        """Line number (of its last line) and values of each row that is not blank."""
+        several = len(self.delimiter) > 1
+        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+        try:
+            with path.open(encoding=encoding, newline="") as file:
+                reader = csv.reader(
+                    (line.replace(self.delimiter, "\t") for line in file) if several else file,
+                    delimiter="\t" if several else self.delimiter,
+                    quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+                )
+                for row in reader:
+                    if row:
+                        yield reader.line_num, row
+        except UnicodeDecodeError as error:
+            raise UserError("it is not UTF-8 text", where=path, remedy="Save it as UTF-8") from error
+        except csv.Error as error:
+            raise UserError(f"it cannot be read as text with columns ({error})", where=path) from error
+
+
+class Parquet:
+    """Parquet."""
+
+    def headers(self, path: Path) -> list[str]:
+        import pyarrow.parquet as pq
+
+        return self._read(path, lambda: list(pq.read_schema(path).names))
+
+    def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
+        import pyarrow.parquet as pq
+
+        table = self._read(path, lambda: pq.ParquetFile(path).read(columns=list(columns)))
+        if table.num_rows == 0:
+            raise UserError("it has no rows", where=path, remedy="Give a file with rows")
+        return table
+
+    def place(self, path: Path, row: int) -> str:
+        return f"row {row + 1}"
+
+    def _read(self, path: Path, read: Any) -> Any:
+        import pyarrow as pa
+
+        if path.stat().st_size == 0:
+            raise UserError("the file is empty", where=path, remedy="Give a file with rows")
+        try:
+            return read()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"it cannot be read as Parquet ({error})", where=path, remedy="Write it again") from error
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """One JSON object a line, gzipped or not; a field that a line lacks is null.
+
+    Parameters
+    ----------
+    fields
+        Arrow type of each field that is read, by its name.
+    """
+
+    fields: Mapping[str, str]
+
+    def headers(self, path: Path) -> list[str]:
+        return list(self.fields)
+
+    def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
+        import pyarrow as pa
+        import pyarrow.json as pjson
+
+        schema = pa.schema([(name, pa.type_for_alias(self.fields[name])) for name in columns])
+        try:
+            return pjson.read_json(
+                str(path),
+                # A block must hold the longest line; reviews run to tens of kilobytes.
+                read_options=pjson.ReadOptions(block_size=1 << 24),
+                parse_options=pjson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+            )
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(
+                f"it cannot be read as JSON lines ({error})",
+                where=path,
+                remedy="Fetch the file again: it may be cut short",
+            ) from error
+
+    def place(self, path: Path, row: int) -> str:
+        return f"line {row + 1}"
