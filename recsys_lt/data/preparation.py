@@ -98,7 +98,8 @@ class Preparation:
         offsets = offsets_of(counts_of(users, len(raw_users)))
         del users
         times = None if times is None or not (with_times or split.reads_times) else _ordered(times, order)
-        cuts = split.cut(Ordered(offsets, times, None if marks is None else _ordered(marks, order)))
+        user_ids = events.user_ids[raw_users]
+        cuts = split.cut(Ordered(offsets, times, None if marks is None else _ordered(marks, order), user_ids))
         seconds = None if times is None or not with_times else (times * events.unit).astype(np.float64, copy=False)
         del times, marks
         for stage, at in (("validation", cuts.valid_at), ("test", cuts.test_at)):
@@ -117,7 +118,7 @@ class Preparation:
             valid_at=cuts.valid_at,
             test_at=cuts.test_at,
             n_items=len(raw_items),
-            user_ids=_fixed_width(events.user_ids[raw_users]),
+            user_ids=_fixed_width(user_ids),
             item_ids=_fixed_width(events.item_ids[raw_items]),
             split=split.words,
             fingerprint="",

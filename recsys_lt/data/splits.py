@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,14 @@ class Ordered:
         [E], or None; only for a split that reads them.
     marks
         ``Mark`` of each event, [E], or None.
+    user_ids
+        The source's own ids, [U], for messages.
     """
 
     offsets: Ints
     times: Times | None
     marks: NDArray[np.int8] | None
+    user_ids: NDArray[Any]
 
     def count(self, where: NDArray[np.bool_]) -> Ints:
         """How many of each user's events are marked True: [E] -> [U]."""
@@ -136,7 +139,7 @@ class Temporal:
 
 
 class AsGiven:
-    """The source itself says what each event is for."""
+    """The source says what each event is for; a user's first event of a part is its target."""
 
     words = "as given by the source"
     remedy = "Give the source rows of that part, each with an item before its target"
@@ -148,19 +151,29 @@ class AsGiven:
             raise UserError(
                 "this source does not come ready split",
                 where="dataset.split",
-                remedy="Use dataset.split=leave_one_out or temporal",
+                remedy="Use dataset.split=leave_one_out or temporal, or a table with a column split",
+            )
+        first = np.zeros(len(marks), dtype=np.bool_)
+        first[events.offsets[:-1]] = True
+        late = ~first[1:] & (marks[1:] < marks[:-1])
+        if late.any():
+            user = np.searchsorted(events.offsets, np.argmax(late) + 1, side="right") - 1
+            raise UserError(
+                f"user {events.user_ids[user]} has an event after one of a later part of the split",
+                where="dataset.split",
+                remedy="Give each user training events first in time, then validation, then test",
             )
         return Cuts(
             train_end=events.count(marks == Mark.TRAIN),
-            valid_at=_place_of(events, marks == Mark.VALID),
-            test_at=_place_of(events, marks == Mark.TEST),
+            valid_at=_first_place(events, marks == Mark.VALID),
+            test_at=_first_place(events, marks == Mark.TEST),
         )
 
 
-def _place_of(events: Ordered, where: NDArray[np.bool_]) -> Ints:
-    """Place within the user of the one event marked True, -1 where there is none."""
+def _first_place(events: Ordered, where: NDArray[np.bool_]) -> Ints:
+    """Place within each user of the first event marked True, -1 where there is none."""
     places = np.full(len(events.offsets) - 1, -1, dtype=np.int64)
-    at = np.flatnonzero(where)
+    at = np.flatnonzero(where)[::-1]  # backwards, as of several values for one place the last one written stays
     users = np.searchsorted(events.offsets, at, side="right") - 1
     places[users] = at - events.offsets[users]
     return places

@@ -197,3 +197,49 @@ def test_dates_are_days(tmp_path):
     path.write_bytes(parquet(user=["u"] * 3, item=["a", "b", "c"], timestamp=days))
     dataset = Dataset(File(), path=str(path), cache_dir=str(tmp_path / "cache"), k_core=1)
     assert np.diff(dataset.load(lambda line: None, with_times=True).times).tolist() == [172800.0, 86400.0]
+
+
+SPLIT = "user,item,timestamp,part\nu,a,4,test\nu,b,1,train\nu,c,3,valid\nu,d,2,train\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("x.csv", SPLIT, {"split": "part"}),
+        ("x.tsv", SPLIT.replace(",", "\t").replace("part", "split"), None),
+        ("x.inter", SPLIT.replace(",", "\t"), {"user": "user", "item": "item", "split": "part"}),
+        (
+            "x.parquet",
+            parquet(user=["u"] * 4, item=[*"abcd"], timestamp=[4, 1, 3, 2], split=["test", "train", "valid", "train"]),
+            None,
+        ),
+    ],
+)  # fmt: skip
+def test_a_split_of_ones_own(load_file, name, content, columns):
+    sequences = load_file(content, name, split="as_given", columns=columns)
+    assert order(sequences) == ["b", "d", "c", "a"]
+    assert (sequences.train_end.tolist(), sequences.valid_at.tolist(), sequences.test_at.tolist()) == ([2], [2], [3])
+    assert sequences.split == "as given by the source"
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "message"),
+    [
+        (SPLIT, None, r"no column named split \(found: user, item, timestamp, part\).*dataset.columns=\{split: "),
+        (
+            SPLIT.replace("valid", "dev"),
+            {"split": "part"},
+            r"line 4: 'dev' is no part of a split. Write train, ",
+        ),
+        (SPLIT.replace("valid", ""), {"split": "part"}, r"x.csv, line 4: the split is missing"),
+        (SPLIT.replace("d,2,train", "d,5,train"), {"split": "part"}, r"user u has an event after one of a later part"),
+        (SPLIT.replace("valid", "train"), {"split": "part"}, r"no user has a validation target \(split as given"),
+    ],
+)
+def test_a_split_of_ones_own_that_is_none(load_file, content, columns, message):
+    with pytest.raises(UserError, match=message):
+        load_file(content, "x.csv", split="as_given", columns=columns)
+
+
+def test_a_column_split_is_not_read_with_another_split(load_file):
+    assert load_file(SPLIT.replace("part", "split"), split="leave_one_out").split == "leave-one-out"

@@ -14,6 +14,7 @@ def ordered(lengths, times=None, marks=None) -> Ordered:
         offsets_of(np.array(lengths, dtype=np.int64)),
         None if times is None else np.array(times, dtype=np.int64),
         None if marks is None else np.array(marks, dtype=np.int8),
+        np.array([f"u{user}" for user in range(len(lengths))]),
     )
 
 
@@ -62,6 +63,19 @@ def test_as_given():
     assert cuts.train_end.tolist() == [2, 0, 0]
     assert cuts.valid_at.tolist() == [-1, 1, -1]
     assert cuts.test_at.tolist() == [-1, -1, 2]
+
+
+def test_the_first_event_of_a_given_part_is_the_target():
+    marks = [Mark.TRAIN, Mark.VALID, Mark.VALID, Mark.TEST, Mark.TEST]
+    cuts = AsGiven().cut(ordered([5, 1], marks=[*marks, Mark.TEST]))
+    assert (cuts.train_end.tolist(), cuts.valid_at.tolist(), cuts.test_at.tolist()) == ([1, 0], [1, -1], [3, 0])
+
+
+def test_a_given_split_goes_forward_in_time():
+    marks = [Mark.TEST, Mark.TRAIN, Mark.TEST, Mark.TRAIN, Mark.VALID]
+    with pytest.raises(UserError, match=r"dataset.split: user u1 has an event after one of a later part"):
+        AsGiven().cut(ordered([1, 3, 1], marks=marks))
+    AsGiven().cut(ordered([1, 2, 2], marks=marks))
 
 
 def test_as_given_needs_marks():

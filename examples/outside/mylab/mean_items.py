@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone, DataFacts
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.losses.output_table import OutputTable
 
