@@ -15,7 +15,7 @@ class AnsweringModel(nn.Module, ABC):
     Attributes
     ----------
     task
-        What one training row is; each has one target.
+        What a training example is; each has one target.
     max_length
         Latest events read.
     trainable

@@ -29,7 +29,8 @@ class TrainerSettings:
     devices
         Processes, each with a device of its own.
     batch_rows
-        Training rows a batch, over all devices: users for SASRec, prefixes for the models that learn from prefixes.
+        Training examples a batch, over all devices: users for SASRec, prefixes for the models that learn from
+        them.
     accumulate
         Batches whose gradients make one step.
     clip

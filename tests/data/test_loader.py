@@ -11,6 +11,7 @@ from recsys_lt.data import permutation
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader, users_with_target
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.data.tasks.next_item import EveryPosition, OnePass, Prefixes
+from recsys_lt.data.tasks.task import UserTask, packed, streams_of
 
 some = settings(deadline=None, max_examples=60)
 plans = st.sampled_from([EveryPosition(3), EveryPosition(50), Prefixes(4), Prefixes(3, recent=True), OnePass(3)])
@@ -154,6 +155,33 @@ def test_orders_by_formula_differ_by_epoch_and_seed(monkeypatch):
     asked = [(seed, epoch) for seed in (0, 1) for epoch in range(4)]
     orders = {tuple(batches_of(data, Prefixes(4), seed=seed).order(epoch)[:].tolist()) for seed, epoch in asked}
     assert len(orders) == 8
+
+
+class Pairs(UserTask):
+    """A task of one's own: user-item pairs without a history, as for matrix factorisation."""
+
+    def count(self, train_end):
+        return train_end
+
+    def batch(self, data, numbers, stream):
+        user, place = self.located(data, numbers)
+        nothing = np.zeros(0, dtype=np.int64)
+        targets = data.items[data.offsets[user] + place]
+        return packed(user, nothing, np.zeros_like(user), targets, streams_of(stream, numbers))
+
+
+@given(data=split_sequences(), world=st.integers(1, 3), accumulate=st.integers(1, 3))
+@some
+def test_a_task_of_one_s_own(data, world, accumulate):
+    """Two methods are all the loader needs."""
+    parts = [TrainBatches(data, Pairs(), 4, 0, Share(rank, world), True, accumulate) for rank in range(world)]
+    assert parts[0].n_targets == parts[0].n_rows == data.train_end.sum()
+    found = []
+    for step in range(len(parts[0])):
+        batches = [part[2, step] for part in parts]
+        assert {batch.global_targets for batch in batches} == {sum(len(batch.targets) for batch in batches)}
+        found += [pair for batch in batches for pair in zip(batch.users.tolist(), batch.targets.tolist(), strict=True)]
+    assert sorted(found) == sorted((user, item) for user in range(data.n_users) for item in training(data, user))
 
 
 def test_seen_sets_come_only_where_asked():
