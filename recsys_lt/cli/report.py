@@ -78,7 +78,7 @@ def write_report(
     """
     if users < 0:
         raise UserError(f"it is {users}", where="--users", remedy="Give a whole number, 0 for no users")
-    from recsys_lt.results.report import report
+    from recsys_lt.results.report.parts import report
     from recsys_lt.system.atomic import write_text
 
     path = folder / NAME if out is None else out

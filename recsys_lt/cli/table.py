@@ -124,7 +124,7 @@ def _tested(found: Difference | None) -> list[str]:
 
 def _write_others(arguments: argparse.Namespace, content: Content, compared: Comparison) -> None:
     from recsys_lt.results import sweep_table
-    from recsys_lt.results.tradeoff import tradeoff
+    from recsys_lt.results.plots.run_figures import head_against_nonhead
     from recsys_lt.results.written_tables import latex, markdown
     from recsys_lt.system.atomic import write_text
 
@@ -132,7 +132,7 @@ def _write_others(arguments: argparse.Namespace, content: Content, compared: Com
     for path, write in (
         (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
         (arguments.latex, lambda path: write_text(path, latex(content, caption))),
-        (arguments.plot, lambda path: tradeoff(compared.cells, path)),
+        (arguments.plot, lambda path: head_against_nonhead(compared, path)),
     ):
         if path is not None:
             write(path)

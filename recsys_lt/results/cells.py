@@ -76,13 +76,17 @@ class Cell:
 
     def mean_std(self, metric: str) -> tuple[float | None, float | None]:
         """Mean and sample standard deviation over runs; None for what they do not give."""
-        values = self.values(metric)
-        if not values:
-            return None, None
-        mean = math.fsum(values) / len(values)
-        if len(values) == 1:
-            return mean, None
-        return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        return mean_and_spread(self.values(metric))
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation; None for what so few values do not give."""
+    if not values:
+        return None, None
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def once_a_seed(cell: Cell) -> Cell:

@@ -17,16 +17,12 @@ import recsys_lt
 from recsys_lt.data.loader import TrainBatches, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
-from recsys_lt.metrics.long_tail import K, deciles, histories
+from recsys_lt.metrics.long_tail import K, deciles, histories, target_popularity
 from recsys_lt.metrics.ranking import random_order, ranking
 from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.results.plots import verbatim
-from recsys_lt.results.plots.history_length import ndcg_by_history_length
-from recsys_lt.results.plots.learning_curve import learning_curve
-from recsys_lt.results.plots.long_tail import ndcg_along_the_tail
-from recsys_lt.results.plots.ndcg_by_popularity import ndcg_by_popularity
+from recsys_lt.results.plots import run_figures
 from recsys_lt.runs.commit import commit
 from recsys_lt.runs.stored import Names
 from recsys_lt.system.atomic import replacing, write_json
@@ -208,12 +204,14 @@ class Results:
         )
 
     def _draw(self, pictures: dict[str, Path], metrics: dict[str, Any]) -> None:
-        title = verbatim(f"{self.names.model} + {self.names.loss} on {self.data.name}")
-        long_tail = metrics["long_tail"]
-        learning_curve(self.journal.history, pictures["learning_curve"], title)
-        ndcg_by_popularity(self.test.ranks, self.test.targets, self.groups, pictures["ndcg_by_popularity"], title)
-        ndcg_along_the_tail(long_tail["deciles"], self.groups, metrics["test"], pictures["long_tail"], title)
-        ndcg_by_history_length(long_tail["histories"], pictures["history_length"], title)
+        title, test, long_tail = run_figures.title(metrics), metrics["test"], metrics["long_tail"]
+        popularity = target_popularity(self.test.ranks, self.test.targets, self.groups)
+        run_figures.learning_curve(self.journal.history, pictures["learning_curve"], title)
+        run_figures.ndcg_by_popularity(
+            popularity, self.test.targets, self.groups, test, pictures["ndcg_by_popularity"], title
+        )
+        run_figures.ndcg_along_the_tail(long_tail["deciles"], self.groups, test, pictures["long_tail"], title)
+        run_figures.ndcg_by_history_length(long_tail["histories"], pictures["history_length"], title)
 
 
 def _capped(some: int, every: int) -> str | None:

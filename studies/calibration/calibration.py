@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from recsys_lt.results.cells import Cell, cells_of, once_a_seed
-from recsys_lt.results.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, save, tidy
+from recsys_lt.results.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy
+from recsys_lt.results.plots.drawing import save_png
 from recsys_lt.results.significance import LEVEL, difference, spread, users_of
 from recsys_lt.runs.listing import find_runs
 from recsys_lt.system.atomic import write_text
@@ -154,7 +155,7 @@ def draw(curves: dict[tuple[str, str], dict[int, list[float]]], kinds: dict[tupl
     panels[0].set_ylabel("share of tests with p < 0.05")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
-    save(figure, path)
+    save_png(figure, path)
 
 
 _TEXT = f"""# How differences are tested

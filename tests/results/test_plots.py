@@ -1,19 +1,21 @@
-import itertools
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
-from recsys_lt.metrics.long_tail import deciles, histories
-from recsys_lt.results import tradeoff as tradeoff_plot
-from recsys_lt.results.plots.history_length import ndcg_by_history_length
-from recsys_lt.results.plots.learning_curve import learning_curve
-from recsys_lt.results.plots.long_tail import ndcg_along_the_tail
-from recsys_lt.results.plots.ndcg_by_popularity import ndcg_by_popularity
+from recsys_lt.metrics.long_tail import deciles, histories, target_popularity
+from recsys_lt.results.plots import panels
+from recsys_lt.results.plots.drawing import canvas
+from recsys_lt.results.plots.palette import CELLS, Look
+from recsys_lt.results.plots.run_figures import (
+    learning_curve,
+    ndcg_along_the_tail,
+    ndcg_by_history_length,
+    ndcg_by_popularity,
+    title,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -53,9 +55,9 @@ def test_ndcg_by_popularity(tmp_path, users, least):
     rng = np.random.default_rng(0)
     popularity = rng.zipf(1.7, 100).clip(max=500) - 1 + least
     targets = rng.integers(0, 100, users)
-    ndcg_by_popularity(
-        rng.integers(0, 30, users), targets, groups_of(popularity), tmp_path / "p.png", "beauty, sasrec, ce"
-    )
+    groups = groups_of(popularity)
+    rows = target_popularity(rng.integers(0, 30, users), targets, groups)
+    ndcg_by_popularity(rows, targets, groups, {"ndcg@10": 0.1}, tmp_path / "p.png", "beauty, sasrec, ce")
     assert is_whole_png(tmp_path / "p.png")
 
 
@@ -115,15 +117,58 @@ def test_a_failed_write_leaves_the_old_figure(tmp_path, monkeypatch):
     assert [path] == list(tmp_path.iterdir())
 
 
-def test_numbers_beside_points_that_nearly_coincide_do_not_lie_on_each_other() -> None:
-    figure = Figure()
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    near = [(0.5, 0.5, "C0"), (0.5001, 0.5, "C1"), (0.5, 0.5002, "C2"), (0.9, 0.9, "C3")]
-    axes.scatter(*zip(*[(x, y) for x, y, _ in near], strict=True))
-    figure.draw_without_rendering()
-    tradeoff_plot._number(axes, near)
-    figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+RUN = {"dataset": "beauty", "model": "$x^$", "loss": "ce", "optimizer": "sam", "seed": 3}
+
+
+def test_a_figure_names_dataset_model_loss_optimizer_and_seed_letter_by_letter(tmp_path, monkeypatch):
+    with watched_texts(monkeypatch) as texts:
+        learning_curve([{"epoch": 1, "train/loss": 2.0}], tmp_path / "curve.png", title(RUN))
+    assert "beauty: $x^$, ce, sam, seed 3" in texts
+
+
+@pytest.mark.parametrize("last", [1, 7, 100, 105])
+def test_no_tick_lies_past_the_last_epoch(last):
+    with canvas() as (figure, axes):
+        curve = dict.fromkeys(range(last + 1), 0.1)
+        panels.learning_curves(axes, [(Look("all", CELLS[0]), [curve])], "validation NDCG@10", last, from_zero=True)
+        figure.draw_without_rendering()
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks[0] == 0
+    assert max(ticks) <= last
+    assert len(ticks) > 1
+    assert high > last
+
+
+def test_a_thick_line_is_the_mean_of_thin_ones():
+    with canvas() as (_, axes):
+        runs = [{1: 0.1, 2: 0.2}, {1: 0.3, 2: 0.4, 3: 0.5}]
+        panels.learning_curves(axes, [(Look("1", CELLS[0]), runs)], "validation NDCG@10", 3, from_zero=True)
+        lines = sorted(axes.lines, key=lambda line: -line.get_linewidth())
+        thick = next(line for line in lines if len(line.get_xdata()) > 1)
+    assert list(thick.get_xdata()) == [1, 2]
+    assert thick.get_ydata() == pytest.approx([0.2, 0.3])
+
+
+def test_popular_items_are_left_in_every_figure(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    groups = groups_of(rng.zipf(1.5, 300).clip(max=500))
+    ranks, targets = rng.integers(0, 30, 500), rng.integers(0, 300, 500)
+    tables = (deciles(ranks, targets, rng.integers(0, 40, 300), groups), target_popularity(ranks, targets, groups))
+    for rows in tables:
+        assert [row["most"] for row in rows] == sorted((row["most"] for row in rows), reverse=True)
+        assert sum(row["users"] for row in rows) == 500
+    with watched_texts(monkeypatch) as texts:
+        ndcg_along_the_tail(tables[0], groups, {}, tmp_path / "t.png", "")
+        ndcg_by_popularity(tables[1], targets, groups, {}, tmp_path / "p.png", "")
+    assert len([text for text in texts if "most popular first" in text]) == 2
+
+
+def test_a_legend_hides_nothing():
+    """It lies above the axes, also where a line ends in the corner it would else lie in."""
+    with canvas() as (figure, axes):
+        rows = [{"ndcg@10": y, "low": y, "high": y, "users": 9} for y in (0.0, 0.5, 1.0)]
+        panels.ndcg_by_bin(axes, [(Look("all users", CELLS[0]), rows)], intervals=True)
+        panels.legend_above(axes, hollow=True)
+        figure.draw_without_rendering()
+        assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1

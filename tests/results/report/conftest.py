@@ -1,8 +1,8 @@
 import pytest
 
 from recsys_lt.cli import report
-from recsys_lt.results import report as gathering
-from recsys_lt.results.examples import Example, Examples, Listed
+from recsys_lt.results.report import parts
+from recsys_lt.results.report.examples import Example, Examples, Listed
 from tests.results.report.runs import fail, make_run
 
 
@@ -56,5 +56,5 @@ def with_users(sweep, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("users") / "report.html"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(gathering, "examples", made)
+        patched.setattr(parts, "examples", made)
         return report.write_report(sweep, path)

@@ -8,13 +8,13 @@ from itertools import pairwise
 import pytest
 
 from recsys_lt.cli import report, table
-from recsys_lt.results import report as gathering
-from recsys_lt.results.cast import COLOURED, cast
+from recsys_lt.results.cell_styles import COLOURED, styled_cells
 from recsys_lt.results.comparison import compare
-from recsys_lt.results.drawing import canvas
-from recsys_lt.results.examples import Example, Examples, Listed
-from recsys_lt.results.illustration import AFTER, AROUND, apart, beside
-from recsys_lt.results.what_was_run import what_was_run
+from recsys_lt.results.plots.drawing import canvas
+from recsys_lt.results.plots.labels import AFTER, AROUND, apart, beside
+from recsys_lt.results.report import parts
+from recsys_lt.results.report.examples import Example, Examples, Listed
+from recsys_lt.results.report.what_was_run import what_was_run
 from tests.results.report.runs import fail, make_run
 
 MB = 1_000_000
@@ -120,6 +120,7 @@ def test_a_dataset_of_which_no_run_finished(tmp_path):
     config.write_text(config.read_text().replace("beauty", "toys"))
     page = report.write_report(tmp_path).read_text()
     assert "<h3>toys</h3>" in section(page, "run")
+    assert "<h3>beauty: sasrec, ce, adam, seed 0</h3>" in section(page, "run")
     assert "Not drawn: no run has finished." in section(page, "cost")
     assert "failed" in section(page, "results")
 
@@ -141,7 +142,7 @@ def test_many_keys_that_differ_are_rows_and_not_columns(tmp_path):
         make_run(tmp_path / name, loss=loss)
         more = "".join(f"\nextra{n}: {{value: {name}{n}}}" for n in range(9))
         (tmp_path / name / "config.yaml").write_text((tmp_path / name / "config.yaml").read_text() + more)
-    (members,) = cast(compare([tmp_path])).values()
+    (members,) = styled_cells(compare([tmp_path])).values()
     told = what_was_run(members, tmp_path).differing
     assert (told.names, told.headings) == (["cell"], ["1", "2"])
     assert [[entry.text for entry in row] for rows in told.sections for row in rows] == [
@@ -174,16 +175,16 @@ def test_many_cells_share_out_few_colours(tmp_path):
 def test_numbers_of_a_big_sweep_do_not_lie_on_each_other(tmp_path, where):
     for n in range(110):
         make_run(tmp_path / f"{n:03}", 0.03 + n / 1000, lr=f"{n + 1}", deciles=False, curve=False, ranks=False)
-    members = [member for of_one in cast(compare([tmp_path])).values() for member in of_one]
-    some = [member for member in members if member.coloured or member.number % 9 == 0]
-    assert sum(member.coloured for member in some) == COLOURED
+    members = [member for of_one in styled_cells(compare([tmp_path])).values() for member in of_one]
+    some = [member for member in members if member.look.coloured or member.number % 9 == 0]
+    assert sum(member.look.coloured for member in some) == COLOURED
     with canvas() as (figure, axes):
         axes.plot([0, 100], [0, 1], ".")
         # All but on each other: where the lines of many cells end.
-        beside(axes, [(m, 50 + m.number % 3, 0.5 + m.number % 5 / 100) for m in some], where)
+        beside(axes, [(m.look, 50 + m.number % 3, 0.5 + m.number % 5 / 100) for m in some], where)
         figure.draw_without_rendering()
         boxes = [text.get_window_extent() for text in axes.texts]
-    assert {text.get_text() for text in axes.texts} >= {str(m.number) for m in some if m.coloured}
+    assert {text.get_text() for text in axes.texts} >= {str(m.number) for m in some if m.look.coloured}
     for n, one in enumerate(boxes):
         for other in boxes[n + 1 :]:
             across = min(one.x1, other.x1) - max(one.x0, other.x0)
@@ -194,7 +195,7 @@ def test_numbers_of_a_big_sweep_do_not_lie_on_each_other(tmp_path, where):
 def test_every_cell_of_a_sweep_has_a_name_of_its_own(tmp_path):
     for model, loss in (("ab", "cd"), ("cd", "ab"), ("ab", "ab")):
         make_run(tmp_path / f"{model}{loss}", model=model, loss=loss)
-    names = [member.name for of_one in cast(compare([tmp_path])).values() for member in of_one]
+    names = [member.name for of_one in styled_cells(compare([tmp_path])).values() for member in of_one]
     assert names == ["ab, ab, adam", "model ab, loss cd, optimizer adam", "model cd, loss ab, optimizer adam"]
 
 
@@ -227,7 +228,7 @@ def test_nothing_from_the_data_becomes_markup(tmp_path, monkeypatch):
         one = Example(evil, 9, (evil,), evil, "head", 3, (Listed(members[0], "0", 1, ((evil, "head", True),)),))
         return Examples((one,), 10, (evil,))
 
-    monkeypatch.setattr(gathering, "examples", hostile)
+    monkeypatch.setattr(parts, "examples", hostile)
     page = report.write_report(tmp_path / "a").read_text()
     assert page.count("<script>") == 1
     assert "<img" not in page
@@ -305,7 +306,7 @@ def test_help_answers_at_once():
 
 
 def test_template_style_and_script_travel_in_the_package():
-    page = files("recsys_lt.results.page")
+    page = files("recsys_lt.results.report.page")
     for name in ("report.html.j2", "style.css", "vendored/sortable-tablesort-LICENSE"):
         assert page.joinpath(name).read_text()
 

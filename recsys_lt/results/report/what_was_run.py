@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lt.errors import UserError
-from recsys_lt.results.cast import Member, cells
+from recsys_lt.results.cell_styles import StyledCell, numbers
 from recsys_lt.results.cells import compared
 from recsys_lt.results.numbers import MISSING
 from recsys_lt.results.written_tables import Content, Entry
@@ -47,7 +47,7 @@ class Facts:
     lacking: tuple[str, ...]
 
 
-def what_was_run(members: Sequence[Member], root: Path) -> Facts:
+def what_was_run(members: Sequence[StyledCell], root: Path) -> Facts:
     """Gather the facts from the runs' metrics.json, config.yaml and failed.json.
 
     Parameters
@@ -87,24 +87,24 @@ def _reason(run: Run) -> str:
         return "no metrics.json and no failed.json: still running, or killed"
 
 
-def _said_of_all(members: Sequence[Member], part: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str]]:
+def _said_of_all(members: Sequence[StyledCell], part: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str]]:
     """Each key of a part of metrics.json with its value, or with its values and whose they are."""
-    values: dict[str, dict[str, dict[int, None]]] = {}
+    values: dict[str, dict[str, dict[StyledCell, None]]] = {}
     for member in members:
         for run in member.cell.finished:
             of_run = part(run.metrics or {})
             for key, value in (of_run if isinstance(of_run, dict) else {}).items():
                 if value is not None:
-                    values.setdefault(key, {}).setdefault(_words(value), {})[member.number] = None
+                    values.setdefault(key, {}).setdefault(_words(value), {})[member] = None
     return [
         (key.replace("_", " "), next(iter(found)) if len(found) == 1 else "; ".join(map(_whose, found.items())))
         for key, found in values.items()
     ]
 
 
-def _whose(value: tuple[str, dict[int, None]]) -> str:
-    text, numbers = value
-    return f"{text} ({cells(list(numbers))})"
+def _whose(value: tuple[str, dict[StyledCell, None]]) -> str:
+    text, whose = value
+    return f"{text} ({numbers(list(whose))})"
 
 
 def _words(value: Any) -> str:
@@ -117,7 +117,7 @@ def _words(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
 
 
-def _configurations(members: Sequence[Member]) -> tuple[Content | None, list[tuple[str, str]]]:
+def _configurations(members: Sequence[StyledCell]) -> tuple[Content | None, list[tuple[str, str]]]:
     configured = []
     for member in members:
         run = next((run for run in (*member.cell.finished, *member.cell.failed) if run.config), None)
@@ -143,11 +143,11 @@ def _configurations(members: Sequence[Member]) -> tuple[Content | None, list[tup
 
 def _turned(keys: Sequence[str], rows: Sequence[Sequence[Entry]]) -> Content:
     """A row a key and a column a cell: more keys than that make a table wider than any page."""
-    numbers, *names = zip(*(row[: len(_NAMES)] for row in rows), strict=True)
+    of_cells, *names = zip(*(row[: len(_NAMES)] for row in rows), strict=True)
     values = zip(*(row[len(_NAMES) :] for row in rows), strict=True)
     told = [[Entry(name), *entries] for name, entries in zip(_NAMES[1:], names, strict=True) if len(set(entries)) > 1]
     settings = [[Entry(key), *entries] for key, entries in zip(keys, values, strict=True)]
-    return Content(["cell"], [entry.text for entry in numbers], [told + settings])
+    return Content(["cell"], [entry.text for entry in of_cells], [told + settings])
 
 
 def _values(key: str, configurations: Sequence[dict[str, str]]) -> list[str]:

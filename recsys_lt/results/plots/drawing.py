@@ -1,17 +1,19 @@
-"""Figures of matplotlib as SVG that belongs into a page: its colours and letters are the page's own."""
+"""Figures in one style, saved as PNG or as SVG in the colours and the font of the report's page."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-from recsys_lt.results.palette import INK, LINE, MUTED, PAPER, VARIABLES
+from recsys_lt.results.plots.palette import INK, LINE, MUTED, PAPER, VARIABLES
+from recsys_lt.system.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,12 +23,14 @@ WIDTH, HEIGHT = 4.3, 3.0
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _STYLE = {
     "svg.fonttype": "none",  # letters, not outlines: small, and set in the reader's own font
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "svg.hashsalt": "recsys_lt",
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.labelsize": 9.5,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
+    "legend.title_fontsize": 8,
     "text.color": INK.light,
     "axes.labelcolor": INK.light,
     "axes.edgecolor": MUTED.light,
@@ -50,36 +54,52 @@ _STYLE = {
 
 
 @contextmanager
-def canvas(width: float = WIDTH, height: float = HEIGHT) -> Iterator[tuple[Figure, Any]]:
-    """A figure with one pair of axes in the report's style, which holds inside the block.
+def canvas(
+    width: float = WIDTH, height: float = HEIGHT, ratios: Sequence[float] = (1,), columns: int = 1
+) -> Iterator[tuple[Figure, Any]]:
+    """A figure and its axes, in a style that holds inside the block.
 
-    Yields
-    ------
-    The figure and its axes.
+    Parameters
+    ----------
+    width, height
+        Size in inches.
+    ratios
+        Relative heights of the rows of panels. One panel is an ``Axes``, several are an array of them.
+    columns
+        Panels in a row; in a single column the panels share their horizontal axis.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.subplots()
+        yield figure, figure.subplots(len(ratios), columns, sharex=columns == 1, height_ratios=ratios)
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file; called inside the block of its ``canvas``."""
+    # A canvas of its own: pyplot would keep every figure of a sweep, and may look for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    with replacing(Path(path)) as draft:
+        figure.savefig(draft, format="png", dpi=200, facecolor="white")
 
 
 def inline_svg(figure: Figure, alt: str, prefix: str, kind: str = "") -> Markup:
-    """A figure as an ``<svg>`` element.
+    """A figure as an ``<svg>`` element; called inside the block of its ``canvas``.
 
     Parameters
     ----------
     figure
-        What was drawn on a ``canvas``, inside its block.
+        The figure.
     alt
-        What it shows, for who cannot see it; "" for an ornament.
+        Description for readers who cannot see it; "" for an ornament.
     prefix
-        Goes before its ids: those of several figures meet in one page.
+        Prefix of its ids, which keeps the figures of a page apart.
     kind
-        Its class in the page's style sheet.
+        Class in the page's style sheet.
     """
-    # A canvas of its own: pyplot would keep every figure, and may look for a display.
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     FigureCanvasSVG(figure)
@@ -90,7 +110,7 @@ def inline_svg(figure: Figure, alt: str, prefix: str, kind: str = "") -> Markup:
     used = set(re.findall(r"""(?:url\(#|href="#)([^)"]+)""", text.getvalue()))
     for parent in root.iter():
         for child in list(parent):
-            # matplotlib's style is one rule for all there is; the page's style sheet says it of drawings alone.
+            # matplotlib's style sheet would apply to the whole page, which has its own rule for drawings.
             if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
                 parent.remove(child)
     for element in root.iter():

@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
-from recsys_lt.results.illustration import swatch
-from recsys_lt.results.palette import css
-
-if TYPE_CHECKING:
-    from recsys_lt.results.cast import Member
+from recsys_lt.results.plots.palette import css
+from recsys_lt.results.report.figures import swatch
 
 _SORTING = "vendored/sortable-tablesort-4.1.7.auto.min.js"
 
@@ -31,7 +28,7 @@ def page(**content: Any) -> str:
     environment = Environment(
         loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["swatch"] = _swatch
+    environment.filters["swatch"] = lambda styled: swatch(styled.look)
     script = _read(_SORTING).strip()
     light, dark = css()
     return environment.get_template("report.html.j2").render(
@@ -47,7 +44,3 @@ def page(**content: Any) -> str:
 
 def _read(name: str) -> str:
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _swatch(member: Member) -> Markup:
-    return swatch(member.colour.light, member.dash, member.mark)

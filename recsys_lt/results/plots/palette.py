@@ -1,9 +1,9 @@
-"""The report's colours, each for light and for dark paper.
+"""Colours of figures and of the report's page, each for light and for dark paper.
 
-Figures are drawn in the light ones and their SVG then names the colour, not its value: one drawing serves both.
+Figures are drawn in the light ones. Their SVG then names the colour, not its value, so that one drawing serves both.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Colour(NamedTuple):
@@ -35,13 +35,27 @@ CELLS = (
     Colour("cell-7", "#5b3a8c", "#b79cf0"),
     Colour("cell-8", "#7a5230", "#c9a27e"),
 )
-ALL = (INK, MUTED, LINE, PAPER, PANEL, ACCENT, BAD, OTHERS, *CELLS)
+GREY = MUTED.light
+_ALL = (INK, MUTED, LINE, PAPER, PANEL, ACCENT, BAD, OTHERS, *CELLS)
 
 #: Value in a drawing -> what the page writes for it.
-VARIABLES = {colour.light: f"var(--{colour.name})" for colour in ALL}
+VARIABLES = {colour.light: f"var(--{colour.name})" for colour in _ALL}
 
 
 def css() -> tuple[str, str]:
     """The colours as CSS declarations, for light and for dark paper."""
-    light = "".join(f"--{c.name}:{c.light};" for c in ALL)
-    return light, "".join(f"--{c.name}:{c.dark};" for c in ALL)
+    light = "".join(f"--{c.name}:{c.light};" for c in _ALL)
+    return light, "".join(f"--{c.name}:{c.dark};" for c in _ALL)
+
+
+class Look(NamedTuple):
+    """Look of a line and its points.
+
+    ``text`` is its label in the figure. ``coloured`` is False for one of many, which is drawn thin and grey.
+    """
+
+    text: str
+    colour: Colour
+    dash: Any = "-"
+    mark: str = "o"
+    coloured: bool = True

@@ -8,33 +8,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 import recsys_lt
-from recsys_lt.results.cast import Member, cast
+from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best, compare
-from recsys_lt.results.examples import Examples, examples
-from recsys_lt.results.exposure_table import exposure_table
-from recsys_lt.results.figures.along_the_tail import along_the_tail
-from recsys_lt.results.figures.by_history import by_history
-from recsys_lt.results.figures.cost import cost
-from recsys_lt.results.figures.learning import learning
-from recsys_lt.results.figures.tradeoff import head_against_nonhead
-from recsys_lt.results.illustration import Illustration
-from recsys_lt.results.metrics_by_group import metrics_by_group
 from recsys_lt.results.numbers import shown
-from recsys_lt.results.page import page
+from recsys_lt.results.report.examples import Examples, examples
+from recsys_lt.results.report.exposure_table import exposure_table
+from recsys_lt.results.report.figures import Illustration, by_history, by_popularity, cost, learning, tradeoff
+from recsys_lt.results.report.metrics_by_group import metrics_by_group
+from recsys_lt.results.report.page import page
+from recsys_lt.results.report.what_was_run import Facts, what_was_run
 from recsys_lt.results.significance import LEVEL, why_untested
 from recsys_lt.results.sweep_table import caption, content, mean_and_std
-from recsys_lt.results.what_was_run import Facts, what_was_run
-from recsys_lt.results.written_tables import Content, Entry
+from recsys_lt.results.written_tables import Content
 
 
 class Part(NamedTuple):
     """What a report says of one dataset."""
 
     dataset: str
-    members: list[Member]
-    by_number: dict[str, Member]
-    key: list[Member]
+    title: str
+    members: list[StyledCell]
+    by_number: dict[str, StyledCell]
+    key: list[StyledCell]
     in_short: str
     facts: Facts
     table: Content | None
@@ -49,30 +45,28 @@ class Part(NamedTuple):
 def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int) -> str:
     """The report as HTML; see ``recsys_lt.cli.report.write_report``."""
     compared = compare([folder], metrics, against)
-    everyone = cast(compared)
+    everyone = styled_cells(compared)
     rows = content(compared)
     # What a cell is called stands in one column: the numbers are what one wants to see, on a phone too.
     names = len(rows.names)
     parts = []
     for number, ((dataset, members), section) in enumerate(zip(everyone.items(), rows.sections, strict=True)):
-        table = [
-            [Entry(str(member.number), value=member.number), Entry(member.name), *row[names:]]
-            for member, row in zip(members, section, strict=True)
-        ]
+        table = [[*member.entries, *row[names:]] for member, row in zip(members, section, strict=True)]
         alone = len(members) == 1 and bool(members[0].cell.finished)
         prefix = f"d{number}-"
         parts.append(
             Part(
                 dataset,
+                heading(dataset, members),
                 members,
                 {str(member.number): member for member in members},
-                [member for member in members if member.coloured] if len(members) > 1 else [],
+                [member for member in members if member.look.coloured] if len(members) > 1 else [],
                 _in_short(compared, dataset, members),
                 what_was_run(members, folder),
                 None if alone and metrics is None else Content(["#", "cell"], rows.headings, [table]),
                 metrics_by_group(members[0].cell) if alone else None,
                 learning(members, prefix),
-                [*along_the_tail(members, prefix), head_against_nonhead(members, prefix), by_history(members, prefix)],
+                [*by_popularity(members, prefix), tradeoff(members, prefix), by_history(members, prefix)],
                 exposure_table(members),
                 cost(members, compared.decisive, prefix),
                 examples(members, compared, users),
@@ -88,7 +82,7 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
     )
 
 
-def _caption(compared: Comparison, everyone: Mapping[str, Sequence[Member]]) -> list[str]:
+def _caption(compared: Comparison, everyone: Mapping[str, Sequence[StyledCell]]) -> list[str]:
     by_cell = {id(member.cell): member for members in everyone.values() for member in members}
 
     def name(cell: Cell) -> str:
@@ -110,7 +104,7 @@ def _extent(compared: Comparison) -> str:
     return text + (f"; {failed} failed or unfinished." if failed else ".")
 
 
-def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> str:
+def _in_short(compared: Comparison, dataset: str, members: Sequence[StyledCell]) -> str:
     metric = compared.decisive
     ran = [member for member in members if member.cell.finished and member.cell.mean_std(metric)[0] is not None]
     if not ran:
@@ -125,7 +119,7 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     )
     said += f" ({groups})" if groups else ""
     if len(ran) == 1:
-        return f"Test {said}."
+        return f"{first.full_name}: test {said}."
     n = len(first.cell.finished)
     text = f"Highest on the test: cell {first.number}, {first.full_name}; {said}, {_counted(n, 'run')}."
     reference = compared.references[dataset]
@@ -143,7 +137,7 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[Member]) -> 
     return text
 
 
-def _differing(compared: Comparison, ran: Sequence[Member], group: str, over_seeds: bool) -> str:
+def _differing(compared: Comparison, ran: Sequence[StyledCell], group: str, over_seeds: bool) -> str:
     """How many of the cells tested in this way differ from their reference, in words; "" where there is none."""
     found = (compared.difference(member.cell, group) for member in ran)
     known = [each.p for each in found if each is not None and each.over_seeds is over_seeds]
@@ -155,7 +149,7 @@ def _differing(compared: Comparison, ran: Sequence[Member], group: str, over_see
     return f"{differ or 'none'} of {len(known)} cells {'differs' if differ == 1 else 'differ'}"
 
 
-def _number(members: Sequence[Member], cell: object) -> int:
+def _number(members: Sequence[StyledCell], cell: object) -> int:
     return next(member.number for member in members if member.cell is cell)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from recsys_lt.metrics.groups import GROUPS
-from recsys_lt.results.cast import Member
+from recsys_lt.results.cell_styles import StyledCell
 from recsys_lt.results.comparison import best
 from recsys_lt.results.sweep_table import mean_and_std
 from recsys_lt.results.written_tables import Content, Entry
@@ -17,7 +17,7 @@ _COLUMNS = {
 }
 
 
-def exposure_table(members: Sequence[Member]) -> Content | None:
+def exposure_table(members: Sequence[StyledCell]) -> Content | None:
     """A row a cell; None where no cell measured any of it.
 
     Parameters
@@ -33,7 +33,7 @@ def exposure_table(members: Sequence[Member]) -> Content | None:
     highest = {metric: best(cells, metric) if len(cells) > 1 else None for metric in known}
     rows = []
     for member in ran:
-        row = [Entry(str(member.number), value=member.number), Entry(member.name)]
+        row = member.entries
         for metric in known:
             mean = member.cell.mean_std(metric)[0]
             row.append(

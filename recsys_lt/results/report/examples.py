@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import GROUPS
-from recsys_lt.results.cast import Member
+from recsys_lt.results.cell_styles import StyledCell
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first
 from recsys_lt.runs.listing import Run
@@ -43,7 +43,7 @@ class Listed:
         The first ten: title (id where there is none), group, and whether it is the target.
     """
 
-    member: Member
+    member: StyledCell
     seed: str
     rank: int
     items: tuple[tuple[str, str, bool], ...]
@@ -85,7 +85,7 @@ class Examples:
     lacking: tuple[str, ...]
 
 
-def examples(members: Sequence[Member], compared: Comparison, users: int) -> Examples:
+def examples(members: Sequence[StyledCell], compared: Comparison, users: int) -> Examples:
     """Ask the best cell and the reference (where they are one: the next best) about the same few users.
 
     Parameters
@@ -106,7 +106,7 @@ def examples(members: Sequence[Member], compared: Comparison, users: int) -> Exa
         return Examples((), 0, (words,))
     chosen, notes = _chosen(ran, able, compared)
     lacking = list(notes)
-    found: list[tuple[Member, Run, Ranks]] = []
+    found: list[tuple[StyledCell, Run, Ranks]] = []
     for member in chosen:
         run = _whole(member.cell)
         assert run is not None
@@ -117,7 +117,7 @@ def examples(members: Sequence[Member], compared: Comparison, users: int) -> Exa
     if not found:
         return Examples((), 0, tuple(lacking))
     rows = _drawn([ranked for _, _, ranked in found], users)
-    answers: list[tuple[Member, Run, Ranks, list[Recommendation]]] = []
+    answers: list[tuple[StyledCell, Run, Ranks, list[Recommendation]]] = []
     shown = _Shown({}, 0)
     for member, run, ranked in found:
         try:
@@ -149,8 +149,10 @@ def _without_path(error: UserError) -> str:
     return where + " ".join(error.what.split())
 
 
-def _chosen(ran: Sequence[Member], able: Sequence[Member], compared: Comparison) -> tuple[list[Member], list[str]]:
-    def order(member: Member) -> tuple[bool, float]:
+def _chosen(
+    ran: Sequence[StyledCell], able: Sequence[StyledCell], compared: Comparison
+) -> tuple[list[StyledCell], list[str]]:
+    def order(member: StyledCell) -> tuple[bool, float]:
         return best_first(member.cell, compared.decisive)
 
     ranking = sorted(ran, key=order)
@@ -210,7 +212,7 @@ def _asked(folder: Path, rows: Sequence[int]) -> tuple[list[Recommendation], _Sh
 
 
 def _example(
-    place: int, row: int, answers: Sequence[tuple[Member, Run, Ranks, list[Recommendation]]], shown: _Shown
+    place: int, row: int, answers: Sequence[tuple[StyledCell, Run, Ranks, list[Recommendation]]], shown: _Shown
 ) -> Example:
     target, group, interactions, identity = shown.targets[row]
     one = answers[0][3][place]

@@ -1,0 +1,206 @@
+"""Panels that the figures of a run and of the report are made of: each function draws on one pair of axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recsys_lt.results.plots.labels import AROUND, at_the_ends, beside
+from recsys_lt.results.plots.palette import GREY, LINE, MUTED, PAPER, Look
+
+#: Means over fewer users are drawn hollow.
+FEW = 50
+Curve = Mapping[float, float]  # values by completed epoch
+Row = Mapping[str, Any]  # of one bin, named as in metrics.json's long_tail
+Point = tuple[float | None, float | None]  # mean and spread
+
+
+def _grey_first(lines: Sequence[tuple[Look, Any]]) -> list[tuple[Look, Any]]:
+    """Lines in the order they are drawn: coloured ones on top."""
+    return sorted(lines, key=lambda line: line[0].coloured)
+
+
+def _line(axes: Any, look: Look, xs: Sequence[float], ys: Sequence[float], mark: str | None = None) -> None:
+    axes.plot(
+        xs, ys, color=look.colour.light, linestyle=look.dash, marker=look.mark if mark is None else mark,
+        linewidth=1.5 if look.coloured else 0.8, markersize=4.5 if look.coloured else 2.5, label=look.text,
+        clip_on=False,
+    )  # fmt: skip
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Mean over runs at the epochs that all of them have."""
+    shared = sorted(set(curves[0]).intersection(*curves)) if curves else []
+    return {epoch: math.fsum(curve[epoch] for curve in curves) / len(curves) for epoch in shared}
+
+
+def learning_curves(
+    axes: Any, lines: Sequence[tuple[Look, Sequence[Curve]]], name: str, last: float, from_zero: bool
+) -> None:
+    """A value over completed epochs: a thick line is the mean of a line's runs, a thin one a single run of several.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    lines
+        Look of each line, and the curves of its runs.
+    name
+        What the value is.
+    last
+        Last epoch of all that is drawn.
+    from_zero
+        Whether the axis of the value begins at 0.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    ends = []
+    for look, curves in _grey_first(lines):
+        if len(curves) > 1:
+            for curve in curves:
+                axes.plot(*_points(curve), color=look.colour.light, linewidth=0.7, alpha=0.4)
+        if mean := mean_curve(curves):
+            xs, ys = _points(mean)
+            _line(axes, look, xs, ys, "")
+            axes.plot(xs[-1:], ys[-1:], look.mark, color=look.colour.light)
+            if look.coloured:
+                ends.append((look, xs[-1], ys[-1]))
+    ticks = MaxNLocator(integer=True, min_n_ticks=1, nbins=7).tick_values(0, max(last, 1))
+    axes.set_xticks([tick for tick in ticks if 0 <= tick <= last])
+    axes.set_xlim(-0.03 * max(last, 1), 1.03 * max(last, 1))
+    if from_zero:
+        highest = max((y for _, curves in lines for curve in curves for y in curve.values()), default=0.0)
+        axes.set_ylim(0, 1.06 * max(highest, 1e-3))
+    axes.set_ylabel(name)
+    if len(lines) > 1:
+        at_the_ends(axes, ends)
+
+
+def _points(curve: Curve) -> tuple[list[float], list[float]]:
+    return list(curve), list(curve.values())
+
+
+def best_epoch(axes: Sequence[Any], curve: Curve) -> tuple[float, float]:
+    """Mark the epoch of the highest value by a dashed line, the earliest on ties; that epoch and its value."""
+    epoch, value = max(curve.items(), key=lambda point: point[1])
+    for each in axes:
+        each.axvline(epoch, color=MUTED.light, linewidth=0.9, linestyle="--", zorder=1)
+    return epoch, value
+
+
+def ndcg_by_bin(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]], intervals: bool) -> None:
+    """Test NDCG@10 of the users in each bin.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    lines
+        Look of each line, and its rows with ``ndcg@10``, ``low``, ``high`` and ``users``; one without users has None.
+    intervals
+        Whether to draw the 95 % intervals, and means of few users hollow.
+    """
+    highest = 1e-3
+    for number, (look, rows) in enumerate(_grey_first(lines)):
+        shift = 0.14 * (number - (len(lines) - 1) / 2) if intervals else 0.0
+        known = [(place + shift, row) for place, row in enumerate(rows, 1) if row["ndcg@10"] is not None]
+        _line(axes, look, [x for x, _ in known], [row["ndcg@10"] for _, row in known])
+        highest = max([highest, *(row["ndcg@10"] for _, row in known)])
+        sure = [(x, row) for x, row in known if intervals and row.get("low") is not None]
+        for x, row in sure:
+            axes.vlines(x, row["low"], row["high"], color=look.colour.light, linewidth=1.0, alpha=0.8)
+            if row["users"] < FEW:
+                axes.plot(x, row["ndcg@10"], look.mark, color=look.colour.light, mfc=PAPER.light, mec=look.colour.light)
+        highest = max([highest, *(row["high"] for _, row in sure)])
+    axes.set_ylim(0, highest * 1.06)
+    axes.set_ylabel("test NDCG@10")
+
+
+def exposure(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]], of: str) -> None:
+    """Share of the lists of ten that each bin of items gets, over bars of its share of interactions where known."""
+    rows = lines[0][1]
+    bars = [100 * (row["interactions"] or 0.0) for row in rows if "interactions" in row]
+    if bars:
+        axes.bar(
+            range(1, len(bars) + 1), bars, 0.75, color=LINE.light, edgecolor=MUTED.light, linewidth=0.4,
+            label=f"share of {of}",
+        )  # fmt: skip
+    for look, rows in _grey_first(lines):
+        _line(axes, look, range(1, len(rows) + 1), [100 * (row["exposure"] or 0.0) for row in rows])
+    heights = [100 * (row["exposure"] or 0.0) for _, rows in lines for row in rows]
+    axes.set_ylim(0, 1.06 * max([1.0, *bars, *heights]))
+    axes.set_ylabel("share [%]")
+
+
+def users_by_bin(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]]) -> None:
+    """Users of each bin, as bars with their numbers."""
+    for number, (look, rows) in enumerate(lines):
+        xs = [place + 0.3 * (number - (len(lines) - 1) / 2) for place in range(1, len(rows) + 1)]
+        bars = axes.bar(xs, [row["users"] for row in rows], 0.22, color=look.colour.light, alpha=0.55)
+        axes.bar_label(bars, [f"{row['users']:,}" for row in rows], fontsize=6.5, color=GREY)
+    axes.margins(y=0.4)
+    axes.set_ylabel("users")
+    axes.set_yticks([])
+
+
+def bins(axes: Any, labels: Sequence[str], name: str) -> None:
+    """The horizontal axis of bins, with a label under each."""
+    axes.set_xlim(0.5, len(labels) + 0.5)
+    for each in axes.figure.axes:  # the panels above it too
+        each.grid(axis="x", visible=False)
+    crowded = sum(len(label) for label in labels) > 8.4 * axes.figure.get_figwidth()  # 146-222 beside 223-647
+    axes.set_xticks(range(1, len(labels) + 1), labels, rotation=30 if crowded else 0)
+    axes.set_xlabel(name)
+
+
+def span(first: float, last: float) -> str:
+    """A bin of counts: "7", or "4-12"."""
+    return f"{first:,}" if first == last else f"{first:,}-{last:,}"
+
+
+def scatter(
+    axes: Any, points: Sequence[tuple[Look, Point, Point]], names: tuple[str, str], orders: bool = False
+) -> None:
+    """A labelled point a cell, with its spread over seeds.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    points
+        Look of each point, and mean and spread on both axes.
+    names
+        What the axes show.
+    orders
+        Whether the horizontal axis may run over orders of magnitude.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    for look, (x, dx), (y, dy) in sorted(points, key=lambda point: point[0].coloured):
+        axes.errorbar(
+            x, y, xerr=dx, yerr=dy, fmt=look.mark, color=look.colour.light, elinewidth=0.9,
+            markersize=6.5 if look.coloured else 4,
+        )  # fmt: skip
+    known = [(look, x, y) for look, (x, _), (y, _) in points if x is not None and y is not None]
+    least, most = min(x for _, x, _ in known), max(x for _, x, _ in known)
+    if orders and least > 0 and most > 5 * least:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))  # 0.0825 is long
+    axes.margins(0.12)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -0.03 * high), high)  # nothing that is drawn is below 0
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    beside(axes, known, AROUND)
+
+
+def legend_above(axes: Any, hollow: bool = False, title: str | None = None) -> None:
+    """A legend above the axes, where it hides nothing; ``hollow`` adds what a hollow point is."""
+    if hollow:
+        axes.plot([], [], "o", color=GREY, mfc=PAPER.light, mec=GREY, label=f"fewer than {FEW} users")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8, title=title)
