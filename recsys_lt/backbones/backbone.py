@@ -31,8 +31,13 @@ class Backbone(nn.Module, ABC):
     max_length: int
     trainable: ClassVar[bool] = True
 
-    def read_by_rows(self) -> None:
-        """Have look-ups in large tables give the gradients of the rows they read, as sparse tensors."""
+    def item_tables(self) -> list[Tensor]:
+        """Parameters with one row an item: of the output table, unless a backbone has more."""
+        table = self.output_table()
+        return [tensor for tensor in (table.weight, table.bias) if isinstance(tensor, nn.Parameter)]
+
+    def use_sparse_gradients(self) -> None:
+        """Have look-ups in large tables return the gradients of the rows they read, as sparse tensors."""
         for module in self.modules():
             if isinstance(module, nn.Embedding | PaddedItems):
                 module.sparse = len(module.weight) >= LARGE_TABLE

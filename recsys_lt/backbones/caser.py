@@ -124,3 +124,7 @@ class Caser(Backbone):
     def output_table(self) -> OutputTable:
         """[I, 2d] and its bias [I]."""
         return OutputTable(self.out_weight, self.out_bias)
+
+    def item_tables(self) -> list[Tensor]:
+        """See ``Backbone.item_tables``: the input embeddings beside the output table."""
+        return [self.items.weight, *super().item_tables()]

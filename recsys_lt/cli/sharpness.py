@@ -85,7 +85,7 @@ def sharpness(
     import torch
 
     from recsys_lt.data.loader import Share, TrainBatches
-    from recsys_lt.optim.perturbed import PerturbedRule
+    from recsys_lt.optim.sharpness_aware import SharpnessAware
     from recsys_lt.optim.weighting import Weighting
     from recsys_lt.results.sharpness import Asked, Landscape, measure, plot
     from recsys_lt.runs.stored import stored
@@ -101,12 +101,11 @@ def sharpness(
     rule = run.parts.rule  # it knows the model's parameters
     if rule_of is not None:
         rule = trained(rule_of).parts.rule
-        if not isinstance(rule, PerturbedRule):
-            raise UserError(
-                "its optimizer looks nowhere but where it stands", where=rule_of, remedy="Name one of sam, eisam"
-            )
-        rule.prepare({name: p for name, p in module.named_parameters() if p.requires_grad}, counts)
-    looking = rule if isinstance(rule, PerturbedRule) else None
+        if not isinstance(rule, SharpnessAware):
+            raise UserError("its optimizer perturbs no parameters", where=rule_of, remedy="Name one of sam, eisam")
+        trained_parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        rule.prepare(trained_parameters, module.item_tables(), counts)
+    looking = rule if isinstance(rule, SharpnessAware) else None
     trainer, seed = run.parts.trainer, run.config.seed
     source = TrainBatches(run.data, module.task, trainer.batch_rows, seed, Share(), module.needs_seen)
     batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]

@@ -79,7 +79,7 @@ class Gradients:
         places
             Where in ``gradients`` each id's row is, shaped like ``ids``.
         """
-        if not table.rows or sum(part.numel() for part in ids) >= len(table.weight):
+        if not table.sparse or sum(part.numel() for part in ids) >= len(table.weight):
             return cls.zeros(states, table, n_weights), ids
         touched, inverse = torch.cat([part.flatten() for part in ids]).unique(return_inverse=True)
         places = inverse.split([part.numel() for part in ids])
@@ -105,11 +105,11 @@ class _WeightedMeans(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         weights: Tensor,
-        rows: bool,
+        sparse: bool,
         one_pass: Pass,
     ) -> tuple[Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[:3])
-        losses, gradients = one_pass(states, targets, OutputTable(weight, bias, rows), weights, wanted)
+        losses, gradients = one_pass(states, targets, OutputTable(weight, bias, sparse), weights, wanted)
         if gradients is not None:
             ctx.save_for_backward(weights, gradients.states, gradients.table, gradients.bias, gradients.ids)
             ctx.n_items = len(weight)
@@ -144,7 +144,7 @@ def weighted_means(
     """Totals [W] and losses [N] of a pass that forms its gradients as it goes (see ``Loss.__call__``)."""
     if weights is None:
         weights = states.new_ones((1, len(targets)))
-    totals, losses = _WeightedMeans.apply(states, table.weight, table.bias, targets, weights, table.rows, one_pass)
+    totals, losses = _WeightedMeans.apply(states, table.weight, table.bias, targets, weights, table.sparse, one_pass)
     return totals, losses.detach()
 
 

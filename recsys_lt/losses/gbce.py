@@ -36,7 +36,7 @@ class GBCE(SampledLoss):
             raise UserError(f"t is {t}", where="loss.t", remedy="Give a calibration in [0, 1]")
         self.t = t
 
-    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         # beta * logsigmoid is exact in float32, so the published float64 detour through sigma^-beta is not needed.
         total = self.beta(n_items) * F.softplus(-positive) + F.softplus(negative).sum(1)
         return total / (n_allowed(negative) + 1)

@@ -24,7 +24,7 @@ class NEG(SampledLoss):
     def __init__(self, k: int, pool: str = "all", share: str = "position") -> None:
         super().__init__(k, pool, share)
 
-    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         shift = self.shift(n_items)
         return F.softplus(-(positive + shift)) + F.softplus(negative + shift).sum(1)
 

@@ -14,10 +14,10 @@ class OutputTable(NamedTuple):
         [I, d].
     bias
         [I], or None for none.
-    rows
-        Whether a loss that reads few of the rows may hand back the gradients of those alone, as a sparse tensor.
+    sparse
+        Whether a loss that reads few of the rows may return the gradients of those alone, as a sparse tensor.
     """
 
     weight: Tensor
     bias: Tensor | None = None
-    rows: bool = False
+    sparse: bool = False

@@ -24,7 +24,7 @@ class BCE(SampledLoss):
     def __init__(self, k: int = 1, pool: str = "unseen", share: str = "position") -> None:
         super().__init__(k, pool, share)
 
-    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         return F.softplus(-positive) + _mean_of_allowed(F.softplus(negative), negative)
 
 
@@ -46,7 +46,7 @@ class BPR(SampledLoss):
     def __init__(self, k: int = 1, pool: str = "unseen", share: str = "position") -> None:
         super().__init__(k, pool, share)
 
-    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         return _mean_of_allowed(F.softplus(negative - positive.unsqueeze(1)), negative)
 
 

@@ -23,7 +23,7 @@ _COMPILED_DENSE_SHARE = 4
 class SampledLoss(Loss):
     """A loss whose value for a target is a function of its score and those of K negatives.
 
-    A subclass gives that function, ``rows``; here negatives are drawn, scored in blocks by the cheapest
+    A subclass gives that function, ``target_losses``; here negatives are drawn, scored in blocks by the cheapest
     of three ways that give the same numbers (one product for shared negatives; gathered vectors; or a dense
     block of logits from which the sampled ones are picked), and the gradients are formed on the way.
 
@@ -52,7 +52,7 @@ class SampledLoss(Loss):
         return found
 
     @abstractmethod
-    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         """Loss of each target: scores [n] and [n, K] -> [n]. A score of -inf is no negative at all."""
 
     def __call__(
@@ -98,7 +98,7 @@ class SampledLoss(Loss):
             positive, negative = positive + table.bias[targets], negative + table.bias[ids]
         if forbidden is not None:
             negative = negative.masked_fill(forbidden, -torch.inf)
-        return plain_means(self.rows(positive, negative, len(table.weight)), weights)
+        return plain_means(self.target_losses(positive, negative, len(table.weight)), weights)
 
     def _differentiate(
         self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool
@@ -108,10 +108,10 @@ class SampledLoss(Loss):
         ``negative`` may be overwritten. A subclass may give its gradients in closed form.
         """
         if not wanted:
-            return self.rows(positive, negative, n_items), positive, negative
+            return self.target_losses(positive, negative, n_items), positive, negative
         with torch.enable_grad():
             positive, negative = positive.detach().requires_grad_(), negative.detach().requires_grad_()
-            losses = self.rows(positive, negative, n_items)
+            losses = self.target_losses(positive, negative, n_items)
             by_positive, by_negative = torch.autograd.grad(losses.sum(), (positive, negative))
         return losses.detach(), by_positive, by_negative
 

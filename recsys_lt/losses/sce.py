@@ -34,7 +34,7 @@ class SCE(SampledLoss):
             raise UserError(f"alpha is {alpha}", where="loss.alpha", remedy="Give a positive weight, such as 100")
         self.alpha = alpha
 
-    def rows(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         logits = torch.cat([positive.unsqueeze(1), negative + math.log(self.alpha)], 1)
         return torch.logsumexp(logits, 1) - positive
 
@@ -42,7 +42,7 @@ class SCE(SampledLoss):
         self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         # The softmax's gradient is its probabilities: five passes over the scores, in place, where autograd
-        # takes a dozen and as many buffers. A test holds it equal to ``plain``, which differentiates ``rows``.
+        # takes a dozen and as many buffers. A test holds it equal to ``plain``, which differentiates ``target_losses``.
         if kernels := usable(positive, negative):
             by_positive = positive.clone()
             return sce_rows(kernels, by_positive, negative, self.alpha), by_positive, negative

@@ -1,1 +1,1 @@
-"""Update rules: what is done with "give me the totals again", whatever the model and the loss."""
+"""Optimizers: update rules around a torch optimizer, learning-rate schedules, item weights, gradient clipping."""

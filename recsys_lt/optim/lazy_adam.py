@@ -1,21 +1,46 @@
-"""Adam that steps on the rows of a table that a batch has touched: a step's time does not grow with the catalogue."""
+"""Adam that updates the rows of a table that a batch touches: a step's time does not grow with the catalogue."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from recsys_lt.optim.adam import Adam
 
+class LazyAdam(torch.optim.Adam):
+    """``torch.optim.Adam`` that also takes sparse gradients, and updates their rows alone.
 
-class RowAdam(torch.optim.Adam):
-    """``torch.optim.Adam`` that also takes sparse gradients, and steps on their rows alone.
+    A row is touched by a step if its item is in the batch's histories, targets or negatives. Touched rows get
+    Adam's own update, with the table's count of steps in the bias correction: a step that touches every row is
+    Adam's to the last bit. The two differ in the rows that a step does not touch. Adam lets their moments decay and
+    goes on moving them by what is left of the first; here weights and moments do not change until the row is touched
+    again, as in ``torch.optim.SparseAdam``. Weight decay is coupled L2, as in Adam, but only touched rows decay.
+
+    A gradient of all rows (CE; more ids in a step than the table has rows; own negatives scored densely; tables of
+    fewer than 1,000 rows) touches every row: that step is Adam's.
 
     The moments are dense and serve both kinds of steps, so that a checkpoint is Adam's. But for the two moments, no
     tensor of a table's size is ever made.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, weight_decay
+        See ``torch.optim.Adam``.
     """
+
+    #: Read by ``recsys_lt.optim.plain.Plain``.
+    sparse_gradients: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        params: Iterable[torch.nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, fused=True)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """See ``torch.optim.Optimizer.step``."""
@@ -66,27 +91,3 @@ class RowAdam(torch.optim.Adam):
         )
         for table, row in zip(tables, rows, strict=True):
             table.index_copy_(0, ids, row)
-
-
-class LazyAdam(Adam):
-    """Adam whose step on a large table updates the rows that have a gradient, and leaves all others as they are.
-
-    A row is touched by a step if its item stands in the batch's histories, targets or negatives. Touched rows get
-    Adam's own update, with the table's count of steps in the bias correction: a step that touches every row is
-    Adam's to the last bit. The two differ in the rows a step does not touch. Adam lets their moments decay and goes
-    on moving them by what is left of the first; here weights and moments stand still until the row is touched
-    again, as in ``torch.optim.SparseAdam``. Weight decay is coupled L2, as in Adam, but only touched rows decay.
-
-    A gradient of the whole table (CE; more ids in a step than the table has rows; own negatives scored densely;
-    tables of fewer than 1,000 rows) touches every row: that step is Adam's.
-
-    Parameters
-    ----------
-    lr
-        Learning rate.
-    weight_decay
-        L2 coefficient.
-    """
-
-    rows = True
-    _optimizer = RowAdam

@@ -1,71 +1,135 @@
-"""The door every optimizer comes through."""
+"""Base class of update rules, and the gradient closure they evaluate."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-# One for each parameter that was told to ``prepare``, in that order; None where it has none.
+from recsys_lt.errors import UserError
+
+#: One for each parameter given to ``UpdateRule.prepare``, in that order; None where there is none.
 Gradients = list[Tensor | None]
 
 
-class Ask(Protocol):
-    """What a rule may ask about the batches of a step. Asking again is pure: same negatives, same dropout."""
+class GradientClosure(Protocol):
+    """Losses of the batches of a step, and their gradients; every call draws the same negatives and dropout masks."""
 
     def __call__(self, weights: Tensor | None, /) -> tuple[Tensor, list[Gradients]]:
-        """Item weights [W, I] (None: one row of ones) -> totals [W], detached, and the gradients of each of them.
+        """Weighted mean losses and their gradients at the present parameters.
 
-        The gradients are the asker's to overwrite.
+        Parameters
+        ----------
+        weights
+            Item weights [W, I]; None for one row of ones.
+
+        Returns
+        -------
+        Tensor, list of Gradients
+            Totals [W], detached, and the gradients of each total. The caller may overwrite the gradients.
         """
 
     def targets(self) -> Tensor:
-        """Whose losses the totals are means of: item ids, in no order and with repeats."""
+        """Item ids of the batches' targets, in any order and with repeats."""
 
 
 class UpdateRule(ABC):
-    """Turns what a batch's totals are, and their gradients, into the gradients a torch optimizer steps on.
+    """From the losses of a step to the gradients that a torch optimizer steps on.
+
+    Parameters
+    ----------
+    base
+        The torch optimizer that takes the steps: its class, with settings other than the two below as keywords.
+    lr
+        Learning rate.
+    weight_decay
+        The optimizer's weight decay; None for an optimizer that has none.
 
     Attributes
     ----------
-    rows
-        Whether its optimizer takes a large table's gradient as the rows a step touches (a sparse tensor).
-    moves
-        Whether it moves the parameters itself, for which every process must hold all of them.
-    whole_step
-        Whether it is to be asked once a step, about all of its batches together, and not for each of them; they are
-        then evaluated one after the other as often as it asks, so that memory is that of one.
+    sparse_gradients
+        Whether the optimizer takes a large table's gradient as a sparse tensor of the rows in use.
+    moves_parameters
+        Whether the rule moves parameters itself, for which every process must hold all of them.
+    per_step
+        Whether the closure covers all batches of a step, and not one of them. The batches are then evaluated one
+        after the other, so that memory is that of one.
+
+    Raises
+    ------
+    UserError
+        If the optimizer cannot be made, or cannot step on a gradient alone.
     """
 
-    rows: bool = False
-    moves: bool = False
-    whole_step: bool = False
+    sparse_gradients: bool = False
+    moves_parameters: bool = False
+    per_step: bool = False
 
-    def prepare(self, parameters: Mapping[str, torch.nn.Parameter], counts: Tensor) -> None:  # noqa: B027
-        """Told once, before anything is evaluated, what is trained and on how many interactions of each item, [I]."""
+    def __init__(self, base: Callable[..., torch.optim.Optimizer], lr: float, weight_decay: float | None = 0.0) -> None:
+        if not callable(base):
+            raise UserError(f"it is {base!r}", where="optimizer.base", remedy=f"Choose one with optimizer/base={base}")
+        if not lr > 0:
+            raise UserError(f"it is {lr}", where="optimizer.lr", remedy="Give a positive learning rate, such as 1e-3")
+        self.base = base
+        self.settings = {"lr": lr} if weight_decay is None else {"lr": lr, "weight_decay": weight_decay}
+        for key in sorted(self.settings.keys() & getattr(base, "keywords", {}).keys()):
+            raise UserError("it is given twice", where=f"optimizer.base.{key}", remedy=f"Use optimizer.{key} alone")
+        self.item_weights: Tensor | None = None
+        unused = torch.nn.Parameter(torch.zeros(1))
+        try:  # torch refuses here what it would refuse in training
+            trial = self.build([unused])
+            unused.grad = torch.zeros(1)
+            trial.step()
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(reason, where="optimizer", remedy="Look at torch.optim for its settings") from error
 
-    @abstractmethod
+    def prepare(
+        self, parameters: Mapping[str, torch.nn.Parameter], item_tables: Collection[Tensor], counts: Tensor
+    ) -> None:
+        """Set up the rule for a model, once, before training.
+
+        Parameters
+        ----------
+        parameters
+            What is trained, by name.
+        item_tables
+            The parameters with one row an item.
+        counts
+            Training interactions of each item, [I].
+        """
+        weights = self.weights_of(counts)
+        self.item_weights = None if weights is None else torch.stack(weights)
+
+    def weights_of(self, counts: Tensor) -> tuple[Tensor, ...] | None:
+        """Item weights that the rule evaluates the loss under, [I] each; None where all items count alike."""
+        return None
+
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """Make the torch optimizer that takes the steps."""
+        """The torch optimizer of these parameters; item weights move to their device."""
+        parameters = list(parameters)
+        if self.item_weights is not None:
+            self.item_weights = self.item_weights.to(parameters[0].device)
+        return self.base(parameters, **self.settings)
 
     @abstractmethod
-    def gradients(self, ask: Ask) -> tuple[Tensor, Gradients]:
-        """Give the plain total, a detached scalar, and what is to be stepped on."""
+    def gradients(self, closure: GradientClosure) -> tuple[Tensor, Gradients]:
+        """The plain mean loss, a detached scalar, and the gradients to step on."""
 
     def overflowed(self) -> None:  # noqa: B027
-        """Told that its last gradients were not finite and no step was taken (fp16: the scale is lowered)."""
+        """Note that the last gradients were not finite and no step was taken (fp16: the scale is lowered)."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later call depends on besides parameters and optimizer: tensors and plain values."""
+        """State that a later step depends on besides parameters and optimizer: tensors and plain values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Go on from what ``state_dict`` gave."""
+        """Restore what ``state_dict`` gave."""
 
 
 def added(gradients: Gradients, others: Gradients) -> Gradients:
-    """Their sums; the first may be overwritten."""
+    """Sums of gradients; the first ones may be overwritten."""
     return [
         one if other is None else other if one is None else one.add_(other)
         for one, other in zip(gradients, others, strict=True)

@@ -136,6 +136,10 @@ class Recommender(pl.LightningModule):
         """Ranks of the targets by a first stage alone, [B]: what bounds a model that orders what that one found."""
         return None
 
+    def item_tables(self) -> list[Tensor]:
+        """Parameters with one row an item; none for a model that answers in words."""
+        return []
+
     def inseparable(self) -> Tensor | None:
         """Mask of items whose input equals another item's, so that scores tie, [I] bool.
 
@@ -202,7 +206,7 @@ class Recommender(pl.LightningModule):
         self._waiting.append(self._part_in_step(batch, step_targets))
         self._targets.append(batch.targets)
         self.last_total = None
-        if self.rule.whole_step and step != last:
+        if self.rule.per_step and step != last:
             return
         parameters = [p for p in self.parameters() if p.requires_grad]
         gradients = [p.grad for p in parameters]
@@ -210,7 +214,7 @@ class Recommender(pl.LightningModule):
         for p, sum_ in zip(parameters, added(gradients, own), strict=True):
             p.grad = sum_
         # A whole step's mean; else the batch's own, whatever its part in the step.
-        self.last_total = total if self.rule.whole_step else total * (step_targets / batch.global_targets)
+        self.last_total = total if self.rule.per_step else total * (step_targets / batch.global_targets)
         self._waiting, self._targets = [], []
         self._check_finite(total, step)
         if step == last:
@@ -248,7 +252,7 @@ class Recommender(pl.LightningModule):
         if self.scaler is not None:
             self.scaler.unscale_(optimizer.optimizer)  # its kernels read what the scaler found
         if self.clip is not None:
-            if self.rule.rows:
+            if self.rule.sparse_gradients:
                 clip_norm(self.parameters(), self.clip)
             else:
                 self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")

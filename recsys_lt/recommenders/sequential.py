@@ -41,8 +41,8 @@ class SequentialRecommender(Recommender):
             needs_seen=loss.needs_seen,
         )
         self.backbone, self.loss = backbone, loss
-        if rule.rows:
-            backbone.read_by_rows()
+        if rule.sparse_gradients:
+            backbone.use_sparse_gradients()
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """See ``Recommender.batch_losses``."""
@@ -77,8 +77,12 @@ class SequentialRecommender(Recommender):
         return held, self.loss.met(states, batch.targets, table, draw)
 
     def _output_table(self) -> OutputTable:
-        """What is scored against; its gradients by rows where the rule takes them so."""
-        return self.backbone.output_table()._replace(rows=self.rule.rows and self.n_items >= LARGE_TABLE)
+        """The table to score against; its gradients are sparse where the rule takes them so."""
+        return self.backbone.output_table()._replace(sparse=self.rule.sparse_gradients and self.n_items >= LARGE_TABLE)
+
+    def item_tables(self) -> list[Tensor]:
+        """See ``Recommender.item_tables``."""
+        return self.backbone.item_tables()
 
     def rank(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
         """See ``Recommender.rank``."""

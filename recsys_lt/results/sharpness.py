@@ -13,9 +13,8 @@ from torch import Tensor
 
 from recsys_lt.data.batch import Batch
 from recsys_lt.metrics.groups import GROUPS
-from recsys_lt.optim.balls import Shared
-from recsys_lt.optim.displaced import displaced
-from recsys_lt.optim.perturbed import PerturbedRule
+from recsys_lt.optim.perturbations import Joint, perturbed
+from recsys_lt.optim.sharpness_aware import SharpnessAware
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.plots import verbatim
 from recsys_lt.system.atomic import replacing
@@ -76,21 +75,21 @@ class Landscape:
 
     def moved(self, steps: Sequence[Tensor], times: float) -> AbstractContextManager[None]:
         """Parameters moved by so many times the steps."""
-        return displaced(self.parameters, [step * times for step in steps])
+        return perturbed(self.parameters, [step * times for step in steps])
 
     def uphill(self, item_weights: Tensor) -> list[Tensor]:
         """The step of length 1 along the gradient of the weighted loss."""
-        return Shared(1.0).steps(self.parameters, self.gradient(item_weights), Tensor)
+        return Joint(1.0).steps(self.parameters, self.gradient(item_weights), Tensor)
 
-    def neighbourhood(self, rule: PerturbedRule) -> list[Tensor]:
+    def neighbourhood(self, rule: SharpnessAware) -> list[Tensor]:
         """Where a rule that knows these parameters would look uphill of the whole sample."""
-        weights = rule.looked_along()
+        weights = rule.ascent_weights
         along = self.gradient(torch.ones(len(self.groups)) if weights is None else weights)
         by_parameter = dict(zip(self.parameters, along, strict=True))
-        ascents = [by_parameter[p] for p in rule.moved_parameters]
+        ascents = [by_parameter[p] for p in rule.perturbed_parameters]
         with torch.no_grad():
-            steps = rule.ball.steps(rule.moved_parameters, ascents, lambda: self.losses()[1])
-        moved = dict(zip(rule.moved_parameters, steps, strict=True))
+            steps = rule.perturbation.steps(rule.perturbed_parameters, ascents, lambda: self.losses()[1])
+        moved = dict(zip(rule.perturbed_parameters, steps, strict=True))
         return [moved.get(p, torch.zeros_like(p)) for p in self.parameters]
 
     def norm(self) -> float:
@@ -114,7 +113,7 @@ class Asked:
 
     radii: tuple[float, ...]
     items: int
-    rule: PerturbedRule | None = None
+    rule: SharpnessAware | None = None
 
 
 def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[str, Any]:

@@ -137,7 +137,37 @@ def as_written_now(config: Any) -> None:
     if isinstance(shares := metrics.get("groups"), ListConfig):
         metrics.groups = {"_target_": "recsys_lt.training.settings.GroupSettings", "shares": shares, "window": None}
     _with_templates(config.get("model"))
+    _with_base(config.get("optimizer"))
     config.setdefault("schedule", {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0})
+
+
+_OPTIM = "recsys_lt.optim."
+_PLAIN = f"{_OPTIM}plain.Plain"
+#: Classes of optimizers in earlier versions: the rule of now, and its base where the class implied one.
+_RULES = {
+    f"{_OPTIM}adam.Adam": (_PLAIN, "adam"),
+    f"{_OPTIM}adam.AdamW": (_PLAIN, "adamw"),
+    f"{_OPTIM}lazy_adam.LazyAdam": (_PLAIN, "lazy_adam"),
+    f"{_OPTIM}reweighted.Reweighted": (f"{_OPTIM}plain.Reweighted", None),
+}
+_BASES: dict[str, dict[str, Any]] = {
+    "adam": {"_target_": "torch.optim.Adam", "_partial_": True, "fused": True},
+    "adamw": {"_target_": "torch.optim.AdamW", "_partial_": True, "fused": True},
+    "lazy_adam": {"_target_": f"{_OPTIM}lazy_adam.LazyAdam", "_partial_": True},
+}
+
+
+def _with_base(optimizer: Any) -> None:
+    """Name the torch optimizer by its class, where an earlier version had a word for it."""
+    if not isinstance(optimizer, DictConfig):
+        return
+    rule, base = _RULES.get(str(optimizer.get("_target_")), (optimizer.get("_target_"), None))
+    optimizer["_target_"] = rule
+    base = base or optimizer.get("base")
+    if base in _BASES:
+        optimizer["base"] = _BASES[base]
+    if "rows" in optimizer:
+        optimizer["perturbed_items"] = optimizer.pop("rows")
 
 
 #: What the prompts of earlier versions had between their templates.

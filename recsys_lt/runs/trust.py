@@ -167,9 +167,9 @@ def check_classes(tree: Any, where: Path) -> None:
 
 
 def _check_class(target: Any, place: str, where: Path) -> None:
-    if isinstance(target, str) and target in _shipped():
-        return
     name = target if isinstance(target, str) else ""
+    if name in _shipped() or _is_optimizer(name):
+        return
     if not any(name == word or name.startswith(f"{word}.") for word in _trusted()):
         ours = name.startswith("recsys_lt.")
         known = f"recsys_lt {__version__}" if ours else "this program"
@@ -211,6 +211,15 @@ def _shipped() -> frozenset[str]:
     return frozenset(
         name for file in files for name in re.findall(rf"\b{_TARGET}:\s*([\w.]+)", file.read_text(encoding="utf-8"))
     )
+
+
+def _is_optimizer(name: str) -> bool:
+    """Whether a name is that of one of torch's optimizers."""
+    import torch
+
+    module, _, last = name.rpartition(".")
+    found = getattr(torch.optim, last, None) if module == "torch.optim" else None
+    return isinstance(found, type) and issubclass(found, torch.optim.Optimizer)
 
 
 def _code(node: dict[str, Any]) -> str:

@@ -68,13 +68,13 @@ class Parts:
             raise UserError(
                 "this model has no objective of its own", where="loss=own", remedy="Choose one, such as loss=ce"
             )
-        if self.rule.rows and self.strategy.several:
+        if self.rule.sparse_gradients and self.strategy.several:
             raise UserError(
                 "the gradients of rows that optimizer=lazy_adam steps on are not exchanged between processes",
                 where="strategy",
                 remedy="Use a strategy of one process (auto, cpu, gpu), or optimizer=adam",
             )
-        if self.precision.scaled and self.rule.rows:
+        if self.precision.scaled and self.rule.sparse_gradients:
             raise UserError(
                 "optimizer=lazy_adam does not skip a step whose fp16 gradients overflowed",
                 where="precision",
@@ -86,7 +86,7 @@ class Parts:
                 where="precision",
                 remedy="Use precision=bf16-mixed, or strategy=ddp",
             )
-        if self.rule.moves and self.strategy.shards:
+        if self.rule.moves_parameters and self.strategy.shards:
             raise UserError(
                 "a sharpness-aware optimizer needs all parameters on every device",
                 where="strategy",
@@ -157,7 +157,7 @@ class Parts:
             module = SequentialRecommender(made, self.loss, self.rule, terms)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if module.trainable:
-            self.rule.prepare(trained, facts.popularity)
+            self.rule.prepare(trained, module.item_tables(), facts.popularity)
         self.loss.prepare(facts.popularity)
         return module
 

@@ -163,8 +163,13 @@ def _check_value(where: str, value: object, parameter: inspect.Parameter, hint: 
 def _check_nodes(where: str, value: object, hint: Any) -> None:
     """Look at the nodes in a value, each of which must be of the hint's class where the hint has one."""
     if isinstance(value, Mapping) and "_target_" in value:
-        kinds = [part for part in map(_class_of, _parts(hint)) if part is not None]
-        check_node(where, value, kinds or [object], later=not kinds and value.get("_partial_") is True)
+        parts = _parts(hint)
+        kinds = [part for part in map(_class_of, parts) if part is not None]
+        # A callable that makes objects of a class is a node of that class, called later.
+        made = [_class_of(typing.get_args(part)[-1]) for part in parts if _is_callable(part) and typing.get_args(part)]
+        later = [kind for kind in made if kind is not None]
+        partial = bool(later) or value.get("_partial_") is True
+        check_node(where, value, kinds or later or [object], later=not kinds and partial)
     elif isinstance(value, Mapping):
         for key, one in value.items():
             _check_nodes(f"{where}.{key}", one, _inside(hint, _MAPPINGS, -1))
@@ -178,6 +183,10 @@ def _class_of(part: Any) -> type | None:
     part = typing.get_origin(part) or part
     plain = part in (*_ANYTHING, *_WORDS, *_LISTS, *_MAPPINGS)
     return part if isinstance(part, type) and not plain and not issubclass(part, PurePath) else None
+
+
+def _is_callable(part: Any) -> bool:
+    return typing.get_origin(part) is collections.abc.Callable
 
 
 def _inside(hint: Any, origins: tuple[Any, ...], place: int) -> Any:

@@ -29,7 +29,7 @@ KERNELS = {
     "exponentials": ("recsys_lt.losses.ce.usable",),
     "sce": ("recsys_lt.losses.sce.usable",),
     "scores": ("recsys_lt.losses.sampled.usable",),
-    "draws": ("recsys_lt.streams.kernels",),
+    "draws": ("recsys_lt.data.streams.kernels",),
 }
 #: Dataset, model and loss of each epoch, and the kernels it runs.
 CELLS = {
@@ -55,8 +55,8 @@ def block_of(cell: str, steps: int) -> Callable[[int], float]:
     from hydra import compose, initialize_config_dir
 
     from recsys_lt import CONF
-    from recsys_lt.build import build
     from recsys_lt.data.loader import Share, TrainBatches
+    from recsys_lt.training.build import build
 
     dataset, model, loss = cell.split()
     choices = [f"dataset={dataset}", f"model={model}", f"loss={loss}", "strategy=cpu", "logger=none"]
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=2, help="training steps a block (default: 2)")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(argv)
-    from recsys_lt.atomic import write_json
+    from recsys_lt.system.atomic import write_json
 
     load, rows = os.getloadavg()[0], []
     for cell in given.only:

@@ -76,10 +76,10 @@ def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscap
 @pytest.mark.parametrize("form", ["exact", "rowwise"])
 def test_a_rules_neighbourhood_is_where_it_looks_in_training(landscape, folder, form):
     run = trained(folder)
-    rule = EISAM(1e-3, rho=1e-3, form=form, perturb="table", scale="tensor", rows="all")
+    rule = EISAM(torch.optim.Adam, 1e-3, rho=1e-3, form=form, perturb="table", scale="tensor", perturbed_items="all")
     counts = torch.from_numpy(run.data.popularity)
     parameters = {name: p for name, p in landscape.module.named_parameters() if p.requires_grad}
-    rule.prepare(parameters, counts)
+    rule.prepare(parameters, landscape.module.item_tables(), counts)
     before = [p.detach().clone() for p in landscape.parameters]
     seen = []
 
@@ -122,7 +122,7 @@ def test_the_neighbourhood_of_another_runs_optimizer(folder, tmp_path, capsys):
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("sharpness.*"))
     config = (folder / "config.yaml").read_text()
     assert "optimizer: adam\n" in config
-    written = config.replace("optimizer: adam\n", "optimizer: sam\n").replace("adam.Adam\n", "sam.SAM\n")
+    written = config.replace("optimizer: adam\n", "optimizer: sam\n").replace("plain.Plain\n", "sam.SAM\n")
     (other / "config.yaml").write_text(written)
     assert sharpness.main([str(folder), "--batches", "1", "--items", "2", "--rule", str(other)]) == 0
     assert "(where sam looks)" in capsys.readouterr().out

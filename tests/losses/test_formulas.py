@@ -174,7 +174,7 @@ def test_gbce_of_negatives_that_are_all_allowed_is_the_published_one_to_the_bit(
     positive, negative = torch.randn(50, generator=generator), torch.randn(50, 12, generator=generator)
     loss = GBCE(12, 0.75)
     published = loss.beta(9) * F.softplus(-positive) + F.softplus(negative).sum(1)
-    assert torch.equal(loss.rows(positive, negative, 9), published / 13)
+    assert torch.equal(loss.target_losses(positive, negative, 9), published / 13)
 
 
 def test_published_defaults():

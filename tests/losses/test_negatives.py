@@ -207,9 +207,9 @@ def test_settings_that_make_no_loss():
     refusal(lambda: CEN(6).check(5), "loss.n", "loss.n=5")
 
 
-def test_a_new_sampled_loss_is_its_rows_alone():
+def test_a_new_sampled_loss_is_its_target_losses_alone():
     class Hinge(SampledLoss):
-        def rows(self, positive, negative, n_items):
+        def target_losses(self, positive, negative, n_items):
             return (1 + negative - positive.unsqueeze(1)).clamp(min=0).sum(1)
 
     case = random_case(3, n_weights=3)

@@ -1,15 +1,18 @@
-"""A small softmax problem that rules can ask for its totals, as often as they like."""
+"""A small softmax problem and its gradient closure."""
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lt.optim.rule import Ask, UpdateRule
+from recsys_lt.optim.rule import GradientClosure, UpdateRule
 from recsys_lt.recommenders.asking import Asking
 
+ADAM = partial(torch.optim.Adam, fused=True)
+ADAMW = partial(torch.optim.AdamW, fused=True)
 ITEMS = 9
 COUNTS = torch.tensor([50, 20, 20, 9, 5, 3, 2, 1, 0])
 
@@ -35,12 +38,12 @@ class Problem(nn.Module):
 
 
 def prepared(rule: UpdateRule, problem: Problem) -> UpdateRule:
-    rule.prepare(dict(problem.named_parameters()), COUNTS)
+    rule.prepare(dict(problem.named_parameters()), [problem.table, problem.bias], COUNTS)
     return rule
 
 
-def about(problem: Problem, *steps: int) -> Ask:
-    """What a rule may ask about some batches."""
+def about(problem: Problem, *steps: int) -> GradientClosure:
+    """The closure of some batches."""
     return Asking(
         list(problem.parameters()),
         [lambda weights, s=step: problem.totals(weights, s) for step in steps],

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.optim.adam import Adam
 from recsys_lt.optim.clipping import clip_norm
-from recsys_lt.optim.lazy_adam import LazyAdam, RowAdam
+from recsys_lt.optim.lazy_adam import LazyAdam
+from recsys_lt.optim.plain import Plain
+from tests.optim.problems import ADAM
 
 ITEMS, D = 30, 4
 
@@ -29,7 +30,7 @@ def pair() -> tuple[nn.Parameter, nn.Parameter]:
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_where_every_row_is_touched_it_is_adam_to_the_last_bit(weight_decay: float) -> None:
     dense, lazy = pair()
-    optimizers = [Adam(0.01, weight_decay).build([dense]), LazyAdam(0.01, weight_decay).build([lazy])]
+    optimizers = [Plain(ADAM, 0.01, weight_decay).build([dense]), Plain(LazyAdam, 0.01, weight_decay).build([lazy])]
     for step in range(30):
         gradient = numbers(ITEMS, D, seed=step + 1) * (1 + step % 3)
         order = torch.randperm(ITEMS, generator=torch.Generator().manual_seed(step))
@@ -45,7 +46,7 @@ def test_untouched_rows_stand_still_and_touched_ones_get_adams_update() -> None:
     _, lazy = pair()
     expected = lazy.detach().double().clone()
     first, second = torch.zeros_like(expected), torch.zeros_like(expected)
-    optimizer = LazyAdam(lr, decay).build([lazy])
+    optimizer = Plain(LazyAdam, lr, decay).build([lazy])
     for step in range(1, 21):
         ids = torch.randint(0, ITEMS, (6,), generator=torch.Generator().manual_seed(step))  # repeats add up
         rows = numbers(6, D, seed=step)
@@ -69,7 +70,7 @@ def test_dense_and_sparse_steps_and_parameters_mix() -> None:
     """A table may get either kind of gradient, from step to step; other parameters step as in Adam."""
     dense, lazy = pair()
     others = [nn.Parameter(numbers(D, seed=3)) for _ in range(2)]
-    adam, rows = Adam(0.01).build([dense, others[0]]), LazyAdam(0.01).build([lazy, others[1]])
+    adam, rows = Plain(ADAM, 0.01).build([dense, others[0]]), Plain(LazyAdam, 0.01).build([lazy, others[1]])
     for step in range(8):
         gradient = numbers(ITEMS, D, seed=step)
         dense.grad = gradient
@@ -86,7 +87,7 @@ def test_dense_and_sparse_steps_and_parameters_mix() -> None:
 def test_hooks_of_a_step_run_once() -> None:
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # hooks torch's own class
     weight = torch.nn.Parameter(torch.zeros(3))
-    optimizer = RowAdam([weight], lr=0.1, fused=True)
+    optimizer = LazyAdam([weight], lr=0.1)
     called = []
     optimizer.register_step_post_hook(lambda *_: called.append(1))
     weight.grad = torch.ones(3)
@@ -99,11 +100,11 @@ def test_a_checkpoint_goes_on_where_it_was() -> None:
     _, lazy = pair()
     copy = nn.Parameter(lazy.detach().clone())
     gradients = [sparse(torch.tensor([1, 5, step]), numbers(3, D, seed=step)) for step in range(6, 12)]
-    optimizer = LazyAdam(0.01).build([lazy])
+    optimizer = Plain(LazyAdam, 0.01).build([lazy])
     for gradient in gradients[:3]:
         lazy.grad = gradient
         optimizer.step()
-    resumed = LazyAdam(0.01).build([copy])
+    resumed = Plain(LazyAdam, 0.01).build([copy])
     resumed.load_state_dict(deepcopy(optimizer.state_dict()))
     copy.data.copy_(lazy.detach())
     for gradient in gradients[3:]:
@@ -115,7 +116,7 @@ def test_a_checkpoint_goes_on_where_it_was() -> None:
 
 def test_a_step_makes_nothing_of_the_tables_size() -> None:
     table = nn.Parameter(torch.zeros(200_000, 8))
-    optimizer = LazyAdam(0.01).build([table])
+    optimizer = Plain(LazyAdam, 0.01).build([table])
     made: list[int] = []
 
     class Sizes(torch.utils._python_dispatch.TorchDispatchMode):

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from recsys_lt.optim.balls import Adaptive
 from recsys_lt.optim.eisam import EISAM
 from recsys_lt.optim.focal_sam import FocalSAM
 from recsys_lt.optim.imbsam import ImbSAM
+from recsys_lt.optim.perturbations import Adaptive
 from recsys_lt.optim.sam import SAM
 from recsys_lt.recommenders.asking import Asking
-from tests.optim.problems import COUNTS, ITEMS, Problem, assert_same, gradients, prepared, trained
+from tests.optim.problems import ADAM, COUNTS, ITEMS, Problem, assert_same, gradients, prepared, trained
 
 
 def test_sam_is_that_of_an_independent_library():
     library = pytest.importorskip("pytorch_optimizer", reason="pytorch-optimizer is not installed (dev extra)")
     ours, theirs = Problem(), Problem()
-    ours = trained(lambda: SAM(0.01, 0.1, rho=0.3), ours)
+    ours = trained(lambda: SAM(ADAM, 0.01, 0.1, rho=0.3), ours)
     optimizer = library.SAM(theirs.parameters(), torch.optim.Adam, rho=0.3, lr=0.01, weight_decay=0.1)
     for step in range(10):
         optimizer.zero_grad()
@@ -32,7 +32,7 @@ def test_sam_is_that_of_an_independent_library():
 def test_focal_sam_is_the_published_procedure():
     """The code's three steps, written down on their own."""
     problem = Problem()
-    found = gradients(prepared(FocalSAM(0.01, rho=0.3, lam=0.7, gamma=3), problem), problem)
+    found = gradients(prepared(FocalSAM(ADAM, 0.01, rho=0.3, lam=0.7, gamma=3), problem), problem)
     coefficients = (0.7 * (1 - COUNTS.double() / COUNTS.sum()) ** 3).unsqueeze(0)
     parameters = list(problem.parameters())
 
@@ -52,8 +52,8 @@ def test_the_toy_quadratic():
     """J(w) of w' H w / 2: its gradient is H w + lam (H (w + e) - H w)."""
     hessian = torch.diag(torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64))
     w = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
-    rule = EISAM(0.01, rho=0.3, lam=0.6, weighting="uniform")
-    rule.prepare({"w": w}, torch.ones(5))
+    rule = EISAM(ADAM, 0.01, rho=0.3, lam=0.6, weighting="uniform")
+    rule.prepare({"w": w}, [], torch.ones(5))
     of_batch = [lambda weights: weights[:, 0].double() * (w @ hessian @ w) / 2]
     _, (found,) = rule.gradients(Asking([w], of_batch, torch.Tensor))
     at = w.detach()
@@ -81,7 +81,7 @@ def test_imbsam_is_the_published_procedure():
     length = torch.stack([g.norm() for g in ascent]).norm()
     uphill = gradients_uphill(problem, [0.3 * g / length for g in ascent], 2 * rare)
     here = torch.autograd.grad(problem.totals(popular.unsqueeze(0))[0], list(problem.parameters()))
-    found = gradients(prepared(ImbSAM(0.01, rho=0.3, c=2.0), problem), problem)
+    found = gradients(prepared(ImbSAM(ADAM, 0.01, rho=0.3, c=2.0), problem), problem)
     for one, still, risen in zip(found, here, uphill, strict=True):
         torch.testing.assert_close(one, still + risen)
 

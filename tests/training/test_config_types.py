@@ -54,6 +54,7 @@ KINDS = {
     "Literal['a', 'b'] = 'a'": ("b", "b", "c"),
     "Callable[[int], int] = abs": ("null", None, None),
     "Schedule | None = None": ("null", None, "5"),
+    "Callable[..., Schedule] | None = None": ("null", None, None),
 }
 
 
@@ -111,6 +112,16 @@ def test_a_node_where_a_class_is_declared() -> None:
     assert type(vars(good)["value"]).__name__ == "Constant"
     with pytest.raises(UserError, match="is no Schedule"):
         loss(name, "+loss.value={_target_:recsys_lt.losses.ce.CE}")
+
+
+def test_a_node_where_a_callable_that_makes_a_class_is_declared() -> None:
+    name = f"K{list(KINDS).index('Callable[..., Schedule] | None = None')}"
+    good = loss(name, "+loss.value={_target_:recsys_lt.optim.schedules.Constant,_partial_:true}")
+    assert type(vars(good)["value"]()).__name__ == "Constant"
+    with pytest.raises(UserError, match="is no Schedule"):
+        loss(name, "+loss.value={_target_:recsys_lt.losses.ce.CE,_partial_:true}")
+    with pytest.raises(UserError, match="_partial_: .*Give true"):
+        loss(name, "+loss.value={_target_:recsys_lt.optim.schedules.Constant}")
 
 
 def test_a_class_of_ones_own_through_the_command(here: Cli, tmp_path: Path) -> None:

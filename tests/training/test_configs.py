@@ -24,7 +24,8 @@ from recsys_lt.training.build import Parts, build
 def names(group: str) -> list[str]:
     folder = CONF / group
     paths = (path for path in folder.rglob("*.yaml") if not path.stem.startswith("_"))
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in paths)
+    found = sorted(str(path.relative_to(folder).with_suffix("")) for path in paths)
+    return [name for name in found if not name.startswith("base/")]  # a group of its own
 
 
 def composed(*overrides: str) -> DictConfig:

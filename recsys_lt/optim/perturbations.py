@@ -1,7 +1,8 @@
-"""How far up a gradient the parameters go: what shape the neighbourhood has in which the loss is to be flat."""
+"""Perturbations of sharpness-aware rules: the step within a neighbourhood that raises the loss most, to first order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -12,12 +13,12 @@ _EPSILON = 1e-12  # as in the published code: a gradient of zero moves nothing
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm of all of them together, in float32."""
+    """Euclidean norm of several tensors together, in float32."""
     return torch.stack([tensor.float().norm() for tensor in tensors]).norm()
 
 
-class Ball(ABC):
-    """The neighbourhood: where in it the loss is largest, to first order.
+class Perturbation(ABC):
+    """A neighbourhood of the parameters.
 
     Parameters
     ----------
@@ -30,28 +31,40 @@ class Ball(ABC):
 
     @abstractmethod
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
-        """What to add to each parameter; may overwrite the gradients. ``targets``: the items whose loss it is."""
+        """What to add to each parameter.
+
+        Parameters
+        ----------
+        parameters
+            The parameters to perturb.
+        gradients
+            Of the loss to raise, by each parameter; may be overwritten.
+        targets
+            Items whose losses make up that loss.
+        """
 
 
-class Shared(Ball):
+class Joint(Perturbation):
     """One ball for all parameters: rho g / |g| (Foret et al., ICLR 2021, equation 2)."""
 
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
+        """See ``Perturbation.steps``."""
         factor = self.rho / (_norm(gradients) + _EPSILON)
         return [gradient.mul_(factor) for gradient in gradients]
 
 
-class PerTensor(Ball):
-    """A ball for each tensor, its radius rho times the tensor's own norm, so that none is too small as weights grow."""
+class PerTensor(Perturbation):
+    """A ball for each tensor with a radius of rho times the tensor's norm, so that it grows with the weights."""
 
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
+        """See ``Perturbation.steps``."""
         return [
             gradient.mul_(self.rho * _norm([parameter]) / (_norm([gradient]) + _EPSILON))
             for parameter, gradient in zip(parameters, gradients, strict=True)
         ]
 
 
-class Adaptive(Ball):
+class Adaptive(Perturbation):
     """ASAM's ellipsoid: rho T^2 g / |T g|, T = |w| + eta for weights and 1 for biases (Kwon et al., ICML 2021).
 
     Parameters
@@ -69,6 +82,7 @@ class Adaptive(Ball):
         self.eta, self.weights = eta, weights
 
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
+        """See ``Perturbation.steps``."""
         scales = [
             parameter.abs().add_(self.eta) if weight else torch.ones_like(parameter)
             for parameter, weight in zip(parameters, self.weights, strict=True)
@@ -79,41 +93,42 @@ class Adaptive(Ball):
         return [gradient.mul_(scale).mul_(factor) for gradient, scale in zip(gradients, scales, strict=True)]
 
 
-class Rows(Ball):
-    """Every item its own ball in the item tables, the other parameters one together.
+class PerItem(Perturbation):
+    """A ball for each item in the item tables, and one for all other parameters. Our reconstruction.
 
-    Row i of a table goes rho f_i s_i g_i / |g_i|: in the literal sense item-wise, and no pass more. Our reconstruction.
-    An item's ball is about its own loss, so by default only the rows of the batch's targets go anywhere. What a batch
-    tells of any other row is that of a negative: it would go to where it is scored higher, whatever f says of it, in
-    all of the many batches that have no target of a rare item, and be trained down for it.
+    Item i's row of a table moves by rho f_i s_i g_i / |g_i|: item-wise in the literal sense, at no further pass.
+    By default only the targets of the batch move. In the many batches that have no target of a rare item, its gradient
+    is that of a negative, whatever f is: the row would move to where the item is scored higher, and be trained down.
 
     Parameters
     ----------
     rho
-        Radius of the shared ball, and of a row's where f and s are 1.
+        Radius of the joint ball, and of an item's where f and s are 1.
     item_weights
         f, [I].
     tables
         Which of the parameters are item tables: one row an item.
     relative
         Whether s is the row's norm (and radii are relative); else 1.
-    every_row
-        Whether rows of items that are no target of the batch go too.
+    every_item
+        Whether items that are no target of the batch move too.
     """
 
     def __init__(
-        self, rho: float, item_weights: Tensor, tables: Sequence[bool], relative: bool, every_row: bool = False
+        self, rho: float, item_weights: Tensor, tables: Sequence[bool], relative: bool, every_item: bool = False
     ) -> None:
         super().__init__(rho)
-        self.item_weights, self.tables, self.relative, self.every_row = item_weights, tables, relative, every_row
+        self.item_weights, self.tables, self.relative, self.every_item = item_weights, tables, relative, every_item
 
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
+        """See ``Perturbation.steps``."""
         others = [gradient for gradient, table in zip(gradients, self.tables, strict=True) if not table]
         rest = self.rho / (_norm(others) + _EPSILON) if others else None
+        self.item_weights = self.item_weights.to(gradients[0].device)
         reach = self.rho * self.item_weights
-        if not self.every_row:
+        if not self.every_item:
             ids = targets()
-            reach = torch.zeros_like(reach, device=ids.device).index_copy_(0, ids, reach.to(ids.device)[ids])
+            reach = torch.zeros_like(reach).index_copy_(0, ids, reach[ids])
         steps = []
         for parameter, gradient, table in zip(parameters, gradients, self.tables, strict=True):
             if not table:
@@ -121,10 +136,34 @@ class Rows(Ball):
                 factor = rest * _norm([parameter]) if self.relative else rest
                 steps.append(gradient.mul_(factor))
                 continue
-            rows = gradient.flatten(1) if gradient.dim() > 1 else gradient.unsqueeze(1)
-            radius = reach.to(gradient.device)
+            by_item = gradient.flatten(1) if gradient.dim() > 1 else gradient.unsqueeze(1)
+            radius = reach
             if self.relative:
-                radius = radius * parameter.view_as(rows).norm(dim=1)
-            rows.mul_((radius / (rows.norm(dim=1) + _EPSILON)).unsqueeze(1))
+                radius = radius * parameter.view_as(by_item).norm(dim=1)
+            by_item.mul_((radius / (by_item.norm(dim=1) + _EPSILON)).unsqueeze(1))
             steps.append(gradient)
         return steps
+
+
+@contextmanager
+def perturbed(parameters: Sequence[torch.nn.Parameter], steps: Sequence[Tensor]) -> Iterator[None]:
+    """Parameters moved by their steps inside the block, restored bit for bit after it.
+
+    Parameters
+    ----------
+    parameters
+        What is moved.
+    steps
+        One a parameter. Their memory is freed once they are added.
+    """
+    kept = [p.detach().clone() for p in parameters]
+    try:
+        with torch.no_grad():
+            for p, step in zip(parameters, steps, strict=True):
+                p.add_(step)
+        del steps, step  # the next gradients take their memory
+        yield
+    finally:
+        with torch.no_grad():
+            for p, was in zip(parameters, kept, strict=True):
+                p.copy_(was)  # w + e - e is not w
