@@ -13,7 +13,7 @@ from recsys_lt.optim.sharpness_aware import SharpnessAware, check_choice, check_
 from recsys_lt.optim.weighting import Weighting
 
 _FORMS = ("exact", "stale", "rowwise")
-_PERTURBED_ITEMS = ("targets", "all")
+_ROWS = ("targets", "all")
 
 
 class EISAM(SharpnessAware):
@@ -43,8 +43,8 @@ class EISAM(SharpnessAware):
         every row of an item table has a ball of its own with a radius in proportion to f (see ``PerItem``).
     every
         Perturb at every so many evaluations only, with ``lam`` times as much weight; the others are the base's steps.
-    perturbed_items
-        Items whose rows ``rowwise`` perturbs: the batch's ``targets``, or ``all`` (see ``PerItem``).
+    rows
+        Rows of the item tables that ``rowwise`` perturbs: of the batch's ``targets``, or ``all`` (see ``PerItem``).
 
     Raises
     ------
@@ -62,17 +62,17 @@ class EISAM(SharpnessAware):
         form: str = "exact",
         every: int = 1,
         scale: str = "none",
-        perturbed_items: str = "targets",
+        rows: str = "targets",
         **by_name: Any,
     ) -> None:
         super().__init__(*of_rule, scale=scale, **by_name)
         check_lam(lam)
         check_choice("form", form, _FORMS)
-        check_choice("perturbed_items", perturbed_items, _PERTURBED_ITEMS)
+        check_choice("rows", rows, _ROWS)
         if every < 1:
             raise UserError(f"it is {every}", where="optimizer.every", remedy="Give 1 or more")
         self.lam, self.form, self.every = lam * every, form, every
-        self._relative, self._every_item = scale == "tensor", perturbed_items == "all"
+        self._relative, self._every_item = scale == "tensor", rows == "all"
         self.weighting = Weighting(weighting, gamma, normalise)
         self._evaluations = 0
         self._ascent: Gradients | None = None

@@ -161,13 +161,12 @@ def _with_base(optimizer: Any) -> None:
     """Name the torch optimizer by its class, where an earlier version had a word for it."""
     if not isinstance(optimizer, DictConfig):
         return
-    rule, base = _RULES.get(str(optimizer.get("_target_")), (optimizer.get("_target_"), None))
-    optimizer["_target_"] = rule
-    base = base or optimizer.get("base")
+    base = optimizer.get("base")
+    if optimizer.get("_target_") in _RULES:
+        optimizer["_target_"], of_rule = _RULES[optimizer["_target_"]]
+        base = of_rule or base
     if base in _BASES:
         optimizer["base"] = _BASES[base]
-    if "rows" in optimizer:
-        optimizer["perturbed_items"] = optimizer.pop("rows")
 
 
 #: What the prompts of earlier versions had between their templates.

@@ -76,7 +76,7 @@ def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscap
 @pytest.mark.parametrize("form", ["exact", "rowwise"])
 def test_a_rules_neighbourhood_is_where_it_looks_in_training(landscape, folder, form):
     run = trained(folder)
-    rule = EISAM(torch.optim.Adam, 1e-3, rho=1e-3, form=form, perturb="table", scale="tensor", perturbed_items="all")
+    rule = EISAM(torch.optim.Adam, 1e-3, rho=1e-3, form=form, perturb="table", scale="tensor", rows="all")
     counts = torch.from_numpy(run.data.popularity)
     parameters = {name: p for name, p in landscape.module.named_parameters() if p.requires_grad}
     rule.prepare(parameters, landscape.module.item_tables(), counts)

@@ -67,9 +67,8 @@ optimizer=sam optimizer.accumulate=later | optimizer.accumulate, two_pass
 optimizer=eisam optimizer.rho=0 | optimizer.rho, positive
 optimizer=sam optimizer.base=sgd | optimizer.base, optimizer/base=sgd
 optimizer=sam optimizer/base=sdg | sdg, sgd
-optimizer=base/adam | optimizer._target_, UpdateRule
 optimizer=sam optimizer.base._target_=recsys_lt.losses.ce.CE | optimizer.base._target_, no Optimizer
-optimizer=sam optimizer.base._target_=torch.optim.LBFGS ~optimizer.base.fused | optimizer, closure
+optimizer=nadam optimizer.base._target_=torch.optim.LBFGS optimizer.weight_decay=null | optimizer, closure
 optimizer=nadam optimizer.weight_decay=-1 | optimizer, weight_decay
 optimizer=sam +optimizer.base.lr=1 | optimizer.base.lr, optimizer.lr
 optimizer=lazy_adam strategy=ddp trainer.devices=2 | lazy_adam, optimizer=adam

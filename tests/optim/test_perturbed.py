@@ -27,7 +27,7 @@ RULES = {
     "eisam": lambda: EISAM(ADAM, 0.01),
     "eisam stale": lambda: EISAM(ADAM, 0.01, form="stale"),
     "eisam rowwise": lambda: EISAM(ADAM, 0.01, form="rowwise"),
-    "eisam rowwise all": lambda: EISAM(ADAM, 0.01, form="rowwise", perturbed_items="all"),
+    "eisam rowwise all": lambda: EISAM(ADAM, 0.01, form="rowwise", rows="all"),
     "eisam table": lambda: EISAM(ADAM, 0.01, perturb="table"),
     "eisam encoder every": lambda: EISAM(ADAM, 0.01, perturb="encoder", every=2),
 }
@@ -266,7 +266,7 @@ def test_reweighting_goes_around_either_base(base):
         (lambda: FocalSAM(ADAM, 0.01, gamma=-1), "gamma"),
         (lambda: EISAM(ADAM, 0.01, lam=-1), "lam"),
         (lambda: EISAM(ADAM, 0.01, form="loose"), "form"),
-        (lambda: EISAM(ADAM, 0.01, perturbed_items="some"), "perturbed_items"),
+        (lambda: EISAM(ADAM, 0.01, rows="some"), "rows"),
         (lambda: EISAM(ADAM, 0.01, every=0), "every"),
         (lambda: EISAM(ADAM, 0.01, weighting="heavy"), "weighting"),
         (lambda: EISAM(ADAM, 0.01, gamma=float("inf")), "gamma"),

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -71,6 +72,49 @@ def test_a_prompt_of_an_earlier_version_says_what_it_said(tmp_path, model):
     assert found.model.prompt == now.model.prompt
     assert found.model.attributes is False
     assert build(found)
+
+
+OPTIM = "recsys_lt.optim"
+
+
+@pytest.mark.parametrize(
+    ("choices", "before"),
+    [
+        (["optimizer=adam"], {"_target_": f"{OPTIM}.adam.Adam"}),
+        (["optimizer=adamw"], {"_target_": f"{OPTIM}.adam.AdamW"}),
+        (["optimizer=lazy_adam"], {"_target_": f"{OPTIM}.lazy_adam.LazyAdam"}),
+        (["optimizer=inverse_frequency"], {"_target_": f"{OPTIM}.reweighted.Reweighted", "base": "adam"}),
+        (["optimizer=eisam", "optimizer/base=adamw"], {"base": "adamw"}),
+    ],
+)
+def test_an_optimizer_of_an_earlier_version_is_that_of_now(tmp_path, choices, before):
+    """Before, the base was a word."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        now = compose("config", ["dataset=synthetic", "logger=none", *choices])
+    store(tmp_path, Stored(now, Names("synthetic", "sasrec", "ce", choices[0].partition("=")[2]), None))
+    path = tmp_path / "config.yaml"
+    then = OmegaConf.load(path)
+    then.optimizer.pop("base")
+    then.optimizer.update(before)
+    OmegaConf.save(then, path)
+    assert stored(tmp_path).config.optimizer == now.optimizer
+
+
+@pytest.mark.parametrize(
+    ("base", "loaded"),
+    [("torch.optim.RAdam", True), ("torch.optim.swa_utils.AveragedModel", False), ("torch.optim.Adam.step", False)],
+)
+def test_an_optimizer_of_torchs_needs_no_trust(tmp_path, base, loaded):
+    store(tmp_path, composed())
+    path = tmp_path / "config.yaml"
+    config = OmegaConf.load(path)
+    config.optimizer.base = {"_target_": base, "_partial_": True}
+    OmegaConf.save(config, path)
+    if loaded:
+        assert build(stored(tmp_path).config).rule.base.func is torch.optim.RAdam
+    else:
+        with pytest.raises(UserError, match=re.escape(f"names {base}, which is no class")):
+            stored(tmp_path)
 
 
 def composed(**more) -> Stored:

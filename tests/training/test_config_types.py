@@ -120,7 +120,7 @@ def test_a_node_where_a_callable_that_makes_a_class_is_declared() -> None:
     assert type(vars(good)["value"]()).__name__ == "Constant"
     with pytest.raises(UserError, match="is no Schedule"):
         loss(name, "+loss.value={_target_:recsys_lt.losses.ce.CE,_partial_:true}")
-    with pytest.raises(UserError, match="_partial_: .*Give true"):
+    with pytest.raises(UserError, match=r"_partial_: .*Give true"):
         loss(name, "+loss.value={_target_:recsys_lt.optim.schedules.Constant}")
 
 
