@@ -1,6 +1,6 @@
 """Gain of each compiled kernel: an epoch's training steps with the kernel and without it, in turn, in one process.
 
-``python benchmarks/native.py`` writes ``results/native.json`` and prints it as a table. A block is a few training
+``python studies/speed/native.py`` writes ``results/native.json`` and prints it as a table. A block is a few training
 steps of a real epoch in the published setting. Blocks on the same batches alternate between the kernels as they are
 and the kernels without one; each pair of blocks gives a ratio of times, and the median and quartiles of the ratios are
 reported. Batches are made within the timed part; validation and Lightning's loop are not in it.
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from machine import RESULTS, here
-from markdown_table import table_lines
-from timed import one_step
+from studies.shared.machine import RESULTS, here
+from studies.shared.markdown_table import table_lines
+from studies.shared.timed import one_step
 
 #: The names that each kernel is reached through; without the kernel, they answer that there is none.
 KERNELS = {
@@ -68,8 +68,7 @@ def block_of(cell: str, steps: int) -> Callable[[int], float]:
     data = parts.data(lambda _line: None)
     torch.manual_seed(0)
     module: Any = parts.recommender(data)
-    rows = module.row_plan.plan(data)
-    batches = TrainBatches(data, rows, config.trainer.batch_rows, config.seed, Share(), module.needs_seen)
+    batches = TrainBatches(data, module.task, config.trainer.batch_rows, config.seed, Share(), module.needs_seen)
     optimizer = module.configure_optimizers()
     parameters = [p for p in module.parameters() if p.requires_grad]
     module.train()
