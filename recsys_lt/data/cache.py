@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.data.item_data import ColumnReader, ItemColumn, write_column
-from recsys_lt.data.lock import locked
 from recsys_lt.data.pieces import pieces
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.system.atomic import replacing, temporary_beside, write_json
+from recsys_lt.system.lock import locked
 from recsys_lt.system.machine import refusals
 
 FORMAT = 1  # of the preparation: part of the key. Raise it when the events that come out change

@@ -97,9 +97,9 @@ class Preparation:
         order = in_time_order(users, times, len(raw_users))
         offsets = offsets_of(counts_of(users, len(raw_users)))
         del users
-        times = None if times is None or not (with_times or split.reads_times) else _ordered(times, order)
+        times = None if times is None or not (with_times or split.reads_times) else _taken(times, order)
         user_ids = events.user_ids[raw_users]
-        cuts = split.cut(Ordered(offsets, times, None if marks is None else _ordered(marks, order), user_ids))
+        cuts = split.cut(Ordered(offsets, times, None if marks is None else _taken(marks, order), user_ids))
         seconds = None if times is None or not with_times else (times * events.unit).astype(np.float64, copy=False)
         del times, marks
         for stage, at in (("validation", cuts.valid_at), ("test", cuts.test_at)):
@@ -112,22 +112,20 @@ class Preparation:
                 )
         sequences = Sequences(
             name=name,
-            items=_ordered(items, order),
+            items=_taken(items, order),
             offsets=offsets,
-            train_end=cuts.train_end,
-            valid_at=cuts.valid_at,
-            test_at=cuts.test_at,
             n_items=len(raw_items),
-            user_ids=_fixed_width(user_ids),
-            item_ids=_fixed_width(events.item_ids[raw_items]),
+            user_ids=user_ids.astype(np.str_),
+            item_ids=events.item_ids[raw_items].astype(np.str_),
             split=split.words,
             fingerprint="",
             times=seconds,
+            **cuts._asdict(),
         )
         return sequences, notes
 
     def _kept(self, events: Interactions, name: str, notes: list[str]) -> NDArray[np.bool_] | None:
-        keep = duplicate_policy(self.duplicates).keep(events, name)
+        keep = None if events.repeats_are_visits else duplicate_policy(self.duplicates)(events, name)
         if keep is not None and not keep.all():
             notes.append(f"dropped {np.count_nonzero(~keep):,} exact duplicates")
         if self.k_core <= 1:
@@ -155,8 +153,8 @@ class Preparation:
         return keep
 
 
-def _taken(column: NDArray[T], keep: NDArray[np.bool_] | None) -> NDArray[T]:
-    return column if keep is None else column[keep]
+def _taken(column: NDArray[T], places: Places | NDArray[np.bool_] | None) -> NDArray[T]:
+    return column if places is None else column[places]
 
 
 def _count(number: int, noun: str) -> str:
@@ -165,10 +163,6 @@ def _count(number: int, noun: str) -> str:
 
 def _distinct(codes: Codes) -> int:
     return int(np.count_nonzero(counts_of(codes, int(codes.max(initial=-1)) + 1)))
-
-
-def _ordered(column: NDArray[T], order: Places | None) -> NDArray[T]:
-    return column if order is None else column[order]
 
 
 def _check_ids(role: str, ids: Texts, codes: Codes, events: Interactions, name: str) -> None:
@@ -182,7 +176,3 @@ def _check_ids(role: str, ids: Texts, codes: Codes, events: Interactions, name: 
         where=f"{name}, {events.place(first)}",
         remedy="Give shorter ids",
     )
-
-
-def _fixed_width(texts: Texts) -> NDArray[np.str_]:
-    return texts.astype(np.str_)

@@ -1,8 +1,8 @@
-"""Where each user's sequence is cut into training events, validation target and test target."""
+"""Splits: where each user's sequence is cut into training events, validation target and test target."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,16 @@ class Ordered:
         counts: Ints = np.add.reduceat(where, self.offsets[:-1], dtype=np.int64)
         return counts
 
+    def first(self, where: NDArray[np.bool_]) -> Ints:
+        """Place within each user of the first event marked True, -1 where there is none: [E] -> [U]."""
+        places = np.full(len(self.offsets) - 1, -1, dtype=np.int64)
+        at = np.flatnonzero(where)[::-1]  # backwards, as of several values for one place the last one written stays
+        users = np.searchsorted(self.offsets, at, side="right") - 1
+        places[users] = at - self.offsets[users]
+        return places
 
-@dataclass(frozen=True)
-class Cuts:
+
+class Cuts(NamedTuple):
     """As in ``Sequences``: all [U] int64, -1 for no target."""
 
     train_end: Ints
@@ -49,19 +56,23 @@ class Cuts:
 
 
 class Split(Protocol):
-    """A rule that cuts every user's sequence."""
+    """A rule that cuts every user's sequence.
+
+    Attributes
+    ----------
+    words
+        The rule, for the protocol.
+    remedy
+        What to do where nobody has a target.
+    reads_times
+        Whether it cuts by ``Ordered.times``: putting them in order costs as much as all the rest.
+    """
 
     @property
-    def words(self) -> str:
-        """The rule, for the protocol."""
+    def words(self) -> str: ...
 
-    @property
-    def remedy(self) -> str:
-        """What to do where nobody has a target."""
-
-    @property
-    def reads_times(self) -> bool:
-        """Whether it cuts by ``Ordered.times``: putting them in order costs as much as all the rest."""
+    remedy: ClassVar[str]
+    reads_times: ClassVar[bool]
 
     def cut(self, events: Ordered) -> Cuts:
         """Cut; raises ``UserError`` where the events lack what the rule needs."""
@@ -74,23 +85,15 @@ class LeaveOneOut:
     """
 
     words = "leave-one-out"
-    remedy = "Give some user at least three events, or choose another dataset.split"
-    reads_times = False
+    remedy: ClassVar[str] = "Give some user at least three events, or choose another dataset.split"
+    reads_times: ClassVar[bool] = False
 
     def cut(self, events: Ordered) -> Cuts:
         if events.marks is not None:
-            raise UserError(
-                "the source comes ready split, and other rows may hold the same events",
-                where="dataset.split",
-                remedy="Use dataset.split=as_given",
-            )
+            raise _refusal("the source comes ready split, and other rows may hold the same events", "as_given")
         n = np.diff(events.offsets)
         split = n >= 3
-        return Cuts(
-            train_end=np.where(split, n - 2, n),
-            valid_at=np.where(split, n - 2, -1),
-            test_at=np.where(split, n - 1, -1),
-        )
+        return Cuts(np.where(split, n - 2, n), np.where(split, n - 2, -1), np.where(split, n - 1, -1))
 
 
 @dataclass(frozen=True)
@@ -119,43 +122,31 @@ class Temporal:
     def cut(self, events: Ordered) -> Cuts:
         times = events.times
         if times is None:
-            raise UserError(
-                "a temporal split needs the time of each event, and this source has none",
-                where="dataset.split",
-                remedy="Use dataset.split=leave_one_out, or give a source with timestamps",
-            )
+            raise _refusal("a temporal split needs the time of each event, and this source has none", "leave_one_out")
         # An event's own time, not a mean of two: the cut is then exact, in whole numbers too.
         places = [min(int(np.ceil(q * (len(times) - 1))), len(times) - 1) for q in (self.first, self.second)]
         sorted_there = np.partition(times, places)
-        first, second = sorted_there[places[0]], sorted_there[places[1]]
-        n = np.diff(events.offsets)
-        before_first = events.count(times < first)
-        before_second = events.count(times < second)
-        return Cuts(
-            train_end=before_first,
-            valid_at=np.where((before_first >= 1) & (before_first < before_second), before_first, -1),
-            test_at=np.where((before_second >= 1) & (before_second < n), before_second, -1),
-        )
+        before_first, before_second = (events.count(times < sorted_there[place]) for place in places)
+        valid = (before_first >= 1) & (before_first < before_second)
+        test = (before_second >= 1) & (before_second < np.diff(events.offsets))
+        return Cuts(before_first, np.where(valid, before_first, -1), np.where(test, before_second, -1))
 
 
 class AsGiven:
     """The source says what each event is for; a user's first event of a part is its target."""
 
     words = "as given by the source"
-    remedy = "Give the source rows of that part, each with an item before its target"
-    reads_times = False
+    remedy: ClassVar[str] = "Give the source rows of that part, each with an item before its target"
+    reads_times: ClassVar[bool] = False
 
     def cut(self, events: Ordered) -> Cuts:
         marks = events.marks
         if marks is None:
-            raise UserError(
-                "this source does not come ready split",
-                where="dataset.split",
-                remedy="Use dataset.split=leave_one_out or temporal, or a table with a column split",
+            raise _refusal(
+                "this source does not come ready split", "leave_one_out or temporal, or a table with a column split"
             )
-        first = np.zeros(len(marks), dtype=np.bool_)
-        first[events.offsets[:-1]] = True
-        late = ~first[1:] & (marks[1:] < marks[:-1])
+        late = marks[1:] < marks[:-1]
+        late[events.offsets[1:-1] - 1] = False  # another user's first event
         if late.any():
             user = np.searchsorted(events.offsets, np.argmax(late) + 1, side="right") - 1
             raise UserError(
@@ -163,20 +154,12 @@ class AsGiven:
                 where="dataset.split",
                 remedy="Give each user training events first in time, then validation, then test",
             )
-        return Cuts(
-            train_end=events.count(marks == Mark.TRAIN),
-            valid_at=_first_place(events, marks == Mark.VALID),
-            test_at=_first_place(events, marks == Mark.TEST),
-        )
+        targets = (events.first(marks == part) for part in (Mark.VALID, Mark.TEST))
+        return Cuts(events.count(marks == Mark.TRAIN), *targets)
 
 
-def _first_place(events: Ordered, where: NDArray[np.bool_]) -> Ints:
-    """Place within each user of the first event marked True, -1 where there is none."""
-    places = np.full(len(events.offsets) - 1, -1, dtype=np.int64)
-    at = np.flatnonzero(where)[::-1]  # backwards, as of several values for one place the last one written stays
-    users = np.searchsorted(events.offsets, at, side="right") - 1
-    places[users] = at - events.offsets[users]
-    return places
+def _refusal(what: str, use: str) -> UserError:
+    return UserError(what, where="dataset.split", remedy=f"Use dataset.split={use}")
 
 
 def _temporal(cuts: Sequence[float]) -> Temporal:
@@ -198,20 +181,7 @@ _SPLITS: Mapping[str, Callable[[Sequence[float]], Split]] = {
 
 
 def split_named(word: str, temporal_cuts: Sequence[float]) -> Split:
-    """The split of this name.
-
-    Parameters
-    ----------
-    word
-        leave_one_out, temporal or as_given.
-    temporal_cuts
-        The two quantiles of ``Temporal``.
-
-    Raises
-    ------
-    UserError
-        No split has that name, or the quantiles are none.
-    """
+    """The split of this name, leave_one_out, temporal (at these two quantiles) or as_given; or ``UserError``."""
     if word not in _SPLITS:
         raise UserError(f"no split {word!r}", where="dataset.split", remedy=f"Choose one of {', '.join(_SPLITS)}")
     return _SPLITS[word](temporal_cuts)

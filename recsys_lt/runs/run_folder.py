@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recsys_lt.data.lock import locked_at_once
 from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import read_json
+from recsys_lt.system.lock import locked_at_once
 from recsys_lt.system.stopping import Stopped
 
 #: The checkpoints of the best epoch, and of the last one.

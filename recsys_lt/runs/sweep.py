@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.data.lock import locked, locked_at_once
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.reading import read_json
 from recsys_lt.runs.run_folder import finished, held, holds_a_run
 from recsys_lt.runs.stored import Stored, store, stored_as_text
 from recsys_lt.runs.trained_as import deciding
 from recsys_lt.system.atomic import write_json
+from recsys_lt.system.lock import locked, locked_at_once
 
 _FAILED = "failed.json"
 

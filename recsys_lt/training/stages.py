@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recsys_lt.data.lock import locked
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.runs.checkpoints import kept
 from recsys_lt.runs.run_folder import finished
 from recsys_lt.runs.stored import Names, Stored, store
 from recsys_lt.runs.sweep import claimed
 from recsys_lt.runs.trust import write_out_references
+from recsys_lt.system.lock import locked
 from recsys_lt.training.build import build, first_stage_of
 from recsys_lt.training.first_stage import FOLDER, FirstStage
 from recsys_lt.training.run import run

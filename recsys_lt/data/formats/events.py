@@ -5,7 +5,6 @@ time is a number, or an ISO-8601 date or date-time. Numbers are seconds, unless 
 then thousandths, millionths or billionths of one.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ ROLES = (*COLUMNS, "split")
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 #: Seconds since 1970 do not reach this before the year 5138; in milliseconds, that was in 1973.
 _NO_SECONDS = 1e11
+_FILL = "Fill it in or leave the row out"
 
 
 def read_events(
@@ -102,10 +102,11 @@ def _marks(column: Any, path: Path, place: Place) -> NDArray[np.int8]:
 def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts]:
     import pyarrow as pa
     import pyarrow.compute as pc
+    from pyarrow import types
 
-    _refuse_missing(column, role, path, place)
+    _refuse(pc.is_null(column), f"the {role} is missing", path, place, _FILL)
     kind = column.type
-    if pa.types.is_floating(kind):
+    if types.is_floating(kind):
         # A table that once had gaps holds whole numbers as floats: 7.0 is the id "7".
         try:
             column = column.cast(pa.int64())
@@ -113,12 +114,9 @@ def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts
             raise UserError(
                 f"the {role} column holds fractions", where=path, remedy="Write ids as text or whole numbers"
             ) from error
-    elif not any(
-        test(kind)
-        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
-    ):
+    elif not any(one(kind) for one in (types.is_string, types.is_large_string, types.is_integer, types.is_dictionary)):
         raise UserError(f"the {role} column is of type {kind}", where=path, remedy="Write ids as text or whole numbers")
-    encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
+    encoded = column if types.is_dictionary(kind) else column.dictionary_encode()
     encoded = encoded.unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.chunk(0)
@@ -127,7 +125,7 @@ def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts
 
     empty = pc.index(names, "").as_py()
     if empty >= 0:
-        _missing(role, path, place(int(np.argmax(codes == empty))))
+        _refuse(pa.array(codes == empty), f"the {role} is missing", path, place, _FILL)
     plain = names.filter(pc.match_substring_regex(names, r"^-?[0-9]+\.0+$"))
     both = plain.filter(pc.is_in(pc.replace_substring_regex(plain, r"\.0+$", ""), value_set=names))
     if len(both):
@@ -145,94 +143,73 @@ def _times(column: Any, path: Path, place: Place) -> tuple[Times, float]:
     """Times as numbers, and the seconds in one of their units."""
     import pyarrow as pa
     import pyarrow.compute as pc
+    from pyarrow import types
 
-    _refuse_missing(column, "timestamp", path, place)
-    if pa.types.is_dictionary(column.type):
+    _refuse(pc.is_null(column), "the timestamp is missing", path, place, _FILL)
+    if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    written = column
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if types.is_string(column.type) or types.is_large_string(column.type):
         column = _parsed(column, path, place)
-    if pa.types.is_uint64(column.type):
-        try:
-            column = column.cast(pa.int64())
-        except pa.ArrowInvalid:
-            row = pc.index(pc.greater(column, pa.scalar(2**63 - 1, pa.uint64())), True).as_py()
-            _bad_time(written, row, path, place)
     kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date64(kind) or pa.types.is_integer(kind):
-        whole = np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
-        if pa.types.is_integer(kind):
-            return whole, _unit_of(whole)
-        return whole, _UNITS["ms" if pa.types.is_date64(kind) else kind.unit]
-    if pa.types.is_date32(kind):
-        return np.asarray(column.cast(pa.int32()).to_numpy(), dtype=np.int64), 86_400.0
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        numbers = pc.cast(column, pa.float64()).to_numpy()
-        if not np.isfinite(numbers).all():
-            _bad_time(written, int(np.argmin(np.isfinite(numbers))), path, place)
-        times = np.asarray(numbers, dtype=np.float64)
-        return times, _unit_of(times)
-    raise UserError(f"the timestamp column is of type {kind}", where=path, remedy="Write times as numbers")
-
-
-def _unit_of(times: Times) -> float:
-    """Seconds in the unit of plain numbers, by how large the latest is."""
+    if types.is_timestamp(kind) or types.is_date64(kind):
+        return _numpy(column.cast(pa.int64())), _UNITS["ms" if types.is_date64(kind) else kind.unit]
+    if types.is_date32(kind):
+        return _numpy(column.cast(pa.int32())).astype(np.int64), 86_400.0
+    if types.is_integer(kind):
+        if types.is_uint64(kind):
+            _refuse_times(pc.greater(column, pa.scalar(2**63 - 1, kind)), column, path, place)
+        times = _numpy(column.cast(pa.int64()))
+    elif types.is_floating(kind) or types.is_decimal(kind):
+        _refuse_times(pc.invert(pc.is_finite(column)), column, path, place)
+        times = _numpy(column.cast(pa.float64()))
+    else:
+        raise UserError(f"the timestamp column is of type {kind}", where=path, remedy="Write times as numbers")
+    # How large the latest is tells the unit of plain numbers.
     latest = float(times.max())
-    return next((unit for n, unit in enumerate(_UNITS.values()) if latest < _NO_SECONDS * 1000**n), _UNITS["ns"])
+    return times, next((unit for n, unit in enumerate(_UNITS.values()) if latest < _NO_SECONDS * 1000**n), 1e-9)
 
 
 def _parsed(column: Any, path: Path, place: Place) -> Any:
     """Text as whole numbers, else as fractions, else as ISO-8601 without or with a zone."""
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
     # Arrow takes 0x1F for a number, Python's float does not; a blank before a number is the other way about.
-    odd = pc.index(pc.match_substring_regex(column, r"^[+-]?0[xX]|\s$|^\s"), True).as_py()
-    if odd >= 0:
-        _bad_time(column, odd, path, place)
+    _refuse_times(pc.match_substring_regex(column, r"^[+-]?0[xX]|\s$|^\s"), column, path, place)
     for kind in (pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         try:
-            return column.cast(kind)
+            parsed = column.cast(kind)
         except pa.ArrowInvalid:
             continue
-    readable = _is_number if _is_number(column[0].as_py()) else _is_date
-    for row, text in enumerate(column.to_pylist()):
-        if not readable(text):
-            _bad_time(column, row, path, place)
+        if kind == pa.float64():
+            _refuse_times(pc.invert(pc.is_finite(parsed)), column, path, place)
+        return parsed
+    text = column.to_pandas()
+    parsed = pd.to_numeric(text, errors="coerce")
+    if not np.isfinite(parsed.iloc[0]):
+        parsed = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True)
+    _refuse_times(pa.array(parsed.isna()), column, path, place)
     raise UserError("its timestamps are not of one kind", where=path, remedy="Write every time in one way")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+def _numpy(column: Any) -> NDArray[Any]:
+    return np.asarray(column.to_numpy())
 
 
-def _is_date(text: str) -> bool:
-    from datetime import datetime
-
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _bad_time(column: Any, row: int, path: Path, place: Place) -> None:
-    raise UserError(
-        f"the timestamp {column[row].as_py()!r} is not a time",
-        where=f"{path}, {place(row)}",
-        remedy="Write every time as a number or as an ISO-8601 date",
-    )
-
-
-def _refuse_missing(column: Any, role: str, path: Path, place: Place) -> None:
+def _refuse_times(bad: Any, column: Any, path: Path, place: Place) -> None:
     import pyarrow.compute as pc
 
-    if column.null_count:
-        _missing(role, path, place(pc.index(pc.is_null(column), True).as_py()))
+    row = pc.index(bad, True).as_py()
+    if row >= 0:
+        what = f"the timestamp {column[row].as_py()!r} is not a time"
+        _refuse(bad, what, path, place, "Write every time as a number or as an ISO-8601 date")
 
 
-def _missing(role: str, path: Path, place: str) -> None:
-    raise UserError(f"the {role} is missing", where=f"{path}, {place}", remedy="Fill it in or leave the row out")
+def _refuse(bad: Any, what: str, path: Path, place: Place, remedy: str) -> None:
+    """Raise ``UserError`` for the first row that is True, if there is one."""
+    import pyarrow.compute as pc
+
+    row = pc.index(bad, True).as_py()
+    if row >= 0:
+        raise UserError(what, where=f"{path}, {place(row)}", remedy=remedy)

@@ -48,44 +48,40 @@ def read_sequences(path: Path) -> Interactions:
     UserError
         The file is empty, not UTF-8, or no line has an item.
     """
-    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    tokens: list[bytes] = []
-    users: list[bytes] = []
-    lengths: list[int] = []
-    lines: list[int] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if b"\r" in line.rstrip(b"\r\n"):
-                raise UserError(
-                    "a carriage return is inside the line: the lines of old Macs end so, and would be read as one",
-                    where=f"{path}, line {number}",
-                    remedy="Save it with line feeds (\\n) at the ends of lines",
-                )
-            user, *items = line.removeprefix(b"\xef\xbb\xbf").split() or [b""]
-            if items:
-                users.append(user)
-                lengths.append(len(items))
-                lines.append(number)
-                tokens += items
-    if not tokens:
-        what = "no line has a user and an item" if path.stat().st_size else "the file is empty"
-        raise UserError(what, where=path, remedy="Write a user and their items, oldest first, on each line")
-    user_codes, user_ids = pd.factorize(np.array(users, dtype=np.object_))
-    item_codes, item_ids = pd.factorize(np.array(tokens, dtype=np.object_))
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        user_ids[:] = [name.decode() for name in user_ids]
-        item_ids[:] = [name.decode() for name in item_ids]
-    except UnicodeDecodeError as error:
+        lines = pa.array(content.split(b"\n"), pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid as error:
         raise UserError("it is not UTF-8 text", where=path, remedy="Save it as UTF-8") from error
-    ends = np.cumsum(lengths)
+    lines = pc.utf8_rtrim(lines, "\r")
+    inside = pc.index(pc.match_substring(lines, "\r"), True).as_py()
+    if inside >= 0:
+        raise UserError(
+            "a carriage return is inside the line: the lines of old Macs end so, and would be read as one",
+            where=f"{path}, line {inside + 1}",
+            remedy="Save it with line feeds (\\n) at the ends of lines",
+        )
+    words = pc.ascii_split_whitespace(pc.ascii_trim_whitespace(lines))
+    lengths = pc.list_value_length(words).to_numpy()
+    kept = np.flatnonzero(lengths > 1)
+    if not len(kept):
+        what = "no line has a user and an item" if content else "the file is empty"
+        raise UserError(what, where=path, remedy="Write a user and their items, oldest first, on each line")
+    ends = np.cumsum(lengths[kept] - 1)
+    tokens = words.take(kept).flatten()
+    is_user = np.zeros(len(tokens), dtype=np.bool_)
+    is_user[np.append(0, ends[:-1] + np.arange(1, len(kept)))] = True
+    users, items = (tokens.filter(pa.array(which)).dictionary_encode() for which in (is_user, ~is_user))
     return Interactions(
-        np.repeat(user_codes, lengths).astype(np.int32),
-        item_codes.astype(np.int32),
-        user_ids,
-        item_ids,
+        np.repeat(users.indices.to_numpy(), lengths[kept] - 1),
+        items.indices.to_numpy(),
+        object_array(users.dictionary.to_pylist()),
+        object_array(items.dictionary.to_pylist()),
         repeats_are_visits=True,
-        place=lambda event: f"line {lines[int(np.searchsorted(ends, event, side='right'))]}",
+        place=lambda event: f"line {kept[int(np.searchsorted(ends, event, side='right'))] + 1}",
     )
 
 

@@ -8,10 +8,10 @@ from recsys_lt.data.formats.material import Layout, Material
 from recsys_lt.data.formats.next_item import NextItemLines
 from recsys_lt.data.formats.recbole import RecBoleAtomic
 from recsys_lt.data.formats.sequence_text import SequenceText
-from recsys_lt.data.lock import locked
 from recsys_lt.data.sources.download import FetchError, Route
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
+from recsys_lt.system.lock import locked
 
 RAW_FOLDERS = "RECSYS_LT_RAW"  # environment variable: a folder with one folder of raw files per dataset
 
@@ -22,7 +22,7 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
     Parameters
     ----------
     request
-        What the user asked for.
+        The user's request.
     official
         Layouts of the owner's own files; RecBole's atomic files, sequence text and next-item lines are
         looked for as well.
@@ -38,7 +38,10 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
     """
     request.refuse_path()
     layouts = (*official, RecBoleAtomic(request.name), SequenceText(), NextItemLines())
-    own = _own_folder(request)
+    own = request.raw_dir
+    if own is None and (folders := os.environ.get(RAW_FOLDERS)):
+        folder = Path(folders).expanduser() / request.name
+        own = folder if folder.is_dir() else None
     if own is not None:
         material = _find(own, request.name, layouts)
         if material is None:
@@ -49,67 +52,49 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
             )
         return material
     request.downloads.mkdir(parents=True, exist_ok=True)
+    waiting = f"{request.name}: waiting for another process that fetches it"
+    with locked(request.downloads / f"{request.name}.lock", lambda: request.announce(waiting)):
+        return _fetched(request, layouts, routes, by_hand)
+
+
+def _fetched(request: Request, layouts: Sequence[Layout], routes: Sequence[Route], by_hand: str) -> Material:
     folder = request.downloads / request.name
-    failures: list[str] = []
-    with locked(
-        request.downloads / f"{request.name}.lock",
-        lambda: request.announce(f"{request.name}: waiting for another process that fetches it"),
-    ):
-        material = _find(folder, request.name, layouts)
-        if material is None and routes:
-            _refuse_others_files(folder)
-        for route in routes if material is None else ():
-            # Fetched whole before it gets its name: half the files would be another dataset.
-            part = folder.with_name(f"{request.name}.part")
-            part.mkdir(exist_ok=True)
-            try:
-                request.announce(f"{request.name}: fetching {route.origin}")
-                route.fetch(part)
-            except FetchError as failure:
-                failures.append(str(failure))
-                continue
-            if _find(part, request.name, layouts) is None:
-                failures.append(f"{route.origin} does not hold {layouts[0].wanted}")
-                continue
-            part.rename(folder)
-            material = _find(folder, request.name, layouts)
-            break
-    if material is None:
-        tried = f" ({'; '.join(failures)})" if failures else ""
-        raise UserError(
-            f"{'it could not be fetched' if routes else 'it cannot be fetched by a program'}{tried}",
-            where=request.name,
-            remedy=f"{by_hand}, and name the folder with it in dataset.raw_dir",
-        )
-    return material
-
-
-def _refuse_others_files(folder: Path) -> None:
-    """Raise UserError for a folder that holds something else: this program made none like it, and removes none."""
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise UserError(
+    material = _find(folder, request.name, layouts)
+    if material is not None:
+        return material
+    if routes and (folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir())))):
+        raise UserError(  # this program made none like it, and removes none
             "other files are where the fetched ones belong",
             where=folder,
             remedy="Move them away, or set dataset.cache_dir to another folder",
         )
-
-
-def _own_folder(request: Request) -> Path | None:
-    if request.raw_dir is not None:
-        return request.raw_dir
-    folders = os.environ.get(RAW_FOLDERS)
-    if folders:
-        folder = Path(folders).expanduser() / request.name
-        if folder.is_dir():
-            return folder
-    return None
+    failures: list[str] = []
+    for route in routes:
+        # Fetched whole before it gets its name: half the files would be another dataset.
+        part = folder.with_name(f"{request.name}.part")
+        part.mkdir(exist_ok=True)
+        try:
+            request.announce(f"{request.name}: fetching {route.origin}")
+            route.fetch(part)
+        except FetchError as failure:
+            failures.append(str(failure))
+            continue
+        if _find(part, request.name, layouts) is None:
+            failures.append(f"{route.origin} does not hold {layouts[0].wanted}")
+            continue
+        part.rename(folder)
+        material = _find(folder, request.name, layouts)
+        assert material is not None
+        return material
+    tried = f" ({'; '.join(failures)})" if failures else ""
+    raise UserError(
+        f"{'it could not be fetched' if routes else 'it cannot be fetched by a program'}{tried}",
+        where=request.name,
+        remedy=f"{by_hand}, and name the folder with it in dataset.raw_dir",
+    )
 
 
 def _find(folder: Path, name: str, layouts: Sequence[Layout]) -> Material | None:
     """The first layout found in the folder, or in one of the dataset's name in it, as archives make."""
-    for place in (folder, folder / name):
-        for layout in layouts:
-            material = layout.find(place)
-            if material is not None:
-                return material
-    return None
+    found = (layout.find(place) for place in (folder, folder / name) for layout in layouts)
+    return next((material for material in found if material is not None), None)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lt.data.lock import locked, locked_at_once
 from recsys_lt.errors import UserError
+from recsys_lt.system.lock import locked, locked_at_once
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
