@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.batch import Batch
-from recsys_lt.native.attention import NativeAttention, Rows
+from recsys_lt.native.attention import Histories, NativeAttention
 from recsys_lt.native.library import kernels, usable
+
+#: Events a row, on average, from which on matrix products are faster than the kernel.
+_LONG = 64
 
 
 class _Group(NamedTuple):
@@ -155,7 +158,7 @@ def _places(mask: Tensor) -> Tensor:
     return mask.nonzero().squeeze(1)
 
 
-class PackedAttention(nn.Module):
+class HistoryAttention(nn.Module):
     """Attention of events to those of their rows that a layout lets them see.
 
     Parameters
@@ -174,12 +177,15 @@ class PackedAttention(nn.Module):
 
     def forward(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
         """Queries [Q, d], keys and values [T, 2d], and those of a pad [2d] -> [Q, d]."""
-        attend = self._by_kernel if queries.layout.causal and usable(query, key_value, pad) else self.plain
+        layout = queries.layout
+        short = len(key_value) <= _LONG * len(layout.batch)
+        attend = self.by_kernel if short and layout.causal and usable(query, key_value, pad) else self.plain
         return attend(query, key_value, pad, queries)
 
-    def _by_kernel(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
+    def by_kernel(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
+        """``plain`` by a compiled kernel, on a CPU in float32."""
         drop = self.dropout
-        rows = Rows(
+        histories = Histories(
             offsets=queries.layout.batch.offsets,
             streams=queries.streams if drop.training and drop.cut else None,
             heads=self.heads,
@@ -189,7 +195,7 @@ class PackedAttention(nn.Module):
             cut=drop.cut,
             scale=drop.scale,
         )
-        fast: Tensor = NativeAttention.apply(query, key_value, pad, rows, kernels())
+        fast: Tensor = NativeAttention.apply(query, key_value, pad, histories, kernels())
         return fast
 
     def plain(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.attention import Layout, PackedAttention, Queries
+from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.mlp import MLP
@@ -122,7 +122,7 @@ class _Block(nn.Module):
         super().__init__()
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
-        self.attend = PackedAttention(heads, max_length, RowDropout(dropout, first_salt))
+        self.attend = HistoryAttention(heads, max_length, RowDropout(dropout, first_salt))
         self.out = nn.Linear(width, width)
         self.attention_dropout = RowDropout(dropout, first_salt + 1)
         self.attention_norm = nn.LayerNorm(width, eps=1e-12)

@@ -6,9 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from recsys_lt.native.gelu import gelu_, gelu_backward_
-from recsys_lt.native.library import usable
-
 # Positions in a chunk: their hidden values, four times as wide as their states, stay in cache.
 _CHUNK = 1024
 
@@ -53,15 +50,10 @@ class _InChunks(torch.autograd.Function):
         ctx.save_for_backward(x, w1, b1, w2)
         y = torch.empty_like(x)
         hidden = x.new_empty(min(_CHUNK, len(x)), len(w1))
-        kernels = usable(hidden)
         for part in _chunks(len(x)):
             h = hidden[: len(x[part])]
-            if kernels is None:
-                torch.addmm(b1, x[part], w1.T, out=h)
-                torch.ops.aten.gelu.out(h, out=h)
-            else:  # which adds the bias on its way: addmm would first write it into all rows
-                torch.mm(x[part], w1.T, out=h)
-                gelu_(kernels, h, b1)
+            torch.addmm(b1, x[part], w1.T, out=h)
+            torch.ops.aten.gelu.out(h, out=h)
             torch.addmm(b2, h, w2.T, out=y[part])
         return y
 
@@ -73,18 +65,13 @@ class _InChunks(torch.autograd.Function):
         by_x, by_w1, by_b1, by_w2 = (torch.zeros_like(t) for t in ctx.saved_tensors)
         hidden, by_hidden = (x.new_empty(min(_CHUNK, len(x)), len(w1)) for _ in range(2))
         ones = x.new_ones(len(hidden))
-        kernels = usable(hidden, b1)
         for part in _chunks(len(x)):
             n = len(x[part])
             h, by_h = hidden[:n], by_hidden[:n]
             torch.mm(by_y[part], w2, out=by_h)
-            if kernels is None:
-                torch.addmm(b1, x[part], w1.T, out=h)
-                torch.ops.aten.gelu_backward.grad_input(by_h, h, grad_input=by_h)
-                torch.ops.aten.gelu.out(h, out=h)
-            else:
-                torch.mm(x[part], w1.T, out=h)
-                gelu_backward_(kernels, h, b1, by_h)
+            torch.addmm(b1, x[part], w1.T, out=h)
+            torch.ops.aten.gelu_backward.grad_input(by_h, h, grad_input=by_h)
+            torch.ops.aten.gelu.out(h, out=h)
             by_w2.addmm_(by_y[part].T, h)
             by_w1.addmm_(by_h.T, x[part])
             by_b1.addmv_(by_h.T, ones[:n])  # a sum over rows, by the faster routine

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from recsys_lt.backbones.attention import Layout, PackedAttention, Queries
+from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.batch import Batch
@@ -105,7 +105,7 @@ class _Block(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-8)
         self.inner = nn.Linear(width, width)
         self.outer = nn.Linear(width, width)
-        self.attend = PackedAttention(heads, max_length, RowDropout(dropout, first_salt))
+        self.attend = HistoryAttention(heads, max_length, RowDropout(dropout, first_salt))
         self.drop_inner = RowDropout(dropout, first_salt + 1)
         self.drop_outer = RowDropout(dropout, first_salt + 2)
         # The reference's nn.MultiheadAttention: one Xavier-uniform matrix [3d, d] for the three projections,

@@ -9,7 +9,7 @@ from torch import Tensor
 from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.native.exponentials import exp_rows, exp_rows_above
+from recsys_lt.native.exponentials import exp_rows
 from recsys_lt.native.library import usable
 
 # exp overflows float32 at 88; a sum of 10**10 terms of exp(60) does not.
@@ -109,16 +109,12 @@ def softmax_pass(
 
 def _exponentials(logits: Tensor, top: Tensor | None, cuts: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Replace logits [n, I] by exp(logits - top), 0 below their cut [n, 1]; the rows' sums [n], in ``dtype``."""
-    compiled = usable(logits)
-    if compiled and cuts is not None:
-        shifts = torch.zeros_like(cuts) if top is None else top
-        return exp_rows_above(compiled, logits, cuts.contiguous(), shifts.contiguous())
+    if compiled := usable(logits):
+        return exp_rows(compiled, logits, cuts, top)
     if cuts is not None:
         logits.masked_fill_(logits < cuts, -torch.inf)
     if top is not None:
         logits -= top
-    if compiled:
-        return exp_rows(compiled, logits)
     return logits.exp_().sum(1, dtype=dtype)
 
 

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.losses.sampled import SampledLoss
-from recsys_lt.native.exponentials import sce_rows
-from recsys_lt.native.library import usable
 
 
 class SCE(SampledLoss):
@@ -43,9 +41,6 @@ class SCE(SampledLoss):
     ) -> tuple[Tensor, Tensor, Tensor]:
         # The softmax's gradient is its probabilities: five passes over the scores, in place, where autograd
         # takes a dozen and as many buffers. A test holds it equal to ``plain``, which differentiates ``target_losses``.
-        if kernels := usable(positive, negative):
-            by_positive = positive.clone()
-            return sce_rows(kernels, by_positive, negative, self.alpha), by_positive, negative
         shift = math.log(self.alpha)
         top = torch.maximum(negative.amax(1) + shift, positive)
         probabilities = negative.sub_((top - shift).unsqueeze(1)).exp_()

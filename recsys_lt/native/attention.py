@@ -34,8 +34,8 @@ class _Arguments(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What of a batch the kernel reads besides vectors.
+class Histories:
+    """Where the histories of a batch lie, and their dropout.
 
     Parameters
     ----------
@@ -68,13 +68,13 @@ class NativeAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, query: Tensor, key_value: Tensor, pad: Tensor, rows: Rows, kernels: ctypes.CDLL
+        ctx: Any, query: Tensor, key_value: Tensor, pad: Tensor, histories: Histories, kernels: ctypes.CDLL
     ) -> Tensor:
         query, key_value, pad = query.contiguous(), key_value.contiguous(), pad.contiguous()
         ctx.save_for_backward(query, key_value, pad)
-        ctx.rows, ctx.kernels = rows, kernels
+        ctx.histories, ctx.kernels = histories, kernels
         out = torch.empty_like(query)
-        _check(kernels.attention(ctypes.byref(_arguments(query, key_value, pad, rows)), address(out)))
+        _check(kernels.attention(ctypes.byref(_arguments(query, key_value, pad, histories)), address(out)))
         return out
 
     @staticmethod
@@ -83,8 +83,8 @@ class NativeAttention(torch.autograd.Function):
         query, key_value, pad = ctx.saved_tensors
         by_out = by_out.contiguous()
         by_query, by_key_value = torch.empty_like(query), torch.empty_like(key_value)
-        by_pad = query.new_empty(len(ctx.rows.offsets) - 1, len(pad))
-        arguments = ctypes.byref(_arguments(query, key_value, pad, ctx.rows))
+        by_pad = query.new_empty(len(ctx.histories.offsets) - 1, len(pad))
+        arguments = ctypes.byref(_arguments(query, key_value, pad, ctx.histories))
         gradients = address(by_query), address(by_key_value), address(by_pad)
         _check(ctx.kernels.attention_backward(arguments, address(by_out), *gradients))
         return by_query, by_key_value, by_pad.sum(0), None, None
@@ -95,20 +95,20 @@ def _check(failed: int) -> None:
         raise MemoryError("no memory for attention's weights")
 
 
-def _arguments(query: Tensor, key_value: Tensor, pad: Tensor, rows: Rows) -> _Arguments:
+def _arguments(query: Tensor, key_value: Tensor, pad: Tensor, histories: Histories) -> _Arguments:
     width = query.shape[1]
     return _Arguments(
         address(query),
         address(key_value),
         address(pad),
-        address(rows.offsets),
-        None if rows.streams is None else address(rows.streams),
-        len(rows.offsets) - 1,
-        rows.heads,
-        width // rows.heads,
-        rows.slots,
-        rows.last,
-        rows.salt,
-        rows.cut,
-        rows.scale,
+        address(histories.offsets),
+        None if histories.streams is None else address(histories.streams),
+        len(histories.offsets) - 1,
+        histories.heads,
+        width // histories.heads,
+        histories.slots,
+        histories.last,
+        histories.salt,
+        histories.cut,
+        histories.scale,
     )

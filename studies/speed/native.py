@@ -25,26 +25,24 @@ from studies.shared.timed import one_step
 KERNELS = {
     "attention": ("recsys_lt.backbones.attention.usable",),
     "dropout": ("recsys_lt.backbones.dropout.usable",),
-    "gelu": ("recsys_lt.backbones.mlp.usable",),
     "exponentials": ("recsys_lt.losses.ce.usable",),
-    "sce": ("recsys_lt.losses.sce.usable",),
     "scores": ("recsys_lt.losses.sampled.usable",),
     "draws": ("recsys_lt.data.streams.kernels",),
 }
 #: Dataset, model and loss of each epoch, and the kernels it runs.
 CELLS = {
     "beauty sasrec ce": ("attention", "dropout", "exponentials"),
-    "beauty sasrec sce": ("attention", "dropout", "sce", "scores", "draws"),
+    "beauty sasrec sce": ("attention", "dropout", "scores", "draws"),
     "beauty sasrec nce": ("attention", "dropout", "scores", "draws"),
     "beauty sasrec bce": ("attention", "dropout", "scores", "draws"),
     "beauty sasrec ce_eta": ("exponentials",),
-    "beauty fmlp_rec ce": ("dropout", "gelu", "exponentials"),
-    "beauty bsarec ce": ("dropout", "gelu", "exponentials"),
+    "beauty fmlp_rec ce": ("dropout", "exponentials"),
+    "beauty bsarec ce": ("dropout", "exponentials"),
     "beauty gru4rec ce": ("dropout", "exponentials"),
-    "beauty gru4rec sce": ("sce", "scores", "draws"),
+    "beauty gru4rec sce": ("scores", "draws"),
     "beauty caser ce": ("dropout", "exponentials"),
     "ml-1m sasrec ce": ("attention", "dropout", "exponentials"),
-    "ml-1m sasrec sce": ("attention", "dropout", "sce", "scores", "draws"),
+    "ml-1m sasrec sce": ("attention", "dropout", "scores", "draws"),
     "ml-1m lrurec ce": ("dropout", "exponentials"),
 }
 

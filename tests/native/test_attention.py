@@ -3,7 +3,7 @@ import ctypes
 import pytest
 import torch
 
-from recsys_lt.backbones.attention import Layout, PackedAttention
+from recsys_lt.backbones.attention import HistoryAttention, Layout
 from recsys_lt.backbones.dropout import RowDropout
 from tests.backbones.test_sasrec import L, batch_of
 
@@ -18,7 +18,7 @@ def test_the_kernel_is_the_plain_form(compiled: ctypes.CDLL, heads: int, dropout
     width = 24
     layout = Layout(batch_of(HISTORIES), L)
     queries = layout.last() if last else layout.every()
-    attend = PackedAttention(heads, L, RowDropout(dropout, salt=2))
+    attend = HistoryAttention(heads, L, RowDropout(dropout, salt=2))
     n_events = len(layout.position)
     shapes = [(len(HISTORIES) if last else n_events, width), (n_events, 2 * width), (2 * width,)]
     inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
@@ -37,7 +37,7 @@ def test_the_kernel_is_the_plain_form(compiled: ctypes.CDLL, heads: int, dropout
 
 def test_no_dropout_when_ranking(compiled: ctypes.CDLL) -> None:
     layout = Layout(batch_of(HISTORIES), L)
-    attend = PackedAttention(1, L, RowDropout(0.9, salt=2)).eval()
+    attend = HistoryAttention(1, L, RowDropout(0.9, salt=2)).eval()
     query, pad = torch.randn(len(layout.position), 8), torch.randn(16)
     key_value = torch.randn(len(layout.position), 16)
     torch.testing.assert_close(

@@ -5,8 +5,7 @@ import torch
 
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.losses.sce import SCE
-from recsys_lt.native.exponentials import exp_rows, exp_rows_above, sce_rows
+from recsys_lt.native.exponentials import exp_rows
 
 
 def test_exp_is_as_exact_as_float32_allows(compiled: ctypes.CDLL) -> None:
@@ -39,22 +38,6 @@ def test_edges(compiled: ctypes.CDLL) -> None:
     assert x[0, 6] == 1
 
 
-@pytest.mark.parametrize("scale", [1e-2, 1.0, 50.0])
-def test_sce_and_its_gradient(compiled: ctypes.CDLL, scale: float) -> None:
-    torch.manual_seed(0)
-    loss = SCE(40, 30.0)
-    positive, negative = torch.randn(20) * scale, torch.randn(20, 40) * scale
-    negative[3, 5] = -torch.inf  # a forbidden item
-    exact_positive, exact_negative = positive.double(), negative.double()
-    exact = loss._differentiate(exact_positive, exact_negative, 99, True)  # float64 takes the plain form
-    by_positive, by_negative = positive.clone(), negative.clone()
-    losses = sce_rows(compiled, by_positive, by_negative, 30.0)
-    for fast, plain in zip((losses, by_positive, by_negative), exact, strict=True):
-        torch.testing.assert_close(fast, plain.float(), atol=1e-6 * max(1, scale), rtol=2e-5)
-    assert sce_rows(compiled, torch.tensor([torch.nan]), torch.zeros(1, 3), 1.0).isnan().all()
-    assert sce_rows(compiled, torch.zeros(1), torch.tensor([[torch.nan, 0.0]]), 1.0).isnan().all()
-
-
 def test_cross_entropy_with_the_kernel_is_the_textbook_one(compiled: ctypes.CDLL) -> None:
     torch.manual_seed(0)
     states, table = torch.randn(30, 16, requires_grad=True), torch.randn(900, 16, requires_grad=True)
@@ -74,9 +57,9 @@ def test_what_is_below_its_row_s_cut_becomes_nothing(compiled: ctypes.CDLL, widt
     scores = torch.randn(7, width + 2)[:, 1 : 1 + width] * 5
     cuts, shifts = scores[:, :1].clone(), torch.randn(7)
     expected = (scores - shifts.unsqueeze(1)).exp().masked_fill(scores < cuts, 0)
-    sums = exp_rows_above(compiled, scores, cuts, shifts)
+    sums = exp_rows(compiled, scores, cuts, shifts)
     torch.testing.assert_close(scores, expected)
     torch.testing.assert_close(sums, expected.double().sum(1).float(), rtol=3e-6, atol=0)
     assert (scores[:, 0] > 0).all()  # what is at the cut stays
     lost = torch.tensor([[torch.nan, 0.0]])
-    assert exp_rows_above(compiled, lost, torch.ones(1), torch.zeros(1)).isnan().all()
+    assert exp_rows(compiled, lost, torch.ones(1), torch.zeros(1)).isnan().all()
