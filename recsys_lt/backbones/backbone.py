@@ -8,10 +8,22 @@ from torch import Tensor, nn
 from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.tasks.task import Task
+from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
 #: Tables of fewer rows (positions; small catalogues) are cheaper to update whole.
 LARGE_TABLE = 1000
+
+
+def check_sizes(model: str, **sizes: int) -> None:
+    """Raise UserError for a model's size below 1, or for ``heads`` that do not divide ``width``."""
+    if min(sizes.values()) < 1 or sizes["width"] % sizes.get("heads", 1):
+        rule = ", and heads must divide width" if "heads" in sizes else ""
+        raise UserError(
+            f"{model} has {', '.join(f'{key} {value}' for key, value in sizes.items())}",
+            where="model",
+            remedy=f"Each must be at least 1{rule}",
+        )
 
 
 class Backbone(nn.Module, ABC):
@@ -32,7 +44,11 @@ class Backbone(nn.Module, ABC):
     trainable: ClassVar[bool] = True
 
     def item_tables(self) -> list[Tensor]:
-        """Parameters with one row an item: of the output table, unless a backbone has more."""
+        """Parameters with one row an item: those of the output table; a backbone with input embeddings apart adds them.
+
+        What is perturbed by ``optimizer.perturb=table`` and item by item by ``optimizer.form=rowwise``. Scores computed
+        from features through a projection have no such parameter.
+        """
         table = self.output_table()
         return [tensor for tensor in (table.weight, table.bias) if isinstance(tensor, nn.Parameter)]
 

@@ -88,6 +88,10 @@ class BERT4Rec(Backbone):
         """[I, d] and its bias [I]."""
         return OutputTable(self.head.weight, self.head.bias)
 
+    def item_tables(self) -> list[Tensor]:
+        """See ``Backbone.item_tables``: the input embeddings beside the output table."""
+        return [self.items.weight, *super().item_tables()]
+
     def states(self, batch: Batch) -> Tensor:
         """[N, d]: at the masked events."""
         assert batch.target_events is not None

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.backbone import Backbone, check_sizes
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.mlp import MLP
 from recsys_lt.backbones.padding import PaddedItems, is_event
@@ -62,18 +62,7 @@ class BSARec(Backbone):
         attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(width, blocks, heads, max_length) < 1:
-            raise UserError(
-                f"BSARec has width {width}, blocks {blocks}, heads {heads}, max_length {max_length}",
-                where="model",
-                remedy="Each must be at least 1",
-            )
-        if width % heads:
-            raise UserError(
-                f"BSARec's width {width} does not divide into {heads} heads",
-                where="model",
-                remedy="Choose heads that divide the width",
-            )
+        check_sizes("BSARec", width=width, blocks=blocks, heads=heads, max_length=max_length)
         if not 0 <= alpha <= 1 or cutoff < 0:
             raise UserError(
                 f"BSARec has alpha {alpha}, cutoff {cutoff}",

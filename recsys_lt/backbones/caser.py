@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.backbone import Backbone, check_sizes
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import Prefixes
-from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
 # Values in the matrix all horizontal filters make together: up to 4 MB, a window of 12 events as published.
@@ -49,12 +48,7 @@ class Caser(Backbone):
         dropout: float = 0.7,
     ) -> None:
         super().__init__()
-        if min(width, max_length, vertical, horizontal) < 1:
-            raise UserError(
-                f"Caser has width {width}, max_length {max_length}, vertical {vertical}, horizontal {horizontal}",
-                where="model",
-                remedy="Each must be at least 1",
-            )
+        check_sizes("Caser", width=width, max_length=max_length, vertical=vertical, horizontal=horizontal)
         self.max_length = max_length
         # A prefix fills the window together with its target, as in the reference: 4 items in, 1 to predict.
         self.task = Prefixes(max_length, min_length=max(max_length, 2))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.backbone import Backbone, check_sizes
 from recsys_lt.backbones.circular import SpectralFilter
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.mlp import MLP
@@ -11,7 +11,6 @@ from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import Prefixes
-from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
 
@@ -45,12 +44,7 @@ class FMLPRec(Backbone):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if min(width, blocks, max_length) < 1:
-            raise UserError(
-                f"FMLP-Rec has width {width}, blocks {blocks}, max_length {max_length}",
-                where="model",
-                remedy="Each must be at least 1",
-            )
+        check_sizes("FMLP-Rec", width=width, blocks=blocks, max_length=max_length)
         self.max_length = max_length
         self.task = Prefixes(max_length, recent=True)
         self.items = PaddedItems(facts.n_items, width, std=0.02)

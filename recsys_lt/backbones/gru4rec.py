@@ -4,13 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.backbone import Backbone, check_sizes
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.recurrence import gru
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import OnePass, Prefixes
-from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
 
@@ -50,12 +49,7 @@ class GRU4Rec(Backbone):
         one_pass: bool = False,
     ) -> None:
         super().__init__()
-        if min(width, layers, max_length) < 1:
-            raise UserError(
-                f"GRU4Rec has width {width}, layers {layers}, max_length {max_length}",
-                where="model",
-                remedy="Each must be at least 1",
-            )
+        check_sizes("GRU4Rec", width=width, layers=layers, max_length=max_length)
         self.max_length = max_length
         self.task = OnePass(max_length) if one_pass else Prefixes(max_length)
         self.items = nn.Embedding(facts.n_items, width)

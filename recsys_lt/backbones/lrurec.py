@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.backbone import Backbone, check_sizes
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.linear_recurrence import Steps, linear_recurrence
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import EveryPosition
-from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
 
@@ -52,12 +51,7 @@ class LRURec(Backbone):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        if min(width, blocks, max_length) < 1:
-            raise UserError(
-                f"LRURec has width {width}, blocks {blocks}, max_length {max_length}",
-                where="model",
-                remedy="Each must be at least 1",
-            )
+        check_sizes("LRURec", width=width, blocks=blocks, max_length=max_length)
         self.max_length = max_length
         self.task = EveryPosition(max_length)
         self.items = nn.Embedding(facts.n_items, width)

@@ -5,12 +5,11 @@ import math
 from torch import Tensor, nn
 
 from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries
-from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.backbone import Backbone, check_sizes
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import EveryPosition
-from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
 
@@ -47,12 +46,9 @@ class SASRec(Backbone):
         self, facts: DataFacts, *, width: int, blocks: int, heads: int, max_length: int, dropout: float
     ) -> None:
         super().__init__()
-        if max_length < 1 or width < 1 or heads < 1 or blocks < 0 or width % heads:
-            raise UserError(
-                f"width {width}, heads {heads}, blocks {blocks}, max_length {max_length} make no SASRec",
-                where="model",
-                remedy="heads must divide width, and lengths must be positive",
-            )
+        check_sizes(
+            "SASRec", width=width, blocks=blocks or 1, heads=heads, max_length=max_length
+        )  # it may have no block
         self.max_length = max_length
         self.task = EveryPosition(max_length)
         self.items = nn.Embedding(facts.n_items, width)

@@ -21,9 +21,6 @@ class NEG(SampledLoss):
     Mikolov et al., NeurIPS 2013; arXiv 2402.06216v2.
     """
 
-    def __init__(self, k: int, pool: str = "all", share: str = "position") -> None:
-        super().__init__(k, pool, share)
-
     def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         shift = self.shift(n_items)
         return F.softplus(-(positive + shift)) + F.softplus(negative + shift).sum(1)

@@ -37,7 +37,7 @@ class SampledLoss(Loss):
         ``position`` or ``batch``: whose draw it is.
     """
 
-    def __init__(self, k: int, pool: str, share: str) -> None:
+    def __init__(self, k: int, pool: str = "all", share: str = "position") -> None:
         self.negatives = Negatives(k, pool, share)
         self.needs_seen = self.negatives.pool.needs_seen
 

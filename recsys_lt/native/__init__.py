@@ -1,1 +1,1 @@
-"""Kernels in C for what PyTorch's own operations do in many passes; each stands beside a plain form in Python."""
+"""Kernels in C that pay for themselves; the package of each has its plain form in PyTorch."""

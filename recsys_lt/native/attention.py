@@ -1,4 +1,4 @@
-"""Attention of packed rows by compiled kernel: see ``recsys_lt.backbones.attention`` for the plain form."""
+"""Causal attention of packed histories by a compiled kernel; the plain form is in ``recsys_lt.backbones.attention``."""
 
 import ctypes
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Clipping by the norm of all gradients, those of rows among them."""
+"""Gradient clipping by the joint norm, with sparse gradients."""
 
 from collections.abc import Iterable
 
@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def clip_norm(parameters: Iterable[torch.nn.Parameter], largest: float) -> Tensor:
-    """Scale all gradients so that their joint norm is at most ``largest``, as ``torch.nn.utils.clip_grad_norm_``.
+    """Scale all gradients so that their joint norm is at most ``largest``.
 
-    That function takes no sparse gradients. Here they count by their rows, once each row's parts are summed.
+    As ``torch.nn.utils.clip_grad_norm_``, which takes no sparse gradients. The rows of these count once their repeats
+    are summed.
 
     Returns
     -------

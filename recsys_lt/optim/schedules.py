@@ -1,4 +1,4 @@
-"""How the learning rate changes over a run."""
+"""Learning-rate schedules."""
 
 import math
 from abc import ABC, abstractmethod
@@ -7,14 +7,14 @@ from recsys_lt.errors import UserError
 
 
 class Schedule(ABC):
-    """The share of the learning rate that holds after a share of the run's steps.
+    """A schedule: the factor of the learning rate at each step of a run.
 
     Parameters
     ----------
     warmup
-        Share of the steps over which the rate rises in a line from 0.
+        Share of the steps over which the rate rises linearly from 0.
     final
-        Share of the rate that is left at the end.
+        Share of the rate at the end.
 
     Raises
     ------
@@ -38,11 +38,11 @@ class Schedule(ABC):
 
     @abstractmethod
     def falling(self, gone: float) -> float:
-        """From 1 to 0 as what is gone of the time after the warm-up goes from 0 to 1."""
+        """A factor from 1 to 0, for the share of the steps after the warm-up that is done, from 0 to 1."""
 
 
 class Constant(Schedule):
-    """The same rate throughout, once it is warm.
+    """A constant rate after the warm-up.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Constant(Schedule):
 
 
 class Linear(Schedule):
-    """Down in a line."""
+    """A linear decay."""
 
     def falling(self, gone: float) -> float:
         """See ``Schedule.falling``."""
@@ -67,7 +67,7 @@ class Linear(Schedule):
 
 
 class Cosine(Schedule):
-    """Down along half a cosine (Loshchilov & Hutter, ICLR 2017)."""
+    """A decay along half a cosine (Loshchilov & Hutter, ICLR 2017)."""
 
     def falling(self, gone: float) -> float:
         """See ``Schedule.falling``."""

@@ -1,4 +1,4 @@
-"""How much an item weighs by how often it was interacted with in training."""
+"""Item weights: functions of an item's number of training interactions."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recsys_lt.errors import UserError
 
-HEAD = 0.2  # share of the catalogue that ``step`` leaves alone: the most popular items
+HEAD = 0.2  # share of the catalogue to which ``step`` gives weight 0: the most popular items
 _LEAST, _MOST = 0.1, 10.0
 _BETA = 0.999
 
@@ -63,17 +63,17 @@ class Weighting:
     Parameters
     ----------
     name
-        One of those.
+        Name of one of these functions.
     gamma
-        Exponent of ``power``, ``focal`` and ``focal_max``; of ``power`` it may be negative: then what is frequent
-        weighs more.
+        Exponent of ``power``, ``focal`` and ``focal_max``. That of ``power`` may be negative: frequent items then
+        weigh more.
     normalise
         Scale f so that its mean over the training interactions is 1.
 
     Raises
     ------
     UserError
-        For a word that names none, or a negative gamma.
+        For an unknown name, or a negative gamma.
     """
 
     def __init__(self, name: str, gamma: float, normalise: bool) -> None:
@@ -92,7 +92,7 @@ class Weighting:
         self._of, self.gamma, self.normalise = _WEIGHTINGS[name], gamma, normalise
 
     def __call__(self, counts: Tensor) -> Tensor:
-        """Training interactions of each item [I] -> weights [I] float32."""
+        """Weights [I] float32 from the training interactions of each item [I]."""
         n = counts.double()
         weights = self._of(n, self.gamma)
         if self.normalise:
