@@ -1,7 +1,8 @@
 """What every sequential backbone answers."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -9,10 +10,12 @@ from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
-from recsys_lt.losses.output_table import OutputTable
+from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable, Scorer
 
-#: Tables of fewer rows (positions; small catalogues) are cheaper to update whole.
-LARGE_TABLE = 1000
+if TYPE_CHECKING:
+    from recsys_lt.losses.loss import Loss
+    from recsys_lt.optim.rule import UpdateRule
+    from recsys_lt.recommenders.recommender import Recommender, Terms
 
 
 def check_sizes(model: str, **sizes: int) -> None:
@@ -42,6 +45,8 @@ class Backbone(nn.Module, ABC):
     task: Task
     max_length: int
     trainable: ClassVar[bool] = True
+    #: See ``Recommender.takes_loss``.
+    takes_loss: ClassVar[bool] = True
 
     def item_tables(self) -> list[Tensor]:
         """Parameters with one row an item: those of the output table; a backbone with input embeddings apart adds them.
@@ -50,7 +55,8 @@ class Backbone(nn.Module, ABC):
         from features through a projection have no such parameter.
         """
         table = self.output_table()
-        return [tensor for tensor in (table.weight, table.bias) if isinstance(tensor, nn.Parameter)]
+        tensors = (table.weight, table.bias) if isinstance(table, OutputTable) else ()
+        return [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
 
     def use_sparse_gradients(self) -> None:
         """Have look-ups in large tables return the gradients of the rows they read, as sparse tensors."""
@@ -67,5 +73,21 @@ class Backbone(nn.Module, ABC):
         """A state for each row, read after its last event, [B, d]."""
 
     @abstractmethod
-    def output_table(self) -> OutputTable:
-        """The table states are scored against: weight [I, d], bias [I] or None."""
+    def output_table(self) -> Scorer:
+        """What states are scored against: an ``OutputTable``, or another scorer."""
+
+    def begin_step(self) -> None:
+        """See ``Recommender.begin_step``."""
+
+    def begin_ranking(self) -> None:
+        """See ``Recommender.begin_ranking``."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """See ``Recommender.facts``."""
+        return {}
+
+    def recommender(self, loss: "Loss", rule: "UpdateRule", terms: "Terms") -> "Recommender":
+        """The recommender that trains this backbone by a loss and an update rule."""
+        from recsys_lt.recommenders.sequential import SequentialRecommender
+
+        return SequentialRecommender(self, loss, rule, terms)

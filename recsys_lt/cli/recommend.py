@@ -157,7 +157,7 @@ def _show(console: Console, one: Recommendation, k: int) -> None:
         wide.print(Text(title, style="bold"))
         wide.print(table)
     if len(one.items) < k:
-        console.print(Text(f"Only {len(one.items)} items: the user has seen all the others.\n"))
+        console.print(Text(f"Only {len(one.items)} items: the others were seen before, or the model lists no more.\n"))
 
 
 def _write_csv(path: Path, lists: Sequence[Recommendation]) -> None:

@@ -1,4 +1,4 @@
-"""BIGRec: a language model names the next title, and the catalogue is ranked by distance to what it said."""
+"""BIGRec: a language model generates the next title, and the catalogue is ranked by distance to it."""
 
 from itertools import takewhile
 from typing import Any, Unpack
@@ -10,20 +10,20 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import Read
-from recsys_lt.llm.prompted import Told
+from recsys_lt.llm.prompted import PromptSettings
 from recsys_lt.llm.title_model import TitleModel
 
 
 class BIGRec(TitleModel):
     """Title generation and grounding.
 
-    A title, said or of the catalogue, is the last hidden state of its last token in the untuned language model; the
-    distance is Euclidean. With ``popularity`` a user's distances, from 0 (the nearest) to 1 (the farthest), are divided
-    by (1 + C) ** gamma, C an item's training interactions from 0 to 1.
+    A title, generated or of the catalogue, is the last hidden state of its last token in the untuned language model;
+    distances are Euclidean. With ``popularity`` a user's distances, from 0 (the nearest) to 1 (the farthest), are
+    divided by (1 + C) ** gamma, C an item's training interactions from 0 to 1.
 
     Parameters
     ----------
-    facts, **told
+    facts, **settings
         See ``TitleModel``.
     beams
         Of the generation; 1 is greedy.
@@ -40,15 +40,15 @@ class BIGRec(TitleModel):
     Bao et al., "BIGRec", arXiv 2308.08434, and SAI990323/BIGRec.
     """
 
-    def __init__(self, facts: DataFacts, *, beams: int, popularity: float, **told: Unpack[Told]) -> None:
+    def __init__(self, facts: DataFacts, *, beams: int, popularity: float, **settings: Unpack[PromptSettings]) -> None:
         if beams < 1 or popularity < 0:
             raise UserError(
                 f"beams {beams}, popularity {popularity}",
                 where="model",
                 remedy="Give at least one beam and an exponent of at least 0",
             )
-        super().__init__(facts, **told)
-        self._beams, self._gamma, self._longest = beams, popularity, told["title_tokens"]
+        super().__init__(facts, **settings)
+        self._beams, self._gamma, self._longest = beams, popularity, settings["title_tokens"]
         counts = facts.popularity.float()
         spread = (counts.max() - counts.min()).clamp(min=1)
         self.register_buffer("shares", (counts - counts.min()) / spread, persistent=False)
@@ -56,39 +56,44 @@ class BIGRec(TitleModel):
         # A title is a line: an untuned model goes on with a list of them.
         line = self.language.ids(["\n"])[0]
         self._ends = [self.language.end, *(line if len(line) == 1 else [])]
-        self._catalogue: Tensor | None = None  # of the untuned model, so the same all through a run
+        self._catalogue: Tensor | None = None
+
+    def begin_ranking(self) -> None:
+        """See ``Recommender.begin_ranking``."""
+        super().begin_ranking()
+        # Of the untuned model, so the same in every ranking of a run.
+        if self._catalogue is None or self._catalogue.device != self.opening.device:
+            self._catalogue = self._embedded(self.titles)
 
     def scores(self, batch: Batch) -> Tensor:
         """Minus the re-weighted distances."""
-        if self._catalogue is None or self._catalogue.device != self.opening.device:
-            self._catalogue = self._grounded(self.titles)
-        said = self._grounded([title or [self.language.end] for title in self._said(batch)])
-        distances = torch.cdist(said.float(), self._catalogue.float())
+        assert self._catalogue is not None, "begin_ranking comes first"
+        answers = self._embedded([title or [self.language.end] for title in self._answers(batch)])
+        distances = torch.cdist(answers.float(), self._catalogue.float())
         if not self._gamma:
             return -distances
         low, high = distances.amin(1, keepdim=True), distances.amax(1, keepdim=True)
         return -(distances - low) / (high - low).clamp(min=1e-12) / (1 + self.shares) ** self._gamma
 
-    def _grounded(self, titles: list[list[int]]) -> Tensor:
-        """The place of titles in the untuned model's space, [n, H]."""
+    def _embedded(self, titles: list[list[int]]) -> Tensor:
+        """Last hidden states of titles in the untuned model, [n, H]."""
         language = self.language
         with language.untuned():
             return language.states_after(language.opening(""), titles)
 
-    def _said(self, batch: Batch) -> list[list[int]]:
-        """What the language model answers, as tokens, users in the order of their prompts' lengths."""
+    def _answers(self, batch: Batch) -> list[list[int]]:
+        """The tokens that the language model generates for each user; prompts of about one length are read together."""
         prompts = self._prompts(batch)
-        opening = self.language.read(self.language.vectors(self.opening)) if len(self.opening) else None
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        said: list[list[int]] = [[] for _ in prompts]
+        answers: list[list[int]] = [[] for _ in prompts]
         for start in range(0, len(order), _TOGETHER):
             rows = order[start : start + _TOGETHER]
             ids, mask = self._padded([prompts[row] for row in rows])
-            found = self._generated(ids, mask, opening)[:, ids.shape[1] :]
+            found = self._generated(ids, mask, self.read_opening)[:, ids.shape[1] :]
             for row, tokens in zip(rows, found.tolist(), strict=True):
-                said[row] = list(takewhile(self._goes_on, tokens))
-            self._count(mask, [said[row] for row in rows])
-        return said
+                answers[row] = list(takewhile(self._goes_on, tokens))
+            self._count(mask, [answers[row] for row in rows])
+        return answers
 
     def _padded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
         """The opening and each prompt, as long as the longest by a gap after the opening, and what is no gap."""
@@ -100,18 +105,18 @@ class BIGRec(TitleModel):
         device = self.opening.device
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
-    def _count(self, mask: Tensor, said: list[list[int]]) -> None:
+    def _count(self, mask: Tensor, answers: list[list[int]]) -> None:
         # The opening was counted when it was read; every beam reads its own tokens.
         read = int(mask.sum()) - mask.shape[0] * len(self.opening)
-        self.language.tokens_read += read + self._beams * sum(map(len, said))
+        self.language.tokens_read += read + self._beams * sum(map(len, answers))
 
     def _goes_on(self, token: int) -> bool:
         # Many vocabularies have tokens that hold a line's end and more.
         return token != self.language.end and "\n" not in self.language.tokenizer.decode([token])
 
     def _generated(self, ids: Tensor, mask: Tensor, opening: Read | None) -> Any:
-        """Prompts with what is said after them; ``opening`` is what they begin with, None to read it with each."""
-        # A prompt is read once for all its beams, but for the last token: what comes after that is what they ask.
+        """Prompts that begin with ``opening`` (None: read it with each), followed by what is generated."""
+        # A prompt is read once for all its beams, but for the last token, whose successor is generated.
         past = self.language.read_rows(ids[:, :-1], mask[:, :-1], opening)
         past.batch_repeat_interleave(self._beams)
         return self.language.causal.generate(
@@ -121,7 +126,7 @@ class BIGRec(TitleModel):
             max_new_tokens=self._longest,
             num_beams=self._beams,
             do_sample=False,
-            # Not what the model came with: titles of the history may be said again, and long ones.
+            # Not the model's own settings: titles of the history may be repeated, and long ones generated.
             repetition_penalty=1.0,
             length_penalty=1.0,
             no_repeat_ngram_size=0,

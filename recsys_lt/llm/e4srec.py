@@ -1,7 +1,8 @@
 """E4SRec: a language model that reads item vectors and scores all items at once."""
 
+from collections.abc import Mapping
 from itertools import accumulate
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -87,10 +88,21 @@ class E4SRec(Backbone):
         self.closing: Tensor
         self.register_buffer("closing", torch.tensor(closing, dtype=torch.int64), persistent=False)
         self.language.check_length(len(self.opening) + max_length + len(closing), f"model.max_length={max_length}")
-        found = facts.first_stage.output_table().weight.detach().float().clone()
+        table = facts.first_stage.output_table()
+        if not isinstance(table, OutputTable):
+            raise UserError(
+                "its model scores items without vectors",
+                where=f"model.item_vectors={item_vectors}",
+                remedy="Name the run of another model, such as model=sasrec",
+            )
+        found = table.weight.detach().float().clone()
         self.register_buffer("vectors", found)  # in checkpoints: the other run may be trained anew
         self.adaptor = nn.Linear(found.shape[1], self.language.width)
         self.head = nn.Linear(self.language.width, facts.n_items, bias=False)
+
+    def facts(self) -> Mapping[str, Any]:
+        """See ``Recommender.facts``."""
+        return {"tokens_read": self.language.tokens_read}
 
     def output_table(self) -> OutputTable:
         return OutputTable(self.head.weight)

@@ -1,21 +1,21 @@
-"""LlamaRec: a language model puts in order what a retriever has found."""
+"""LlamaRec: a language model re-ranks the first items of a retriever."""
 
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, Unpack
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.backbones.backbone import Backbone
-from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
-from recsys_lt.llm.prompted import PromptedModel, Told
-from recsys_lt.recommenders.counting import rank_by_scores
-from recsys_lt.recommenders.dense import Ranked
+from recsys_lt.llm.prompted import PromptedModel, PromptSettings
+from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
 from recsys_lt.training.first_stage import FirstStage
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -23,7 +23,7 @@ _NEGATIVES, _ORDER = key_of(5), key_of(6)
 
 
 class LlamaRec(PromptedModel):
-    """The prompt lists a user's history and the candidates, each behind a letter; the answer is a letter.
+    """A re-ranker whose prompt lists a user's history and lettered candidates, and whose answer is a letter.
 
     In training the candidates are the target and items drawn uniformly from those the user has no training interaction
     with, in random order, and the loss is on the letter and the end of the answer. In ranking they are the retriever's
@@ -34,7 +34,7 @@ class LlamaRec(PromptedModel):
     ----------
     facts
         Sizes and titles of the data, and the retriever.
-    **told
+    **settings
         See ``PromptedModel``.
     retriever
         Run folder of the retriever; None has LRURec trained first.
@@ -53,10 +53,10 @@ class LlamaRec(PromptedModel):
     """
 
     first_stage: ClassVar[FirstStage] = FirstStage("retriever", "lrurec", "ce")
-    needs_seen = True
-    n_candidates: int
 
-    def __init__(self, facts: DataFacts, *, retriever: str | None, candidates: int, **told: Unpack[Told]) -> None:
+    def __init__(
+        self, facts: DataFacts, *, retriever: str | None, candidates: int, **settings: Unpack[PromptSettings]
+    ) -> None:
         if not 2 <= candidates <= len(_LETTERS) or candidates > facts.n_items:
             raise UserError(
                 f"it is {candidates}",
@@ -69,10 +69,10 @@ class LlamaRec(PromptedModel):
                 where=f"model.retriever={retriever}",
                 remedy="Name the run folder of a sequential model, or null to have one trained first",
             )
-        super().__init__(facts, **told)
-        max_length, prompt = told["max_length"], told["prompt"]
+        super().__init__(facts, needs_seen=True, **settings)
+        max_length, prompt = settings["max_length"], settings["prompt"]
         self.retriever: Backbone = facts.first_stage.eval()
-        self.n_candidates, self._told = candidates, max_length
+        self.n_candidates = candidates
         # The longer of the two; each cuts what it reads.
         self.max_length = max(max_length, self.retriever.max_length)
         self._numbers = self.language.ids(prompt.events(max_length))
@@ -80,7 +80,7 @@ class LlamaRec(PromptedModel):
         self._pool, self._closing = self.language.ids([prompt.pool, prompt.closing])
         self.letters: Tensor
         self.register_buffer("letters", _one_token_each(self.language, prompt.closing, candidates), persistent=False)
-        longest = sorted(map(len, self.told), reverse=True)
+        longest = sorted(map(len, self.item_texts), reverse=True)
         self.language.check_length(
             len(self.opening) + max_length * longest[0] + sum(longest[:candidates])
             + sum(map(len, [*self._numbers, *self._marks])) + len(self._pool) + len(self._closing) + 2,
@@ -93,8 +93,8 @@ class LlamaRec(PromptedModel):
         self.retriever.eval()
         return self
 
-    def asked_and_answered(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
-        """See ``PromptedModel.asked_and_answered``."""
+    def prompts_and_answers(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
+        """See ``PromptedModel.prompts_and_answers``."""
         pools = self._drawn(batch, batch.streams)
         place = (pools == batch.targets.unsqueeze(1)).int().argmax(1)
         answers = [[letter] for letter in self.letters[place].tolist()]
@@ -107,7 +107,7 @@ class LlamaRec(PromptedModel):
         seen = batch.seen.items.split(batch.seen.offsets.diff().tolist())
         every = torch.arange(len(self.titles), device=streams.device)
         for target, stream, own in zip(batch.targets.tolist(), streams.tolist(), seen, strict=True):
-            # The items in the order of hashes: distinct, uniform, and the same whenever they are asked for.
+            # The items in the order of hashes: distinct, uniform, and the same in every evaluation.
             drawn = keys_of(key_of(_NEGATIVES, stream), every)
             drawn[own] = torch.iinfo(torch.int64).max
             drawn[target] = torch.iinfo(torch.int64).min
@@ -120,54 +120,57 @@ class LlamaRec(PromptedModel):
         prompts = []
         for events, pool in zip(histories, pools.tolist(), strict=True):
             row: list[int] = []
-            for number, item in zip(self._numbers, events[-self._told :].tolist(), strict=False):
-                row += number + self.told[item]
+            for number, item in zip(self._numbers, events[-self.n_events :].tolist(), strict=False):
+                row += number + self.item_texts[item]
             row += self._pool
             for mark, item in zip(self._marks, pool, strict=True):
-                row += mark + self.told[item]
+                row += mark + self.item_texts[item]
             prompts.append(row + self._closing)
         return prompts
 
-    def ranked(self, batch: Batch, masked: SeenSets | None, k: int) -> Ranked:
-        """See ``AnsweringModel.ranked``.
+    def facts(self) -> Mapping[str, Any]:
+        """See ``Recommender.facts``."""
+        return {**super().facts(), "candidates": self.n_candidates}
 
-        Who has their target among the candidates is asked for its place; where lists are wanted too, everybody is.
-        Scores are the letters' logits; what is no candidate has none.
+    def begin_ranking(self) -> None:
+        """See ``Recommender.begin_ranking``."""
+        self.retriever.begin_ranking()
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """See ``Recommender.rank``.
+
+        The language model re-ranks for the users whose target is among the candidates; where lists are wanted too, for
+        all. Scores are the letters' logits; items that are no candidates have none.
         """
         n = self.n_candidates
-        ranks, found = self._found(batch, masked, max(k, n))
-        scores = torch.full(found.shape, -torch.inf, device=found.device)
-        asked = torch.arange(len(batch), device=found.device)
-        if not k:
-            asked = asked[ranks <= n]
-        asked = asked[(found[asked, :n] >= 0).all(1)]  # a user who has seen nearly all keeps the retriever's order
-        if len(asked) == 0:
-            return Ranked(ranks, found[:, :k], scores[:, :k])
-        pools = found[asked, :n]
-        logits = self._logits(batch, asked, pools)
-        if len(batch.targets):
-            hit = pools == batch.targets[asked].unsqueeze(1)
-            own = logits.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
-            # Ties count against the target, as everywhere: one that ties with what is listed is no candidate.
-            ranks[asked] = torch.where(hit.any(1) & (ranks[asked] <= n), (logits >= own).sum(1), ranks[asked])
-        ordered, order = logits.sort(dim=1, descending=True, stable=True)
-        found[asked, :n], scores[asked, :n] = pools.gather(1, order), ordered
-        return Ranked(ranks, found[:, :k], scores[:, :k])
-
-    def retrieved(self, batch: Batch, masked: SeenSets | None) -> Tensor:
-        """See ``AnsweringModel.retrieved``."""
-        return self._found(batch, masked, 0)[0]
-
-    def _found(self, batch: Batch, masked: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
-        """The retriever's ranks of the targets and first k items, [B] and [B, k]."""
-        # A retriever reads as much as it was trained to, however much is told.
+        # A retriever reads as much as it was trained to, however much the prompts hold.
         states = self.retriever.user_states(batch.latest(self.retriever.max_length))
-        return rank_by_scores(states, self.retriever.output_table(), batch.targets, masked, k)
+        table = self.retriever.output_table()
+        retrieved = rank_by_scores(states, table, batch.targets, self.masked(batch), max(k, n))
+        ranks, items = retrieved.target_rank.clone(), retrieved.items.clone()
+        scores = torch.full(items.shape, -torch.inf, device=items.device)
+        users = torch.arange(len(batch), device=items.device)
+        if not k:
+            users = users[ranks <= n]
+        users = users[(items[users, :n] >= 0).all(1)]  # who has seen nearly all items keeps the retriever's order
+        if len(users):
+            pools = items[users, :n]
+            logits = self._logits(batch, users, pools)
+            if len(batch.targets):
+                hit = pools == batch.targets[users].unsqueeze(1)
+                own = logits.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
+                # Ties count against the target, as everywhere: one that ties with what is listed is no candidate.
+                found = hit.any(1) & (ranks[users] <= n)
+                ranks[users] = torch.where(found, (logits >= own).sum(1), ranks[users])
+            scores[users, :n], order = logits.sort(dim=1, descending=True, stable=True)
+            items[users, :n] = pools.gather(1, order)
+        alone = replace(retrieved, items=retrieved.items[:, :k], scores=retrieved.scores[:, :k])
+        return Ranking(ranks, items[:, :k], scores[:, :k], parts={"retriever": alone})
 
-    def _logits(self, batch: Batch, asked: Tensor, pools: Tensor) -> Tensor:
-        """Logits of the candidates' letters for these users, [n, C]."""
+    def _logits(self, batch: Batch, users: Tensor, pools: Tensor) -> Tensor:
+        """Logits of the candidates' letters for these users of the batch, [n, C]."""
         histories = batch.items.split(batch.lengths)
-        prompts = self._prompts((histories[row] for row in asked.tolist()), pools)
+        prompts = self._prompts((histories[row] for row in users.tolist()), pools)
         states = self.language.states_after(self.opening, prompts)
         # In float32, whatever the model's own: in bfloat16 candidates would tie, and ties count against the target.
         with torch.autocast(states.device.type, enabled=False):

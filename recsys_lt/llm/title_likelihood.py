@@ -1,4 +1,4 @@
-"""Ranking by the likelihood of titles: what an untuned language model knows of a catalogue."""
+"""Ranking of the catalogue by the likelihood of its titles after a prompt."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch
-from recsys_lt.llm.language_model import Read
 from recsys_lt.llm.title_model import TitleModel
 
 _LOGITS = 1 << 24  # held at a time: 64 MB
@@ -17,25 +16,27 @@ class TitleLikelihood(TitleModel):
     """Items in the order of the mean log-likelihood of their titles' tokens after the prompt.
 
     The mean and not the sum, which would prefer short titles. A user costs a forward pass over all titles of the
-    catalogue; what all users' prompts begin with is read once a batch, and a user's own part once.
+    catalogue; the opening of all prompts is read once a ranking, and a user's own part once.
 
     Parameters
     ----------
-    facts, **told
+    facts, **settings
         See ``TitleModel``.
     """
 
+    def begin_ranking(self) -> None:
+        """See ``Recommender.begin_ranking``."""
+        super().begin_ranking()
+        self._vocabulary = self.language.vocabulary.float()  # of a model that is held in fewer bits, a copy
+
     def scores(self, batch: Batch) -> Tensor:
         """See ``TitleModel.scores``."""
-        opening = self.language.read(self.language.vectors(self.opening)) if len(self.opening) else None
-        # Once a batch: of a model that is held in fewer bits it is a copy.
-        vocabulary = self.language.vocabulary.float()
-        return torch.stack([self._of_user(opening, prompt, vocabulary) for prompt in self._prompts(batch)])
+        return torch.stack([self._of_user(prompt) for prompt in self._prompts(batch)])
 
-    def _of_user(self, opening: Read | None, prompt: list[int], vocabulary: Tensor) -> Tensor:
-        language, titles = self.language, self.titles
-        read = language.read(language.vectors(self._tokens([prompt])), after=opening)
-        # The prompt's last token tells the first of every title.
+    def _of_user(self, prompt: list[int]) -> Tensor:
+        language, titles, vocabulary = self.language, self.titles, self._vocabulary
+        read = language.read(language.vectors(self._tokens([prompt])), after=self.read_opening)
+        # The prompt's last token predicts the first of every title.
         firsts = self._tokens([title[:1] for title in titles])
         sums = _logits(read.last, vocabulary).log_softmax(1)[0, firsts]
         inner = [title[:-1] for title in titles]
@@ -56,8 +57,8 @@ def _log_likelihoods(hidden: Tensor, vocabulary: Tensor, tokens: Tensor) -> Tens
     """Log-likelihood of each token after its hidden state, [T, H], [V, H], [T] -> [T] float32."""
     step = max(1, _LOGITS // len(vocabulary))
     parts = [
-        -F.cross_entropy(_logits(states, vocabulary), told, reduction="none")
-        for states, told in zip(hidden.split(step), tokens.split(step), strict=True)
+        -F.cross_entropy(_logits(states, vocabulary), following, reduction="none")
+        for states, following in zip(hidden.split(step), tokens.split(step), strict=True)
     ]
     return torch.cat(parts)
 

@@ -1,17 +1,17 @@
-"""What BIGRec and ranking by likelihood share: a language model that is asked for the next title."""
+"""Language models that answer with the title of the next item, and rank the catalogue by scores of its titles."""
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
-from recsys_lt.llm.prompted import PromptedModel, Told
-from recsys_lt.recommenders.dense import Ranked, rank_of_scores
+from recsys_lt.llm.prompted import PromptedModel, PromptSettings
+from recsys_lt.recommenders.full_ranking import Ranking, ScoreMatrix, rank_by_scores
 
 
 class TitleModel(PromptedModel):
@@ -19,7 +19,7 @@ class TitleModel(PromptedModel):
 
     Parameters
     ----------
-    facts, **told
+    facts, **settings
         See ``PromptedModel``.
 
     Raises
@@ -28,18 +28,20 @@ class TitleModel(PromptedModel):
         As ``PromptedModel``, and for a prompt longer than the language model reads.
     """
 
-    def __init__(self, facts: DataFacts, **told: Unpack[Told]) -> None:
-        super().__init__(facts, **told)
-        max_length, prompt = told["max_length"], told["prompt"]
+    def __init__(self, facts: DataFacts, **settings: Unpack[PromptSettings]) -> None:
+        super().__init__(facts, **settings)
+        max_length, prompt = settings["max_length"], settings["prompt"]
+        occurrences = Counter(map(tuple, self.titles))
+        self._shared = torch.tensor([occurrences[tuple(title)] > 1 for title in self.titles])
         *self._marks, self._closing = self.language.ids([*prompt.events(max_length), prompt.closing])
         self.language.check_length(
-            len(self.opening) + max_length * max(map(len, self.told)) + sum(map(len, self._marks)) + len(self._closing)
-            + max(map(len, self.titles)) + 1,
+            len(self.opening) + max_length * max(map(len, self.item_texts)) + sum(map(len, self._marks))
+            + len(self._closing) + max(map(len, self.titles)) + 1,
             f"model.max_length={max_length}",
         )  # fmt: skip
 
-    def asked_and_answered(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
-        """See ``PromptedModel.asked_and_answered``."""
+    def prompts_and_answers(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
+        """See ``PromptedModel.prompts_and_answers``."""
         return self._prompts(batch), [self.titles[item] for item in batch.targets.tolist()]
 
     def _prompts(self, batch: Batch) -> list[list[int]]:
@@ -47,21 +49,23 @@ class TitleModel(PromptedModel):
         prompts = []
         for events in batch.items.split(batch.lengths):
             row: list[int] = []
-            for mark, item in zip(self._marks, events[-self.max_length :].tolist(), strict=False):
-                row += mark + self.told[item]
+            for mark, item in zip(self._marks, events[-self.n_events :].tolist(), strict=False):
+                row += mark + self.item_texts[item]
             prompts.append(row + self._closing)
         return prompts
 
-    def inseparable(self) -> Tensor:
-        """Items whose title, as far as it is read, another item has too, [I] bool."""
-        titles = [tuple(title) for title in self.titles]
-        items_of = Counter(titles)
-        return torch.tensor([items_of[title] > 1 for title in titles])
+    def facts(self) -> Mapping[str, Any]:
+        """See ``Recommender.facts``: items whose title, as far as it is read, another item has too are not distinct."""
+        return {**super().facts(), "indistinct": self._shared}
 
-    def ranked(self, batch: Batch, masked: SeenSets | None, k: int) -> Ranked:
-        """See ``AnsweringModel.ranked``."""
-        return rank_of_scores(self.scores(batch), batch.targets, masked, k)
+    def begin_ranking(self) -> None:
+        """See ``Recommender.begin_ranking``: all prompts go on from the opening, which is read here."""
+        self.read_opening = self.language.read(self.language.vectors(self.opening)) if len(self.opening) else None
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """See ``Recommender.rank``."""
+        return rank_by_scores(self.scores(batch), ScoreMatrix(self.n_items), batch.targets, self.masked(batch), k)
 
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:
-        """What the catalogue is ordered by for each user, [B, I]; higher is better."""
+        """Scores of the catalogue for each user, [B, I]; higher is better."""

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
 from recsys_lt.losses.loss import Draw, Loss
-from recsys_lt.losses.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable, Scorer
 from recsys_lt.native.exponentials import exp_rows
 from recsys_lt.native.library import usable
 
@@ -37,6 +38,21 @@ class CE(Loss):
     ) -> tuple[Tensor, Tensor]:
         """See ``Loss.__call__``."""
         return weighted_means(states, targets, table, weights, softmax_pass)
+
+    def by_blocks(
+        self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Loss.by_blocks``: a block of logits is held at a time, and computed again for its gradient."""
+        n_items = scorer.n_items
+
+        def of_rows(states: Tensor, targets: Tensor) -> Tensor:
+            return F.cross_entropy(scorer.block(states, 0, n_items).float(), targets, reduction="none")
+
+        parts = [
+            checkpoint(of_rows, states[rows], targets[rows], use_reentrant=False)
+            for rows in row_blocks(len(states), n_items, states.device)
+        ]
+        return plain_means(torch.cat(parts), weights)
 
     @staticmethod
     def plain(

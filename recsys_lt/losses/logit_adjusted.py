@@ -8,7 +8,7 @@ from torch import Tensor
 from recsys_lt.errors import UserError
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw, Loss
-from recsys_lt.losses.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable, Scorer
 from recsys_lt.losses.sce import SCE
 
 
@@ -50,11 +50,17 @@ class LogitAdjusted(Loss):
     ) -> tuple[Tensor, Tensor]:
         """See ``Loss.__call__``."""
         if self._shift is None:
-            raise RuntimeError("the loss has not been told the items' counts: call prepare first")
+            raise RuntimeError("the loss does not know the items' counts: call prepare first")
         shift = self._shift.to(table.weight)
         bias = shift if table.bias is None else table.bias + shift
         # The loss this is mixed into comes next in the order of resolution.
         return super().__call__(states, targets, table._replace(bias=bias), weights, draw)  # type: ignore[safe-super]
+
+    def by_blocks(
+        self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Loss.by_blocks``: there is no bias to adjust."""
+        return Loss.by_blocks(self, states, targets, scorer, weights)
 
 
 class LogitAdjustedCE(LogitAdjusted, CE):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recsys_lt.losses.output_table import OutputTable
+from recsys_lt.errors import UserError
+from recsys_lt.losses.output_table import OutputTable, Scorer
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,35 @@ class Loss(ABC):
         """Raise UserError if the loss cannot be used with a catalogue of ``n_items``."""
 
     def prepare(self, counts: Tensor) -> None:  # noqa: B027  (most losses do not ask)
-        """Told once, before it is first evaluated, how many training interactions each item has, [I]."""
+        """Take the items' training interactions, [I], once before the first evaluation."""
 
-    def met(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
-        """Items that the loss of some target is told from, [I] bool; a full softmax is told from all."""
+    def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
+        """Items that are negatives of some target, [I] bool; those of a full softmax are all items."""
         return torch.ones(len(table.weight), dtype=torch.bool, device=states.device)
+
+    def by_blocks(
+        self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the loss of scores that are no dot products; most losses cannot.
+
+        Parameters
+        ----------
+        states
+            [N, ...], as the scorer takes them.
+        targets, weights
+            See ``__call__``.
+        scorer
+            Scores of the catalogue.
+
+        Returns
+        -------
+        See ``__call__``.
+        """
+        raise UserError(
+            f"{type(self).__name__} needs items that are scored by their vectors, and this model's are not",
+            where="loss",
+            remedy="Choose loss=ce, or let the model's output_table return an OutputTable",
+        )
 
     @abstractmethod
     def __call__(

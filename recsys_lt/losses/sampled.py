@@ -44,8 +44,8 @@ class SampledLoss(Loss):
     def check(self, n_items: int) -> None:
         self.negatives.check(n_items)
 
-    def met(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
-        """See ``Loss.met``."""
+    def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
+        """See ``Loss.covered``."""
         ids, _ = self.negatives(draw, targets, len(table.weight))
         found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
         found[ids.flatten()] = True

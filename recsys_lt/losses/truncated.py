@@ -32,13 +32,13 @@ class _Truncated(Loss):
         """See ``Loss.__call__``."""
         return weighted_means(states, targets, table, weights, partial(softmax_pass, cut=self.cut))
 
-    def met(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
-        """See ``Loss.met``."""
+    def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
+        """See ``Loss.covered``."""
         found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
         for rows in row_blocks(len(states), len(table.weight), states.device):
             logits = F.linear(states[rows], table.weight, table.bias).to(states.dtype)
             kept = logits >= self.cut(logits, targets[rows])
-            found |= kept.scatter_(1, targets[rows].unsqueeze(1), False).any(0)  # a target is not told from itself
+            found |= kept.scatter_(1, targets[rows].unsqueeze(1), False).any(0)  # a target is no negative of its own
         return found
 
     def plain(

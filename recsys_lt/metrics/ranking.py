@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Ranks = NDArray[np.int64]
 
+#: Rank of a target that is not listed: a miss at every k.
+UNLISTED = 0
 RANKING_METRICS = ("hr", "ndcg", "mrr")
 
 

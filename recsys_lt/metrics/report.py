@@ -43,7 +43,7 @@ def report(
     ``ndcg@10``, ``hr@10``, ``mrr@10``; the same under ``head/``, ``mid/``, ``tail/`` and ``nonhead/``
     (mid and tail together); ``users`` and ``head/users`` ...; ``arp@10``, ``aplt@10``,
     ``coverage@10``, ``gini@10``, ``head/exposure@10`` .... None, never 0, for what was not measured:
-    a group without users, a k beyond ``depth`` or beyond the exposure's lists.
+    a group without users, a k beyond ``depth`` or the exposure's lists.
     """
     if len(ranks) != len(targets):
         raise ValueError(f"{len(ranks)} ranks do not fit {len(targets)} targets")
@@ -58,7 +58,7 @@ def report(
         values[f"{name}/users"] = len(inside)
     if exposure is not None:
         for k in ks:
-            if k in exposure.ks:
+            if k in exposure.ks and (depth is None or k <= depth):
                 values |= exposure_metrics(exposure.counts[exposure.ks.index(k)], popularity, groups, k)
             else:
                 unknown = exposure_metrics(np.zeros_like(popularity), popularity, groups, k)

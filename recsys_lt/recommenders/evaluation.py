@@ -1,14 +1,16 @@
-"""What one evaluation found, gathered over processes: each user's rank once, and what was recommended."""
+"""Ranks of an evaluation's targets, joined over batches and processes, and the exposure of items."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from recsys_lt.data.ragged import Ints
 from recsys_lt.metrics.exposure import Exposure
+from recsys_lt.recommenders.full_ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -18,25 +20,28 @@ class Evaluation:
     Parameters
     ----------
     users, targets, ranks
-        [n] int64, in the order of ``users``.
+        [n] int64, in the order of ``users``; ranks as ``Ranking.target_rank``.
     exposure
-        Counts of what was recommended to them; None where no lists were made.
-    retrieved
-        Ranks of the targets by a first stage alone, [n] int64; None where there is none.
-    n_candidates
-        How many of its first items are put in a new order; None where there is no first stage.
+        How often each item was recommended; None where no lists were made.
+    depth
+        See ``Ranking.depth``.
+    parts
+        The same of the rankings this one was made from, by name.
+    candidates
+        How many of a retriever's first items were re-ranked; None where there is no retriever.
     """
 
     users: Ints
     targets: Ints
     ranks: Ints
-    exposure: Exposure | None
-    retrieved: Ints | None = None
-    n_candidates: int | None = None
+    exposure: Exposure | None = None
+    depth: int | None = None
+    parts: Mapping[str, "Evaluation"] = field(default_factory=dict)
+    candidates: int | None = None
 
 
 class Collector:
-    """Takes batches of ranks and lists; ``finish`` joins the processes' parts.
+    """Takes a batch's ranking after the other; ``finish`` joins the processes' parts.
 
     Parameters
     ----------
@@ -44,35 +49,40 @@ class Collector:
         Size of the catalogue.
     ks
         List lengths to count exposure at; empty for none.
-    n_candidates
+    candidates
         See ``Evaluation``.
     """
 
-    def __init__(self, n_items: int, ks: tuple[int, ...], n_candidates: int | None = None) -> None:
-        self._n_candidates = n_candidates
-        self._parts: list[Tensor] = []
+    def __init__(self, n_items: int, ks: tuple[int, ...], candidates: int | None = None) -> None:
+        self._candidates = candidates
         self._exposure = Exposure(n_items, ks) if ks else None
+        self._columns: dict[str, list[Ints]] = {"users": [], "targets": [], "": []}
+        self._depths: dict[str, int | None] = {}
 
-    def add(
-        self, users: Tensor, targets: Tensor, ranks: Tensor, top_items: Tensor, retrieved: Tensor | None = None
-    ) -> None:
-        # No rank is 0: where there is no first stage, all of these are.
-        first = torch.zeros_like(ranks) if retrieved is None else retrieved
-        self._parts.append(torch.stack([users, targets, ranks, first]).cpu())
+    def add(self, users: Tensor, targets: Tensor, ranking: Ranking) -> None:
+        """Take a batch: users and targets [B], and how they are ranked."""
+        ranks = {"": ranking} | dict(ranking.parts)
+        self._depths = {name: one.depth for name, one in ranks.items()}
+        columns = {"users": users, "targets": targets} | {name: one.target_rank for name, one in ranks.items()}
+        for name, column in columns.items():
+            self._columns.setdefault(name, []).append(column.cpu().numpy())
         if self._exposure is not None:
-            self._exposure.update(top_items.cpu().numpy())
+            self._exposure.update(ranking.items.cpu().numpy())
 
     def finish(self) -> Evaluation:
         """Join all processes' parts; the same on every one of them."""
-        mine = torch.cat(self._parts, 1).numpy() if self._parts else np.zeros((4, 0), dtype=np.int64)
-        exposure = self._exposure
+        nothing = np.zeros(0, dtype=np.int64)
+        mine = {name: np.concatenate([nothing, *column]) for name, column in self._columns.items()}
+        exposure, depths = self._exposure, self._depths
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            world = dist.get_world_size()
-            parts: list[object] = [None] * world
-            dist.all_gather_object(parts, (mine, None if exposure is None else exposure.counts))
-            mine = np.concatenate([part[0] for part in parts], 1)  # type: ignore[index]
+            found: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(found, (mine, depths, None if exposure is None else exposure.counts))
+            names = {name: None for columns, _, _ in found for name in columns}  # without users, none of the parts
+            mine = {name: np.concatenate([columns.get(name, nothing) for columns, _, _ in found]) for name in names}
+            depths = {name: depth for _, each, _ in found for name, depth in each.items()}
             if exposure is not None:
-                exposure.counts[:] = np.sum([part[1] for part in parts], axis=0)  # type: ignore[index]
-        order = np.argsort(mine[0], kind="stable")
-        users, targets, ranks, retrieved = mine[:, order]
-        return Evaluation(users, targets, ranks, exposure, retrieved if retrieved.any() else None, self._n_candidates)
+                exposure.counts[:] = np.sum([counts for _, _, counts in found], axis=0)
+        order = np.argsort(mine["users"], kind="stable")
+        users, targets, ranks = (mine.pop(name)[order] for name in ("users", "targets", ""))
+        parts = {name: Evaluation(users, targets, part[order], depth=depths.get(name)) for name, part in mine.items()}
+        return Evaluation(users, targets, ranks, exposure, depths.get(""), parts, self._candidates)

@@ -1,4 +1,4 @@
-"""What a trained model lists for some users, with the source's own ids and titles."""
+"""Recommendation lists of a trained model, with the source's own ids and titles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Recommendation:
     recent
         Id and title of its last events, oldest first.
     items
-        The list, best first; shorter than asked where all other items are seen ones.
+        The list, best first; shorter than k where all other items were seen, or the model lists no more.
     """
 
     user: str
@@ -96,11 +96,13 @@ def lists(
     with_seen = module.mask_seen != "none"
     batch = RankBatches(data, users, stage, module.max_length, len(rows), with_seen=with_seen)[0]
     with torch.inference_mode():
-        batch = batch.to(module.device)
-        top, scores = module.listed(batch, batch.seen, k)
+        module.begin_ranking()
+        ranking = module.rank(batch.to(module.device), k)
     ends = data.targets_at(stage)[users] if stage else np.diff(data.offsets)[users]
     found = []
-    for row, end, items, values in zip(rows, ends.tolist(), top.tolist(), scores.tolist(), strict=True):
+    for row, end, items, values in zip(
+        rows, ends.tolist(), ranking.items.tolist(), ranking.scores.tolist(), strict=True
+    ):
         history = data.items[data.offsets[row] : data.offsets[row] + end]
         found.append(
             Recommendation(

@@ -1,8 +1,9 @@
-"""What every recommender's Lightning module shares: training by an update rule, and ranks of an evaluation."""
+"""The Lightning module of every recommender: training by an update rule, and the ranks of an evaluation."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -11,12 +12,14 @@ from torch import Tensor
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
+from recsys_lt.losses.loss import Loss
 from recsys_lt.optim.clipping import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
-from recsys_lt.recommenders.asking import Asking, Evaluate
 from recsys_lt.recommenders.evaluation import Collector, Evaluation
+from recsys_lt.recommenders.full_ranking import Ranking
 from recsys_lt.recommenders.precision import FLOAT32, Precision
+from recsys_lt.recommenders.step_closure import StepClosure
 
 _DIVERGED = "Lower optimizer.lr or set trainer.clip=1; what was reached before is in the run folder"
 
@@ -51,9 +54,10 @@ class Terms:
 
 
 class Recommender(pl.LightningModule):
-    """Answers two questions: what does a batch cost, and how would it rank the catalogue for these users.
+    """Answers two questions: what does a batch cost, and how is the catalogue ranked for these users.
 
-    A subclass answers them (``batch_losses``, ``rank``); the same training step and the same evaluation serve all.
+    A subclass answers them (``batch_losses``, ``rank``); the same training step and the same evaluation serve all. A
+    model with an objective of its own is a subclass; ``SequentialRecommender`` is that of all backbones.
 
     Parameters
     ----------
@@ -63,45 +67,83 @@ class Recommender(pl.LightningModule):
         What a training example is.
     max_length
         Latest events read of a history.
-    rule
-        Totals to gradients.
-    terms
-        See there.
     trainable
         False for a model that has nothing to learn by gradient.
     needs_seen
         Whether training batches carry each row's training items.
-    n_candidates
-        How many items a first stage finds for this model to put in order; None where there is no first stage.
     """
+
+    #: Whether a model of this class is trained by a loss of the ``loss`` group.
+    takes_loss: ClassVar[bool] = False
+    rule: UpdateRule
 
     def __init__(
         self,
         n_items: int,
         task: Task,
         max_length: int,
-        rule: UpdateRule,
-        terms: Terms,
         *,
         trainable: bool = True,
         needs_seen: bool = False,
-        n_candidates: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.n_items, self.task, self.max_length = n_items, task, max_length
-        self.trainable, self.needs_seen, self.n_candidates = trainable, needs_seen, n_candidates
-        self.rule = rule
-        self.mask_seen, self.ks = terms.mask_seen, terms.ks
-        self.schedule, self.precision = terms.schedule, terms.precision
-        self.accumulate, self.clip = terms.accumulate, terms.clip
+        self.trainable, self.needs_seen = trainable, needs_seen
         self.evaluation: Evaluation | None = None
         self._collector: Collector | None = None
         self.scaler: torch.amp.GradScaler | None = None
         self._scale: dict[str, Any] | None = None  # of the run to go on with
-        # The batches of the step that is under way, for a rule that asks about all of them at once.
-        self._waiting: list[Evaluate] = []
-        self._targets: list[Tensor] = []
+        # The batches of the step that is under way, for a rule that evaluates all of them at once; their shares in it.
+        self._waiting: list[Batch] = []
+        self._shares: list[float] = []
+
+    def recommender(self, loss: Loss | None, rule: UpdateRule, terms: Terms) -> "Recommender":
+        """The recommender of a model, as every model makes its own: this one, which needs no loss."""
+        self.prepare_training(rule, terms)
+        return self
+
+    def prepare_training(self, rule: UpdateRule, terms: Terms) -> None:
+        """Set how the module is trained and ranks.
+
+        Parameters
+        ----------
+        rule
+            Totals to gradients.
+        terms
+            See there.
+        """
+        self.rule = rule
+        self.mask_seen, self.ks = terms.mask_seen, terms.ks
+        self.schedule, self.precision = terms.schedule, terms.precision
+        self.accumulate, self.clip = terms.accumulate, terms.clip
+
+    # Hooks.
+
+    def begin_step(self) -> None:
+        """Compute what the batches of a step share, such as a projected table or a propagated graph, with gradients.
+
+        Called before each evaluation of a step: parameters have moved since the evaluation before it.
+        """
+
+    def begin_ranking(self) -> None:
+        """The same before a ranking, without gradients."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What callbacks and results may log of the model.
+
+        Returns
+        -------
+        Mapping
+            ``tokens_read``: tokens that a language model has read since it was loaded. ``candidates``: how many of a
+            retriever's first items are re-ranked. ``indistinct``: items that the model cannot tell from another, so
+            that their scores tie, [I] bool. Each only where there is such a thing.
+        """
+        return {}
+
+    def item_tables(self) -> list[Tensor]:
+        """Parameters with one row an item, which update rules may perturb by rows."""
+        return []
 
     # The first question: what does this batch cost?
 
@@ -114,54 +156,44 @@ class Recommender(pl.LightningModule):
         batch
             N targets.
         item_weights
-            [W, I]: a target weighs what its item does; None is one row of ones.
+            [W, I], on the module's device: the weight of a target is its item's; None is one row of ones.
 
         Returns
         -------
         totals
-            [W], differentiable. Pure: asking again draws the same negatives and dropout masks.
+            [W], differentiable. Pure: a second call draws the same negatives and dropout masks.
         losses
             Of each target, [N], detached.
         items
             Whose losses they are, [N].
         """
 
-    # The second: how would it rank the catalogue for these users?
+    def target_weights(self, batch: Batch, item_weights: Tensor | None) -> Tensor | None:
+        """The weights of a batch's targets, [W, I] -> [W, N]."""
+        return None if item_weights is None else item_weights[:, batch.targets]
 
-    @abstractmethod
-    def rank(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
-        """Ranks of the targets [B] (1-based) and first k items [B, k], ``seen`` items left out."""
-
-    def retrieved(self, batch: Batch, seen: SeenSets | None) -> Tensor | None:
-        """Ranks of the targets by a first stage alone, [B]: what bounds a model that orders what that one found."""
-        return None
-
-    def item_tables(self) -> list[Tensor]:
-        """Parameters with one row an item; none for a model that answers in words."""
-        return []
-
-    def inseparable(self) -> Tensor | None:
-        """Mask of items whose input equals another item's, so that scores tie, [I] bool.
-
-        None for a model that knows every item apart.
-        """
-        return None
-
-    @abstractmethod
-    def listed(self, batch: Batch, seen: SeenSets | None, k: int) -> tuple[Tensor, Tensor]:
-        """First k items and what they are ordered by, [B, k] each, ``seen`` items left out; -1 past a list's end."""
-
-    def tokens_read(self) -> int | None:
-        """Tokens a language model has read since it was loaded; None where there is none."""
-        languages = [getattr(module, "language", None) for module in self.children()]
-        read = [int(language.tokens_read) for language in languages if language is not None]
-        return sum(read) if read else None
-
-    def _products(self, dtype: torch.dtype | None) -> torch.autocast:
+    def autocast(self, dtype: torch.dtype | None) -> torch.autocast:
+        """Products in ``dtype``; None for float32."""
         # Without autocast's cache of converted weights, which would outlive a rule's moving of the parameters.
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None, cache_enabled=False)
 
-    def _masked(self, batch: Batch, seen: SeenSets | None) -> SeenSets | None:
+    # The second: how would it rank the catalogue for these users?
+
+    @abstractmethod
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """Rank the catalogue for a batch's users, without what is ``masked``.
+
+        Parameters
+        ----------
+        batch
+            B users, with or without targets.
+        k
+            Length of the lists; 0 for none (validation).
+        """
+
+    def masked(self, batch: Batch) -> SeenSets | None:
+        """Items that cannot be recommended to a batch's users, by ``mask_seen``."""
+        seen = batch.seen
         if seen is None or self.mask_seen == "none":
             return None
         if self.mask_seen == "published" or len(batch.targets) == 0:
@@ -171,7 +203,7 @@ class Recommender(pl.LightningModule):
         lengths = torch.zeros_like(batch.targets).index_add_(0, row, other.long())
         return SeenSets(seen.items[other], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
 
-    # Training: the update rule asks, this answers; the same way for every rule.
+    # Training: the update rule evaluates the closure of a step; the same way for every rule.
 
     def configure_optimizers(self) -> Any:
         optimizer = self.rule.build(p for p in self.parameters() if p.requires_grad)
@@ -203,46 +235,26 @@ class Recommender(pl.LightningModule):
         if step == first:
             optimizer.zero_grad()
         step_targets = batch.step_targets or batch.global_targets
-        self._waiting.append(self._part_in_step(batch, step_targets))
-        self._targets.append(batch.targets)
+        self._waiting.append(batch)
+        # Ranks average and batches add their gradients.
+        self._shares.append(len(batch.targets) * self.trainer.world_size / step_targets)
         self.last_total = None
         if self.rule.per_step and step != last:
             return
         parameters = [p for p in self.parameters() if p.requires_grad]
         gradients = [p.grad for p in parameters]
-        total, own = self.rule.gradients(Asking(parameters, self._waiting, self._all_targets, self._backward))
+        closure = StepClosure(self, parameters, self._waiting, self._shares, self._backward)
+        total, own = self.rule.gradients(closure)
         for p, sum_ in zip(parameters, added(gradients, own), strict=True):
             p.grad = sum_
         # A whole step's mean; else the batch's own, whatever its part in the step.
         self.last_total = total if self.rule.per_step else total * (step_targets / batch.global_targets)
-        self._waiting, self._targets = [], []
+        self._waiting, self._shares = [], []
         self._check_finite(total, step)
         if step == last:
             self._step(optimizer)
         if step == n_steps - 1:  # no loss looks at what the last step of an epoch left
             self._check_weights()
-
-    def _part_in_step(self, batch: Batch, step_targets: int) -> Evaluate:
-        """The batch's totals, weighed by its part in the mean over the step's targets."""
-        if len(batch) == 0:  # this rank has no part of a last, small batch, but the others wait for its gradients
-
-            def nothing(weights: Tensor | None) -> Tensor:
-                total = sum(p.sum() for p in self.parameters() if p.requires_grad) * 0.0
-                return torch.as_tensor(total).expand(1 if weights is None else len(weights))
-
-            return nothing
-        # Ranks average and batches add their gradients.
-        share = len(batch.targets) * self.trainer.world_size / step_targets
-        return lambda weights: self.batch_losses(batch, weights)[0] * share
-
-    def _all_targets(self) -> Tensor:
-        """Item ids of the targets of the batches that wait, those of other processes too."""
-        mine = torch.cat(self._targets)
-        if self.trainer.world_size == 1:
-            return mine
-        met = torch.zeros(self.n_items, dtype=torch.uint8, device=mine.device).index_fill_(0, mine, 1)
-        torch.distributed.all_reduce(met, torch.distributed.ReduceOp.MAX)
-        return met.nonzero().squeeze(1)
 
     def _backward(self, total: Tensor, /, *, retain_graph: bool = False) -> None:
         # Every gradient of a step has the same factor, so they add up; a ball's radius does not depend on it.
@@ -287,7 +299,7 @@ class Recommender(pl.LightningModule):
     # Evaluation: ranks once, metrics from ranks.
 
     def on_validation_epoch_start(self) -> None:
-        self._collector = Collector(self.n_items, (), self.n_candidates)
+        self._begin_evaluation(())
 
     def validation_step(self, batch: Batch, _step: int) -> None:
         self._collect(batch, k=0)
@@ -297,7 +309,7 @@ class Recommender(pl.LightningModule):
         self.evaluation = self._collector.finish()
 
     def on_test_epoch_start(self) -> None:
-        self._collector = Collector(self.n_items, self.ks, self.n_candidates)
+        self._begin_evaluation(self.ks)
 
     def test_step(self, batch: Batch, _step: int) -> None:
         self._collect(batch, k=min(max(self.ks), self.n_items))
@@ -305,7 +317,12 @@ class Recommender(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self.on_validation_epoch_end()
 
+    def _begin_evaluation(self, ks: tuple[int, ...]) -> None:
+        self._collector = Collector(self.n_items, ks, self.facts().get("candidates"))
+        self.begin_ranking()
+
     def _collect(self, batch: Batch, k: int) -> None:
         assert self._collector is not None
-        ranks, top_items = self.rank(batch, batch.seen, k)
-        self._collector.add(batch.users, batch.targets, ranks, top_items, self.retrieved(batch, batch.seen))
+        ranking = self.rank(batch, k)
+        ranking.check(len(batch), len(batch.targets), k, type(self).__name__)
+        self._collector.add(batch.users, batch.targets, ranking)

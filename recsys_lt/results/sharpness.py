@@ -47,6 +47,7 @@ class Landscape:
     def losses(self) -> tuple[Tensor, Tensor]:
         """Loss of each target and its item, [N] and [N]."""
         with torch.no_grad():
+            self.module.begin_step()
             parts = [self.module.batch_losses(batch)[1:] for batch in self.batches]
         return torch.cat([losses for losses, _ in parts]), torch.cat([items for _, items in parts])
 
@@ -64,6 +65,7 @@ class Landscape:
         """Gradient of the weighted mean loss by every parameter; weights [I]."""
         total = [torch.zeros_like(p) for p in self.parameters]
         for batch in self.batches:
+            self.module.begin_step()
             loss = self.module.batch_losses(batch, item_weights.unsqueeze(0))[0][0]
             share = len(batch.targets) / self.n_targets
             for sum_, part in zip(

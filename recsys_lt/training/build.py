@@ -18,11 +18,8 @@ from recsys_lt.losses.loss import Loss
 from recsys_lt.losses.own import Own
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
-from recsys_lt.recommenders.answering import AnsweringRecommender
-from recsys_lt.recommenders.answering_model import AnsweringModel
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.recommender import Recommender, Terms
-from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.training.config_types import MARKS, check_node, check_numbers
 from recsys_lt.training.first_stage import FirstStage
 from recsys_lt.training.settings import MetricsSettings, TrainerSettings
@@ -42,7 +39,8 @@ class Parts:
     """The objects a configuration names; the model waits for the data's sizes."""
 
     dataset: "Dataset"
-    model: Callable[[DataFacts], Backbone | AnsweringModel]
+    model: Callable[[DataFacts], Backbone | Recommender]
+    model_class: type[Backbone] | type[Recommender]
     loss: Loss
     rule: UpdateRule
     schedule: Schedule
@@ -54,17 +52,18 @@ class Parts:
 
     def check(self) -> None:
         """Raise UserError for parts that do not go together."""
-        if self._answers and not isinstance(self.loss, Own):
+        needed = self.model_class.takes_loss
+        if not needed and not isinstance(self.loss, Own):
             raise UserError(
                 "this model has an objective of its own", where="loss", remedy="Leave loss out, or loss=own"
             )
-        if self._answers and self.metrics.bound_targets is not None:
+        if not needed and self.metrics.bound_targets is not None:
             raise UserError(
-                "this model's loss is of words, and bounds no rank",
+                "this model's objective is its own, and bounds no rank",
                 where="metrics.bound_targets",
                 remedy="Leave it out",
             )
-        if isinstance(self.loss, Own) and not self._answers:
+        if needed and isinstance(self.loss, Own):
             raise UserError(
                 "this model has no objective of its own", where="loss=own", remedy="Choose one, such as loss=ce"
             )
@@ -112,11 +111,6 @@ class Parts:
         """Load the dataset, with the times of events if a metric reads them; see ``Dataset.load``."""
         return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
 
-    @property
-    def _answers(self) -> bool:
-        made = getattr(self.model, "func", self.model)
-        return isinstance(made, type) and issubclass(made, AnsweringModel)
-
     def recommender(self, data: Sequences, first_stage: Backbone | None = None) -> Recommender:
         """Build the model for these data; its weights come of torch's current seed.
 
@@ -149,12 +143,7 @@ class Parts:
             accumulate=self.trainer.accumulate,
             clip=self.trainer.clip,
         )
-        made = _made("model", lambda: self.model(facts))
-        module: Recommender
-        if isinstance(made, AnsweringModel):
-            module = AnsweringRecommender(made, data.n_items, self.rule, terms)
-        else:
-            module = SequentialRecommender(made, self.loss, self.rule, terms)
+        module = _made("model", lambda: self.model(facts)).recommender(self.loss, self.rule, terms)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if module.trainable:
             self.rule.prepare(trained, module.item_tables(), facts.popularity)
@@ -210,7 +199,7 @@ def check(config: DictConfig) -> dict[str, Any]:
         from recsys_lt.llm.choice import LLM
 
         check_node("llm", llm, [LLM])
-    check_node("model", plain["model"], [Backbone, AnsweringModel], later=True)
+    check_node("model", plain["model"], [Backbone, Recommender], later=True)
     if llm is not None and "llm" not in plain["model"]:
         raise UserError(
             "this model has no language model", where="llm", remedy="Leave llm out, or choose one such as model=e4srec"
@@ -257,6 +246,7 @@ def build(config: DictConfig) -> Parts:
     return Parts(
         dataset=made("dataset"),
         model=made("model"),
+        model_class=resolve_name(plain["model"]["_target_"]),
         loss=made("loss"),
         rule=made("optimizer"),
         schedule=made("schedule"),

@@ -89,13 +89,13 @@ class Journal(pl.Callback):
         # A resumed run may have been killed after its patience had ended.
         trainer.should_stop |= self._out_of_patience()
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         # Lightning validates after epochs divisible by this number; the schedule is ours.
         epoch = trainer.current_epoch + 1
         trainer.check_val_every_n_epoch = epoch if self.settings.evaluates(epoch) else epoch + 1
         self._losses = []
         self._validated = None
-        self._tokens = pl_module.tokens_read()  # type: ignore[operator]
+        self._tokens = pl_module.facts().get("tokens_read")
         self._epoch_start = time.perf_counter()
 
     def on_train_batch_end(
@@ -105,7 +105,7 @@ class Journal(pl.Callback):
             self._losses.append(pl_module.last_total)
         if batch_index + 1 == trainer.num_training_batches:
             self._seconds = time.perf_counter() - self._epoch_start
-            self._read = pl_module.tokens_read()
+            self._read = pl_module.facts().get("tokens_read")
         if self.stop.number and trainer.world_size == 1:
             raise StopRun
 

@@ -98,13 +98,13 @@ class TrainingProgress(pl.Callback):
         self._bar.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._epoch = _Pace(0.0, pl_module.tokens_read())
+        self._epoch = _Pace(0.0, pl_module.facts().get("tokens_read"))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, step: int) -> None:
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch + (step + 1) / max(int(trainer.num_training_batches), 1)
-        rate = self._epoch.rate(pl_module.tokens_read(), trainer.world_size)
+        rate = self._epoch.rate(pl_module.facts().get("tokens_read"), trainer.world_size)
         if self._bar is not None:
             self._bar.update(self._task, completed=round(done, 2), note=self._note + rate)
         elif self._silent_long():
@@ -146,7 +146,7 @@ class TrainingProgress(pl.Callback):
 
     def _start_ranking(self, trainer: pl.Trainer, pl_module: Any, what: str, batches: int) -> None:
         self._said = time.monotonic()
-        self._users, self._ranking = 0, _Pace(0.0, pl_module.tokens_read())
+        self._users, self._ranking = 0, _Pace(0.0, pl_module.facts().get("tokens_read"))
         if trainer.is_global_zero and self.console.is_terminal and self._bar is None:
             self._open([TextColumn(what)], batches, 0, transient=True)
 
@@ -156,7 +156,7 @@ class TrainingProgress(pl.Callback):
         # Processes rank every so manieth user, so all are about as far.
         self._users = min(self._users + len(batch) * trainer.world_size, of)
         users = f"{self._users:,} of {of:,} users"
-        rate = self._ranking.rate(pl_module.tokens_read(), trainer.world_size)
+        rate = self._ranking.rate(pl_module.facts().get("tokens_read"), trainer.world_size)
         left = self._ranking.left(self._users, of)
         if self._bar is None:
             if self._silent_long():

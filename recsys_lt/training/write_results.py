@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 import recsys_lt
 from recsys_lt.data.loader import TrainBatches, users_with_target
 from recsys_lt.data.sequences import Sequences
+from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories, target_popularity
 from recsys_lt.metrics.ranking import random_order, ranking
@@ -38,8 +39,8 @@ def measure(
 ) -> dict[str, float | None]:
     """Every metric of an evaluation, of all users and by group, by its name.
 
-    Where candidates of a first stage are put in order, its own metrics are under ``retriever/``, and those of a random
-    order of the candidates under ``random_order/``.
+    Metrics of a ranking that this one was made from are under its name, such as ``retriever/``; where its first items
+    were re-ranked, those of a random order of them are under ``random_order/``.
 
     Parameters
     ----------
@@ -55,24 +56,36 @@ def measure(
     Returns
     -------
     dict
-        None for a metric of a group without users.
+        None for a metric of a group without users, or at a k beyond ``Evaluation.depth``.
+
+    Raises
+    ------
+    UserError
+        For a model whose lists are too short to select the best epoch.
     """
-    values = report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks)
-    if found.retrieved is not None and found.n_candidates is not None:
-        chance = random_order(found.retrieved, found.n_candidates, measured.ks)
-        values |= {f"retriever/{name}": value for name, value in ranking(found.retrieved, measured.ks).items()}
-        values |= {f"random_order/{name}": value for name, value in chance.items()}
+    if found.depth is not None and found.depth < K:
+        raise UserError(
+            f"it lists {found.depth} items, and the best epoch is selected by NDCG@{K}",
+            where="model",
+            remedy=f"Have it list {K} or more, such as by more beams",
+        )
+    values = report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks, found.depth)
+    for name, part in found.parts.items():
+        values |= {f"{name}/{metric}": value for metric, value in ranking(part.ranks, measured.ks, part.depth).items()}
+    if found.candidates is not None:
+        chance = random_order(found.parts["retriever"].ranks, found.candidates, measured.ks)
+        values |= {f"random_order/{metric}": value for metric, value in chance.items()}
     return values
 
 
 def shared_titles(module: Recommender, data: Sequences) -> str | None:
-    """How many items a model that ranks by title cannot tell from another, in words; None where it tells all apart."""
-    inseparable = module.inseparable()
-    if inseparable is None or not inseparable.any():
+    """How many items the model cannot tell from another, in words; None where it tells all apart."""
+    indistinct = module.facts().get("indistinct")
+    if indistinct is None or not indistinct.any():
         return None
     users = users_with_target(data, "test")
-    share = inseparable.numpy()[data.items[data.test_at[users]]].mean() if len(users) else 0.0
-    return f"{int(inseparable.sum()):,} of {data.n_items:,} items, {share:.1%} of test targets"
+    share = indistinct.numpy()[data.items[data.test_at[users]]].mean() if len(users) else 0.0
+    return f"{int(indistinct.sum()):,} of {data.n_items:,} items, {share:.1%} of test targets"
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,9 @@ class Results:
             "items": data.n_items,
             "interactions": len(data.items),
             "max_length": self.config.model.get("max_length"),
-            "ranking": f"full, over all {data.n_items} items",
+            "ranking": f"full, over all {data.n_items} items"
+            if self.test.depth is None
+            else f"the first {self.test.depth} of {data.n_items} items",
             "ranked_users": _capped(len(self.test.users), len(users_with_target(data, "test"))),
             "training_rows": _capped(self.batches.n_rows, self.batches.n_examples),
             "shared_titles": shared_titles(self.trainer.lightning_module, data),

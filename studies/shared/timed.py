@@ -103,13 +103,10 @@ def one_step(
     module: "SequentialRecommender", optimizer: Any, parameters: "Sequence[torch.nn.Parameter]", batch: "Batch"
 ) -> None:
     """A training step as a run takes it, without Lightning's loop."""
-    from recsys_lt.recommenders.asking import Asking
-
-    def totals(weights: "torch.Tensor | None") -> "torch.Tensor":
-        return module.batch_losses(batch, weights)[0]
+    from recsys_lt.recommenders.step_closure import StepClosure
 
     optimizer.zero_grad()
-    _, gradients = module.rule.gradients(Asking(parameters, [totals], lambda: batch.targets))
+    _, gradients = module.rule.gradients(StepClosure(module, parameters, [batch]))
     for p, gradient in zip(parameters, gradients, strict=True):
         p.grad = gradient
     optimizer.step()
@@ -146,7 +143,7 @@ def _training(
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     columns = {"items": data.n_items, "k": config.loss.get("k", 0), "pair": 2, "": 0}
     first = batches[0, 0]
-    width = module.backbone.output_table().weight.shape[1]
+    width = module.backbone.output_table().weight.shape[1]  # type: ignore[attr-defined]
     backbone = import_module(f"studies.speed.floors.{type(module.backbone).__module__.split('.')[-1]}")
     with torch.device(device):
         encode = backbone.products(config.model, first)
@@ -182,11 +179,11 @@ def _evaluation(
         with torch.inference_mode():
             for step in range(min(steps or len(batches), len(batches))):
                 batch = batches[step].to(device)
-                module.rank(batch, batch.seen, lists)
+                module.rank(batch, lists)
                 done += len(batch)
         return (now(device) - start) * len(users) / done
 
-    weight = module.backbone.output_table().weight.detach()
+    weight = module.backbone.output_table().weight.detach()  # type: ignore[attr-defined]
     states = torch.randn(rank_rows, weight.shape[1], device=device)
     scores = torch.empty(rank_rows, len(weight), device=device)
 

@@ -60,7 +60,8 @@ def main(arguments: list[str]) -> None:
     facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
     first = SASRec(facts, width=64, blocks=2, heads=1, max_length=50, dropout=0.1).requires_grad_(False)
     module = parts.recommender(data, first)
-    language = next(part.language for part in module.children() if hasattr(part, "language"))
+    owner: Any = getattr(module, "backbone", module)
+    language = owner.language
     source = TrainBatches(data, module.task, config.trainer.batch_rows, 0, Share(), module.needs_seen)
     users = users_with_target(data, "test")
     ranking = RankBatches(data, users, "test", module.max_length, 32, with_seen=True)
@@ -79,9 +80,11 @@ def main(arguments: list[str]) -> None:
         module.eval()
         batch = ranking[step]
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            module.rank(batch, batch.seen, 10)
+            module.rank(batch, 10)
 
     train(0)
+    with torch.inference_mode():
+        module.eval().begin_ranking()
     for name, work, backward in (("training", train, True), ("ranking", rank, False)):
         total = floor = 0.0
         tokens = targets = 0

@@ -145,7 +145,7 @@ def ranking_of(n_items: int, asked: Asked) -> dict[str, Any]:
                 start = time.perf_counter()
                 for step in range(len(batches)):
                     batch = batches[step]
-                    module.rank(batch, batch.seen, k)
+                    module.rank(batch, k)
                 seconds[what].append(time.perf_counter() - start)
             states = torch.randn(config.trainer.rank_rows, weight.shape[1])
             block = torch.empty(config.trainer.rank_rows, 8192)

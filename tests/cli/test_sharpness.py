@@ -15,7 +15,7 @@ from recsys_lt.cli import sharpness
 from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.metrics.groups import popularity_groups
 from recsys_lt.optim.eisam import EISAM
-from recsys_lt.recommenders.asking import Asking
+from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.results.sharpness import Asked, Landscape, measure
 from recsys_lt.training.trained import trained
 
@@ -85,11 +85,12 @@ def test_a_rules_neighbourhood_is_where_it_looks_in_training(landscape, folder, 
 
     def evaluate(weights):
         seen.append([p.detach() - was for p, was in zip(landscape.parameters, before, strict=True)])
-        totals = [landscape.module.batch_losses(batch, weights)[0] for batch in landscape.batches]
-        shares = [len(batch.targets) / landscape.n_targets for batch in landscape.batches]
-        return sum(total * share for total, share in zip(totals, shares, strict=True))
+        return closure(weights)
 
-    rule.gradients(Asking(landscape.parameters, [evaluate], lambda: landscape.losses()[1]))
+    shares = [len(batch.targets) / landscape.n_targets for batch in landscape.batches]
+    closure = StepClosure(landscape.module, landscape.parameters, landscape.batches, shares)
+    evaluate.targets = closure.targets
+    rule.gradients(evaluate)
     for moved, step in zip(seen[1], landscape.neighbourhood(rule), strict=True):
         torch.testing.assert_close(moved, step, rtol=1e-3, atol=1e-6)
     found = measure(landscape, torch.ones(60), Asked((0.1,), 2, rule))

@@ -58,11 +58,10 @@ def test_seen_items_are_never_listed(made, data) -> None:
     module = made(*MODEL).eval()
     batch = ranking_batch(data, module)
     with torch.no_grad():
-        ranks, top = module.rank(batch, batch.seen, 10)
-        items, scores = module.listed(batch, batch.seen, 10)
-    assert ranks.shape == (6,)
-    assert torch.equal(top, items)
-    assert (scores.diff(dim=1) <= 1e-6).all()
+        found = module.rank(batch, 10)
+    assert found.target_rank.shape == (6,)
+    top = found.items
+    assert (found.scores.diff(dim=1) <= 1e-6).all()
     for listed, seen in zip(top, batch.seen.items.split(batch.seen.offsets.diff().tolist()), strict=True):
         assert not set(listed.tolist()) & set(seen.tolist())
 

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from recsys_lt.errors import UserError
 from recsys_lt.llm.answer_losses import mean_answer_losses
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.metrics.ranking import random_order
-from recsys_lt.recommenders.counting import rank_by_scores
 from recsys_lt.recommenders.evaluation import Collector
+from recsys_lt.recommenders.full_ranking import rank_by_scores
 from recsys_lt.training.settings import MetricsSettings
 from recsys_lt.training.write_results import measure
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
@@ -27,7 +28,7 @@ MODEL = ("model=llamarec", "model.candidates=6", "model.max_length=4", "model.ti
 def test_candidates_hold_the_target_once_and_nothing_the_user_has_seen(made, data) -> None:
     module = made(*MODEL)
     batch = training_batch(data, module, rows=30)
-    pools = module.model._drawn(batch, torch.arange(30))
+    pools = module._drawn(batch, torch.arange(30))
     assert pools.shape == (30, 6)
     assert ((pools == batch.targets.unsqueeze(1)).sum(1) == 1).all()
     places = (pools == batch.targets.unsqueeze(1)).int().argmax(1)
@@ -37,8 +38,8 @@ def test_candidates_hold_the_target_once_and_nothing_the_user_has_seen(made, dat
     ):
         assert len(set(pool)) == 6
         assert not (set(pool) - {target}) & set(seen.tolist())
-    assert torch.equal(pools, module.model._drawn(batch, torch.arange(30)))
-    assert not torch.equal(pools, module.model._drawn(batch, torch.arange(30) + 100))
+    assert torch.equal(pools, module._drawn(batch, torch.arange(30)))
+    assert not torch.equal(pools, module._drawn(batch, torch.arange(30) + 100))
 
 
 def test_negatives_are_uniform(made, data) -> None:
@@ -46,7 +47,7 @@ def test_negatives_are_uniform(made, data) -> None:
     batch = training_batch(data, module, rows=1)
     counts = torch.zeros(N_ITEMS)
     for draw in range(400):
-        pool = module.model._drawn(batch, torch.tensor([draw]))[0]
+        pool = module._drawn(batch, torch.tensor([draw]))[0]
         counts[pool] += 1
     free = torch.ones(N_ITEMS, dtype=torch.bool)
     free[batch.seen.items] = False
@@ -57,26 +58,26 @@ def test_negatives_are_uniform(made, data) -> None:
 
 def test_the_loss_is_on_the_letter_and_the_end_alone(made, data) -> None:
     module = made(*MODEL).eval()
-    model, language = module.model, module.model.language
+    language = module.language
     batch = training_batch(data, module)
-    losses = model.answer_losses(batch)
+    losses = module.answer_losses(batch)
 
-    pools = model._drawn(batch, batch.streams)
-    prompts = model._prompts(batch.items.split(batch.lengths), pools)
+    pools = module._drawn(batch, batch.streams)
+    prompts = module._prompts(batch.items.split(batch.lengths), pools)
     expected = []
     for prompt, pool, target in zip(prompts, pools.tolist(), batch.targets.tolist(), strict=True):
-        letter = int(model.letters[pool.index(target)])
-        text = torch.tensor([*model.opening.tolist(), *prompt, letter])
+        letter = int(module.letters[pool.index(target)])
+        text = torch.tensor([*module.opening.tolist(), *prompt, letter])
         logits = language._inner(input_ids=text.unsqueeze(0)).logits[0]
         expected.append(F.cross_entropy(logits[-2:], torch.tensor([letter, language.end])))
     torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_the_prompt_reads_as_a_person_would_write_it(made, data) -> None:
-    model = made(*MODEL, "model.title_tokens=64", "dataset.noun=thing").model
+    module = made(*MODEL, "model.title_tokens=64", "dataset.noun=thing")
     pools = torch.tensor([[3, 1, 4, 15, 9, 2]])
-    (prompt,) = model._prompts([torch.tensor([7, 8, 5, 6, 7])], pools)
-    text = model.language.tokenizer.decode([*model.opening.tolist(), *prompt])
+    (prompt,) = module._prompts([torch.tensor([7, 8, 5, 6, 7])], pools)
+    text = module.language.tokenizer.decode([*module.opening.tolist(), *prompt])
     title = [str(each) for each in data.titles]
     assert "the things a person has chosen" in text
     assert (
@@ -84,18 +85,20 @@ def test_the_prompt_reads_as_a_person_would_write_it(made, data) -> None:
         in text
     )
     assert text.endswith(f"(F) {title[2]}\n\n### Response:\n")
-    assert model.language.tokenizer.decode(model.letters) == "ABCDEF"
+    assert module.language.tokenizer.decode(module.letters) == "ABCDEF"
 
 
 def test_candidates_come_first_in_the_order_of_their_letters(made, data, first_stage) -> None:
     module = made(*MODEL).eval()
-    model, batch = module.model, ranking_batch(data, module, rows=12)
+    batch = ranking_batch(data, module, rows=12)
     with torch.no_grad():
-        ranks, items, scores = model.ranked(batch, batch.seen, 15)
-        alone, found = rank_by_scores(
+        ranking = module.rank(batch, 15)
+        ranks, items, scores = ranking.target_rank, ranking.items, ranking.scores
+        retrieved = rank_by_scores(
             first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 15
         )
-        logits = model._logits(batch, torch.arange(12), found[:, :6])
+        alone, found = retrieved.target_rank, retrieved.items
+        logits = module._logits(batch, torch.arange(12), found[:, :6])
     assert torch.equal(items[:, 6:], found[:, 6:])  # the rest keeps the retriever's order
     assert (scores[:, 6:] == -torch.inf).all()
     for row in range(12):
@@ -108,7 +111,7 @@ def test_candidates_come_first_in_the_order_of_their_letters(made, data, first_s
             assert int(ranks[row]) == int(alone[row]) > 6
     assert (ranks <= 6).equal(alone <= 6)  # the ceiling: who is found is the retriever's doing
     with torch.no_grad():
-        assert torch.equal(model.ranked(batch, batch.seen, 0).ranks, ranks)  # without lists the same ranks
+        assert torch.equal(module.rank(batch, 0).target_rank, ranks)  # without lists the same ranks
     assert int((alone <= 6).sum()) not in (0, 12)
 
 
@@ -117,16 +120,19 @@ def test_the_ceiling_is_what_the_retriever_alone_reaches(made, data, first_stage
     module = made(*MODEL).eval()
     batch = ranking_batch(data, module, rows=12)
     with torch.no_grad():
-        alone, _ = rank_by_scores(
+        alone = rank_by_scores(
             first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 0
-        )
-        assert torch.equal(module.retrieved(batch, batch.seen), alone)
-        assert module.n_candidates == 6
-        ranks, top = module.rank(batch, batch.seen, 20)
+        ).target_rank
+        calls = mock.Mock(wraps=module.retriever.user_states)
+        with mock.patch.object(module.retriever, "user_states", calls):
+            ranking = module.rank(batch, 20)
+    assert calls.call_count == 1
+    assert torch.equal(ranking.parts["retriever"].target_rank, alone)
+    assert module.facts()["candidates"] == 6
     groups = ItemGroups(data.popularity, popularity_groups(data.popularity))
     measured = MetricsSettings(ks=[1, 6, 10, 20])
-    collector = Collector(N_ITEMS, (1, 6, 20), module.n_candidates)
-    collector.add(batch.users, batch.targets, ranks, top, alone)
+    collector = Collector(N_ITEMS, (1, 6, 20), 6)
+    collector.add(batch.users, batch.targets, ranking)
     found = measure(data, measured, groups, collector.finish())
     assert found["retriever/hr@6"] == found["hr@6"] == pytest.approx(float((alone <= 6).double().mean()))  # six letters
     assert found["retriever/ndcg@20"] != found["ndcg@20"]
@@ -135,7 +141,7 @@ def test_the_ceiling_is_what_the_retriever_alone_reaches(made, data, first_stage
     for name, value in random_order(alone.numpy(), 6, measured.ks).items():
         assert found[f"random_order/{name}"] == value
     plain = Collector(N_ITEMS, (1, 6, 20))
-    plain.add(batch.users, batch.targets, ranks, top)
+    plain.add(batch.users, batch.targets, replace(ranking, parts={}))
     assert not [name for name in measure(data, measured, groups, plain.finish()) if name[:3] in ("ret", "ran")]
 
 
@@ -144,11 +150,11 @@ def test_letters_are_scored_in_float32_whatever_the_model_is_held_in(made, data,
     module = made(*MODEL, "llm.dtype=bfloat16").eval()
     batch = ranking_batch(data, module, rows=12)
     with torch.no_grad():
-        _, found = rank_by_scores(
+        found = rank_by_scores(
             first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 6
-        )
+        ).items
         with torch.autocast("cpu", torch.bfloat16):
-            logits = module.model._logits(batch, torch.arange(12), found)
+            logits = module._logits(batch, torch.arange(12), found)
     assert logits.dtype == torch.float32
     assert (logits != logits.bfloat16().float()).float().mean() > 0.9
 
@@ -159,9 +165,9 @@ def test_who_has_seen_nearly_all_keeps_the_retriever_s_order(made, data) -> None
     left = torch.tensor([int(batch.targets[0]), (int(batch.targets[0]) + 1) % N_ITEMS]).sort().values
     seen = torch.tensor([item for item in range(N_ITEMS) if item not in left.tolist()])
     with torch.no_grad():
-        ranks, items, _ = module.model.ranked(batch, SeenSets(seen, torch.tensor([0, len(seen)])), 5)
-    assert set(items[0].tolist()) == {*left.tolist(), -1}
-    assert int(ranks[0]) in (1, 2)
+        found = module.rank(replace(batch, seen=SeenSets(seen, torch.tensor([0, len(seen)]))), 5)
+    assert set(found.items[0].tolist()) == {*left.tolist(), -1}
+    assert int(found.target_rank[0]) in (1, 2)
 
 
 def test_a_retriever_that_reads_less_than_is_told(data) -> None:
@@ -175,19 +181,19 @@ def test_a_retriever_that_reads_less_than_is_told(data) -> None:
     read = RankBatches(data, users_with_target(data, "test"), "test", 2, 6, with_seen=True)[0]
     assert batch.lengths != read.lengths
     with torch.no_grad():
-        found = module.model.ranked(batch, batch.seen, N_ITEMS).items
-        expected = rank_by_scores(short.user_states(read), short.output_table(), read.targets, read.seen, N_ITEMS)[1]
+        found = module.rank(batch, N_ITEMS).items
+        expected = rank_by_scores(short.user_states(read), short.output_table(), read.targets, read.seen, N_ITEMS).items
     assert torch.equal(found[:, 6:], expected[:, 6:])
 
 
 def test_a_target_that_ties_with_what_is_listed_is_no_candidate(made, data) -> None:
     module = made(*MODEL).eval()
-    module.model.retriever = copy.deepcopy(module.model.retriever)
+    module.retriever = copy.deepcopy(module.retriever)
     with torch.no_grad():
-        module.model.retriever.items.weight.zero_()  # all items tie: those of the lowest ids are listed
+        module.retriever.items.weight.zero_()  # all items tie: those of the lowest ids are listed
     batch = ranking_batch(data, module, rows=12)
     with torch.no_grad():
-        listed, alone = (module.model.ranked(batch, None, k).ranks for k in (10, 0))
+        listed, alone = (module.rank(replace(batch, seen=None), k).target_rank for k in (10, 0))
     assert torch.equal(listed, alone)
     assert (listed == N_ITEMS).all()
 
@@ -197,9 +203,9 @@ def test_training_moves_the_adapters_and_not_the_retriever(made, data) -> None:
     module.batch_losses(training_batch(data, module))[0].sum().backward()
     moved = {name for name, p in module.named_parameters() if p.grad is not None}
     assert moved
-    assert all(".language." in name and "lora_" in name for name in moved)
+    assert all(name.startswith("language.") and "lora_" in name for name in moved)
     assert {name.split(".")[-4] for name in moved} == {"q_proj", "v_proj"}
-    assert not module.train().model.retriever.training
+    assert not module.train().retriever.training
 
 
 def test_the_opening_s_dropout_is_new_in_every_step(made, data) -> None:
@@ -258,7 +264,7 @@ def test_titles_are_needed(data, first_stage) -> None:
 
 
 def test_a_row_s_loss_is_the_mean_over_its_answer(made, data) -> None:
-    language = made(*MODEL).eval().model.language
+    language = made(*MODEL).eval().language
     opening = language.opening("ab")
     answers = [[65], [66, 67, 68]]
     both = mean_answer_losses(language, opening, [[70, 71], [72]], answers, torch.arange(2), 0)

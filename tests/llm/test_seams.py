@@ -52,8 +52,8 @@ def tokenizer(request, monkeypatch):
 
 def test_a_prompt_in_parts_is_the_whole_text(made, data, tokenizer) -> None:
     module = made("model=llamarec", "model.candidates=6", *SMALL)
-    model, batch = module.model, training_batch(data, module, rows=4)
-    prompts, answers = model.asked_and_answered(batch)
+    model, batch = module, training_batch(data, module, rows=4)
+    prompts, answers = model.prompts_and_answers(batch)
     for prompt, (letter,) in zip(prompts, answers, strict=True):
         whole = [*model.opening.tolist(), *prompt, letter]
         text = tokenizer.decode(whole, skip_special_tokens=True)
@@ -65,19 +65,20 @@ def test_a_prompt_in_parts_is_the_whole_text(made, data, tokenizer) -> None:
 
 def test_an_answer_goes_on_from_its_prompt_and_ends_with_its_line(made, data, tokenizer) -> None:
     module = made("model=bigrec", *SMALL).eval()
-    model, batch = module.model, training_batch(data, module, rows=4)
-    for prompt, answer in zip(*model.asked_and_answered(batch), strict=True):
+    model, batch = module, training_batch(data, module, rows=4)
+    for prompt, answer in zip(*model.prompts_and_answers(batch), strict=True):
         whole = [*model.opening.tolist(), *prompt, *answer]
         text = tokenizer.decode(whole, skip_special_tokens=True)
         assert tokenizer(text)["input_ids"] == whole
     newline = tokenizer.convert_tokens_to_ids("<0x0A>")
     assert model._ends == [model.language.end, newline]
     with torch.no_grad():
+        model.begin_ranking()
         model.scores(ranking_batch(data, module, rows=2))
 
 
 def test_what_a_vocabulary_has_as_one_token_is_read_after_something_else(made, tokenizer) -> None:
-    language = made("model=bigrec", *SMALL).model.language
+    language = made("model=bigrec", *SMALL).language
     newline = tokenizer.convert_tokens_to_ids("<0x0A>")
     assert language.ids(["\n", "\n\n", ""]) == [[newline], [newline] * 2, []]
     plain = language._tokens

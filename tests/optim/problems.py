@@ -3,18 +3,40 @@
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_lt.optim.rule import GradientClosure, UpdateRule
-from recsys_lt.recommenders.asking import Asking
+from recsys_lt.recommenders.step_closure import StepClosure
 
 ADAM = partial(torch.optim.Adam, fused=True)
 ADAMW = partial(torch.optim.AdamW, fused=True)
 ITEMS = 9
 COUNTS = torch.tensor([50, 20, 20, 9, 5, 3, 2, 1, 0])
+
+
+class ToyBatch(NamedTuple):
+    """Targets, and totals as a function of item weights."""
+
+    targets: Tensor
+    totals: Callable[[Tensor | None], Tensor]
+
+
+class _Objective:
+    n_items = ITEMS
+
+    def begin_step(self) -> None:
+        pass
+
+    def batch_losses(self, batch: ToyBatch, weights: Tensor | None = None) -> tuple[Tensor, None, None]:
+        return batch.totals(weights), None, None
+
+
+def closure(parameters: list[nn.Parameter], *batches: ToyBatch) -> GradientClosure:
+    return StepClosure(_Objective(), parameters, batches)
 
 
 class Problem(nn.Module):
@@ -44,11 +66,11 @@ def prepared(rule: UpdateRule, problem: Problem) -> UpdateRule:
 
 def about(problem: Problem, *steps: int) -> GradientClosure:
     """The closure of some batches."""
-    return Asking(
-        list(problem.parameters()),
-        [lambda weights, s=step: problem.totals(weights, s) for step in steps],
-        lambda: torch.cat([problem.targets[step % len(problem.targets)] for step in steps]),
+    batches = (
+        ToyBatch(problem.targets[step % len(problem.targets)], lambda weights, s=step: problem.totals(weights, s))
+        for step in steps
     )
+    return closure(list(problem.parameters()), *batches)
 
 
 def gradients(rule: UpdateRule, problem: Problem, *steps: int) -> list[Tensor]:

@@ -15,8 +15,19 @@ from recsys_lt.optim.perturbations import Adaptive, Joint, PerItem, PerTensor
 from recsys_lt.optim.plain import Plain, Reweighted
 from recsys_lt.optim.sam import ASAM, SAM
 from recsys_lt.optim.weighting import Weighting
-from recsys_lt.recommenders.asking import Asking
-from tests.optim.problems import ADAM, ADAMW, COUNTS, Problem, about, assert_same, gradients, prepared, trained
+from tests.optim.problems import (
+    ADAM,
+    ADAMW,
+    COUNTS,
+    Problem,
+    ToyBatch,
+    about,
+    assert_same,
+    closure,
+    gradients,
+    prepared,
+    trained,
+)
 
 RULES = {
     "sam": lambda: SAM(ADAM, 0.01),
@@ -76,10 +87,11 @@ def test_parameters_are_put_back_bit_for_bit(name):
 def test_about_several_batches_it_is_exact(name):
     """Two passes over the batches of a step, one after the other: as if they were one batch."""
     problem, together = Problem(), Problem()
-    one_batch = Asking(
+    one_batch = closure(
         list(together.parameters()),
-        [lambda weights: sum(together.totals(weights, step) for step in range(3))],
-        lambda: together.targets[:3].flatten(),
+        ToyBatch(
+            together.targets[:3].flatten(), lambda weights: sum(together.totals(weights, step) for step in range(3))
+        ),
     )
     expected = prepared(RULES[name](), together).gradients(one_batch)
     total, found = prepared(RULES[name](), problem).gradients(about(problem, 0, 1, 2))
@@ -131,7 +143,7 @@ def test_the_loss_is_higher_at_the_perturbed_parameters(name):
         seen.append([p.detach().clone() for p in problem.parameters()])
         return problem.totals(weights)
 
-    rule.gradients(Asking(list(problem.parameters()), [evaluate], lambda: problem.targets[0]))
+    rule.gradients(closure(list(problem.parameters()), ToyBatch(problem.targets[0], evaluate)))
     here, there = seen[0], seen[-1]
     moved = [not torch.equal(a, b) for a, b in zip(here, there, strict=True)]
     expected = {"table": [False, True, True], "encoder": [True, False, False]}

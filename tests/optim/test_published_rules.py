@@ -11,8 +11,18 @@ from recsys_lt.optim.focal_sam import FocalSAM
 from recsys_lt.optim.imbsam import ImbSAM
 from recsys_lt.optim.perturbations import Adaptive
 from recsys_lt.optim.sam import SAM
-from recsys_lt.recommenders.asking import Asking
-from tests.optim.problems import ADAM, COUNTS, ITEMS, Problem, assert_same, gradients, prepared, trained
+from tests.optim.problems import (
+    ADAM,
+    COUNTS,
+    ITEMS,
+    Problem,
+    ToyBatch,
+    assert_same,
+    closure,
+    gradients,
+    prepared,
+    trained,
+)
 
 
 def test_sam_is_that_of_an_independent_library():
@@ -54,8 +64,8 @@ def test_the_toy_quadratic():
     w = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
     rule = EISAM(ADAM, 0.01, rho=0.3, lam=0.6, weighting="uniform")
     rule.prepare({"w": w}, [], torch.ones(5))
-    of_batch = [lambda weights: weights[:, 0].double() * (w @ hessian @ w) / 2]
-    _, (found,) = rule.gradients(Asking([w], of_batch, torch.Tensor))
+    batch = ToyBatch(torch.zeros(1), lambda weights: weights[:, 0].double() * (w @ hessian @ w) / 2)
+    _, (found,) = rule.gradients(closure([w], batch))
     at = w.detach()
     gradient = hessian @ at
     uphill = hessian @ (at + 0.3 * gradient / gradient.norm())

@@ -12,8 +12,8 @@ from recsys_lt.data.loader import Share, TrainBatches, train_loader
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.optim.schedules import Cosine
-from recsys_lt.recommenders.asking import Asking
 from recsys_lt.recommenders.precision import FLOAT32, PRECISIONS, Precision
+from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.training.build import build
 
 SCALED = replace(FLOAT32, scaled=True)  # what a GPU's fp16 adds, in float32
@@ -112,9 +112,7 @@ def test_the_scale_goes_on_where_it_was(data, tmp_path):
 
 def losses_and_gradients(module, batch):
     parameters = list(module.parameters())
-    totals, (found,) = Asking(
-        parameters, [lambda weights: module.batch_losses(batch, weights)[0]], lambda: batch.targets
-    )(None)
+    totals, (found,) = StepClosure(module, parameters, [batch])(None)
     return totals, found
 
 

@@ -9,7 +9,7 @@ from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.errors import UserError
-from recsys_lt.recommenders.asking import Asking
+from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.training.build import build
 
 N_ITEMS = 1500
@@ -44,12 +44,8 @@ def gradients(data, choices, optimizer):
     torch.manual_seed(0)
     module = parts_of(*choices, f"optimizer={optimizer}").recommender(data).train()
     batches = TrainBatches(data, module.task, 16, 0, Share(), module.loss.needs_seen)
-    evaluations = []
-    for step in range(2):
-        batch = batches[0, step]
-        evaluations.append(lambda weights, b=batch: module.batch_losses(b, weights)[0])
     names, parameters = zip(*module.backbone.named_parameters(), strict=True)
-    _, found = module.rule.gradients(Asking(parameters, evaluations, lambda: batch.targets))
+    _, found = module.rule.gradients(StepClosure(module, parameters, [batches[0, 0], batches[0, 1]]))
     return {name: gradient for name, gradient in zip(names, found, strict=True) if gradient is not None}
 
 

@@ -15,7 +15,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.training.build import Parts, build
-from recsys_lt.training.tightness import Tightness
+from recsys_lt.training.tightness import Tightness, bounds
 
 DATA = Preparation(k_core=1)(Synthetic(n_users=60, n_items=50, mean_length=8).draw(), "made")[0]
 GROUPS = ItemGroups(DATA.popularity, popularity_groups(DATA.popularity))
@@ -40,7 +40,7 @@ def made(*choices: str) -> tuple[SequentialRecommender, list[Batch]]:
 @pytest.mark.parametrize("choices", [("loss=sce", "loss.k=5"), ("loss=ssm", "loss.k=3"), ("loss=bpr",), ("loss=ce",)])
 def test_bounded_is_what_it_says(choices) -> None:
     module, (batch, *_) = made(*choices)
-    held, met = module.bounded(batch)
+    held, met = bounds(module, batch)
     losses = module.batch_losses(batch)[1]
     table = module.backbone.output_table()
     scores = module.backbone.states(batch) @ table.weight.T
@@ -55,17 +55,17 @@ def test_bounded_is_what_it_says(choices) -> None:
 
 def test_what_a_loss_is_told_from() -> None:
     module, (batch, *_) = made("loss=sce", "loss.k=4", "loss.share=batch")
-    assert 1 <= int(module.bounded(batch)[1].sum()) <= 4  # one draw for the step
+    assert 1 <= int(bounds(module, batch)[1].sum()) <= 4  # one draw for the step
     module, (batch, *_) = made("loss=ce_eta", "loss.eta=0")
     table = module.backbone.output_table()
     scores = module.backbone.states(batch) @ table.weight.T
     own = scores.gather(1, batch.targets.unsqueeze(1))
     above = scores >= own - 1e-6
     above[torch.arange(len(above)), batch.targets] = False  # a target is not told from itself
-    assert torch.equal(module.bounded(batch)[1], above.any(0))
+    assert torch.equal(bounds(module, batch)[1], above.any(0))
     with torch.no_grad():
         table.weight.zero_()  # a batch alone: all tie, each is told from all others
-    assert module.bounded(batch)[1].all()
+    assert bounds(module, batch)[1].all()
 
 
 def test_a_row_is_of_the_first_targets_by_group() -> None:
@@ -76,13 +76,13 @@ def test_a_row_is_of_the_first_targets_by_group() -> None:
     for step, batch in enumerate(batches):
         watch.on_train_batch_start(None, module, batch, step)
     row = watch.row()
-    held = torch.cat([module.bounded(batch)[0] for batch in batches[:2]])  # the second one completes the sample
+    held = torch.cat([bounds(module, batch)[0] for batch in batches[:2]])  # the second one completes the sample
     of = torch.from_numpy(GROUPS.of).long()[torch.cat([batch.targets for batch in batches[:2]])]
     assert row["bound/ndcg"] == pytest.approx(float(held.float().mean()))
     for number, group in enumerate(("head", "mid", "tail")):
         if (of == number).any():
             assert row[f"bound/{group}/ndcg"] == pytest.approx(float(held[of == number].float().mean()))
-    met = torch.stack([module.bounded(batch)[1] for batch in batches[:2]]).float().mean(1)
+    met = torch.stack([bounds(module, batch)[1] for batch in batches[:2]]).float().mean(1)
     assert row["bound/met"] == pytest.approx(float(met.mean()))
     empty = replace(batches[0], items=batches[0].items[:0], targets=batches[0].targets[:0])
     watch.on_train_epoch_start(None, module)
@@ -93,7 +93,7 @@ def test_a_row_is_of_the_first_targets_by_group() -> None:
 def test_looking_changes_nothing() -> None:
     module, (batch, *_) = made("loss=bce")
     before, state = module.batch_losses(batch)[1], torch.get_rng_state()
-    module.bounded(batch)
+    bounds(module, batch)
     assert torch.equal(module.batch_losses(batch)[1], before)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(p.grad is None for p in module.parameters())

@@ -1,0 +1,153 @@
+"""Full ranking of the catalogue: ranks of targets by counting and the first k items, in blocks of scores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from recsys_lt.data.batch import SeenSets
+from recsys_lt.errors import UserError
+from recsys_lt.losses.output_table import Scorer
+
+# Scores held at a time: 16 MB on a CPU. Less than 2 ** 24, up to which float32 counts exactly.
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How a recommender ranks the catalogue for B users.
+
+    Parameters
+    ----------
+    target_rank
+        1-based ranks of the targets, [B] int64; ``metrics.ranking.UNLISTED`` (0) for a target that is not listed. Empty
+        where the batch has no targets.
+    items
+        The first k items, best first, [B, k] int64; -1 past the end of a list.
+    scores
+        What the items are ordered by, [B, k]; minus infinity where the model gives none.
+    depth
+        How many items are ranked at the most, for a model whose list ends (a beam): metrics at larger k are not
+        measured. None where the whole catalogue is ranked.
+    parts
+        Rankings that this one is made from, by name: ``retriever``, that of a re-ranker's first stage.
+    """
+
+    target_rank: Tensor
+    items: Tensor
+    scores: Tensor
+    depth: int | None = None
+    parts: Mapping[str, "Ranking"] = field(default_factory=dict)
+
+    def check(self, n_rows: int, n_targets: int, k: int, source: str) -> None:
+        """Raise UserError for tensors of other shapes than a ranking of ``n_rows`` users has."""
+        for name, found, shape in (
+            ("target_rank", self.target_rank, (n_targets,)),
+            ("items", self.items, (n_rows, k)),
+            ("scores", self.scores, (n_rows, k)),
+        ):
+            if tuple(found.shape) != shape:
+                raise UserError(
+                    f"{source}.rank gave {name} of shape {list(found.shape)}, not {list(shape)}",
+                    where="model",
+                    remedy=f"Return a Ranking of {n_rows} users with lists of k = {k}, -1 past a list's end",
+                )
+
+
+class ScoreMatrix(NamedTuple):
+    """The scorer of states that are the scores themselves, [B, I].
+
+    Parameters
+    ----------
+    n_items
+        Size of the catalogue, I.
+    """
+
+    n_items: int
+
+    def block(self, states: Tensor, start: int, stop: int) -> Tensor:
+        """See ``Scorer.block``."""
+        return states[:, start:stop].clone()
+
+    def lower_bounds(self, states: Tensor, items: Tensor) -> Tensor:
+        """See ``Scorer.lower_bounds``: exact."""
+        return states.gather(1, items.unsqueeze(1)).squeeze(1)
+
+
+def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: SeenSets | None, k: int) -> Ranking:
+    """Rank of each target over the whole catalogue, and the first k items.
+
+    Ties count against the target: its rank is the number of items, itself included, that score at least as
+    high, to within the rounding of a dot product; a score that is not a number counts as higher. A model that
+    gives every item one score thus ranks every target last.
+
+    Parameters
+    ----------
+    states
+        [B, ...], as the scorer takes them.
+    scorer
+        Scores of the I items.
+    targets
+        [B], or empty when only lists are wanted.
+    masked
+        Items that cannot be recommended, by row. A target among them is ranked I.
+    k
+        Length of the lists; 0 for none.
+
+    Returns
+    -------
+    Ranking
+        Lists with ties by item id.
+    """
+    n_rows, n_items = len(states), scorer.n_items
+    ranks = torch.zeros(len(targets), dtype=torch.int64, device=states.device)
+    least = scorer.lower_bounds(states, targets).unsqueeze(1) if len(targets) else None
+    row, item = _pairs(masked, states.device)
+    values, items = states.new_full((n_rows, k), -torch.inf), targets.new_full((n_rows, k), -1)
+    width = max(1, min(n_items, _BLOCK // max(n_rows, 1)))
+    for start in range(0, n_items, width):
+        stop = min(start + width, n_items)
+        scores = scorer.block(states, start, stop)
+        inside = (item >= start) & (item < stop)
+        scores[row[inside], item[inside] - start] = -torch.inf
+        if k:
+            values, items = _merge(values, items, scores, start, k)
+        if least is not None:
+            # Zeros and ones in place of the scores: sums of booleans take five times the product's time.
+            counted = torch.promote_types(scores.dtype, torch.float32)
+            ranks += (stop - start) - scores.lt_(least).sum(1, dtype=counted).long()
+    if len(targets):
+        hidden = torch.zeros(n_rows, dtype=torch.bool, device=states.device)
+        hidden[row[item == targets[row]]] = True
+        ranks[hidden] = n_items
+    return Ranking(ranks, items.masked_fill(values == -torch.inf, -1), values)
+
+
+def _pairs(masked: SeenSets | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(row, item) of all that is masked, flat."""
+    if masked is None:
+        nothing = torch.zeros(0, dtype=torch.int64, device=device)
+        return nothing, nothing
+    rows = torch.arange(len(masked.offsets) - 1, device=device)
+    row = torch.repeat_interleave(rows, masked.offsets.diff(), output_size=len(masked.items))
+    return row, masked.items
+
+
+def _merge(best: Tensor, items: Tensor, scores: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of the best before and of a block of scores, ties by item id."""
+    n = min(k, scores.shape[1])
+    more = min(n + 1, scores.shape[1])
+    values, places = scores.topk(more, dim=1)
+    # topk takes any of the items tied at its last place; the few rows where that matters are sorted.
+    torn = values[:, n - 1] == values[:, more - 1]
+    places = places[:, :n]
+    if more > n and bool(torn.any()):
+        order = scores[torn].argsort(dim=1, descending=True, stable=True)[:, :n]
+        places[torn] = order
+    places = places.sort(dim=1).values
+    values = torch.cat([best, scores.gather(1, places)], 1)
+    items = torch.cat([items, places + start], 1)
+    order = values.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return values.gather(1, order), items.gather(1, order)
