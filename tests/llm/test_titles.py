@@ -212,7 +212,7 @@ def test_grounding_is_of_the_untuned_model(made) -> None:
 def test_titles_and_what_stands_for_a_missing_one(data) -> None:
     bare = replace(data, item_data={"title": np.array(["A long title", *[""] * (N_ITEMS - 1)])})
     parts = parts_of("llm=tiny_random", "model=bigrec", "model.title_tokens=64", "dataset.noun=movie")
-    model = parts.recommender(bare).model
+    model = parts.recommender(bare)
     assert [model.language.tokenizer.decode(model.titles[i]) for i in (0, 1)] == [" A long title", " untitled movie"]
     with pytest.raises(UserError, match=r"model: no item of made has a text in the column 'title'"):
         parts.recommender(replace(data, item_data={"title": np.array([""] * N_ITEMS)}))
