@@ -168,7 +168,7 @@ def test_two_processes_learn_what_one_does_also_of_a_part(cli, tmp_path: Path, m
         (("model=e4srec", "model.item_vectors=nowhere"), "nowhere: there is no such folder"),
         (
             ("model=llamarec", "model.candidates=3", "dataset=file", "dataset.path=bare.csv", "dataset.k_core=1"),
-            "bare has no item column 'title'",
+            "items' column 'title', which bare lacks",
         ),
         (("model=e4srec", "llm.lora.rnk=3"), "Did you mean llm.lora.rank?"),
         (("model=sasrec",), "llm: this model has no language model"),
