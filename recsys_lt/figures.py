@@ -72,15 +72,15 @@ def _published_setting(dataset: str, model: str, loss: str) -> Mapping[str, str]
 def composed(*overrides: str) -> Mapping[str, str]:
     """The keys of the configuration these overrides make, as texts that compare with a run's."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
     from recsys_lt import CONF
     from recsys_lt.results.cells import compared
-    from recsys_lt.runs.listing import Run, flat
+    from recsys_lt.runs.listing import Run
+    from recsys_lt.runs.reading import flat
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", list(overrides))
-    return compared(Run(Path("composed"), None, flat(OmegaConf.to_container(config, resolve=False))))
+    return compared(Run(Path("composed"), None, flat(dict(config))))
 
 
 def _write(piece: Piece, out: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.padding import PaddedItems
 from recsys_lt.data.batch import Batch
+from recsys_lt.data.needs import HasNeeds
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable, Scorer
@@ -29,7 +30,7 @@ def check_sizes(model: str, **sizes: int) -> None:
         )
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(HasNeeds, nn.Module, ABC):
     """Turns packed histories into states of width d, scored against an output table.
 
     Attributes
@@ -47,6 +48,8 @@ class Backbone(nn.Module, ABC):
     trainable: ClassVar[bool] = True
     #: See ``Recommender.takes_loss``.
     takes_loss: ClassVar[bool] = True
+    #: See ``Recommender.keeps_users``.
+    keeps_users: ClassVar[bool] = False
 
     def item_tables(self) -> list[Tensor]:
         """Parameters with one row an item: those of the output table; a backbone with input embeddings apart adds them.

@@ -1,5 +1,7 @@
 """Caser: convolutions over the latest few items, and the user's own vector."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,8 @@ class Caser(Backbone):
     dropout
         Dropout of the convolutions' features.
     """
+
+    keeps_users: ClassVar[bool] = True
 
     def __init__(
         self,

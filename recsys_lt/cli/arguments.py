@@ -1,11 +1,11 @@
 """Command-line arguments, normalised for Hydra or refused before it sees them."""
 
-import argparse
 import importlib.util
 import re
 from pathlib import Path
 from typing import NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
@@ -14,8 +14,8 @@ from recsys_lt import CONF
 from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import literal
 
-#: Keys whose values are paths, in which a comma is no list.
-_PATHS = re.compile(r"\+{0,2}(dataset\.(path|raw_dir|cache_dir)|model\.(item_vectors|retriever)|llm\.weights\.name)=")
+#: A key in a group: its value may be a path, in which a comma is no list.
+_IN_A_GROUP = re.compile(r"\+{0,2}\w+(\.\w+)+=")
 
 
 def as_meant(arguments: list[str]) -> list[str]:
@@ -28,7 +28,7 @@ def _quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or not value or value[0] in "'\"" or argument.startswith("-"):
         return argument
-    if _PATHS.match(argument) and _exists(value):
+    if _IN_A_GROUP.match(argument) and _exists(value):
         if re.fullmatch(r"[\w./-]+", value, re.ASCII):
             return argument
         value = literal(value)
@@ -54,9 +54,10 @@ def is_read(argument: str) -> bool:
     return True
 
 
-def search_path(arguments: list[str]) -> list[str]:
-    """Folders of choices beside ours, as Hydra's search path names them: ``--config-dir`` and ``hydra.searchpath``."""
-    named, place = [], 0
+def search_path(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Folders of choices beside ours, as ``--config-dir`` and ``hydra.searchpath`` name them; the other arguments."""
+    named: list[str] = []
+    others, place = [], 0
     while place < len(arguments):
         flag, equals, value = arguments[place].partition("=")
         if flag in ("--config-dir", "-cd"):
@@ -65,14 +66,16 @@ def search_path(arguments: list[str]) -> list[str]:
         elif flag == "hydra.searchpath" and is_read(arguments[place]):
             given = OverridesParser.create().parse_override(arguments[place]).value()
             named += [str(folder) for folder in given] if isinstance(given, list) else []
+        else:
+            others.append(arguments[place])
         place += 1
-    return [str(Path(name).expanduser().absolute()) if "://" not in name else name for name in named if name]
+    return [str(Path(name).expanduser().absolute()) if "://" not in name else name for name in named if name], others
 
 
 def choice_folders(arguments: list[str]) -> list[Path]:
     """Folders that hold choices: ours, then those of ``search_path`` that are folders of this machine."""
     found = [CONF]
-    for name in search_path(arguments):
+    for name in search_path(arguments)[0]:
         kind, _, rest = name.rpartition("://")
         if kind == "pkg":
             spec = importlib.util.find_spec(rest.split(".")[0])
@@ -113,7 +116,13 @@ def in_order(arguments: list[str]) -> list[str]:
     UserError
         For a flag that Hydra does not know, or one whose value is missing or none of its choices.
     """
-    asked = _hydra_flags().parse_intermixed_args(arguments)
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:  # argparse would print its usage, in eight lines
+        raise UserError(message, where="command line", remedy="python -m recsys_lt --help says what can be given")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    asked = parser.parse_intermixed_args(arguments)
     if asked.hydra_help:
         return ["--hydra-help"]  # it speaks of Hydra, and cannot compose what else was typed
     flags: list[str] = []
@@ -121,25 +130,3 @@ def in_order(arguments: list[str]) -> list[str]:
         if name != "overrides" and value not in (None, False):
             flags += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
     return [*flags, *asked.overrides]
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line of ours: argparse would print its usage, in eight."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message, where="command line", remedy="python -m recsys_lt --help says what can be given")
-
-
-def _hydra_flags() -> _Parser:
-    """The flags of Hydra 1.3's command line."""
-    parser = _Parser(add_help=False)
-    parser.add_argument("overrides", nargs="*")
-    for names in ("--help -h", "--hydra-help", "--version", "--resolve", "--run -r", "--multirun -m",
-                  "--shell-completion -sc"):  # fmt: skip
-        parser.add_argument(*names.split(), action="store_true")
-    for names in ("--package -p", "--config-path -cp", "--config-name -cn", "--config-dir -cd", "--experimental-rerun"):
-        parser.add_argument(*names.split())
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
-    kinds = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
-    parser.add_argument("--info", "-i", const="all", nargs="?", choices=kinds)
-    return parser

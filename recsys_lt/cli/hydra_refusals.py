@@ -113,7 +113,7 @@ def _similar_key(key: str) -> str:
         given = next((given for given in sys.argv[1:] if given.startswith(f"{key}=")), f"{key}=...")
         return f"Did you mean +{given}?"
     chosen = [given for given in sys.argv[1:] if is_group(given.partition("=")[0].lstrip("+")) and "," not in given]
-    if own := search_path(sys.argv[1:]):
+    if own := search_path(sys.argv[1:])[0]:
         chosen.append(f"hydra.searchpath={json.dumps(own)}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:

@@ -85,9 +85,9 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
     if k < 1:
         raise UserError(f"it is {k}", where="--k", remedy="Give a whole number of at least 1")
     from recsys_lt.recommenders.lists import lists
-    from recsys_lt.training.trained import trained
+    from recsys_lt.training.trained import Run
 
-    run = trained(folder)
+    run = Run(folder)
     data = run.data
     if k > data.n_items:
         raise UserError(
@@ -96,7 +96,7 @@ def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation
             remedy=f"Give at most {data.n_items}",
         )
     rows = _rows_of(data, list(dict.fromkeys(users)))
-    return lists(run.model(), data, rows, k, run.parts.metrics.groups.of(data).of)
+    return lists(run.model, data, rows, k, run.groups.of)
 
 
 def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> RenderableType:

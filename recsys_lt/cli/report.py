@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recsys_lt.cli.command import exit_code
 from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import add_trust, trusting
 
 # Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from recsys_lt.training.trained import Run
 
 NAME = "report.html"
 
@@ -82,8 +85,14 @@ def write_report(
     from recsys_lt.system.atomic import write_text
 
     path = folder / NAME if out is None else out
-    write_text(path, report(folder, metrics, against, users))
+    write_text(path, report(folder, metrics, against, users, _open))
     return path
+
+
+def _open(folder: Path) -> Run:
+    from recsys_lt.training.trained import Run  # takes seconds
+
+    return Run(folder)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -88,37 +88,38 @@ def sharpness(
     from recsys_lt.optim.sharpness_aware import SharpnessAware
     from recsys_lt.optim.weighting import Weighting
     from recsys_lt.results.sharpness import Asked, Landscape, measure, plot
-    from recsys_lt.runs.stored import stored
     from recsys_lt.system.atomic import write_json
-    from recsys_lt.training.trained import trained
+    from recsys_lt.training.trained import Run
 
     weights = Weighting(weighting, gamma, normalise=True)
-    run = trained(folder)
-    module = run.model()
+    run = Run(folder)
+    run.check_events()
+    module = run.model
     if not module.trainable:
         raise UserError("its model has no loss", where=folder, remedy="Name the run of a model that trains")
     counts = torch.from_numpy(run.data.popularity)
-    rule = run.parts.rule  # it knows the model's parameters
+    rule, optimizer = run.parts.rule, run.stored.names.optimizer  # which knows the model's parameters
     if rule_of is not None:
-        rule = trained(rule_of).parts.rule
+        other = Run(rule_of)
+        rule, optimizer = other.parts.rule, other.stored.names.optimizer
         if not isinstance(rule, SharpnessAware):
             raise UserError("its optimizer perturbs no parameters", where=rule_of, remedy="Name one of sam, eisam")
         trained_parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         rule.prepare(trained_parameters, module.item_tables(), counts)
     looking = rule if isinstance(rule, SharpnessAware) else None
-    trainer, seed = run.parts.trainer, run.config.seed
-    source = TrainBatches(run.data, module.task, trainer.batch_rows, seed, Share(), module.needs_seen)
+    rows, seed = run.parts.trainer.batch_rows, run.parts.seed
+    source = TrainBatches(run.data, module.task, rows, seed, Share(), module.needs_seen)
     batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]
-    landscape = Landscape(module, batches, run.parts.metrics.groups.of(run.data).of)
+    landscape = Landscape(module, batches, run.groups.of)
     result = {
         "batches": len(batches),
         "weighting": weighting,
         "gamma": gamma,
-        "rule": None if looking is None else stored(rule_of or folder).names.optimizer,
+        "rule": None if looking is None else optimizer,
         **measure(landscape, weights(counts), Asked(tuple(radii), n_items, looking)),
     }
     write_json(folder / "sharpness.json", result)
-    plot(result, folder / "sharpness.png", ", ".join(stored(folder).names))
+    plot(result, folder / "sharpness.png", ", ".join(run.stored.names))
     return result
 
 

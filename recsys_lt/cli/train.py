@@ -21,18 +21,18 @@ from recsys_lt import CONF
 from recsys_lt.cli.arguments import as_meant, check_arguments, in_order
 from recsys_lt.cli.hydra_refusals import composed, hydra_line
 from recsys_lt.cli.resume import asked_to_resume, resume
-from recsys_lt.cli.sweep_end import end_of_sweep
-from recsys_lt.cli.sweep_start import SweepRefused, current_launch, forget_launch
+from recsys_lt.cli.sweep import SweepRefused, current_launch, end_of_sweep, forget_launch
 from recsys_lt.errors import UserError
-from recsys_lt.runs.trust import literal, take_trust, write_out_references
+from recsys_lt.runs.trust import trusting, without_trust, write_out_references
 from recsys_lt.system import machine, stopping
 from recsys_lt.system.machine import refusals
 from recsys_lt.system.stopping import Stopped
 
 if TYPE_CHECKING:
-    from recsys_lt.cli.sweep_start import Launch
+    from recsys_lt.cli.sweep import Launch
     from recsys_lt.runs.stored import Stored
     from recsys_lt.runs.sweep import Claim
+    from recsys_lt.training.build import Parts
 
 #: What a single run refused: raised out of the task, Hydra would add lines of its own.
 _refused: list[UserError] = []
@@ -82,9 +82,9 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> None:
     folder = wanted
     try:
         with new_folder(wanted, fixed="${now:" not in str(name["dir"])) as folder:
-            this = _asked(config, hydra_config, None)
+            this, parts = _asked(config, hydra_config, None)
             store(folder, this)
-            run_stages(this, folder, False, _composed)
+            run_stages(this, parts, folder, False, _composed)
     except Stopped as stop:
         advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
         _leave_nothing_above(folder, Path(hydra_config.runtime.cwd))
@@ -95,21 +95,15 @@ def _composed(choices: list[str]) -> DictConfig:
     return hydra.compose("config", choices)
 
 
-def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "Stored":
+def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "tuple[Stored, Parts]":
+    """The run that a composed configuration asks for, and its objects."""
     from recsys_lt.runs.stored import Names, Stored
-    from recsys_lt.training.build import check, first_stage_of
+    from recsys_lt.training.build import build
 
-    check(config)
+    parts = build(config)
     write_out_references(config)
-    stage = first_stage_of(config)
-    typed = ["dataset.path", "dataset.raw_dir", *([] if stage is None else [f"model.{stage.key}"])]
-    weights = OmegaConf.select(config, "llm.weights.name")
-    if weights is not None and Path(str(weights)).expanduser().is_dir():
-        typed.append("llm.weights.name")
-    for key in typed:  # must be found again from another folder
-        if (path := OmegaConf.select(config, key)) is not None:
-            OmegaConf.update(config, key, literal(str(Path(str(path)).expanduser().absolute())))
-    return Stored(config, Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields)), group)
+    names = Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields))
+    return Stored(config, names, group), parts
 
 
 def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
@@ -119,7 +113,7 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
 
     # Hydra's own launcher runs cells one after the other, in this process.
     side_by_side = not str(hydra_config.launcher._target_).endswith(".BasicLauncher")
-    this = _asked(config, hydra_config, folder.parent.resolve().name)
+    this, parts = _asked(config, hydra_config, folder.parent.resolve().name)
     with claimed(this, folder) as claim:
         if claim.folder != folder or claim.state == "busy":
             with contextlib.suppress(OSError):
@@ -129,15 +123,15 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
         elif claim.state == "busy":
             print(f"{folder.name}: another process is at it", flush=True)
         elif side_by_side:
-            _beside_others(this, claim)
+            _beside_others(this, parts, claim)
         else:
             if claim.state == "begun":
                 print(f"{folder.name}: goes on in {claim.folder}", flush=True)
             with _noted(claim.folder, config, _complain):
-                run_stages(this, claim.folder, claim.state == "begun", _composed)
+                run_stages(this, parts, claim.folder, claim.state == "begun", _composed)
 
 
-def _beside_others(this: "Stored", claim: "Claim") -> None:
+def _beside_others(this: "Stored", parts: "Parts", claim: "Claim") -> None:
     """Only begin and end are said on the terminal; the rest goes into the run folder."""
     from recsys_lt.runs.own_output import OUTPUT, own_output
     from recsys_lt.training.stages import run_stages
@@ -150,7 +144,7 @@ def _beside_others(this: "Stored", claim: "Claim") -> None:
         _noted(claim.folder, this.config, lambda line: say(f"{line}, see {OUTPUT}")),
     ):
         say(f"{name}: {'goes on' if claim.state == 'begun' else 'begins'}, output in {claim.folder / OUTPUT}")
-        metrics = run_stages(this, claim.folder, claim.state == "begun", _composed)
+        metrics = run_stages(this, parts, claim.folder, claim.state == "begun", _composed)
         gain = metrics["test"].get("ndcg@10")
         say(f"{name}: ready" + ("" if gain is None else f", test ndcg@10 {gain:.4f}"))
 
@@ -200,7 +194,9 @@ def main() -> int:
     advice, code = "nothing was begun", 0
     with stopping.raised() as heard:
         try:
-            code = _run()
+            trusted, sys.argv[1:] = without_trust(sys.argv[1:])
+            with trusting(trusted):
+                code = _run()
             heard.raises = False
         except Stopped as stop:
             heard.raises = False
@@ -220,7 +216,6 @@ def main() -> int:
 def _run() -> int:
     # Hydra would print its own trace and exit with 1; here errors come back to be said in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv[1:] = take_trust(sys.argv[1:])
     _refused.clear()
     _began.clear()
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
@@ -234,7 +229,7 @@ def _run() -> int:
         if earlier is not None:
             _began.append(True)
             with refusals(), composed():
-                resume(*earlier, CONF)
+                resume(*earlier)
             return 0
         sys.argv[1:] = in_order(as_meant(sys.argv[1:]))
         check_arguments(sys.argv[1:])

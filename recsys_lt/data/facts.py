@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,6 @@ from torch import Tensor
 
 from recsys_lt.data.item_data import ItemColumn
 from recsys_lt.errors import UserError
-
-if TYPE_CHECKING:
-    from recsys_lt.backbones.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,10 @@ class DataFacts:
         The dataset's, for messages.
     item_data
         The columns of the items that the dataset offers, texts [I] or vectors [I, d], by name.
-    first_stage
-        The trained backbone a model of two stages builds on; None for all others.
+    needs
+        What was made for the model's ``needs``, by name.
+    outline
+        Whether the model is made only to find out whether it can be: weights from elsewhere need not be read.
     """
 
     n_users: int
@@ -41,7 +40,8 @@ class DataFacts:
     popularity: Tensor
     name: str = ""
     item_data: Mapping[str, ItemColumn] = field(default_factory=dict)
-    first_stage: "Backbone | None" = None
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    outline: bool = False
 
     def texts(self, column: str, where: str = "model") -> list[str]:
         """A column of texts, [I], "" for an item without one.

@@ -1,6 +1,5 @@
 """The choice ``llm``: which language model, held how, adapted how."""
 
-from copy import copy
 from typing import Any
 
 import torch
@@ -58,41 +57,29 @@ class LLM:
             )
         self.weights, self.lora, self.dtype, self.quantize = weights, lora, _DTYPES[dtype], quantize
         self.gradient_checkpointing, self.pack_tokens = gradient_checkpointing, pack_tokens
-        self._outlined = False
 
-    def check(self) -> None:
-        """Find out what can be known before the weights are read: packages, device, and that they can be reached.
-
-        Raises
-        ------
-        UserError
-            As ``load``.
-        """
-        self._options()
-        if self.lora is not None:
-            needed("peft")
-        self.weights.check()
-
-    def outlined(self) -> "LLM":
-        """The same, to be loaded without weights: enough to find out whether a model can be made of it."""
-        other = copy(self)
-        other._outlined = True
-        return other
-
-    def load(self, adapted: bool = True) -> LanguageModel:
+    def load(self, adapted: bool = True, outline: bool = False) -> LanguageModel:
         """Read the model and adapt it.
 
         Parameters
         ----------
         adapted
             False leaves it as it is: nothing of it is trained.
+        outline
+            Make it without its weights, once what can be known before they are read (packages, device, that they can
+            be reached) is known: enough to find out whether a recommender can be made of it.
 
         Raises
         ------
         UserError
             If it cannot be had, a package is missing, or it cannot be quantised here.
         """
-        tokenizer, causal = self.weights.outline() if self._outlined else self.weights.load(self._options())
+        options = self._options()
+        if outline:
+            if self.lora is not None:
+                needed("peft")
+            self.weights.check()
+        tokenizer, causal = self.weights.outline() if outline else self.weights.load(options)
         lora = self.lora if adapted else None
         return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
+from recsys_lt.data.needs import Need, TrainedRun
 from recsys_lt.data.streams import keys_of
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.prompt import Prompt
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.training.first_stage import FirstStage
 
 
 class E4SRec(Backbone):
@@ -52,8 +52,12 @@ class E4SRec(Backbone):
     Li et al., "E4SRec", arXiv 2312.02443, and HestiaSky/E4SRec.
     """
 
-    first_stage: ClassVar[FirstStage] = FirstStage("item_vectors", "sasrec", "ce")
     vectors: Tensor
+
+    @classmethod
+    def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
+        """The trained backbone whose output table gives the item vectors."""
+        return {"item_vectors": TrainedRun(options["item_vectors"], "sasrec", "ce", Backbone)}
 
     def __init__(
         self,
@@ -72,23 +76,17 @@ class E4SRec(Backbone):
             raise UserError(
                 f"it is {max_length}", where="model.max_length", remedy="Give a positive number, such as 50"
             )
-        if facts.first_stage is None:
-            raise UserError(
-                "there are no item vectors",
-                where=f"model.item_vectors={item_vectors}",
-                remedy="Name the run folder of a sequential model, or null to have one trained first",
-            )
         self.max_length = max_length
         self._last = supervise == "last"
         self.task = Prefixes(max_length) if self._last else EveryPosition(max_length)
-        self.language = llm.load()
+        self.language = llm.load(outline=facts.outline)
         self.opening: Tensor
         self.register_buffer("opening", self.language.opening(prompt.opening), persistent=False)
         closing = self.language.ids([prompt.closing])[0] if self._last else []
         self.closing: Tensor
         self.register_buffer("closing", torch.tensor(closing, dtype=torch.int64), persistent=False)
         self.language.check_length(len(self.opening) + max_length + len(closing), f"model.max_length={max_length}")
-        table = facts.first_stage.output_table()
+        table = facts.needs["item_vectors"].output_table()
         if not isinstance(table, OutputTable):
             raise UserError(
                 "its model scores items without vectors",

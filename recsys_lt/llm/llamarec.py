@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,12 @@ from torch import Tensor
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
+from recsys_lt.data.needs import Need, TrainedRun
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.prompted import PromptedModel, PromptSettings
 from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
-from recsys_lt.training.first_stage import FirstStage
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NEGATIVES, _ORDER = key_of(5), key_of(6)
@@ -52,7 +52,10 @@ class LlamaRec(PromptedModel):
     Yue et al., "LlamaRec", arXiv 2311.02089, and Yueeeeeeee/LlamaRec.
     """
 
-    first_stage: ClassVar[FirstStage] = FirstStage("retriever", "lrurec", "ce")
+    @classmethod
+    def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
+        """The trained backbone whose first items are re-ranked."""
+        return {"retriever": TrainedRun(options["retriever"], "lrurec", "ce", Backbone)}
 
     def __init__(
         self, facts: DataFacts, *, retriever: str | None, candidates: int, **settings: Unpack[PromptSettings]
@@ -63,15 +66,9 @@ class LlamaRec(PromptedModel):
                 where="model.candidates",
                 remedy=f"Give 2 to {min(len(_LETTERS), facts.n_items)}: each candidate is one letter",
             )
-        if facts.first_stage is None:
-            raise UserError(
-                "there is no retriever",
-                where=f"model.retriever={retriever}",
-                remedy="Name the run folder of a sequential model, or null to have one trained first",
-            )
         super().__init__(facts, needs_seen=True, **settings)
         max_length, prompt = settings["max_length"], settings["prompt"]
-        self.retriever: Backbone = facts.first_stage.eval()
+        self.retriever: Backbone = facts.needs["retriever"].eval()
         self.n_candidates = candidates
         # The longer of the two; each cuts what it reads.
         self.max_length = max(max_length, self.retriever.max_length)

@@ -77,7 +77,7 @@ class PromptedModel(Recommender):
         super().__init__(
             facts.n_items, Prefixes(max_length), max_length, trainable=settings["train"], needs_seen=needs_seen
         )
-        self.language = settings["llm"].load(adapted=self.trainable)
+        self.language = settings["llm"].load(adapted=self.trainable, outline=facts.outline)
         if self.trainable and not any(p.requires_grad for p in self.parameters()):
             raise UserError(
                 "there is nothing to train",

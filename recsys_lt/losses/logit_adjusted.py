@@ -1,6 +1,7 @@
 """Logit adjustment: what is frequent must be scored higher to count as much."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -34,9 +35,9 @@ class LogitAdjusted(Loss):
         self.tau = tau
         self._shift: Tensor | None = None
 
-    def prepare(self, counts: Tensor) -> None:
+    def prepare(self, counts: Tensor, needs: Mapping[str, Any] | None = None) -> None:
         """See ``Loss.prepare``."""
-        super().prepare(counts)
+        super().prepare(counts, needs)
         share = counts.double().clamp(min=1) / counts.sum().clamp(min=1)
         self._shift = (self.tau * share.log()).float()
 

@@ -1,11 +1,14 @@
 """The one signature every loss has."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from recsys_lt.data.needs import HasNeeds
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable, Scorer
 
@@ -34,7 +37,7 @@ class Draw:
     seen_offsets: Tensor | None = None
 
 
-class Loss(ABC):
+class Loss(HasNeeds, ABC):
     """N states against their targets -> W weighted means, and each target's own loss.
 
     Attributes
@@ -45,11 +48,11 @@ class Loss(ABC):
 
     needs_seen: bool = False
 
-    def check(self, n_items: int) -> None:  # noqa: B027  (most losses fit any catalogue)
+    def check(self, n_items: int) -> None:
         """Raise UserError if the loss cannot be used with a catalogue of ``n_items``."""
 
-    def prepare(self, counts: Tensor) -> None:  # noqa: B027  (most losses do not ask)
-        """Take the items' training interactions, [I], once before the first evaluation."""
+    def prepare(self, counts: Tensor, needs: Mapping[str, Any] | None = None) -> None:
+        """Take the items' training interactions, [I], and what was made for ``needs``, before the first evaluation."""
 
     def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
         """Items that are negatives of some target, [I] bool; those of a full softmax are all items."""

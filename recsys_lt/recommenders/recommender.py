@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.needs import HasNeeds
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Loss
@@ -53,7 +54,7 @@ class Terms:
     clip: float | None = None
 
 
-class Recommender(pl.LightningModule):
+class Recommender(HasNeeds, pl.LightningModule):
     """Answers two questions: what does a batch cost, and how is the catalogue ranked for these users.
 
     A subclass answers them (``batch_losses``, ``rank``); the same training step and the same evaluation serve all. A
@@ -75,6 +76,8 @@ class Recommender(pl.LightningModule):
 
     #: Whether a model of this class is trained by a loss of the ``loss`` group.
     takes_loss: ClassVar[bool] = False
+    #: Whether its weights hold a vector for each user, so that it ranks for the users it was trained on alone.
+    keeps_users: ClassVar[bool] = False
     rule: UpdateRule
 
     def __init__(
@@ -117,6 +120,11 @@ class Recommender(pl.LightningModule):
         self.mask_seen, self.ks = terms.mask_seen, terms.ks
         self.schedule, self.precision = terms.schedule, terms.precision
         self.accumulate, self.clip = terms.accumulate, terms.clip
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model alone, as a run that needs this one is given it."""
+        return self
 
     # Hooks.
 

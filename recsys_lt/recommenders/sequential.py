@@ -60,6 +60,11 @@ class SequentialRecommender(Recommender):
         """See ``Recommender.facts``."""
         return self.backbone.facts()
 
+    @property
+    def model(self) -> Backbone:
+        """The backbone."""
+        return self.backbone
+
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """See ``Recommender.batch_losses``."""
         states = self.training_states(batch)

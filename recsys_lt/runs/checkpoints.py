@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from recsys_lt.errors import UserError
-from recsys_lt.runs.run_folder import BEST, LAST, resume_command
+from recsys_lt.runs.run_folder import BEST, LAST, OLDER, resume_command
 from recsys_lt.system.atomic import replacing
 from recsys_lt.system.machine import MachineError, refusals
 
@@ -17,29 +17,49 @@ from recsys_lt.system.machine import MachineError, refusals
 OURS = "recsys_lt"
 
 
+#: Of the notes in a checkpoint: version 1 had one fingerprint of all data.
+_FORMAT = 2
+
+
+class Notes(NamedTuple):
+    """What a checkpoint was trained on, and as what.
+
+    Parameters
+    ----------
+    items
+        Fingerprint of the item vocabulary: weights fit all data that share it.
+    events
+        Fingerprint of the events: a run goes on, and results compare, on the same events alone.
+    trained_as
+        The configuration that decides the result.
+    """
+
+    items: str
+    events: str
+    trained_as: dict[str, Any]
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoints, put in place whole or not at all, and read without unpickling code.
 
     Parameters
     ----------
-    fingerprint
-        Of the data: noted in every checkpoint, and asked of every one that is read.
-    trained_as
-        The configuration that decides the result: noted in every checkpoint.
+    notes
+        Written into every checkpoint; fingerprints are compared with those of every one that is read.
     """
 
-    def __init__(self, fingerprint: str, trained_as: dict[str, Any]) -> None:
-        self.fingerprint, self.trained_as = fingerprint, trained_as
+    def __init__(self, notes: Notes) -> None:
+        self.notes = notes
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        save(Path(path), checkpoint, self.fingerprint, self.trained_as)
+        save(Path(path), checkpoint, self.notes)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return load(Path(path), self.fingerprint)
+        return load(Path(path), items=self.notes.items, events=self.notes.events)
 
 
-def save(path: Path, checkpoint: dict[str, Any], fingerprint: str, trained_as: dict[str, Any]) -> None:
-    """Write a checkpoint of the data with this fingerprint, trained with this configuration.
+def save(path: Path, checkpoint: dict[str, Any], notes: Notes) -> None:
+    """Write a checkpoint with its notes.
 
     Raises
     ------
@@ -47,8 +67,7 @@ def save(path: Path, checkpoint: dict[str, Any], fingerprint: str, trained_as: d
         If the disk does not take it; an earlier checkpoint of that name is as it was.
     """
     with replacing(path) as partial:
-        notes = {"format": 1, "fingerprint": fingerprint, "trained_as": trained_as}
-        torch.save(checkpoint | {OURS: notes}, partial)
+        torch.save(checkpoint | {OURS: {"format": _FORMAT, **notes._asdict()}}, partial)
 
 
 @contextmanager
@@ -66,15 +85,22 @@ def kept(folder: Path) -> Iterator[None]:
         raise MachineError(refused.what, where=refused.where, remedy=remedy) from refused
 
 
-def load(path: Path, fingerprint: str) -> dict[str, Any]:
-    """Map a checkpoint of the data with this fingerprint: its tensors are read from the file where they are used.
+def load(path: Path, *, items: str | None = None, events: str | None = None) -> dict[str, Any]:
+    """Map a checkpoint: its tensors are read from the file where they are used.
 
     A file that is replaced meanwhile stays as it was for who has mapped it; writing to a tensor does not write to it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    items, events
+        Fingerprints of the data it must be of; None for any.
 
     Raises
     ------
     UserError
-        If the file is absent, broken, not one of ours, or of other data.
+        If the file is absent, broken, not one of ours, of an earlier version, or of other data.
     """
     if not path.is_file():
         raise UserError("there is no such checkpoint", where=path, remedy="Name a run folder that has trained")
@@ -87,15 +113,20 @@ def load(path: Path, fingerprint: str) -> dict[str, Any]:
             remedy="Restore it or train again",
         ) from error
     ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
-    trained_on = ours.get("fingerprint") if isinstance(ours, dict) else None
-    if not isinstance(trained_on, str):
+    if not isinstance(ours, dict) or not ours.get("format"):
         raise UserError("it is not a checkpoint of this program", where=path, remedy="Name a run folder of recsys_lt")
-    if trained_on != fingerprint:
-        raise UserError(
-            f"it was trained on another dataset (fingerprint {trained_on[:12]}, here {fingerprint[:12]})",
-            where=path,
-            remedy="Use the run's own data, split and k_core, or train a new run",
-        )
+    if ours["format"] != _FORMAT:
+        raise UserError("it is of another version", where=path, remedy=OLDER)
+    kinds = Notes.__annotations__ | {"trained_as": dict}
+    if not all(isinstance(ours.get(key), kind) for key, kind in kinds.items()):
+        raise UserError("its notes cannot be read", where=path, remedy="Restore it or train again")
+    for what, key, mine in (("other items", "items", items), ("other events", "events", events)):
+        if mine is not None and ours[key] != mine:
+            raise UserError(
+                f"it was trained on another dataset ({what}: fingerprint {ours[key][:12]}, here {mine[:12]})",
+                where=path,
+                remedy="Use the run's own data, split and k_core, or train a new run",
+            )
     _check_content(path, checkpoint)
     return checkpoint
 

@@ -11,9 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.metrics_file import read_metrics
-from recsys_lt.runs.reading import read_yaml
+from recsys_lt.runs.reading import flat, read_yaml
+from recsys_lt.runs.run_folder import NEEDS
 from recsys_lt.runs.stored import as_written_now
-from recsys_lt.training.first_stage import FOLDER
 
 IDENTITY = ("dataset", "model", "loss", "optimizer")
 
@@ -61,19 +61,6 @@ def _name_in(config: dict[str, Any], part: str) -> str:
     return "?"
 
 
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """A tree of mappings by dotted keys, ``model.dropout``; an empty mapping below the root stays one value.
-
-    Texts are in one line: they are compared and printed.
-    """
-    if not isinstance(tree, dict) or (not tree and prefix):
-        return {one_line(prefix): one_line(tree) if isinstance(tree, str) else tree}
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
-
-
 def _read(folder: Path, finished: bool) -> Run:
     """Read a run; one that cannot be read says why.
 
@@ -101,7 +88,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(
             f"is no configuration ({reason})", where=path, remedy="Mend or remove that run folder"
         ) from error
-    return flat(tree) if isinstance(tree, dict) else {}
+    keys = flat(tree) if isinstance(tree, dict) else {}
+    # In one line: they are compared and printed.
+    return {one_line(key): one_line(value) if isinstance(value, str) else value for key, value in keys.items()}
 
 
 def _config_in(folder: Path) -> Path | None:
@@ -136,9 +125,8 @@ def find_runs(root: Path) -> list[Run]:
             finished.append(folder)
             folders.clear()
             continue
-        # Weights & Biases keeps a config.yaml of its own in each of its folders; a first stage is part of its run,
-        # which may have failed.
-        folders[:] = [f for f in folders if not f.startswith(".") and f not in ("wandb", FOLDER)]
+        # Weights & Biases keeps a config.yaml of its own in each of its folders; what a run needed is part of it.
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in ("wandb", NEEDS)]
         if _config_in(folder) is not None:
             configured.append(folder)
     # A configuration above finished runs is the sweep's; one below a failed run is that run's own.

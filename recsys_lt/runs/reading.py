@@ -1,7 +1,7 @@
 """JSON and YAML of a run folder, which may come from anybody."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +102,40 @@ def _check_values(tree: Any) -> None:
                 str(key).encode()
 
 
-def nodes(tree: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every value of a tree of mappings and lists, the tree itself among them, with its dotted key."""
+def nodes(
+    tree: Any, place: str = "", *, lists: bool = True, joint: str = ".", depth: int = 0
+) -> Iterator[tuple[str, Any]]:
+    """Every value of a tree of mappings and lists, the tree itself among them, with its dotted key.
+
+    Parameters
+    ----------
+    tree, place
+        The tree and its own key.
+    lists
+        Whether the values in lists are given too.
+    joint
+        Between the parts of a key.
+    depth
+        How deep the tree lies in another.
+
+    Raises
+    ------
+    ValueError
+        If it is nested too deeply.
+    """
     if depth > _DEEPEST:
         raise ValueError("it is nested too deeply")
     yield place, tree
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from nodes(value, f"{place}.{key}".removeprefix("."), depth + 1)
-    elif isinstance(tree, list):
-        for number, value in enumerate(tree):
-            yield from nodes(value, f"{place}[{number}]", depth + 1)
+    inside: list[tuple[str, Any]] = []
+    if isinstance(tree, Mapping):
+        inside = [(f"{place}{joint}{key}" if place else str(key), value) for key, value in tree.items()]
+    elif lists and isinstance(tree, list):
+        inside = [(f"{place}[{number}]", value) for number, value in enumerate(tree)]
+    for key, value in inside:
+        yield from nodes(value, key, lists=lists, joint=joint, depth=depth + 1)
+
+
+def flat(tree: Mapping[Any, Any], joint: str = ".") -> dict[str, Any]:
+    """The values of a tree of mappings by dotted keys, ``model.dropout``; a list or an empty mapping is one value."""
+    found = nodes(tree, lists=False, joint=joint)
+    return {place: value for place, value in found if place and not (isinstance(value, Mapping) and value)}

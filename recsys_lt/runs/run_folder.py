@@ -12,6 +12,10 @@ from recsys_lt.system.stopping import Stopped
 
 #: The checkpoints of the best epoch, and of the last one.
 BEST, LAST = "best.ckpt", "last.ckpt"
+#: Where what a run needed lies in its folder, by the option it stands for.
+NEEDS = "needs"
+#: The remedy for a run of an earlier version.
+OLDER = "recsys_lt 0.1.0 reads runs that were made before 0.2.0"
 _CONFIG, _METRICS, _LOCK = "config.yaml", "metrics.json", ".lock"
 
 

@@ -1,6 +1,5 @@
 """``config.yaml`` of a run folder: the whole configuration, and what its choices are called."""
 
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import read_yaml
 from recsys_lt.runs.trust import check_classes, check_references, trusting_as
 from recsys_lt.system.atomic import replacing
+from recsys_lt.system.names import check_name
 
 _FILE = "config.yaml"
 _NAME_IT = "Name the run folder that was printed, such as outputs/<run>"
@@ -109,8 +109,10 @@ def _read(path: Path) -> Stored:
         reason = "it refers to itself" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise UserError(f"it is not a run's configuration ({reason})", where=path, remedy="Mend it") from error
     for part, name in names._asdict().items():
-        if not _is_choice(name):
-            raise UserError(f"its choice of {part} is no name", where=path, remedy="Mend it")
+        for one in (
+            name.split("/") if isinstance(name, str) else [name]
+        ):  # a file of a config group, or one in a folder of it
+            check_name(one, f"{path}: choices.{part}")
     if not isinstance(group, str | None):
         raise UserError(f"its group is {group!r}", where=path, remedy="Give a name, or null")
     return Stored(config, names, group)
@@ -118,11 +120,6 @@ def _read(path: Path) -> Stored:
 
 def _check(found: Stored, path: Path) -> None:
     check_classes(OmegaConf.to_container(found.config, resolve=True), path)
-
-
-def _is_choice(name: object) -> bool:
-    """Whether something can be the name of a file of a config group, or of one in a folder of it."""
-    return isinstance(name, str) and all(re.fullmatch(r"[\w.+-]+", part) and part != ".." for part in name.split("/"))
 
 
 def as_written_now(config: Any) -> None:

@@ -1,24 +1,20 @@
 """What decides a run's result in its configuration, noted in its checkpoints."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError
-from recsys_lt.runs.stored import NO_DIFFERENCE, as_written_now
+from recsys_lt.runs.reading import flat
+from recsys_lt.runs.stored import NO_DIFFERENCE
 
-#: The entry of a checkpoint's own notes that says it.
-TRAINED_AS = "trained_as"
 #: What a run that goes on may have otherwise than before.
 _MAY_CHANGE = (
     "dataset",  # its fingerprint says more: a file may have moved
     "trainer.max_epochs", "trainer.patience", "trainer.eval_every", "trainer.eval_untrained",
 )  # fmt: skip
-#: Where a run finds another run, or weights, that it builds on: what is in them is compared where they are read.
-_PLACES = ("model.item_vectors", "model.retriever", "llm.weights.name")
 
 
 def deciding(config: DictConfig) -> dict[str, Any]:
@@ -31,17 +27,13 @@ def trained_as(config: DictConfig) -> dict[str, Any]:
     return _without(deciding(config), _MAY_CHANGE)
 
 
-def check_trained_as(notes: Mapping[str, Any], config: DictConfig, path: Path, parts: Sequence[str] = ()) -> None:
-    """Compare a configuration with the one a checkpoint was trained with.
-
-    Checkpoints of earlier versions do not say it, and pass.
+def check_trained_as(then: Mapping[str, Any], now: Mapping[str, Any], path: Path, parts: Sequence[str] = ()) -> None:
+    """Compare a run's configuration with the one a checkpoint was trained with.
 
     Parameters
     ----------
-    notes
-        The checkpoint's own notes.
-    config
-        The configuration of its run folder.
+    then, now
+        What ``trained_as`` gave of the checkpoint's configuration, and gives of the run's.
     path
         The checkpoint.
     parts
@@ -50,41 +42,22 @@ def check_trained_as(notes: Mapping[str, Any], config: DictConfig, path: Path, p
     Raises
     ------
     UserError
-        If a key differs.
+        If a key differs. A file or folder may have moved: what is in it is compared where it is read.
     """
-    if TRAINED_AS not in notes:
-        return
-    try:
-        config_then = OmegaConf.create(dict(notes[TRAINED_AS]))
-        as_written_now(config_then)
-        before = dict(_leaves(OmegaConf.to_container(config_then)))
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise UserError("its configuration cannot be read", where=path, remedy="Restore it or train again") from error
-    now = dict(_leaves(trained_as(config)))
-    for key in sorted(before.keys() | now.keys()):
-        asked = not parts or key.partition(".")[0] in parts
-        then, this = before.get(key), now.get(key)  # what one version has and another not is null there
-        moved = key in _PLACES and _is_place(key, then) and _is_place(key, this)
-        if asked and then != this and not moved:
+    before, after = flat(then), flat(now)
+    for key in sorted(before.keys() | after.keys()):
+        compared = not parts or key.partition(".")[0] in parts
+        one, other = before.get(key), after.get(key)  # what one version has and another not is null there
+        if compared and one != other and not (_is_place(one) and _is_place(other)):
             raise UserError(
-                f"it was trained with {key}={then}, and now it is {this}",
+                f"it was trained with {key}={one}, and now it is {other}",
                 where=path,
                 remedy="Give it the earlier value, in config.yaml if it was changed there, or start a new run",
             )
 
 
-def _is_place(key: str, value: Any) -> bool:
-    """Whether a value names a folder here. A language model may have a name on a hub instead."""
-    return isinstance(value, str) and (key != "llm.weights.name" or Path(value).is_absolute() or Path(value).is_dir())
-
-
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a nested mapping, by dotted keys."""
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, tree
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).is_absolute()
 
 
 def _without(tree: Any, keys: tuple[str, ...]) -> dict[str, Any]:

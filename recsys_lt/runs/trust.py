@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from recsys_lt import CONF, __version__
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.reading import nodes
+from recsys_lt.runs.run_folder import OLDER
 
 #: Where what is trusted is kept: in the environment, which the processes of a run and the workers of a sweep inherit.
 _TRUSTED = "RECSYS_LT_TRUST"
@@ -39,14 +40,12 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def take_trust(arguments: Sequence[str]) -> list[str]:
-    """Trust, from here on, what ``--trust`` names in a command line of Hydra's; the rest of the command line."""
+def without_trust(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What ``--trust`` names in a command line of Hydra's, and the rest of the command line."""
     parser = argparse.ArgumentParser(prog="python -m recsys_lt", add_help=False, allow_abbrev=False)
     add_trust(parser)
     given, rest = parser.parse_known_args(arguments)
-    if given.trust:
-        os.environ[_TRUSTED] = os.pathsep.join((*_trusted(), *given.trust))
-    return rest
+    return given.trust, rest
 
 
 @contextmanager
@@ -176,7 +175,7 @@ def _check_class(target: Any, place: str, where: Path) -> None:
         module = name.partition(".")[0]
         remedy = "Train anew"
         if ours:
-            remedy = "recsys_lt 0.1.0 reads runs that were made before 0.2.0"
+            remedy = OLDER
         elif module.isidentifier():
             remedy = f"If you know the module {module} and trust it, add --trust {module}"
         raise UserError(

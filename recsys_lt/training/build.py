@@ -1,27 +1,30 @@
-"""From the composed configuration to the objects it names."""
+"""Configuration to objects: the one place where a composed configuration becomes the parts of a run."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from pkgutil import resolve_name
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.facts import DataFacts
+from recsys_lt.data.needs import HasNeeds, Need, TrainedRun
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Loss
 from recsys_lt.losses.own import Own
+from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.recommender import Recommender, Terms
-from recsys_lt.training.config_types import MARKS, check_node, check_numbers
-from recsys_lt.training.first_stage import FirstStage
+from recsys_lt.runs.trust import literal
+from recsys_lt.system.machine import refusals
+from recsys_lt.training.instantiate import call, check_numbers, class_and_options, instantiate
 from recsys_lt.training.settings import MetricsSettings, TrainerSettings
 from recsys_lt.training.strategies import Strategy
 
@@ -30,17 +33,41 @@ if TYPE_CHECKING:
     from recsys_lt.training.loggers import NoLogger
 
 _PARTS = ("dataset", "model", "loss", "optimizer", "schedule", "strategy", "trainer", "metrics", "logger")
-_KEYS = {*_PARTS, "llm", "seed", "precision", "resume", "debug"}
+_KEYS = {*_PARTS, "llm", "seed", "precision", "debug"}
 _LARGEST_SIZE = 1 << 20  # of a model: a width, a length, a number of layers
+#: Of every model, and no argument of its class: the run folder whose weights training starts from.
+START_FROM = "start_from"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model before the data are known: its class, and the constructor's arguments beside the data's facts."""
+
+    kind: Any  # a subclass of Backbone or of Recommender
+    options: Mapping[str, Any]
+
+    def __call__(self, facts: DataFacts) -> Backbone | Recommender:
+        """Make the model; its weights come of torch's current seed."""
+        return call("model", partial(self.kind, facts), self.options)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The objects a configuration names; the model waits for the data's sizes."""
+    """The objects that a configuration names, made once a run; the model waits for the data.
 
+    Parameters
+    ----------
+    config
+        The configuration.
+    start_from
+        Run folder whose weights training starts from; None starts from random ones.
+    needs
+        What must be made before the run, by the option it stands for, such as ``model.item_vectors``.
+    """
+
+    config: DictConfig
     dataset: "Dataset"
-    model: Callable[[DataFacts], Backbone | Recommender]
-    model_class: type[Backbone] | type[Recommender]
+    model: Model
     loss: Loss
     rule: UpdateRule
     schedule: Schedule
@@ -49,10 +76,13 @@ class Parts:
     metrics: MetricsSettings
     logger: "NoLogger"
     precision: Precision
+    seed: int
+    start_from: str | None = None
+    needs: Mapping[str, Need] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise UserError for parts that do not go together."""
-        needed = self.model_class.takes_loss
+        needed = self.model.kind.takes_loss
         if not needed and not isinstance(self.loss, Own):
             raise UserError(
                 "this model has an objective of its own", where="loss", remedy="Leave loss out, or loss=own"
@@ -92,48 +122,50 @@ class Parts:
                 remedy="Use strategy=ddp, or optimizer=adam",
             )
 
-    def outlined(self) -> "Parts":
-        """The same parts with a language model that has no weights; these ones where there is no language model.
+    def data(self, announce: Callable[[str], None] = lambda _line: None) -> Sequences:
+        """Load the dataset, with the times of events if a metric reads them; see ``Dataset.load``."""
+        return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
+
+    def check_data(self, data: Sequences) -> ItemGroups:
+        """Head, mid and tail of the data's items.
 
         Raises
         ------
         UserError
-            Where it is plain, before its weights are read, that the language model cannot be had.
+            If a metric or the loss does not fit the data.
         """
-        model: Any = self.model
-        llm = getattr(model, "keywords", {}).get("llm")
-        if llm is None:
-            return self
-        llm.check()
-        return replace(self, model=partial(model, llm=llm.outlined()))
+        self.metrics.check(data.n_items)
+        groups = self.metrics.groups.of(data)
+        self.loss.check(data.n_items)
+        return groups
 
-    def data(self, announce: Callable[[str], None]) -> Sequences:
-        """Load the dataset, with the times of events if a metric reads them; see ``Dataset.load``."""
-        return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
-
-    def recommender(self, data: Sequences, first_stage: Backbone | None = None) -> Recommender:
-        """Build the model for these data; its weights come of torch's current seed.
+    def recommender(
+        self, data: Sequences, needs: Mapping[str, Any] | None = None, outline: bool = False
+    ) -> Recommender:
+        """Make the model for these data, and the recommender that trains it; weights come of torch's current seed.
 
         Parameters
         ----------
         data
             What it is trained on.
-        first_stage
-            The trained backbone a model of two stages builds on.
+        needs
+            What was made for ``Parts.needs``.
+        outline
+            Make it only to find out whether it can be made: weights from elsewhere are not read.
 
         Raises
         ------
         UserError
-            If the model or the loss does not fit the data, or the language model's weights cannot be had.
+            If the model or the loss does not fit the data, or a language model's weights cannot be had.
         """
-        popularity = torch.from_numpy(data.popularity)
         facts = DataFacts(
             data.n_users,
             data.n_items,
-            popularity,
+            torch.from_numpy(data.popularity),
             data.name,
             data.item_data,
-            first_stage,
+            _of("model", needs or {}),
+            outline,
         )
         terms = Terms(
             mask_seen=self.metrics.mask_seen,
@@ -143,82 +175,79 @@ class Parts:
             accumulate=self.trainer.accumulate,
             clip=self.trainer.clip,
         )
-        module = _made("model", lambda: self.model(facts)).recommender(self.loss, self.rule, terms)
+        module = self.model(facts).recommender(self.loss, self.rule, terms)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if module.trainable:
             self.rule.prepare(trained, module.item_tables(), facts.popularity)
-        self.loss.prepare(facts.popularity)
+        self.loss.prepare(facts.popularity, _of("loss", needs or {}))
         return module
 
 
-def first_stage_of(config: DictConfig) -> FirstStage | None:
-    """The trained run that the configured model builds on; None for a model of one stage."""
-    made = resolve_name(config.model._target_)
-    return getattr(made, "first_stage", None)
+def _of(part: str, needs: Mapping[str, Any]) -> dict[str, Any]:
+    """The needs of a part, by the names it gave them."""
+    return {name.removeprefix(f"{part}."): one for name, one in needs.items() if name.startswith(f"{part}.")}
 
 
-def check(config: DictConfig) -> dict[str, Any]:
-    """Look at a composed configuration before anything is made: keys, classes, types, numbers.
+def build(config: DictConfig) -> Parts:
+    """Make every object that a composed configuration names.
 
-    Returns
-    -------
-    dict
-        The configuration, resolved: mappings, lists and plain values.
+    Places in the configuration (files, run folders) are made absolute, so that a stored run finds them again.
 
     Raises
     ------
     UserError
-        For the first thing in it that no run can be made of.
+        For the first thing in it that no run can be made of: keys, classes, types, numbers, parts that do not go
+        together, a value that a class refuses.
     """
     from recsys_lt.data.dataset import Dataset
     from recsys_lt.training.loggers import NoLogger
 
+    plain = _plain(config)
+    options = {key: value for key, value in plain["model"].items() if key != START_FROM}
+    if plain.get("llm") is not None:
+        from recsys_lt.llm.choice import LLM
+
+        llm = instantiate("llm", plain["llm"], LLM)
+        if "llm" not in options:
+            raise UserError(
+                "this model has no language model",
+                where="llm",
+                remedy="Leave llm out, or choose one such as model=e4srec",
+            )
+        options["llm"] = llm  # which the node repeats
+    model = Model(*class_and_options("model", options, (Backbone, Recommender), later=True))
+    loss = instantiate("loss", plain["loss"], Loss)
+    with refusals():
+        _make_places_absolute(config, _needs(plain, model=model.kind, loss=type(loss)))
+    plain = _plain(config)
+    parts = Parts(
+        config=config,
+        dataset=instantiate("dataset", plain["dataset"], Dataset),
+        model=model,
+        loss=loss,
+        rule=instantiate("optimizer", plain["optimizer"], UpdateRule),
+        schedule=instantiate("schedule", plain["schedule"], Schedule),
+        strategy=instantiate("strategy", plain["strategy"], Strategy),
+        trainer=instantiate("trainer", plain["trainer"], TrainerSettings),
+        metrics=instantiate("metrics", plain["metrics"], MetricsSettings),
+        logger=instantiate("logger", plain["logger"], NoLogger),
+        precision=PRECISIONS[plain["precision"]],
+        seed=plain["seed"],
+        start_from=plain["model"].get(START_FROM),
+        needs=_needs(plain, model=model.kind, loss=type(loss)),
+    )
+    parts.check()
+    return parts
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as mappings, lists and plain values, its keys and numbers checked."""
     keys = set(map(str, config))
     for what, wrong in (("there is no key", keys - _KEYS), ("it lacks the key", {*_PARTS, "seed", "precision"} - keys)):
         if wrong:
             raise UserError(
                 f"{what} {min(wrong)!r}", where="configuration", remedy=f"The keys are {', '.join(sorted(_KEYS))}"
             )
-    plain = _resolved(config)
-    check_numbers("model", plain["model"], _LARGEST_SIZE)
-    for part in plain:
-        check_numbers(part, plain[part])
-    if not isinstance(plain["precision"], str) or plain["precision"] not in PRECISIONS:
-        raise UserError(
-            f"no precision is named {plain['precision']!r}",
-            where="precision",
-            remedy=f"Choose from {', '.join(PRECISIONS)}",
-        )
-    seed = plain["seed"]
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise UserError(f"it is {seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
-    if type(plain.get("debug", False)) is not bool:
-        raise UserError(f"it is {plain['debug']!r}", where="debug", remedy="Give true or false")
-    llm = plain.get("llm")
-    if llm is not None:
-        from recsys_lt.llm.choice import LLM
-
-        check_node("llm", llm, [LLM])
-    check_node("model", plain["model"], [Backbone, Recommender], later=True)
-    if llm is not None and "llm" not in plain["model"]:
-        raise UserError(
-            "this model has no language model", where="llm", remedy="Leave llm out, or choose one such as model=e4srec"
-        )
-    for part, kind in (
-        ("dataset", Dataset),
-        ("loss", Loss),
-        ("optimizer", UpdateRule),
-        ("schedule", Schedule),
-        ("strategy", Strategy),
-        ("trainer", TrainerSettings),
-        ("metrics", MetricsSettings),
-        ("logger", NoLogger),
-    ):
-        check_node(part, plain[part], [kind])
-    return plain
-
-
-def _resolved(config: DictConfig) -> dict[str, Any]:
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -227,56 +256,45 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         if "issing mandatory value" in reason:
             raise UserError("it has no value", where=key, remedy=f"Give one: {key}=...") from error
         raise UserError(reason, where=key, remedy="Correct it, or write \\${ for a literal ${") from error
+    check_numbers("model", plain["model"], _LARGEST_SIZE)
+    for part in plain:
+        check_numbers(part, plain[part])
+    seed, precision = plain["seed"], plain["precision"]
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UserError(f"no precision is named {precision!r}", where="precision", remedy=f"Choose from {known}")
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise UserError(f"it is {seed!r}", where="seed", remedy="Give a whole number from 0 to 4294967295")
+    if type(plain.get("debug", False)) is not bool:
+        raise UserError(f"it is {plain['debug']!r}", where="debug", remedy="Give true or false")
+    if not isinstance(plain["model"], dict):
+        raise UserError(f"it is {plain['model']!r}", where="model", remedy="Choose one of conf/model/")
+    start_from = plain["model"].get(START_FROM)
+    if not isinstance(start_from, str | None):
+        raise UserError(f"it is {start_from!r}", where=f"model.{START_FROM}", remedy="Give a run folder, or null")
     return dict(plain)
 
 
-def build(config: DictConfig) -> Parts:
-    """Make every object the configuration names.
-
-    Raises
-    ------
-    UserError
-        As ``check``, and for a word that is no choice, or a value a class refuses.
-    """
-    plain = check(config)
-
-    def made(part: str) -> Any:
-        return _made(part, lambda: _object(plain[part]))
-
-    return Parts(
-        dataset=made("dataset"),
-        model=made("model"),
-        model_class=resolve_name(plain["model"]["_target_"]),
-        loss=made("loss"),
-        rule=made("optimizer"),
-        schedule=made("schedule"),
-        strategy=made("strategy"),
-        trainer=made("trainer"),
-        metrics=made("metrics"),
-        logger=made("logger"),
-        precision=PRECISIONS[config.precision],
-    )
+def _needs(plain: Mapping[str, Any], **kinds: type[HasNeeds]) -> dict[str, Need]:
+    """What the classes of some parts need, by the option it stands for."""
+    start_from = plain["model"].get(START_FROM)
+    return {
+        f"{part}.{name}": need
+        for part, kind in kinds.items()
+        for name, need in kind.needs(plain[part], start_from).items()
+    }
 
 
-def _object(node: Any) -> Any:
-    """What a node of a checked configuration stands for.
-
-    Hydra's ``instantiate`` resolves values a second time, and would take the name of a file for a reference.
-    """
-    if isinstance(node, list):
-        return [_object(value) for value in node]
-    if not isinstance(node, dict):
-        return node
-    values = {key: _object(value) for key, value in node.items() if key not in MARKS}
-    if "_target_" not in node:
-        return values
-    made = resolve_name(node["_target_"])
-    return partial(made, **values) if node.get("_partial_") else made(**values)
-
-
-def _made(part: str, make: Callable[[], Any]) -> Any:
-    """Call ``make``; what it refuses becomes one line that names the part."""
-    try:
-        return make()
-    except (TypeError, ValueError, ImportError) as error:
-        raise UserError(str(error), where=part, remedy=f"Look at conf/{part}/ for its keys") from error
+def _make_places_absolute(config: DictConfig, needs: Mapping[str, Need]) -> None:
+    """Write the files and run folders in a configuration so that another working directory finds them too."""
+    places = ["dataset.path", "dataset.items", "dataset.raw_dir", f"model.{START_FROM}"]
+    places += [name for name, need in needs.items() if isinstance(need, TrainedRun) and need.folder is not None]
+    weights = OmegaConf.select(config, "llm.weights.name")
+    if weights is not None and Path(str(weights)).expanduser().is_dir():
+        places.append("llm.weights.name")
+    for key in places:
+        place = OmegaConf.select(config, key)
+        if place is not None:
+            several = list(place) if isinstance(place, ListConfig) else [place]
+            found = [literal(str(Path(str(path)).expanduser().absolute())) for path in several]
+            OmegaConf.update(config, key, found if isinstance(place, ListConfig) else found[0])

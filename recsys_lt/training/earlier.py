@@ -1,19 +1,21 @@
-"""The state that a run goes on from, checked before anything of it is changed."""
+"""The state that a run goes on from, or starts from, checked before anything of it is changed."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
 from torch import nn
 
+from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.runs.checkpoints import OURS, check_finite, load
+from recsys_lt.runs.checkpoints import OURS, Notes, check_finite, load
 from recsys_lt.runs.run_folder import BEST, LAST, finished
 from recsys_lt.runs.stored import Stored, store
 from recsys_lt.runs.trained_as import check_trained_as
 from recsys_lt.runs.trust import is_trusted
 from recsys_lt.system.atomic import temporary_beside
+from recsys_lt.training.build import Parts
+from recsys_lt.training.trained import check_users
 
 _AFRESH = "Restore it, or start a new run"
 
@@ -25,17 +27,17 @@ class Earlier(NamedTuple):
     epoch: int
 
 
-def read_earlier(folder: Path, fingerprint: str, config: DictConfig, module: nn.Module) -> Earlier | None:
+def read_earlier(folder: Path, notes: Notes, parts: Parts, module: nn.Module) -> Earlier | None:
     """Find the state to go on from; None if the run was stopped before its first epoch ended.
 
     Parameters
     ----------
     folder
         The run folder.
-    fingerprint
-        Of the data.
-    config
-        The run's configuration.
+    notes
+        The data's fingerprints, and the configuration that the checkpoints must be of.
+    parts
+        Of the run.
     module
         The recommender it makes.
 
@@ -57,20 +59,20 @@ def read_earlier(folder: Path, fingerprint: str, config: DictConfig, module: nn.
                 remedy="If the run is yours, add --trust deepspeed",
             )
         return Earlier(path, 0)
-    last = _checked(path, fingerprint, config, module)
+    last = _checked(path, notes, module)
     try:
         done = int(last["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
         validated = last["callbacks"]["Journal"]["best"] is not None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError("it is no checkpoint that training goes on from", where=path, remedy=_AFRESH) from error
-    if config.trainer.max_epochs < done:
+    if parts.trainer.max_epochs < done:
         raise UserError(
             f"the run has trained {done} epochs already",
             where="trainer.max_epochs",
             remedy=f"Give at least {done}",
         )
     if validated:
-        _checked(best, fingerprint, config, module)
+        _checked(best, notes, module)
     return Earlier(path, done)
 
 
@@ -92,10 +94,41 @@ def begin_anew(folder: Path, this: Stored) -> None:
     aside.unlink(missing_ok=True)
 
 
-def _checked(path: Path, fingerprint: str, config: DictConfig, module: nn.Module) -> dict[str, Any]:
-    checkpoint = load(path, fingerprint)
-    check_trained_as(checkpoint[OURS], config, path)
-    if _shapes(checkpoint.get("state_dict", {})) != _shapes(module.state_dict()):
+def load_start(folder: Path, parts: Parts, data: Sequences, module: nn.Module) -> None:
+    """Load the weights of another run's best checkpoint, from which training starts.
+
+    Parameters
+    ----------
+    folder
+        The other run's folder.
+    parts, data, module
+        Of this run.
+
+    Raises
+    ------
+    UserError
+        If there is no such checkpoint, or it is of other items or of a model of other shapes.
+    """
+    path = folder / BEST
+    checkpoint = load(path, items=data.item_fingerprint)
+    check_finite(path, checkpoint)
+    check_users(parts, checkpoint[OURS], data, path)
+    theirs, ours = _shapes(checkpoint["state_dict"]), _shapes(module.state_dict())
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            shapes = [list(shape) if shape is not None else "absent" for shape in (theirs.get(name), ours.get(name))]
+            raise UserError(
+                f"its {name} is {shapes[0]}, and this run's is {shapes[1]}",
+                where=f"model.start_from={folder}",
+                remedy="Name a run of the same model with the same sizes",
+            )
+    module.load_state_dict(checkpoint["state_dict"])
+
+
+def _checked(path: Path, notes: Notes, module: nn.Module) -> dict[str, Any]:
+    checkpoint = load(path, items=notes.items, events=notes.events)
+    check_trained_as(checkpoint[OURS]["trained_as"], notes.trained_as, path)
+    if _shapes(checkpoint["state_dict"]) != _shapes(module.state_dict()):
         raise UserError("its weights are not those of the model in config.yaml", where=path, remedy=_AFRESH)
     check_finite(path, checkpoint)
     return checkpoint

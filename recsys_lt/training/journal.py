@@ -1,20 +1,21 @@
 """The run's diary: one row an epoch, the best one, and the checkpoints that go with them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from recsys_lt.errors import UserError
 from recsys_lt.recommenders.evaluation import Evaluation
-from recsys_lt.runs.checkpoints import save
+from recsys_lt.runs.checkpoints import Notes, save
 from recsys_lt.runs.run_folder import BEST, LAST
 from recsys_lt.system.atomic import write_text
 from recsys_lt.system.stopping import Stop
+from recsys_lt.training.loggers import NoLogger
 from recsys_lt.training.settings import TrainerSettings
+from recsys_lt.training.tightness import Tightness
 
 SELECT = "ndcg@10"
 Measure = Callable[[Evaluation], Mapping[str, float | None]]
@@ -36,19 +37,17 @@ class Journal(pl.Callback):
     measure
         What a validation found -> its metrics, as ``report`` gives them. Of the groups' metrics only the one that
         selects goes into the curve; the best epoch keeps all.
-    fingerprint
-        Of the data, noted in checkpoints.
-    trained_as
-        The configuration that decides the result, noted in checkpoints.
+    notes
+        Written into checkpoints.
     stop
         Whether the run is to stop, and on what signal.
     begin
         Called by the first process before it writes anything, and before each further epoch: what is in the folder of
         an earlier state of the run is no longer true then.
-    loggers
-        Where rows also go: objects with ``log(row)``.
-    also
-        What else an epoch's row holds.
+    logger
+        Where rows also go.
+    watch
+        Callbacks whose ``row`` an epoch's row holds too.
     """
 
     def __init__(
@@ -56,15 +55,14 @@ class Journal(pl.Callback):
         folder: Path,
         settings: TrainerSettings,
         measure: Measure,
-        fingerprint: str,
-        trained_as: dict[str, Any],
+        notes: Notes,
         stop: Stop,
         begin: Callable[[], None],
-        loggers: list[Any],
-        also: Callable[[], Mapping[str, float]] = dict,
+        logger: NoLogger,
+        watch: Sequence[Tightness] = (),
     ) -> None:
         self.folder, self.settings, self.measure = folder, settings, measure
-        self.fingerprint, self.trained_as, self.loggers, self.also = fingerprint, trained_as, loggers, also
+        self.notes, self.logger, self.watch = notes, logger, watch
         self.stop, self.begin = stop, begin
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -125,13 +123,17 @@ class Journal(pl.Callback):
         total = torch.stack(self._losses).mean()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total, reduce_op="mean")
-        row = {"train/loss": float(total), "seconds": self._seconds}
+        row: dict[str, Any] = {"train/loss": float(total), "seconds": self._seconds}
         if self._tokens is not None and self._read is not None:
             read = torch.tensor(float(self._read - self._tokens), device=pl_module.device)
             if trainer.world_size > 1:
                 read = trainer.strategy.reduce(read, reduce_op="sum")
             row["tokens_per_second"] = float(read) / self._seconds
-        self.record(trainer, trainer.current_epoch + 1, row | dict(self.also()))
+        self.record(
+            trainer,
+            trainer.current_epoch + 1,
+            row | {key: value for each in self.watch for key, value in each.row().items()},
+        )
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
             asked = torch.tensor(self.stop.number, device=pl_module.device)
@@ -157,11 +159,10 @@ class Journal(pl.Callback):
             state = trainer.strategy.lightning_module_state_dict()
             if trainer.is_global_zero:
                 best = {"state_dict": state, "notes": {"best": self.best}}
-                save(self.folder / BEST, best, self.fingerprint, self.trained_as)
+                save(self.folder / BEST, best, self.notes)
         if trainer.is_global_zero:
             self._write_curve()
-            for logger in self.loggers:
-                logger.log(row)
+            self.logger.log(row)
 
     def _out_of_patience(self) -> bool:
         if self.settings.patience is None or self.best is None:
@@ -176,15 +177,3 @@ class Journal(pl.Callback):
             ",".join("" if row.get(name) is None else f"{row[name]:.6g}" for name in names) for row in self.history
         ]
         write_text(self.folder / "learning_curve.csv", "\n".join(lines) + "\n")
-
-    def best_epoch(self) -> int:
-        """Completed epochs at the best validation.
-
-        Raises
-        ------
-        UserError
-            If nothing was validated.
-        """
-        if self.best is None:
-            raise UserError("no epoch was validated", where=self.folder, remedy="Train for at least one epoch")
-        return int(self.best["epoch"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from recsys_lt.runs.reading import flat
 from recsys_lt.system.atomic import write_text
 
 #: Where `wandb login` keeps a key: wandb 0.31 has another name for the server of the versions before it.
@@ -102,7 +103,7 @@ class WandbLogger(NoLogger):
                 for key in list(self._run.summary.keys()):
                     if key not in pictures and not key.startswith("_"):
                         del self._run.summary[key]
-                self._run.summary.update(flat(metrics))
+                self._run.summary.update(flat(metrics, "/"))
             self._run.finish(exit_code=0 if metrics is not None else 1)
 
         self._safely(end)
@@ -116,17 +117,6 @@ class WandbLogger(NoLogger):
             line = " ".join(str(error).split())
             print(f"W&B logging stopped ({type(error).__name__}: {line}); the run goes on", file=sys.stderr)
             self._run = None
-
-
-def flat(metrics: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries to one, names joined by a slash."""
-    values: dict[str, Any] = {}
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            values |= flat(value, f"{prefix}{name}/")
-        else:
-            values[prefix + name] = value
-    return values
 
 
 def has_key() -> bool:

@@ -1,15 +1,17 @@
-"""One run, as a recipe: build, train, test, leave evidence."""
+"""One run, as a recipe: objects, training, test, results."""
 
+import logging
 import os
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 
@@ -18,37 +20,45 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.final_table import print_final_table
-from recsys_lt.runs.checkpoints import AtomicCheckpointIO, load
+from recsys_lt.runs.checkpoints import AtomicCheckpointIO, Notes, load
 from recsys_lt.runs.commit import commit
 from recsys_lt.runs.run_folder import BEST, resume_command
-from recsys_lt.runs.stored import Names, Stored
+from recsys_lt.runs.stored import Stored
 from recsys_lt.runs.trained_as import trained_as
 from recsys_lt.system import stopping
 from recsys_lt.system.atomic import remove_unfinished
 from recsys_lt.system.memory import forget_peak_rss
 from recsys_lt.system.stopping import Stop, Stopped
-from recsys_lt.training.build import build
-from recsys_lt.training.earlier import begin_anew, read_earlier
+from recsys_lt.training.build import Parts
+from recsys_lt.training.earlier import Earlier, begin_anew, load_start, read_earlier
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
 from recsys_lt.training.progress import TrainingProgress
-from recsys_lt.training.settings import TrainerSettings
 from recsys_lt.training.tightness import Tightness
-from recsys_lt.training.trained import first_stage
+from recsys_lt.training.trained import given
 from recsys_lt.training.write_results import Results, measure, shared_titles
 
 
-def run(this: Stored, folder: Path, resumed: bool) -> dict[str, Any]:
-    """Do one run and return what its metrics.json holds.
+def run(this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool) -> dict[str, Any]:
+    """Train, test, and leave the results in the run folder.
 
     Parameters
     ----------
     this
-        The composed configuration, its choices' names and the W&B group (None for one made of the names).
+        The run's configuration, with the names of its choices and the sweep it belongs to.
+    parts
+        The objects that the configuration names.
+    data
+        What it is trained on.
     folder
-        The run folder; it exists, and no other process works on it.
+        The run folder; it exists, what the run needs is in it, and no other process works on it.
     resumed
         Whether ``folder`` holds an earlier, unfinished run to go on with.
+
+    Returns
+    -------
+    dict
+        What metrics.json holds.
 
     Raises
     ------
@@ -57,68 +67,94 @@ def run(this: Stored, folder: Path, resumed: bool) -> dict[str, Any]:
     Stopped
         After a signal, once what was reached is evaluated and written.
     """
-    parts = build(this.config)
-    parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
-    parts.check()
-    console = Console(markup=False, emoji=False)  # a dataset's or a folder's name is no markup
-    # Prepared (fetched, checked, cached) once, here: the processes of a run then only map it.
-    data = parts.data(partial(console.print, highlight=False))
-    # A run of several processes spreads them here, where the data are ready and the folder is known.
     if parts.strategy.several and parts.trainer.devices > 1:
-        plain = OmegaConf.to_container(this.config, resolve=False)
-        arguments = (plain, this.names, this.group, folder, resumed)
+        arguments = (this, parts, folder, resumed)
         ended, signal = launch(_one_process, arguments, parts.trainer.devices, f"Go on with {resume_command(folder)}")
     else:
-        ended = _train_and_test(this, data, folder, resumed, None)
+        ended = train_and_test(this, parts, data, folder, resumed, Stop(_announce))
         signal = ended.signal
-    print_final_table(ended.metrics, console=console, ks=parts.metrics.ks)
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    print_final_table(ended.metrics, console=Console(markup=False, emoji=False), ks=parts.metrics.ks)
+    say(f"run folder: {folder}")
     if signal or ended.signal:
         raise Stopped(signal or ended.signal)
     return ended.metrics
 
 
-class _Ended(NamedTuple):
+class Ended(NamedTuple):
     """What metrics.json holds ({} in all processes of a run but the first), and the signal that stopped it, or 0."""
 
     metrics: dict[str, Any]
     signal: int
 
 
-def _one_process(plain: Any, names: Names, group: str | None, folder: Path, resumed: bool, stop: Stop) -> _Ended:
-    config = OmegaConf.create(plain)
-    assert isinstance(config, DictConfig)
-    data = build(config).data(lambda _line: None)
-    return _train_and_test(Stored(config, names, group), data, folder, resumed, stop)
+def _one_process(this: Stored, parts: Parts, folder: Path, resumed: bool, stop: Stop) -> Ended:
+    return train_and_test(this, parts, parts.data(), folder, resumed, stop)
 
 
-def _train_and_test(this: Stored, data: Sequences, folder: Path, resumed: bool, stop: Stop | None) -> _Ended:
-    commit()  # asked now and remembered: files may change while it trains
-    config, names = this.config, this.names
-    parts = build(config)
-    settings, measured = parts.trainer, parts.metrics
-    measured.check(data.n_items)
-    groups = measured.groups.of(data)
-    parts.loss.check(data.n_items)
-    _quiet()
-    forget_peak_rss()
-    pl.seed_everything(config.seed, verbose=False)
-    module = parts.recommender(data, first_stage(config, folder, data))
-    watch = None if measured.bound_targets is None else Tightness(measured.bound_targets, groups)
-    measuring = partial(measure, data, measured, groups)
-    also = dict if watch is None else watch.row
-    recipe = trained_as(config)
+def train_and_test(this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool, stop: Stop) -> Ended:
+    """Do the part of this process in a run: all of it, where it is the only one."""
+    _prepare_process()
+    groups = parts.check_data(data)
+    pl.seed_everything(parts.seed, verbose=False)
+    module = parts.recommender(data, given(parts, data, folder, data.fingerprint))
 
+    notes = Notes(data.item_fingerprint, data.fingerprint, trained_as(parts.config))
+    measuring = partial(measure, data, parts.metrics, groups)
+    watch = [] if parts.metrics.bound_targets is None else [Tightness(parts.metrics.bound_targets, groups)]
     begin = cache(partial(begin_anew, folder, this))
+    journal = Journal(folder, parts.trainer, measuring, notes, stop, begin, parts.logger, watch)
+    trainer = _trainer(parts, folder, notes, [*watch, journal, TrainingProgress(Console(), journal)])
+    batches = _Batches(parts, data, module, Share(trainer.global_rank, trainer.world_size))
 
-    stop = stop or Stop(_say_so)
-    journal = Journal(folder, settings, measuring, data.fingerprint, recipe, stop, begin, [parts.logger], also)
-    checkpoints = AtomicCheckpointIO(data.fingerprint, recipe)
+    earlier = read_earlier(folder, notes, parts, module) if resumed else None
+    if earlier is None and parts.start_from is not None:
+        load_start(Path(parts.start_from), parts, data, module)
+    if trainer.is_global_zero:
+        remove_unfinished(folder)
+        if (shared := shared_titles(module, data)) is not None:
+            say(
+                f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
+                " first"
+            )
+    with _logged(this, parts, data, folder, trainer) as results, _listening(stop):
+        if earlier is None and parts.trainer.eval_untrained:
+            trainer.validate(module, batches.ranking("valid"), verbose=False)
+            journal.record(trainer, 0, {})
+        _fit(trainer, module, batches, earlier, stop)
+        finished = not stop.number
+        if journal.best is None:  # stopped before the first validation, or nothing trained
+            trainer.validate(module, batches.ranking("valid"), verbose=False)
+            reached = journal.history.pop() if journal.history else {"epoch": 0}
+            journal.record(trainer, reached.pop("epoch"), reached)
+        trainer.strategy.barrier("best")  # the first process has written what all read now
+        best = load(folder / BEST, events=data.fingerprint)
+        module.load_state_dict(best["state_dict"])
+        journal.best = best["notes"]["best"]
+        trainer.test(module, batches.ranking("test"), verbose=False)
+        assert module.evaluation is not None
+        if trainer.is_global_zero:
+            how = (this, parts, data, groups, journal, trainer, batches.training)
+            results.append(Results(*how, module.evaluation, finished).write(folder))
+    return Ended(results[0][0] if results else {}, stop.number)
+
+
+def _prepare_process() -> None:
+    commit()  # asked now and remembered: files may change while it trains
+    forget_peak_rss()
+    # Lightning's hints are for people who chose its flags; here they are chosen for a reason.
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
+    warnings.filterwarnings("ignore", message=r".*(isinstance\(treespec|LeafSpec|does not have many workers).*")
+
+
+def _trainer(parts: Parts, folder: Path, notes: Notes, callbacks: list[pl.Callback]) -> pl.Trainer:
+    checkpoints = AtomicCheckpointIO(notes)
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
-        devices=settings.devices,
-        max_epochs=settings.max_epochs,
-        callbacks=[*([] if watch is None else [watch]), journal, TrainingProgress(Console(), journal)],
+        devices=parts.trainer.devices,
+        max_epochs=parts.trainer.max_epochs,
+        callbacks=callbacks,
         # Processes are started here, if any: a cluster's variables (SLURM_NTASKS) say nothing of this run.
         plugins=[checkpoints] if parts.strategy.several else [checkpoints, LightningEnvironment()],
         default_root_dir=folder,
@@ -136,111 +172,96 @@ def _train_and_test(this: Stored, data: Sequences, folder: Path, resumed: bool, 
         # Sums by atomics end in another last bit every time; where torch has a form that does not, it is taken.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-    share = Share(trainer.global_rank, trainer.world_size)
-    batches = TrainBatches(
-        data,
-        module.task,
-        settings.batch_rows,
-        config.seed,
-        share,
-        module.needs_seen,
-        settings.accumulate,
-        settings.max_train_rows,
-    )
-    if module.trainable and batches.n_examples == 0:
-        raise UserError(
-            "no user has two training events, so there is nothing to learn from",
-            where=data.name,
-            remedy="Use more data, or model=pop",
+    return trainer
+
+
+class _Batches:
+    """The batches of this process: of training, and of a ranking."""
+
+    def __init__(self, parts: Parts, data: Sequences, module: Recommender, share: Share) -> None:
+        self._parts, self._data, self._module, self._share = parts, data, module, share
+        settings = parts.trainer
+        self.num_workers = settings.num_workers
+        self.training = TrainBatches(
+            data,
+            module.task,
+            settings.batch_rows,
+            parts.seed,
+            share,
+            module.needs_seen,
+            settings.accumulate,
+            settings.max_train_rows,
         )
-    rank = partial(_ranking, data, module, settings, measured.max_users, share)
-    if trainer.is_global_zero and (shared := shared_titles(module, data)) is not None:
-        Console(markup=False, emoji=False).print(
-            f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
-            " first",
-            highlight=False,
-            soft_wrap=True,
-        )
-    earlier = read_earlier(folder, data.fingerprint, config, module) if resumed else None
+        if module.trainable and self.training.n_examples == 0:
+            raise UserError(
+                "no user has two training events, so there is nothing to learn from",
+                where=data.name,
+                remedy="Use more data, or model=pop",
+            )
+
+    def ranking(self, stage: str) -> Any:
+        """Batches of the users who have a target at this stage."""
+        users = users_with_target(self._data, stage, self._parts.metrics.max_users)
+        if len(users) == 0:
+            raise UserError(
+                f"no user has a {stage} target with an event before it",
+                where=self._data.name,
+                remedy="Leave-one-out needs users with three events; of a temporal split, move dataset.temporal_cuts",
+            )
+        with_seen = self._module.mask_seen != "none"
+        length, rows = self._module.max_length, self._parts.trainer.rank_rows
+        batches = RankBatches(self._data, users, stage, length, rows, with_seen=with_seen, share=self._share)
+        return rank_loader(batches)
+
+
+def _fit(trainer: pl.Trainer, module: Recommender, batches: _Batches, earlier: Earlier | None, stop: Stop) -> None:
+    """Train from where the run stopped earlier, if it did, until all epochs are done or a signal comes."""
+    # Several processes train until they can agree to stop, at the end of an epoch.
+    if not module.trainable or trainer.max_epochs == 0 or (stop.number and trainer.world_size == 1):
+        return
+    loader = train_loader(batches.training, batches.num_workers, 0 if earlier is None else earlier.epoch)
+    with suppress(StopRun):
+        path = None if earlier is None else earlier.path
+        trainer.fit(module, loader, batches.ranking("valid"), ckpt_path=path, weights_only=True)
+    trainer.should_stop = False
+    trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
+
+
+@contextmanager
+def _logged(
+    this: Stored, parts: Parts, data: Sequences, folder: Path, trainer: pl.Trainer
+) -> Iterator[list[tuple[dict[str, Any], dict[str, Path]]]]:
+    """Log the run while the block runs; it puts the metrics and the pictures into the list, once there are any."""
+    results: list[tuple[dict[str, Any], dict[str, Path]]] = []
     if trainer.is_global_zero:
-        remove_unfinished(folder)
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-        cell = {"dataset": data.name, "model": names.model, "loss": names.loss, "optimizer": names.optimizer}
-        parts.logger.start(folder, plain, cell | {"seed": config.seed}, this.group)
-    metrics: dict[str, Any] | None = None
-    pictures: dict[str, Path] = {}
+        plain: Any = OmegaConf.to_container(parts.config, resolve=True)
+        cell = this.names._asdict() | {"dataset": data.name, "seed": parts.seed}
+        parts.logger.start(folder, plain, cell, this.group)
+    try:
+        yield results
+    finally:
+        if trainer.is_global_zero:
+            parts.logger.finish(*(results[0] if results else (None, {})))
+
+
+@contextmanager
+def _listening(stop: Stop) -> Iterator[None]:
+    """Take the signals of the block; a second one raises what a keyboard's does."""
     try:
         with stop.listening():
-            if earlier is None and settings.eval_untrained:
-                trainer.validate(module, rank("valid"), verbose=False)
-                journal.record(trainer, 0, {})
-            # Several processes train until they can agree to stop, at the end of an epoch.
-            if module.trainable and settings.max_epochs > 0 and not (stop.number and trainer.world_size == 1):
-                loader = train_loader(batches, settings.num_workers, 0 if earlier is None else earlier.epoch)
-                with suppress(StopRun):
-                    path = None if earlier is None else earlier.path
-                    trainer.fit(module, loader, rank("valid"), ckpt_path=path, weights_only=True)
-                trainer.should_stop = False
-                trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
-            finished = not stop.number
-            if journal.best is None:  # stopped before the first validation, or nothing trained
-                trainer.validate(module, rank("valid"), verbose=False)
-                reached = journal.history.pop() if journal.history else {"epoch": 0}
-                journal.record(trainer, reached.pop("epoch"), reached)
-            trainer.strategy.barrier("best")  # the first process has written what all read now
-            best = load(folder / BEST, data.fingerprint)
-            module.load_state_dict(best["state_dict"])
-            journal.best = best["notes"]["best"]
-            trainer.test(module, rank("test"), verbose=False)
-            assert module.evaluation is not None
-            if trainer.is_global_zero:
-                how = (config, names, data, measured, groups)
-                metrics, pictures = Results(*how, journal, trainer, batches, module.evaluation, finished).write(folder)
+            yield
     except SystemExit as ending:
         if isinstance(ending.__context__, KeyboardInterrupt):  # Lightning's answer to a second signal
             raise ending.__context__ from None
         raise  # a cluster's scheduler takes the machine back: submitit has queued the job again
-    finally:
-        if trainer.is_global_zero:
-            parts.logger.finish(metrics, pictures)
-    return _Ended(metrics or {}, stop.number)
 
 
-def _ranking(
-    data: Sequences, module: Recommender, settings: TrainerSettings, max_users: int | None, share: Share, stage: str
-) -> Any:
-    """Ranking batches of this process's part of the users who have a target at this stage."""
-    users = users_with_target(data, stage, max_users)
-    if len(users) == 0:
-        raise UserError(
-            f"no user has a {stage} target with an event before it",
-            where=data.name,
-            remedy="Leave-one-out needs users with three events; of a temporal split, move dataset.temporal_cuts",
-        )
-    return rank_loader(
-        RankBatches(
-            data,
-            users,
-            stage,
-            module.max_length,
-            settings.rank_rows,
-            with_seen=module.mask_seen != "none",
-            share=share,
-        )
-    )
+def say(line: str) -> None:
+    """Print a line as it is: a dataset's or a folder's name is no markup."""
+    Console(markup=False, emoji=False).print(line, highlight=False, soft_wrap=True)
 
 
-def _say_so(signal: int) -> None:
+def _announce(signal: int) -> None:
     stopping.say(
         f"stopping ({stopping.name(signal)}): what was reached is evaluated and written; a second signal stops at once"
     )
-
-
-def _quiet() -> None:
-    """Lightning's hints are for people who chose its flags; here they are chosen for a reason."""
-    import logging
-
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
-    warnings.filterwarnings("ignore", message=r".*(isinstance\(treespec|LeafSpec|does not have many workers).*")

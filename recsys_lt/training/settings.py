@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
@@ -12,8 +13,8 @@ from recsys_lt.metrics.groups import SHARES, ItemGroups, popularity_groups
 _MOST_PROCESSES = 1024
 
 
-def _positive(where: str, value: object, most: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+def _positive(where: str, value: int | None, most: float = math.inf) -> None:
+    if value is not None and not 1 <= value <= most:
         wanted = "of at least 1" if most == math.inf else f"from 1 to {most}"
         raise UserError(f"it is {value!r}", where=where, remedy=f"Give a whole number {wanted}")
 
@@ -63,16 +64,11 @@ class TrainerSettings:
     rank_rows: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("batch_rows", "accumulate", "eval_every", "rank_rows"):
+        for name in ("batch_rows", "accumulate", "eval_every", "rank_rows", "max_train_rows", "patience"):
             _positive(f"trainer.{name}", getattr(self, name))
         _positive("trainer.devices", self.devices, _MOST_PROCESSES)
-        if self.max_epochs != 0:
-            _positive("trainer.max_epochs", self.max_epochs)
-        if self.num_workers != 0:
-            _positive("trainer.num_workers", self.num_workers, _MOST_PROCESSES)
-        for name in ("max_train_rows", "patience"):
-            if getattr(self, name) is not None:
-                _positive(f"trainer.{name}", getattr(self, name))
+        _positive("trainer.max_epochs", self.max_epochs or None)  # 0: nothing is trained
+        _positive("trainer.num_workers", self.num_workers or None, _MOST_PROCESSES)
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"it is {self.clip!r}", where="trainer.clip", remedy="Give a positive norm, or null")
 
@@ -103,10 +99,9 @@ class GroupSettings:
     window: str | int | None = None  # a bare number is refused in words of its own
 
     def __post_init__(self) -> None:
-        numbers = isinstance(self.shares, Sequence) and all(isinstance(share, int | float) for share in self.shares)
-        if not numbers or len(self.shares) != 3 or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+        if len(self.shares) != 3 or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
             raise UserError(
-                f"they are {list(self.shares) if isinstance(self.shares, Sequence) else self.shares}",
+                f"they are {list(self.shares)}",
                 where="metrics.groups.shares",
                 remedy="Give three positive shares that sum to 1, such as [0.2,0.6,0.2]",
             )
@@ -146,9 +141,6 @@ class GroupSettings:
         )
 
 
-_MASKS = ("published", "keep_target", "none")
-
-
 @dataclass(frozen=True)
 class MetricsSettings:
     """What is measured.
@@ -159,7 +151,7 @@ class MetricsSettings:
         ``published``: a user's earlier items cannot be recommended, a repeated target included;
         ``keep_target``: all of them but the target; ``none`` (as published for Yelp: conf/protocol).
     groups
-        Head, mid and tail; three numbers alone are their shares.
+        Head, mid and tail.
     ks
         List lengths.
     max_users
@@ -169,30 +161,17 @@ class MetricsSettings:
         catalogue it is told from; None for not at all.
     """
 
-    mask_seen: str = "published"
+    mask_seen: Literal["published", "keep_target", "none"] = "published"
     groups: GroupSettings = field(default_factory=GroupSettings)
     ks: Sequence[int] = (1, 5, 10, 20)
     max_users: int | None = None
     bound_targets: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mask_seen not in _MASKS:
-            raise UserError(
-                f"no way to mask seen items is named {self.mask_seen!r}",
-                where="metrics.mask_seen",
-                remedy=f"Choose from {', '.join(_MASKS)}",
-            )
-        given: object = self.groups
-        if not isinstance(given, GroupSettings):
-            object.__setattr__(self, "groups", GroupSettings(given))  # type: ignore[arg-type]  # checked there
-        if not isinstance(self.ks, Sequence) or isinstance(self.ks, str):
-            raise UserError(f"it is {self.ks!r}", where="metrics.ks", remedy="Give a list, such as [1,5,10,20]")
         for k in self.ks:
             _positive("metrics.ks", k)
-        if self.max_users is not None:
-            _positive("metrics.max_users", self.max_users)
-        if self.bound_targets is not None:
-            _positive("metrics.bound_targets", self.bound_targets)
+        _positive("metrics.max_users", self.max_users)
+        _positive("metrics.bound_targets", self.bound_targets)
         if 10 not in self.ks:
             raise UserError(
                 f"10 is not among {list(self.ks)}",

@@ -2,7 +2,7 @@
 
 import importlib.util
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 from recsys_lt.errors import UserError
 
@@ -84,9 +84,7 @@ class Ddp(Strategy):
 
     several = True
 
-    def __init__(self, accelerator: str = "auto") -> None:
-        if accelerator not in ("auto", "cpu", "gpu"):
-            raise UserError(f"it is {accelerator!r}", where="strategy.accelerator", remedy="Choose from auto, cpu, gpu")
+    def __init__(self, accelerator: Literal["auto", "cpu", "gpu"] = "auto") -> None:
         self.accelerator = accelerator
 
     def _on_gpus(self) -> bool:

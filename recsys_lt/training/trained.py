@@ -1,51 +1,112 @@
-"""The model a finished run left behind, with the data it was trained on."""
+"""Finished runs: their configuration, metrics, data and model, and what they give to the runs that need them."""
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.data.needs import Artifact, Need, TrainedRun
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
+from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.runs.checkpoints import OURS, check_finite, load
-from recsys_lt.runs.run_folder import BEST
-from recsys_lt.runs.stored import stored
-from recsys_lt.runs.trained_as import check_trained_as
+from recsys_lt.runs.metrics_file import read_metrics
+from recsys_lt.runs.run_folder import BEST, NEEDS
+from recsys_lt.runs.stored import Stored, stored
+from recsys_lt.runs.trained_as import check_trained_as, trained_as
 from recsys_lt.runs.trust import trusting_as
-from recsys_lt.training.build import Parts, build, first_stage_of
-from recsys_lt.training.first_stage import FOLDER
+from recsys_lt.training.build import Parts, build
 
 
-class Unloaded(NamedTuple):
-    """A run's objects and data, its weights not read yet."""
+class Run:
+    """A finished run; its metrics, data and model are read when they are first used.
 
-    folder: Path
-    config: DictConfig
-    parts: Parts
-    data: Sequences
+    Parameters
+    ----------
+    folder
+        The run folder.
 
+    Attributes
+    ----------
+    stored
+        Its configuration and the names of its choices.
+    parts
+        The objects that the configuration names.
+
+    Raises
+    ------
+    UserError
+        If the folder is no trained run, or its configuration is of another version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stored: Stored = stored(folder)
+        if not (folder / BEST).is_file():  # said before data are fetched and prepared
+            raise UserError(f"the run has no {BEST}", where=folder, remedy="Finish it with resume <folder>, or train")
+        try:
+            self.parts: Parts = build(self.stored.config)
+        except (OmegaConfBaseException, ImportError) as error:  # a class this version does not have
+            reason = str(error).splitlines()[0]
+            raise UserError(reason, where=folder / "config.yaml", remedy="Mend it, or train anew") from error
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return read_metrics(self.folder / "metrics.json")
+
+    @cached_property
+    def data(self) -> Sequences:
+        """The run's dataset as its source is now: it may have other events than the run was trained on."""
+        return self.parts.data()
+
+    @cached_property
+    def groups(self) -> ItemGroups:
+        """Head, mid and tail of the data's items."""
+        return self.parts.metrics.groups.of(self.data)
+
+    @cached_property
     def model(self) -> Recommender:
-        """The best checkpoint, in eval mode.
+        """The best checkpoint on ``data``, in eval mode."""
+        return self.model_on(self.data)
+
+    def check_events(self) -> None:
+        """Raise UserError if ``data`` are no longer what the run was trained on: results of the two do not compare."""
+        load(self.folder / BEST, items=self.data.item_fingerprint, events=self.data.fingerprint)
+
+    def model_on(self, data: Sequences, events: str | None = None) -> Recommender:
+        """The best checkpoint with the data's sizes, in eval mode.
+
+        Parameters
+        ----------
+        data
+            Data of the run's item vocabulary.
+        events
+            Fingerprint of the events that the run must have been trained on; None for any.
 
         Raises
         ------
         UserError
-            If the checkpoint is broken, of other data, or of another model.
+            If the checkpoint is broken, of other items, of other events where these are given or the model keeps a
+            vector for each user, or of another model.
         """
-        checkpoint = load(self.folder / BEST, self.data.fingerprint)
-        check_finite(self.folder / BEST, checkpoint)
-        check_trained_as(checkpoint[OURS], self.config, self.folder / BEST, ("model", "llm"))
-        module = self.parts.recommender(self.data, first_stage(self.config, self.folder, self.data))
+        path = self.folder / BEST
+        checkpoint = load(path, items=data.item_fingerprint, events=events)
+        notes = checkpoint[OURS]
+        check_finite(path, checkpoint)
+        check_trained_as(notes["trained_as"], trained_as(self.parts.config), path, ("model", "llm"))
+        check_users(self.parts, notes, data, path)
+        needs = given(self.parts, data, self.folder, notes["events"])
+        module = self.parts.recommender(data, needs)
         try:
             module.load_state_dict(checkpoint["state_dict"])
         except (KeyError, RuntimeError) as error:  # torch lists every tensor that does not fit, a line each
             raise UserError(
                 "its weights are not those of the model in config.yaml",
-                where=self.folder / BEST,
+                where=path,
                 remedy="Restore the run's config.yaml and best.ckpt, or train anew",
             ) from error
         # A quantised language model is where it was loaded; the rest joins it.
@@ -53,54 +114,62 @@ class Unloaded(NamedTuple):
         return module.eval() if elsewhere is None else module.eval().to(elsewhere)
 
 
-def trained(folder: Path) -> Unloaded:
-    """A run folder's configuration and data.
-
-    Raises
-    ------
-    UserError
-        If the folder is no trained run, or its configuration is of another version.
-    """
-    config = stored(folder).config
-    if not (folder / BEST).is_file():  # asked before data are fetched and prepared
-        raise UserError(f"the run has no {BEST}", where=folder, remedy="Finish it with resume=<run folder>, or train")
-    try:
-        parts = build(config)
-    except (OmegaConfBaseException, ImportError) as error:  # a class this version does not have
-        reason = str(error).splitlines()[0]
-        raise UserError(reason, where=folder / "config.yaml", remedy="Mend it, or train anew") from error
-    return Unloaded(folder, config, parts, parts.data(lambda _line: None))
+def check_users(parts: Parts, notes: Mapping[str, Any], data: Sequences, path: Path) -> None:
+    """Raise UserError for a model that keeps a vector for each user, on data with other events."""
+    if parts.model.kind.keeps_users and notes["events"] != data.fingerprint:
+        raise UserError(
+            "it keeps a vector for each user of the data it was trained on, and these data are other ones",
+            where=path,
+            remedy="Train it again on these data, or use a model that reads histories alone, such as model=sasrec",
+        )
 
 
-def first_stage(config: DictConfig, folder: Path, data: Sequences) -> Backbone | None:
-    """The trained backbone that a run's model builds on; None for a model of one stage.
+def given(parts: Parts, data: Sequences, folder: Path, events: str) -> dict[str, Any]:
+    """What a run's needs give to its model and loss, by option.
 
     Parameters
     ----------
-    config
-        The run's configuration.
-    folder
-        The run folder: a first stage that was trained on the spot lies in it.
+    parts
+        Of the run.
     data
-        What both are trained on.
+        What its model is made for.
+    folder
+        The run folder, in which what was made for the run lies.
+    events
+        Fingerprint of the events that the run is, or was, trained on.
 
     Raises
     ------
     UserError
-        If there is no such run, or it is of other data or of no backbone.
+        If something is missing, or a trained run is of other data or of another kind of model.
     """
-    asked = first_stage_of(config)
-    if asked is None:
-        return None
-    given = config.model[asked.key]
-    with trusting_as(config):  # it may be of other choices, but not of other modules
-        earlier = trained(folder / FOLDER if given is None else Path(given).expanduser())
-    where = f"model.{asked.key}={earlier.folder}"
-    if earlier.data.fingerprint != data.fingerprint:
+    with trusting_as(parts.config):  # they may be of other choices, but not of other modules
+        return {
+            name: load_need(need, data, place_of(need, name, folder), events, name)
+            for name, need in parts.needs.items()
+        }
+
+
+def place_of(need: Need, name: str, folder: Path) -> Path:
+    """The folder of what was made for a need of a run: the one that its option names, or one in the run folder."""
+    if isinstance(need, TrainedRun) and need.folder is not None:
+        return Path(need.folder)
+    return folder / NEEDS / name
+
+
+def load_need(need: Need, data: Sequences, folder: Path, events: str, name: str) -> Any:
+    """What one need gives, from the folder in which it was made; see ``given``."""
+    if isinstance(need, Artifact):
+        return need.load(folder)
+    assert isinstance(need, TrainedRun)
+    try:
+        model = Run(folder).model_on(data, events if need.same_events else None)
+    except UserError as error:
+        raise UserError(f"{error.where}: {error.what}", where=name, remedy=error.remedy) from error
+    if not isinstance(model.model, need.kind):
         raise UserError(
-            "it was trained on another dataset or split", where=where, remedy=f"Name a run on {data.name}, or null"
+            f"its model is no {need.kind.__name__}",
+            where=f"{name}={folder}",
+            remedy=f"Name a run of model={need.model}, or null",
         )
-    module = earlier.model()
-    if not isinstance(module, SequentialRecommender):
-        raise UserError("its model has no backbone", where=where, remedy=f"Name a run of model={asked.model}, or null")
-    return module.backbone.requires_grad_(False)
+    return model.model.requires_grad_(False).eval()

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 
 import recsys_lt
 from recsys_lt.data.loader import TrainBatches, users_with_target
@@ -25,9 +24,10 @@ from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.plots import run_figures
 from recsys_lt.runs.commit import commit
-from recsys_lt.runs.stored import Names
+from recsys_lt.runs.stored import Stored
 from recsys_lt.system.atomic import replacing, write_json
 from recsys_lt.system.memory import peak_rss_mb
+from recsys_lt.training.build import Parts
 from recsys_lt.training.journal import Journal
 from recsys_lt.training.settings import MetricsSettings
 
@@ -94,10 +94,10 @@ class Results:
 
     Parameters
     ----------
-    config, names, data
+    this, parts, data
         What was run, on what.
-    measured, groups
-        How it was measured.
+    groups
+        Head, mid and tail.
     journal, trainer, batches
         How it was trained.
     test
@@ -106,10 +106,9 @@ class Results:
         False if the run was stopped early by its user.
     """
 
-    config: DictConfig
-    names: Names
+    this: Stored
+    parts: Parts
     data: Sequences
-    measured: MetricsSettings
     groups: ItemGroups
     journal: Journal
     trainer: pl.Trainer
@@ -137,15 +136,15 @@ class Results:
         assert self.journal.best is not None
         return {
             "dataset": self.data.name,
-            "model": self.names.model,
-            "loss": self.names.loss,
-            "optimizer": self.names.optimizer,
-            "seed": self.config.seed,
+            "model": self.this.names.model,
+            "loss": self.this.names.loss,
+            "optimizer": self.this.names.optimizer,
+            "seed": self.parts.seed,
             "protocol": self._protocol(),
             "valid": self.journal.best["valid"],
-            "test": measure(self.data, self.measured, self.groups, self.test),
+            "test": measure(self.data, self.parts.metrics, self.groups, self.test),
             "long_tail": self._long_tail(),
-            "best_epoch": self.journal.best_epoch(),
+            "best_epoch": self.journal.best["epoch"],
             "epochs": self.journal.history[-1]["epoch"],
             "finished": self.finished,
             "train": self._training(),
@@ -166,19 +165,21 @@ class Results:
             "users": data.n_users,
             "items": data.n_items,
             "interactions": len(data.items),
-            "max_length": self.config.model.get("max_length"),
+            "max_length": self.parts.config.model.get("max_length"),
             "ranking": f"full, over all {data.n_items} items"
             if self.test.depth is None
             else f"the first {self.test.depth} of {data.n_items} items",
             "ranked_users": _capped(len(self.test.users), len(users_with_target(data, "test"))),
             "training_rows": _capped(self.batches.n_rows, self.batches.n_examples),
             "shared_titles": shared_titles(self.trainer.lightning_module, data),
-            "mask_seen": self.measured.mask_seen,
+            "mask_seen": self.parts.metrics.mask_seen,
             "ties": "against the model",
-            "groups": dict(zip(GROUPS, self.measured.groups.shares, strict=True)),
+            "groups": dict(zip(GROUPS, self.parts.metrics.groups.shares, strict=True)),
             "groups_by": self.groups.words,
             "selection": "highest validation NDCG@10, earliest on ties",
             "fingerprint": data.fingerprint,
+            "item_fingerprint": data.item_fingerprint,
+            "start_from": self.parts.start_from,
         }
 
     def _long_tail(self) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _run(folder: Path, settings: Sequence[str], overrides: Sequence[str]) -> boo
     if not _done(folder, settings):
         print(f"== {folder.name}", flush=True)
         resumed = (folder / "config.yaml").is_file()
-        how = [f"resume={folder}"] if resumed else [*settings, *overrides, "logger=none", f"hydra.run.dir={folder}"]
+        how = ["resume", str(folder)] if resumed else [*settings, *overrides, "logger=none", f"hydra.run.dir={folder}"]
         return subprocess.run([sys.executable, "-m", "recsys_lt", *how], cwd=ROOT).returncode == 0
     return True
 

@@ -46,7 +46,7 @@ def command(cell: dict[str, Any], folder: Path, overrides: list[str]) -> list[st
     """Say how a cell is run, or gone on with where it was stopped."""
     python = [sys.executable, "-m", "recsys_lt"]
     if (folder / "config.yaml").is_file():
-        return [*python, f"resume={folder}"]
+        return [*python, "resume", str(folder)]
     choices = [f"{key}={value}" for key, value in (cell["choose"] | cell.get("set", {})).items()]
     if "curve" in cell:
         choices.append(f"trainer.max_epochs={cell['curve']}")

@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
     data = parts.data(print)
     facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
     first = SASRec(facts, width=64, blocks=2, heads=1, max_length=50, dropout=0.1).requires_grad_(False)
-    module = parts.recommender(data, first)
+    module = parts.recommender(data, {"model.item_vectors": first, "model.retriever": first})
     owner: Any = getattr(module, "backbone", module)
     language = owner.language
     source = TrainBatches(data, module.task, config.trainer.batch_rows, 0, Share(), module.needs_seen)

@@ -97,6 +97,7 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
     import recsys_lt.training.strategies  # noqa: F401  (what a configuration names is imported by then)
     from recsys_lt.runs.stored import Names, Stored
     from recsys_lt.system.memory import peak_rss_mb
+    from recsys_lt.training.build import build
     from recsys_lt.training.journal import Journal
     from recsys_lt.training.run import run
 
@@ -114,7 +115,9 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
     config = _composed(size, items, cache)
     with _watched() as peaks, tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         try:
-            run(Stored(config, Names("synthetic", "sasrec", "sce", "adam"), None), Path(folder), resumed=False)
+            parts = build(config)
+            this = Stored(config, Names("synthetic", "sasrec", "sce", "adam"), None)
+            run(this, parts, parts.data(), Path(folder), resumed=False)
             raise UserError("an epoch has fewer steps", where="--steps", remedy="Ask for fewer")
         except _Enough:
             mapped = _mapped_mb(cache)

@@ -13,7 +13,7 @@ from recsys_lt.errors import UserError
     [
         ("loss=ce --config-dir x seed=1", "--config-dir x loss=ce seed=1"),
         ("seed=1 -m optimizer.lr=-1", "--multirun seed=1 optimizer.lr=-1"),
-        ("~seed --cfg=job -cd x", "--config-dir x --cfg job ~seed"),
+        ("~seed --cfg=job -cd x", "--cfg job --config-dir x ~seed"),
         ("a=1 --hydra-help", "--hydra-help"),
     ],
 )

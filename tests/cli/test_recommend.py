@@ -77,7 +77,7 @@ def trained(folder):
     parts = build(stored(folder).config)
     data = parts.dataset.load(lambda line: None)
     module = parts.recommender(data)
-    module.load_state_dict(load(folder / "best.ckpt", data.fingerprint)["state_dict"])
+    module.load_state_dict(load(folder / "best.ckpt", events=data.fingerprint)["state_dict"])
     return module.eval(), data
 
 
@@ -236,9 +236,9 @@ def _with_weights(change):
         (lambda _kept: [1, 2], "not a checkpoint of this program"),
         (_without("recsys_lt"), "not a checkpoint of this program"),
         (lambda kept: kept | {"recsys_lt": 5}, "not a checkpoint of this program"),
-        (lambda kept: kept | {"recsys_lt": {"format": 1}}, "not a checkpoint of this program"),
-        (lambda kept: kept | {"recsys_lt": {"fingerprint": 7}}, "not a checkpoint of this program"),
-        (lambda kept: kept | {"recsys_lt": kept["recsys_lt"] | {"trained_as": 5}}, "its configuration cannot be read"),
+        (lambda kept: kept | {"recsys_lt": {"format": 1}}, "recsys_lt 0.1.0 reads runs"),
+        (lambda kept: kept | {"recsys_lt": {"items": 7}}, "not a checkpoint of this program"),
+        (lambda kept: kept | {"recsys_lt": kept["recsys_lt"] | {"trained_as": 5}}, "its notes cannot be read"),
         (_without("state_dict"), "it holds no weights"),
         (lambda kept: kept | {"state_dict": {"a": 1}}, "it holds no weights"),
         (_without("notes"), "it is no best.ckpt (it holds no notes)"),

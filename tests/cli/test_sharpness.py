@@ -17,7 +17,7 @@ from recsys_lt.metrics.groups import popularity_groups
 from recsys_lt.optim.eisam import EISAM
 from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.results.sharpness import Asked, Landscape, measure
-from recsys_lt.training.trained import trained
+from recsys_lt.training.trained import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,8 +39,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def landscape(folder):
-    run = trained(folder)
-    module = run.model()
+    run = Run(folder)
+    module = run.model
     batches = TrainBatches(run.data, module.task, 64, 0, Share(), False)
     return Landscape(module, [batches[0, step] for step in range(2)], popularity_groups(run.data.popularity))
 
@@ -75,7 +75,7 @@ def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscap
 
 @pytest.mark.parametrize("form", ["exact", "rowwise"])
 def test_a_rules_neighbourhood_is_where_it_looks_in_training(landscape, folder, form):
-    run = trained(folder)
+    run = Run(folder)
     rule = EISAM(torch.optim.Adam, 1e-3, rho=1e-3, form=form, perturb="table", scale="tensor", rows="all")
     counts = torch.from_numpy(run.data.popularity)
     parameters = {name: p for name, p in landscape.module.named_parameters() if p.requires_grad}

@@ -116,7 +116,7 @@ trainer.devices=2 | trainer.devices, strategy=ddp
 strategy=fsdp | fsdp, strategy=ddp
 strategy=deepspeed | deepspeed, strategy=ddp
 strategy=gpu | strategy=gpu, strategy=cpu
-resume=nowhere | nowhere, resume
+resume=nowhere | resume, no key
 seed=0,1 | seed=0,1, Ambiguous value
 seed | seed, no key=value
 dataset.name=${model | dataset.name, quotes

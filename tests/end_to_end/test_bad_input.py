@@ -93,7 +93,7 @@ def test_a_checkpoint_of_another_dataset(say: Say, tmp_path: Path) -> None:
     finally:
         sys.argv[:] = sys_argv
     csv(tmp_path / "mine.csv", "user,item,timestamp\n" + EVENTS.replace("i3", "i4"))
-    line = say("resume=run", "trainer.max_epochs=2")
+    line = say("resume", "run", "trainer.max_epochs=2")
     assert "last.ckpt" in line
     assert "another dataset" in line
 
@@ -102,7 +102,7 @@ def test_a_broken_checkpoint(say: Say, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.yaml").write_text("choices: [not, a, run]\n")
-    assert "config.yaml" in say("resume=run")
+    assert "config.yaml" in say("resume", "run")
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

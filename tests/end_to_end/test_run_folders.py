@@ -13,7 +13,6 @@ import yaml
 from recsys_lt.cli.resume import asked_to_resume
 from recsys_lt.runs.run_folder import held
 from tests.end_to_end.conftest import TINY, Cli
-from tests.end_to_end.test_survival import result
 
 RUN = (*TINY, "trainer.max_epochs=2", "trainer.eval_every=1", "logger=none")
 
@@ -79,7 +78,7 @@ def test_a_run_that_another_process_works_on_is_not_resumed(here: Cli, folder: P
     ],
 )
 def test_a_refused_resume_leaves_every_byte(here: Cli, folder: Path, change: str) -> None:
-    assert change.partition("=")[0] in refused(here, folder, "resume=run", change)
+    assert change.partition("=")[0] in refused(here, folder, "resume", "run", change)
     again = here("resume", "run", cwd=folder.parent)
     assert again.returncode == 0, again.stderr
 
@@ -123,17 +122,12 @@ def test_checkpoints_of_another_run_broken_or_swapped_are_refused(here: Cli, fol
         (folder / name).write_bytes(kept[name])
 
 
-def test_a_checkpoint_of_an_earlier_version_is_checked_by_its_weights(here: Cli, folder: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version_is_refused(here: Cli, folder: Path) -> None:
     for name in ("last.ckpt", "best.ckpt"):
         checkpoint = torch.load(folder / name, weights_only=True)
-        del checkpoint["recsys_lt"]["trained_as"]
+        checkpoint["recsys_lt"] = {"format": 1, "fingerprint": "a", "trained_as": {}}
         torch.save(checkpoint, folder / name)
-    config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(config.replace("width: 64", "width: 32"))
-    assert "its weights are not those of the model" in refused(here, folder, "resume", "run")
-    (folder / "config.yaml").write_text(config)
-    assert here("resume", "run", "trainer.max_epochs=3", cwd=folder.parent).returncode == 0
-    assert result(folder)["epochs"] == 3
+    assert "recsys_lt 0.1.0 reads runs that were made before 0.2.0" in refused(here, folder, "resume", "run")
 
 
 @pytest.mark.parametrize("name", ["it's", "two\nlines", "😀", "a=b", "a,b", "{x", "a;b", "~a", "#a", "resume=x", "a b"])
@@ -149,9 +143,7 @@ def test_a_run_in_a_folder_of_any_name_goes_on(here: Cli, folder: Path, name: st
     ("arguments", "path"),
     [
         (["resume", "it's", "trainer.max_epochs=3"], "it's"),
-        (["resume=a=b,c", "trainer.max_epochs=3"], "a=b,c"),
-        (["trainer.max_epochs=3", "resume='it\\'s'"], "it's"),
-        (["trainer.max_epochs=3", '+resume="a, b"'], "a, b"),
+        (["resume", "a=b,c", "trainer.max_epochs=3"], "a=b,c"),
     ],
 )
 def test_the_folder_is_taken_as_it_is_with_or_without_quotes(arguments: list[str], path: str) -> None:
@@ -159,8 +151,8 @@ def test_the_folder_is_taken_as_it_is_with_or_without_quotes(arguments: list[str
 
 
 def test_what_is_no_resume(here: Cli, tmp_path: Path) -> None:
-    assert asked_to_resume(["seed=1", "resume=null"]) is None
-    for arguments in (["resume"], ["resume", "nowhere"], ["resume=nowhere"], ["-m", "resume=nowhere"]):
+    assert asked_to_resume(["seed=1", "trainer.max_epochs=3"]) is None
+    for arguments in (["resume"], ["resume", "nowhere"], ["resume", "nowhere", "-m"]):
         done = here(*arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
@@ -178,7 +170,7 @@ def test_a_sweep_is_not_taken_for_a_run(here: Cli, tmp_path: Path) -> None:
 
 def test_a_cell_that_was_mended_leaves_the_exit_code_but_is_named(here: Cli, tmp_path: Path) -> None:
     sweep = ("-m", *RUN[:-3], "model=pop", "logger=none", "hydra.sweep.dir=sweep")
-    assert here(*sweep, "metrics.ks=[1,10],[0]", cwd=tmp_path).returncode == 2
+    assert here(*sweep, "metrics.ks=[1,10],[10,1000000]", cwd=tmp_path).returncode == 2
     (tmp_path / "sweep" / "9").mkdir()
     (tmp_path / "sweep" / "9" / "failed.json").write_text("[]")
     (tmp_path / "sweep" / "9" / "config.yaml").write_text("a: [")

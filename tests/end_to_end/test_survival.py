@@ -57,7 +57,7 @@ def test_kill_and_resume_equals_never_stopped(
     process.kill()
     process.wait()
     assert not (tmp_path / "run" / "metrics.json").exists()
-    done = here("resume=run", cwd=tmp_path)
+    done = here("resume", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == alone
 
@@ -72,7 +72,7 @@ def test_a_rule_that_carries_a_direction_is_killed_and_resumed(
     wait_for_epoch(process, tmp_path / "run", 6)
     process.kill()
     process.wait()
-    done = here("resume=run", cwd=tmp_path)
+    done = here("resume", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == result(tmp_path / "alone")
 
@@ -90,7 +90,7 @@ def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
     so_far = result(tmp_path / "run")
     assert so_far["finished"] is False
     assert so_far["best_epoch"] % 4 == 0
-    done = here("resume=run", cwd=tmp_path)
+    done = here("resume", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == alone
 
@@ -115,7 +115,7 @@ def test_ctrl_c_before_the_first_validation_leaves_metrics_too(
     assert so_far["finished"] is False
     assert 3 <= so_far["best_epoch"] == so_far["epochs"] < 20
     assert validations(tmp_path / "run") == [*[False] * (so_far["epochs"] - 1), True]
-    done = here("resume=run", cwd=tmp_path)
+    done = here("resume", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (result(tmp_path / "run")["finished"], result(tmp_path / "run")["best_epoch"]) == (True, 20)
     assert validations(tmp_path / "run") == [*[False] * 19, True]
@@ -125,10 +125,10 @@ def test_a_finished_run_can_be_made_longer_but_not_shorter(cli: Cli, here: Cli, 
     short = (*TINY, "logger=none", "trainer.eval_every=1")
     assert here(*short, "trainer.max_epochs=2", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
     assert here(*short, "trainer.max_epochs=3", "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
-    refused = here("resume=run", "trainer.max_epochs=1", cwd=tmp_path)
+    refused = here("resume", "run", "trainer.max_epochs=1", cwd=tmp_path)
     assert refused.returncode == 2
     assert "trained 2 epochs already" in refused.stderr
-    assert cli("resume=run", "trainer.max_epochs=3", cwd=tmp_path).returncode == 0
+    assert cli("resume", "run", "trainer.max_epochs=3", cwd=tmp_path).returncode == 0
     assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from recsys_lt.training.settings import GroupSettings
-from recsys_lt.training.trained import trained as trained_folder
+from recsys_lt.training.trained import Run
 from tests.end_to_end.conftest import TINY, Cli
 from tests.end_to_end.wandb_file import read
 
@@ -169,8 +169,8 @@ def test_popularity_of_late(
     assert metrics["protocol"]["groups_by"].startswith("training interactions of the last 20w (")
     # What a later reader works out of the folder is what the run had.
     monkeypatch.setenv("RECSYS_LT_CACHE", environment["RECSYS_LT_CACHE"])
-    run = trained_folder(tmp_path / "run")
-    groups = run.parts.metrics.groups.of(run.data)
+    run = Run(tmp_path / "run")
+    groups = run.groups
     ranks = pd.read_parquet(tmp_path / "run" / "ranks.parquet")
     assert (groups.of[ranks["target"]] == ranks["group"]).all()
     assert 0 < groups.popularity.sum() < run.data.popularity.sum()
@@ -218,7 +218,7 @@ def test_a_rule_accumulates_clips_and_resumes(cli: Cli, here: Cli, tmp_path: Pat
     for name, epochs in (("whole", 3), ("parts", 1)):
         done = here(*settings, f"trainer.max_epochs={epochs}", f"hydra.run.dir={name}", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-    done = cli("resume=parts", "trainer.max_epochs=3", cwd=tmp_path)  # a process that remembers nothing
+    done = cli("resume", "parts", "trainer.max_epochs=3", cwd=tmp_path)  # a process that remembers nothing
     assert (done.returncode, done.stderr) == (0, "")
     whole, parts = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "parts"))
     assert whole["best_epoch"] > 0

@@ -24,9 +24,10 @@ from recsys_lt import figures
 from recsys_lt.cli import recommend, report, sharpness, table
 from recsys_lt.cli import train as command_line
 from recsys_lt.errors import UserError
+from recsys_lt.runs.run_folder import NEEDS
 from recsys_lt.runs.stored import stored
+from recsys_lt.runs.trained_as import trained_as
 from recsys_lt.runs.trust import trusting
-from recsys_lt.training.first_stage import FOLDER
 
 RUN = (
     "dataset=synthetic",
@@ -258,7 +259,7 @@ def test_no_command_that_loads_a_run_lets_it_work(attack, good, run, tmp_path, m
     for main, *arguments in (
         (recommend.main, evil, "--user", "u0"),
         (sharpness.main, evil),
-        (command_line.main, f"resume={evil}", "trainer.max_epochs=2"),
+        (command_line.main, "resume", str(evil), "trainer.max_epochs=2"),
     ):
         said = refused(run, mark, main, *arguments, cwd=evil)
         assert "config.yaml: " in said
@@ -290,14 +291,15 @@ model:
 def test_no_first_stage_lets_it_work(attack, good, run, tmp_path, monkeypatch):
     """A run that builds on another opens that one too: in its own folder, or wherever its configuration says."""
     mark, two = tmp_path / "mark", tmp_path / "two"
-    (two / FOLDER).mkdir(parents=True)
-    evil = changed(good, two / FOLDER, attack(two / FOLDER, mark))
+    inner = two / NEEDS / "model.item_vectors"
+    inner.mkdir(parents=True)
+    evil = changed(good, inner, attack(inner, mark))
     monkeypatch.syspath_prepend(evil)
     stages = yaml.safe_load(TWO_STAGES)
     for vectors in (None, str(evil)):
         changed(good, two, stages | {"model": stages["model"] | {"item_vectors": vectors}})
         kept = torch.load(two / "best.ckpt", weights_only=True)
-        del kept["recsys_lt"]["trained_as"]  # as in a checkpoint of an earlier version
+        kept["recsys_lt"]["trained_as"] = trained_as(OmegaConf.load(two / "config.yaml"))
         torch.save(kept, two / "best.ckpt")
         said = refused(run, mark, recommend.main, two, "--user", "u0", cwd=evil)
         assert f"{evil / 'config.yaml'}: " in said
@@ -388,7 +390,7 @@ def test_a_configuration_that_stands_for_more_than_memory_holds(more, good, run,
         file.write(more)
     for main, *arguments in (
         (recommend.main, evil, "--user", "u0"),
-        (command_line.main, f"resume={evil}"),
+        (command_line.main, "resume", str(evil)),
     ):
         assert "config.yaml: " in refused(run, tmp_path / "mark", main, *arguments, cwd=evil)
     done = run(table.main, evil, cwd=evil)
@@ -406,7 +408,7 @@ def test_a_name_that_leads_elsewhere(name, good, run, tmp_path):
     evil = changed(good, tmp_path / "evil", {"dataset": dataset})
     assert "dataset.name: " in refused(run, tmp_path / "mark", recommend.main, evil, "--user", "u0", cwd=evil)
     evil = changed(good, tmp_path / "other", {"choices": config["choices"] | {"dataset": name}})
-    assert "its choice of dataset" in refused(run, tmp_path / "mark", command_line.main, f"resume={evil}", cwd=evil)
+    assert "choices.dataset" in refused(run, tmp_path / "mark", command_line.main, "resume", str(evil), cwd=evil)
     assert sorted(path.name for path in victim.rglob("*")) == ["dear", "downloads"]
 
 
@@ -416,7 +418,7 @@ def test_a_checkpoint_that_deepspeed_would_unpickle(good, run, tmp_path):
     (evil / "last.ckpt").unlink()
     (evil / "last.ckpt").mkdir()
     (evil / "last.ckpt" / ".metadata").write_bytes(pickle.dumps(Touches(mark)))
-    resume = (command_line.main, f"resume={evil}", "trainer.max_epochs=2")
+    resume = (command_line.main, "resume", str(evil), "trainer.max_epochs=2")
     assert "add --trust deepspeed" in refused(run, mark, *resume, cwd=tmp_path)
     with contextlib.suppress(Exception):  # what it reads is no metadata
         FileSystemReader(evil / "last.ckpt").read_metadata()
@@ -467,11 +469,11 @@ def test_a_run_of_a_module_that_the_user_trusts(mylab, good, run, tmp_path):
     for trusted in (("--trust", "mylab"), ("--trust", "other", "--trust", "mylab.losses")):
         assert run(*asked, *trusted, cwd=tmp_path).code == 0
     refused(run, mark, *asked, cwd=tmp_path)  # what one command trusts the next does not
-    resume = (command_line.main, f"resume={ours}", "trainer.max_epochs=2")
+    resume = (command_line.main, "resume", str(ours), "trainer.max_epochs=2")
     assert "add --trust mylab" in refused(run, mark, *resume, cwd=tmp_path)
     done = run(*resume, "--trust", "mylab", cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "add --trust mylab" in refused(run, mark, command_line.main, f"resume={ours}", cwd=tmp_path)
+    assert "add --trust mylab" in refused(run, mark, command_line.main, "resume", str(ours), cwd=tmp_path)
     broken = tmp_path / "modules" / "mylab" / "broken.py"
     for text in ("raise SystemExit(0)", "raise RuntimeError('no')", "this is no Python"):
         broken.write_text(text)

@@ -39,6 +39,11 @@ def first_stage(data: Sequences) -> SASRec:
     return SASRec(facts, width=16, blocks=1, heads=1, max_length=10, dropout=0.0).requires_grad_(False).eval()
 
 
+def needs_of(model: SASRec) -> dict[str, SASRec]:
+    """A trained model as what E4SRec and LlamaRec need."""
+    return {"model.item_vectors": model, "model.retriever": model}
+
+
 def parts_of(*choices: str) -> Parts:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", ["dataset=synthetic", "strategy=cpu", "logger=none", *choices])
@@ -64,7 +69,7 @@ def made(data: Sequences, first_stage: SASRec) -> Callable[..., Recommender]:
 
     def recommender(*choices: str) -> Recommender:
         torch.manual_seed(0)
-        return parts_of("llm=tiny_random", *choices).recommender(data, first_stage)
+        return parts_of("llm=tiny_random", *choices).recommender(data, needs_of(first_stage))
 
     return recommender
 

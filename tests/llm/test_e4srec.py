@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recsys_lt.errors import UserError
-from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
+from tests.llm.conftest import N_ITEMS, ranking_batch, training_batch
 
 MODEL = ("model=e4srec", "model.max_length=6")
 
@@ -119,9 +119,7 @@ def test_losses_of_the_group_work_on_it(made, data, loss) -> None:
     assert bool(torch.isfinite(totals).all())
 
 
-def test_what_is_missing_or_means_nothing_is_one_line(data, made) -> None:
-    with pytest.raises(UserError, match=r"model\.item_vectors=None: there are no item vectors"):
-        parts_of("llm=tiny_random", *MODEL).recommender(data, None)
+def test_what_means_nothing_is_one_line(made) -> None:
     with pytest.raises(UserError, match=r"model\.supervise"):
         made(*MODEL, "model.supervise=some")
     with pytest.raises(UserError, match="reads 16"):

@@ -20,7 +20,7 @@ from recsys_lt.recommenders.evaluation import Collector
 from recsys_lt.recommenders.full_ranking import rank_by_scores
 from recsys_lt.training.settings import MetricsSettings
 from recsys_lt.training.write_results import measure
-from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
+from tests.llm.conftest import N_ITEMS, needs_of, parts_of, ranking_batch, training_batch
 
 MODEL = ("model=llamarec", "model.candidates=6", "model.max_length=4", "model.title_tokens=8")
 
@@ -175,7 +175,7 @@ def test_a_retriever_that_reads_less_than_is_told(data) -> None:
     facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
     short = SASRec(facts, width=16, blocks=1, heads=1, max_length=2, dropout=0.0).eval()
     torch.manual_seed(0)
-    module = parts_of("llm=tiny_random", *MODEL).recommender(data, short).eval()
+    module = parts_of("llm=tiny_random", *MODEL).recommender(data, needs_of(short)).eval()
     assert module.max_length == 4
     batch = ranking_batch(data, module)
     read = RankBatches(data, users_with_target(data, "test"), "test", 2, 6, with_seen=True)[0]
@@ -252,15 +252,15 @@ def test_what_means_nothing_is_refused(made, change, said) -> None:
 
 def test_another_loss_is_refused() -> None:
     with pytest.raises(UserError, match="objective of its own"):
-        parts_of("llm=tiny_random", *MODEL, "loss=ce").check()
+        parts_of("llm=tiny_random", *MODEL, "loss=ce")
     with pytest.raises(UserError, match="no objective of its own"):
-        parts_of("loss=own").check()
+        parts_of("loss=own")
 
 
 def test_titles_are_needed(data, first_stage) -> None:
     bare = replace(data, item_data={})
     with pytest.raises(UserError, match="which made lacks"):
-        parts_of("llm=tiny_random", *MODEL).recommender(bare, first_stage)
+        parts_of("llm=tiny_random", *MODEL).recommender(bare, needs_of(first_stage))
 
 
 def test_a_row_s_loss_is_the_mean_over_its_answer(made, data) -> None:

@@ -84,8 +84,8 @@ def test_an_outline_reads_no_weights(tmp_path: Path) -> None:
     tokenizer, model = TinyRandom().load({})
     tokenizer.save_pretrained(tmp_path)
     model.config.save_pretrained(tmp_path)
-    known = LLM(Pretrained(str(tmp_path)), Lora(2, 4.0, 0.0, ["q_proj"])).outlined().load()
+    known = LLM(Pretrained(str(tmp_path)), Lora(2, 4.0, 0.0, ["q_proj"])).load(outline=True)
     assert (known.width, known.context, known.vocabulary.is_meta) == (32, 2048, True)
     assert known.ids(["a"]) == LLM(TinyRandom(), None).load().ids(["a"])
     with pytest.raises(UserError, match=r"llm\.lora\.targets: .*q_proj"):
-        LLM(Pretrained(str(tmp_path)), Lora(2, 4.0, 0.0, ["nothing"])).outlined().load()
+        LLM(Pretrained(str(tmp_path)), Lora(2, 4.0, 0.0, ["nothing"])).load(outline=True)

@@ -20,11 +20,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_smollm2_135m(data, first_stage, cache, monkeypatch) -> None:
     monkeypatch.setenv("RECSYS_LT_CACHE", str(cache))
-    from tests.llm.conftest import parts_of
+    from tests.llm.conftest import needs_of, parts_of
 
     choices = ("model=llamarec", "model.max_length=3", "model.candidates=4")
     try:
-        module = parts_of(*choices).recommender(data, first_stage)
+        module = parts_of(*choices).recommender(data, needs_of(first_stage))
     except UserError as error:
         if "pip download" not in str(error):  # what came and is not as it should be is no reason to skip
             raise

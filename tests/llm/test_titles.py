@@ -222,7 +222,7 @@ def test_items_that_share_a_title_are_counted(made, data, first_stage) -> None:
     titles = np.array([f"film {item}" for item in range(N_ITEMS)])
     titles[[3, 7, 11]] = "film 3"
     same = replace(data, item_data={"title": titles})
-    module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=64").recommender(same, first_stage)
+    module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=64").recommender(same)
     assert module.facts()["indistinct"].nonzero().flatten().tolist() == [3, 7, 11]
     targets = data.items[data.test_at[data.test_at >= 1]]
     share = np.isin(targets, [3, 7, 11]).mean()
@@ -233,7 +233,7 @@ def test_items_that_share_a_title_are_counted(made, data, first_stage) -> None:
         scores.unsqueeze(0), ScoreMatrix(N_ITEMS), torch.tensor([7]), None, 1
     ).target_rank.tolist() == [3]
     # Titles are read as far as title_tokens goes.
-    module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=4").recommender(same, first_stage)
+    module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=4").recommender(same)
     assert module.facts()["indistinct"].all()
     assert shared_titles(made("model=llamarec", "model.candidates=6", "model.max_length=4"), same) is None
 
@@ -250,7 +250,7 @@ def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> Non
     attributes = np.array(["" if item % 2 else "Red, New" for item in range(N_ITEMS)])
     known = replace(data, item_data={"title": data.titles, "attributes": attributes})
     choices = ("llm=tiny_random", "model=bigrec", "model.title_tokens=64", "model.attributes=true")
-    module = parts_of(*choices).recommender(known, first_stage)
+    module = parts_of(*choices).recommender(known)
     model, batch = module, training_batch(data, module, rows=3)
     prompts, answers = model.prompts_and_answers(batch)
     decode = model.language.tokenizer.decode

@@ -73,24 +73,24 @@ def test_a_run_of_two_stages_its_resume_and_what_it_recommends(here, tmp_path: P
     run = (*MADE, *MODELS["e4srec"], "hydra.run.dir=run", "schedule=constant")
     first = here(*run, "trainer.max_epochs=1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "first stage: model=sasrec loss=ce" in first.stdout
-    stage = json.loads((tmp_path / "run/first_stage/metrics.json").read_text())
+    assert "sasrec_ce is made first" in first.stdout
+    stage = json.loads((tmp_path / "run/needs/model.item_vectors/metrics.json").read_text())
     assert (stage["model"], stage["finished"]) == ("sasrec", True)
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["train"]["trained_parameters"] < metrics["train"]["parameters"]
     assert metrics["train"]["tokens_per_second"] > 0
     assert "tokens_per_second" in (tmp_path / "run/learning_curve.csv").read_text()
     assert stage["train"]["tokens_per_second"] is None
-    checkpoint = load(tmp_path / "run/best.ckpt", metrics["protocol"]["fingerprint"])["state_dict"]
+    checkpoint = load(tmp_path / "run/best.ckpt", events=metrics["protocol"]["fingerprint"])["state_dict"]
     assert {name.split(".")[1] for name in checkpoint} == {"language", "adaptor", "head", "vectors"}
     assert not [name for name in checkpoint if "embed_tokens" in name]
     # On: not a second first stage, and in the end the same as without a stop.
-    again = here("resume=run", "trainer.max_epochs=2", cwd=tmp_path)
+    again = here("resume", "run", "trainer.max_epochs=2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "first stage" not in again.stdout
+    assert "is made first" not in again.stdout
     whole = here(
         *run[:-2], "hydra.run.dir=whole", "schedule=constant", "trainer.max_epochs=2",
-        f"model.item_vectors={tmp_path}/run/first_stage", cwd=tmp_path,
+        f"model.item_vectors={tmp_path}/run/needs/model.item_vectors", cwd=tmp_path,
     )  # fmt: skip
     assert whole.returncode == 0, whole.stderr
     one, other = (json.loads((tmp_path / f"{name}/metrics.json").read_text()) for name in ("run", "whole"))
@@ -105,24 +105,25 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
     run = (*MADE, *MODELS[model], "schedule=constant", "trainer.max_train_rows=32", "metrics.max_users=20")
     first = here(*run, "hydra.run.dir=run", "trainer.max_epochs=1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert ("first stage: model=lrurec loss=ce" in first.stdout) is (stage is not None)
+    assert ("lrurec_ce is made first" in first.stdout) is (stage is not None)
     assert ("of its candidates in random order" in first.stdout) is (stage is not None)
     assert ("cannot rank them first" in first.stdout) is (model == "bigrec")  # titles of six letters
-    again = here("resume=run", "trainer.max_epochs=2", cwd=tmp_path)
+    again = here("resume", "run", "trainer.max_epochs=2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "first stage" not in again.stdout
-    given = () if stage is None else (f"{stage}={tmp_path}/run/first_stage",)
+    assert "is made first" not in again.stdout
+    given = () if stage is None else (f"{stage}={tmp_path}/run/needs/{stage}",)
     whole = here(*run, *given, "hydra.run.dir=whole", "trainer.max_epochs=2", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     one, other = (json.loads((tmp_path / f"{name}/metrics.json").read_text()) for name in ("run", "whole"))
     assert one["test"] == other["test"]
     assert (one["protocol"]["shared_titles"] is not None) is (model == "bigrec")
     if stage is not None:  # the retriever alone, on the same users: of its own run, which ranked no others
-        alone = json.loads((tmp_path / "run/first_stage/metrics.json").read_text())["test"]
+        alone = json.loads((tmp_path / "run/needs/model.retriever/metrics.json").read_text())["test"]
         for name in ("hr@1", "ndcg@10", "hr@20"):
             assert one["test"][f"retriever/{name}"] == alone[name], name
     kept = [
-        load(tmp_path / name / "last.ckpt", one["protocol"]["fingerprint"])["state_dict"] for name in ("run", "whole")
+        load(tmp_path / name / "last.ckpt", events=one["protocol"]["fingerprint"])["state_dict"]
+        for name in ("run", "whole")
     ]
     assert {name.split(".")[0] for name in kept[0]} == {"language"} | ({"retriever"} if stage else set())
     for name, tensor in kept[0].items():
@@ -137,7 +138,11 @@ def test_two_processes_learn_what_one_does_also_of_a_part(cli, tmp_path: Path, m
     learnt, metrics = {}, {}
     for devices in (1, 2):
         folder = tmp_path / f"on{devices}"
-        first = (f"model.item_vectors={tmp_path}/on1/first_stage",) if model == "e4srec" and devices == 2 else ()
+        first = (
+            (f"model.item_vectors={tmp_path}/on1/needs/model.item_vectors",)
+            if model == "e4srec" and devices == 2
+            else ()
+        )
         done = cli(
             *MADE, *MODELS[model], *first, "strategy=ddp", "strategy.accelerator=cpu", f"trainer.devices={devices}",
             "trainer.max_epochs=1", "trainer.max_train_rows=40", "metrics.max_users=20", "llm.lora.dropout=0.2",
@@ -149,7 +154,7 @@ def test_two_processes_learn_what_one_does_also_of_a_part(cli, tmp_path: Path, m
         assert metrics[devices]["protocol"]["ranked_users"] == "20 of 60"
         assert metrics[devices]["protocol"]["training_rows"].startswith("40 of ")
         assert metrics[devices]["test"]["users"] == 20
-        kept = load(folder / "last.ckpt", metrics[devices]["protocol"]["fingerprint"])
+        kept = load(folder / "last.ckpt", events=metrics[devices]["protocol"]["fingerprint"])
         learnt[devices] = {name: t for name, t in kept["state_dict"].items() if "lora" in name}
     assert metrics[1]["valid"]["ndcg@10"] == pytest.approx(metrics[2]["valid"]["ndcg@10"], abs=1e-6)
     assert learnt[1].keys() == learnt[2].keys() != set()
@@ -189,7 +194,7 @@ def test_bad_input_is_one_line(here, tmp_path: Path, choices, said, monkeypatch)
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()
     assert said in lines[-1]
-    assert "first stage" not in done.stdout  # at once, not after the first stage
+    assert "is made first" not in done.stdout  # at once, not after the first stage
     assert "Traceback" not in done.stderr
 
 
@@ -203,13 +208,13 @@ def test_a_sweep_s_table_tells_language_models_apart_and_leaves_first_stages_out
     names = Names("synthetic", "e4srec", "ce", "adamw")
     for number, config in enumerate(configs):
         folder = tmp_path / f"{number}_e4srec"
-        (folder / "first_stage").mkdir(parents=True)
+        (folder / "needs").mkdir(parents=True)
         store(folder, Stored(config, names, "sweep"))
         (folder / "metrics.json").write_text(json.dumps(metrics))
-        (folder / "first_stage" / "metrics.json").write_text(json.dumps(metrics | {"model": "sasrec"}))
+        (folder / "needs" / "metrics.json").write_text(json.dumps(metrics | {"model": "sasrec"}))
     failed = tmp_path / "2_e4srec"
-    store(failed / "first_stage", Stored(configs[0], names, None))
-    (failed / "first_stage" / "metrics.json").write_text(json.dumps(metrics | {"model": "sasrec"}))
+    store(failed / "needs", Stored(configs[0], names, None))
+    (failed / "needs" / "metrics.json").write_text(json.dumps(metrics | {"model": "sasrec"}))
     store(failed, Stored(configs[1], names, "sweep"))
     runs = find_runs(tmp_path)
     assert [run.folder.name for run in runs] == ["0_e4srec", "1_e4srec", "2_e4srec"]
@@ -228,11 +233,11 @@ def test_cells_of_a_sweep_share_a_first_stage(here, tmp_path: Path) -> None:
     sweep = ("-m", *MADE, *MODELS["e4srec"], "trainer.max_epochs=1", "hydra.sweep.dir=sweep", "optimizer=adamw,sam")
     done = here(*sweep, "seed=0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("first stage: model=sasrec") == 1
+    assert done.stdout.count("sasrec_ce is made first") == 1
     cells = sorted((tmp_path / "sweep").glob("*_seed0"))
-    stages = {(cell / "first_stage").resolve() for cell in cells}
+    stages = {(cell / "needs" / "model.item_vectors").resolve() for cell in cells}
     assert len(cells) == 2
-    assert [stage.name for stage in stages] == ["synthetic_sasrec_ce_adam_seed0"]
+    assert [(stage.parent, stage.name[:10]) for stage in stages] == [(tmp_path / "sweep" / ".needs", "sasrec_ce_")]
     # It moves with the sweep.
     (tmp_path / "sweep").rename(tmp_path / "elsewhere")
     (one,) = recommend(tmp_path / "elsewhere" / cells[0].name, ["u1"], 3)

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recsys_lt.errors import UserError
-from recsys_lt.runs.trained_as import TRAINED_AS, check_trained_as, trained_as
+from recsys_lt.runs.trained_as import check_trained_as, trained_as
 
 
 def config(vectors: Any = None, retriever: Any = None, weights: str = "hub/model") -> Any:
@@ -16,7 +16,7 @@ def config(vectors: Any = None, retriever: Any = None, weights: str = "hub/model
 
 
 def check(then: Any, now: Any) -> None:
-    check_trained_as({TRAINED_AS: trained_as(then)}, now, Path("best.ckpt"))
+    check_trained_as(trained_as(then), trained_as(now), Path("best.ckpt"))
 
 
 @pytest.mark.parametrize("key", ["vectors", "retriever", "weights"])

@@ -28,7 +28,7 @@ def test_a_new_cell_says_its_choices_and_a_stopped_one_is_resumed(tmp_path):
         "logger=none", f"hydra.run.dir={tmp_path}",
     ]  # fmt: skip
     (tmp_path / "config.yaml").write_text("")
-    assert queue.command(CELL, tmp_path, []) == [*start, f"resume={tmp_path}"]
+    assert queue.command(CELL, tmp_path, []) == [*start, "resume", str(tmp_path)]
 
 
 @pytest.mark.parametrize("cell", ROWS, ids=lambda row: row["cell"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -85,7 +85,27 @@ class Examples:
     lacking: tuple[str, ...]
 
 
-def examples(members: Sequence[StyledCell], compared: Comparison, users: int) -> Examples:
+class Trained(Protocol):
+    """What is used of ``recsys_lt.training.trained.Run``."""
+
+    @property
+    def data(self) -> Any: ...
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def groups(self) -> Any: ...
+
+    def check_events(self) -> None:
+        """Raise UserError if its data are other ones than it was trained on."""
+
+
+#: Opens the run in a folder.
+Open = Callable[[Path], Trained]
+
+
+def examples(members: Sequence[StyledCell], compared: Comparison, users: int, open_run: Open) -> Examples:
     """Ask the best cell and the reference (where they are one: the next best) about the same few users.
 
     Parameters
@@ -96,6 +116,8 @@ def examples(members: Sequence[StyledCell], compared: Comparison, users: int) ->
         What says which cell is best.
     users
         How many. They are drawn evenly from the users with a head, a mid and a tail target, whatever came out.
+    open_run
+        Opens the run in a folder.
     """
     if users == 0:
         return Examples((), 0, ("No users: --users 0.",))
@@ -121,7 +143,7 @@ def examples(members: Sequence[StyledCell], compared: Comparison, users: int) ->
     shown = _Shown({}, 0)
     for member, run, ranked in found:
         try:
-            lists, shown_here = _asked(run.folder, rows)
+            lists, shown_here = _asked(open_run(run.folder), run.folder, rows)
             if answers and shown_here != shown:
                 raise UserError("it ran on other data than the cell before it", where=run.folder)
         except UserError as error:
@@ -193,16 +215,15 @@ class _Shown:
     items: int
 
 
-def _asked(folder: Path, rows: Sequence[int]) -> tuple[list[Recommendation], _Shown]:
+def _asked(run: Trained, folder: Path, rows: Sequence[int]) -> tuple[list[Recommendation], _Shown]:
     from recsys_lt.recommenders.lists import lists
-    from recsys_lt.training.trained import trained
 
-    run = trained(folder)
+    run.check_events()
     data = run.data
     if max(rows) >= data.n_users or (data.test_at[rows] < 1).any():
         raise UserError("its ranks are of other data", where=folder / RANKS, remedy="Run it again")
-    groups = run.parts.metrics.groups.of(data).of
-    found = lists(run.model(), data, rows, min(K, data.n_items), groups, stage="test", recent=RECENT)
+    groups = run.groups.of
+    found = lists(run.model, data, rows, min(K, data.n_items), groups, stage="test", recent=RECENT)
     targets = {}
     for row in rows:
         item = int(data.items[data.offsets[row] + data.test_at[row]])

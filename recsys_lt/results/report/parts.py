@@ -12,7 +12,7 @@ from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best, compare
 from recsys_lt.results.numbers import shown
-from recsys_lt.results.report.examples import Examples, examples
+from recsys_lt.results.report.examples import Examples, Open, examples
 from recsys_lt.results.report.exposure_table import exposure_table
 from recsys_lt.results.report.figures import Illustration, by_history, by_popularity, cost, learning, tradeoff
 from recsys_lt.results.report.metrics_by_group import metrics_by_group
@@ -42,7 +42,7 @@ class Part(NamedTuple):
     users: Examples
 
 
-def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int) -> str:
+def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Open) -> str:
     """The report as HTML; see ``recsys_lt.cli.report.write_report``."""
     compared = compare([folder], metrics, against)
     everyone = styled_cells(compared)
@@ -69,7 +69,7 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
                 [*by_popularity(members, prefix), tradeoff(members, prefix), by_history(members, prefix)],
                 exposure_table(members),
                 cost(members, compared.decisive, prefix),
-                examples(members, compared, users),
+                examples(members, compared, users, open_run),
             )
         )
     return page(

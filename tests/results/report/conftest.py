@@ -41,7 +41,7 @@ def with_users(sweep, tmp_path_factory):
     """The report with three users a dataset, two lists each; titles as long as shops have them."""
     long = "Professional Salon Quality Moisturizing Argan Oil Shampoo and Conditioner Set, 2 x 16 oz, Sulfate Free"
 
-    def made(members, compared, users):
+    def made(members, compared, users, open_run):
         def example(number):
             titles = [f"Item {place} of user {number}" for place in range(1, 11)]
             titles[1], titles[2] = long, "Unbroken" * 12

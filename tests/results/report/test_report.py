@@ -224,7 +224,7 @@ def test_nothing_from_the_data_becomes_markup(tmp_path, monkeypatch):
     make_run(tmp_path / "a" / "1", loss="$x^$", dataset="beauty")
     fail(tmp_path / "a" / "<u>2", error=evil)
 
-    def hostile(members, compared, users):
+    def hostile(members, compared, users, open_run):
         one = Example(evil, 9, (evil,), evil, "head", 3, (Listed(members[0], "0", 1, ((evil, "head", True),)),))
         return Examples((one,), 10, (evil,))
 

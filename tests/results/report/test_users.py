@@ -29,9 +29,9 @@ def users_of(page):
 
 
 def test_lists_are_those_the_test_ranked(trained, tmp_path):
-    from recsys_lt.training.trained import trained as of
+    from recsys_lt.training.trained import Run
 
-    data = of(trained / "a").data
+    data = Run(trained / "a").data
     ranks = parquet.read_table(trained / "a" / "ranks.parquet").to_pydict()
     rank_of = dict(zip(ranks["user"], ranks["rank"], strict=True))
     groups = dict(zip(ranks["user"], ranks["group"], strict=True))

@@ -1,16 +1,19 @@
-"""Type check of a composed configuration: classes, parameters, values."""
+"""Objects of a configuration: each ``_target_`` node is compared with the class it names, and made."""
 
 import collections.abc
 import inspect
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePath
 from pkgutil import resolve_name
 from typing import Any
 
 from recsys_lt.errors import UserError
+from recsys_lt.runs.reading import nodes
+from recsys_lt.system.machine import refusals
 
 _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
 _LISTS = (
@@ -23,29 +26,24 @@ _LISTS = (
 _ANYTHING = (Any, object, type, collections.abc.Callable)  # a value, or a node of any class
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 #: Keys of a node that say how it is made, and are none of its class.
-MARKS = ("_target_", "_partial_", "_convert_")
+_MARKS = ("_target_", "_partial_", "_convert_")
 LARGEST = 2**53  # beyond, floats skip whole numbers, and so would anything that counts
 
 
 def check_numbers(where: str, value: object, largest: int = LARGEST) -> None:
     """Raise UserError for a number, anywhere below ``where``, that is not finite or is larger than any use of it."""
-    if isinstance(value, Mapping):
-        for key, inside in value.items():
-            check_numbers(f"{where}.{key}", inside, largest)
-    elif isinstance(value, list):
-        for inside in value:
-            check_numbers(where, inside, largest)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"it is {value}", where=where, remedy="Give a finite number")
-    elif isinstance(value, int) and abs(value) > largest:
-        raise UserError(f"it is {value}", where=where, remedy=f"Give at most {largest}")
+    for place, one in nodes(value, where):
+        if isinstance(one, float) and not math.isfinite(one):
+            raise UserError(f"it is {one}", where=place, remedy="Give a finite number")
+        if isinstance(one, int) and abs(one) > largest:
+            raise UserError(f"it is {one}", where=place, remedy=f"Give at most {largest}")
 
 
-def check_node(where: str, node: object, kinds: Sequence[type], later: bool = False) -> None:
-    """Compare a ``_target_`` node with the class it names: its kind, its parameters, and their annotations.
+def instantiate(where: str, node: object, *kinds: type) -> Any:
+    """Make what a ``_target_`` node stands for.
 
-    Plain types are compared (numbers, words, booleans, null), lists and mappings of them, and nodes in the place of
-    objects. What a value must be beyond that, its class says.
+    Hydra's ``instantiate`` would resolve values a second time, take the name of a file for a reference, and say what is
+    wrong in a traceback.
 
     Parameters
     ----------
@@ -55,6 +53,37 @@ def check_node(where: str, node: object, kinds: Sequence[type], later: bool = Fa
         The node, resolved: mappings, lists and plain values.
     kinds
         What its class must be one of; a protocol's class must have its members.
+
+    Raises
+    ------
+    UserError
+        As ``class_and_options``, and for a value that the class refuses.
+    """
+    made, options = class_and_options(where, node, kinds, later=False)
+    return call(where, made, options)
+
+
+def call(where: str, make: Any, options: Mapping[str, Any]) -> Any:
+    """Call ``make`` with options; what it refuses becomes one line that names the part of the configuration."""
+    try:
+        with refusals():
+            return make(**options)
+    except (TypeError, ValueError, ImportError) as error:
+        group = where.partition(".")[0]
+        raise UserError(str(error), where=group, remedy=f"Look at conf/{group}/ for its keys") from error
+
+
+def class_and_options(where: str, node: object, kinds: tuple[type, ...], later: bool) -> tuple[type, dict[str, Any]]:
+    """The class that a node names, and the arguments it gives: nodes in them are made.
+
+    The class's parameters are compared with the keys, and plain types of their annotations with the values: numbers,
+    words, booleans, null, lists and mappings of them, and nodes in the place of objects. What a value must be beyond
+    that, its class says.
+
+    Parameters
+    ----------
+    where, node, kinds
+        See ``instantiate``.
     later
         Whether the class is called later, with positional arguments that the node does not have (``_partial_``).
 
@@ -77,7 +106,7 @@ def check_node(where: str, node: object, kinds: Sequence[type], later: bool = Fa
         )
     parameters, more = _parameters(made)
     group = where.partition(".")[0]
-    given = [key for key in node if key not in MARKS]
+    given = [key for key in node if key not in _MARKS]
     unknown = [key for key in given if key not in parameters and not more]
     lacking = [
         name
@@ -89,12 +118,11 @@ def check_node(where: str, node: object, kinds: Sequence[type], later: bool = Fa
     for what, keys in (("there is no key", unknown), ("it lacks the key", lacking)):
         if keys:
             raise UserError(f"{what} {keys[0]!r}", where=where, remedy=f"Look at conf/{group}/ for its keys")
-    for key in given:
-        if key in parameters:
-            _check_value(f"{where}.{key}", node[key], *parameters[key])
+    anything = inspect.Parameter("more", inspect.Parameter.KEYWORD_ONLY), Any
+    return made, {key: _value(f"{where}.{key}", node[key], *parameters.get(key, anything)) for key in given}
 
 
-def _class(where: str, target: object, kinds: Sequence[type]) -> type:
+def _class(where: str, target: object, kinds: tuple[type, ...]) -> type:
     place, names = f"{where}._target_", " or ".join(kind.__name__ for kind in kinds)
     remedy = f"Name a class that is a {names}, as package.module.Class"
     if not isinstance(target, str) or ":" in target:
@@ -148,34 +176,42 @@ def _parameters(made: type) -> tuple[dict[str, tuple[inspect.Parameter, Any]], b
     return found, any("__init__" in vars(base) for base in made.__mro__[:-1])
 
 
-def _check_value(where: str, value: object, parameter: inspect.Parameter, hint: Any) -> None:
+def _value(where: str, value: object, parameter: inspect.Parameter, hint: Any) -> Any:
+    """An argument: the value, with nodes in it made."""
     if value is None and parameter.default is None:  # whatever its annotation says
-        return
+        return None
     if not _fits(value, hint):
         if isinstance(value, Mapping):  # name the key that is at fault, if it is a mapping that is wanted
             held = _inside(hint, _MAPPINGS, -1)
             wrong = [(f"{where}.{key}", one, held) for key, one in value.items() if not _fits(one, held)]
             where, value, hint = (*wrong, (where, value, hint))[0]
         raise UserError(f"it is {_short(value)}", where=where, remedy=f"Give {' or '.join(map(_said, _parts(hint)))}")
-    _check_nodes(where, value, hint)
+    return _made(where, value, hint)
 
 
-def _check_nodes(where: str, value: object, hint: Any) -> None:
-    """Look at the nodes in a value, each of which must be of the hint's class where the hint has one."""
+def _made(where: str, value: object, hint: Any) -> Any:
+    """The value with nodes made, each of which must be of the hint's class where the hint has one."""
     if isinstance(value, Mapping) and "_target_" in value:
         parts = _parts(hint)
-        kinds = [part for part in map(_class_of, parts) if part is not None]
+        kinds = tuple(part for part in map(_class_of, parts) if part is not None)
+        if kinds:
+            return instantiate(where, value, *kinds)
         # A callable that makes objects of a class is a node of that class, called later.
         made = [_class_of(typing.get_args(part)[-1]) for part in parts if _is_callable(part) and typing.get_args(part)]
-        later = [kind for kind in made if kind is not None]
-        partial = bool(later) or value.get("_partial_") is True
-        check_node(where, value, kinds or later or [object], later=not kinds and partial)
-    elif isinstance(value, Mapping):
-        for key, one in value.items():
-            _check_nodes(f"{where}.{key}", one, _inside(hint, _MAPPINGS, -1))
-    elif isinstance(value, list):
-        for one in value:
-            _check_nodes(where, one, _inside(hint, _LISTS, 0))
+        of_callable = tuple(kind for kind in made if kind is not None)
+        if not of_callable and value.get("_partial_") is not True:
+            return instantiate(where, value, object)
+        later, options = class_and_options(where, value, of_callable or (object,), later=True)
+        return partial(later, **options)
+    if isinstance(value, Mapping):
+        return {key: _made(f"{where}.{key}", one, _inside(hint, _MAPPINGS, -1)) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_made(where, one, _inside(hint, _LISTS, 0)) for one in value]
+    return value
+
+
+def _is_callable(part: Any) -> bool:
+    return typing.get_origin(part) is collections.abc.Callable
 
 
 def _class_of(part: Any) -> type | None:
@@ -221,8 +257,8 @@ def _is(value: object, part: Any) -> bool:
         return isinstance(value, Mapping) and all(_fits(one, inside[1]) for one in value.values() if inside)
     if isinstance(origin, type) and issubclass(origin, PurePath):
         return isinstance(value, str)
-    if _class_of(part) is not None:
-        return isinstance(value, Mapping)  # a node, which is looked at on its own
+    if (kind := _class_of(part)) is not None:
+        return isinstance(value, Mapping) or _is_kind(type(value), kind)  # a node, or an object that is made already
     return True
 
 

@@ -1,13 +1,16 @@
-"""What Hydra tells about a sweep at its start, for the processes of its cells and for its end."""
+"""The start of a sweep, noted for the processes of its cells, and its end: table, failed cells, exit code."""
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+
+from recsys_lt.errors import UserError
 
 # In the environment, because a cell may run in another process, started by joblib or by a cluster's scheduler.
 _FOLDER, _LAUNCH = "RECSYS_LT_SWEEP_FOLDER", "RECSYS_LT_SWEEP_LAUNCH"
@@ -63,3 +66,43 @@ def forget_launch() -> None:
     """Before a command line is read: what an outer process started is none of its business."""
     os.environ.pop(_FOLDER, None)
     os.environ.pop(_LAUNCH, None)
+
+
+def end_of_sweep(launch: Launch, complain: Callable[[str], None]) -> int:
+    """Print the table of a sweep and name its failed cells; the exit code, to which this start alone counts.
+
+    Parameters
+    ----------
+    launch
+        The start of the sweep.
+    complain
+        Prints a line on standard error.
+    """
+    from recsys_lt.runs.sweep import failures
+
+    noted = failures(launch.folder)
+    failed = [failure for failure in noted if failure.launch == launch.name]
+    code = max((failure.code for failure in failed), key=lambda code: (code == 1, code), default=0)
+    if any(launch.folder.glob("*/metrics.json")):
+        from recsys_lt.cli.table import print_table
+
+        try:
+            print_table(launch.folder)
+        except UserError as error:
+            complain(str(error))
+            code = code or 2
+    for failure in failed:
+        if failure.process != os.getpid():  # its own line went to its own terminal, if any
+            complain(failure.line)
+    if len(failed) > 1:
+        complain(f"{len(failed)} cells failed: {', '.join(failure.cell for failure in failed)}")
+    for failure in noted:
+        if not failure.launch:
+            complain(failure.line)
+    earlier = [failure.cell for failure in noted if failure.launch not in ("", launch.name)]
+    if earlier:
+        complain(
+            f"failed in an earlier start and not rerun now: {', '.join(earlier)}. "
+            f"Delete their folders in {os.path.relpath(launch.folder)} to drop them"
+        )
+    return code

@@ -1,0 +1,108 @@
+"""Needs of models and losses: trained runs and artifacts that must be made before a run."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys_lt.data.sequences import Sequences
+from recsys_lt.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained run; given is its model, frozen and in eval mode.
+
+    Parameters
+    ----------
+    folder
+        Its run folder; None trains one first, on the same data with the same seed. Give the option of this need's name.
+    model, loss
+        Choices of the run that is trained first; its other settings are the published ones, where there are any.
+    kind
+        Class that the model must be of, such as ``Backbone``.
+    same_events
+        Whether it must be trained on the events that the run itself is trained on, so that it has seen no target of
+        the test; the items must be the same always.
+    """
+
+    folder: str | None = None
+    model: str = "sasrec"
+    loss: str = "ce"
+    kind: type = object
+    same_events: bool = True
+
+
+def starting_point(start_from: str | None, kind: type = object) -> TrainedRun:
+    """The run that training starts from, frozen: the reference of a preference loss.
+
+    Parameters
+    ----------
+    start_from
+        Its run folder, ``model.start_from``.
+    kind
+        See ``TrainedRun``.
+
+    Raises
+    ------
+    UserError
+        If training starts from random weights.
+    """
+    if start_from is None:
+        raise UserError(
+            "it needs the model that training starts from, and there is none",
+            where="model.start_from",
+            remedy="Give the run folder of a trained model",
+        )
+    return TrainedRun(start_from, kind=kind, same_events=False)
+
+
+class Artifact(ABC):
+    """Files made from the training data before a run: item codes, item vectors, a graph.
+
+    A subclass is a frozen dataclass of plain values. Its class, these values, its own needs, the data and the seed
+    decide what is made, and cells of a sweep share it.
+    """
+
+    def needs(self) -> "Mapping[str, Need]":
+        """What must be made before this, by name."""
+        return {}
+
+    @abstractmethod
+    def make(self, data: Sequences, needs: Mapping[str, Any], folder: Path) -> None:
+        """Write the files into an empty folder.
+
+        Parameters
+        ----------
+        data
+            What the run is trained on.
+        needs
+            What was made for ``needs``: models of trained runs, and what ``load`` gives of artifacts.
+        folder
+            Where to write. Torch's generator is seeded with the run's seed.
+        """
+
+    @abstractmethod
+    def load(self, folder: Path) -> Any:
+        """Read what ``make`` wrote: what a model or loss is given."""
+
+
+Need = TrainedRun | Artifact
+
+
+class HasNeeds:
+    """A class of models or losses that says what must be made before it."""
+
+    @classmethod
+    def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
+        """What must be made first, by name; a model finds it in ``DataFacts.needs``, a loss in ``Loss.prepare``.
+
+        Parameters
+        ----------
+        options
+            The constructor's arguments as the configuration has them: plain values, mappings and lists.
+        start_from
+            Run folder whose weights training starts from (see ``starting_point``); None for random ones.
+        """
+        return {}
