@@ -100,10 +100,26 @@ def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "tuple[S
     from recsys_lt.runs.stored import Names, Stored
     from recsys_lt.training.build import build
 
-    parts = build(config)
+    this = Stored(config, Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields)), group)
+    try:
+        parts = build(config)
+    except UserError:
+        if group is not None:
+            _store_refused(this, Path(hydra_config.runtime.output_dir))
+        raise
     write_out_references(config)
-    names = Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields))
-    return Stored(config, names, group), parts
+    return this, parts
+
+
+def _store_refused(this: "Stored", folder: Path) -> None:
+    """Leave the configuration of a cell that cannot be built: the table shows it as failed."""
+    from recsys_lt.runs.run_folder import holds_a_run
+    from recsys_lt.runs.stored import store
+
+    with contextlib.suppress(UserError, OmegaConfBaseException):
+        if not holds_a_run(folder):
+            write_out_references(this.config)
+            store(folder, this)
 
 
 def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:

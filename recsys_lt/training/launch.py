@@ -69,14 +69,7 @@ def launch(
     # asked for may be another program's, or another cell's, before rank 0 opens it. Nor does it end with rank 0.
     meeting = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     # Pickled here: what a process imports to read it comes after it has bound its life to this one's.
-    try:
-        work = pickle.dumps((function, arguments))
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"an object of the run cannot be sent to another process ({error})",
-            where="strategy",
-            remedy="Use a strategy of one process (auto, cpu, gpu), or let its class be pickled",
-        ) from error
+    work = pickle.dumps((function, arguments))
     processes: list[SpawnProcess] = []
     receivers: dict[int, Connection] = {}
 

@@ -29,7 +29,7 @@ from recsys_lt.system import stopping
 from recsys_lt.system.atomic import remove_unfinished
 from recsys_lt.system.memory import forget_peak_rss
 from recsys_lt.system.stopping import Stop, Stopped
-from recsys_lt.training.build import Parts
+from recsys_lt.training.build import Parts, build
 from recsys_lt.training.earlier import Earlier, begin_anew, load_start, read_earlier
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
@@ -68,7 +68,7 @@ def run(this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool
         After a signal, once what was reached is evaluated and written.
     """
     if parts.strategy.several and parts.trainer.devices > 1:
-        arguments = (this, parts, folder, resumed)
+        arguments = (this, folder, resumed)
         ended, signal = launch(_one_process, arguments, parts.trainer.devices, f"Go on with {resume_command(folder)}")
     else:
         ended = train_and_test(this, parts, data, folder, resumed, Stop(_announce))
@@ -87,7 +87,8 @@ class Ended(NamedTuple):
     signal: int
 
 
-def _one_process(this: Stored, parts: Parts, folder: Path, resumed: bool, stop: Stop) -> Ended:
+def _one_process(this: Stored, folder: Path, resumed: bool, stop: Stop) -> Ended:
+    parts = build(this.config)  # objects of somebody's classes may not travel
     return train_and_test(this, parts, parts.data(), folder, resumed, stop)
 
 

@@ -19,13 +19,12 @@ from recsys_lt.runs import checkpoints
 from recsys_lt.runs.stored import Names, Stored
 from recsys_lt.system.stopping import Stop
 from recsys_lt.training import journal
-from recsys_lt.training.build import Parts, build
 from recsys_lt.training.launch import launch
 from recsys_lt.training.run import _one_process
 from tests.end_to_end.conftest import TINY
 
 
-def _with_a_slow_disk(this: Stored, parts: Parts, folder: Path, stop: Stop) -> dict[str, Any]:
+def _with_a_slow_disk(this: Stored, folder: Path, stop: Stop) -> dict[str, Any]:
     def save(*arguments: Any) -> None:
         time.sleep(2)
         checkpoints.save(*arguments)
@@ -34,7 +33,7 @@ def _with_a_slow_disk(this: Stored, parts: Parts, folder: Path, stop: Stop) -> d
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
     journal.save = save  # type: ignore[attr-defined]
-    return _one_process(this, parts, folder, False, stop).metrics
+    return _one_process(this, folder, False, stop).metrics
 
 
 def test_no_process_reads_weights_that_another_is_still_to_write(
@@ -46,7 +45,7 @@ def test_no_process_reads_weights_that_another_is_still_to_write(
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [*TINY, *choices])
     this = Stored(config, Names("synthetic", "sasrec", "ce", "adam"), None)
-    metrics, signal = launch(_with_a_slow_disk, (this, build(config), tmp_path), 2)
+    metrics, signal = launch(_with_a_slow_disk, (this, tmp_path), 2)
     assert signal == 0
     assert (metrics["train"]["processes"], metrics["best_epoch"]) == (2, 0)
     assert metrics == json.loads((tmp_path / "metrics.json").read_text())
