@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.ranking import gains
 from recsys_lt.results.cells import Cell
+from recsys_lt.runs.packed import RANKS_FILE, ranks_changed
 from recsys_lt.runs.ranks import Ranks, read_ranks
 
 #: Level of the tests, and of the intervals beside them.
@@ -290,8 +291,8 @@ def _ranks(path: Path, changed: int) -> Ranks:
     return read_ranks(path)
 
 
-def _read(path: Path, metric: str, k: int, group: str) -> Users:
-    ranks = _ranks(path, path.stat().st_mtime_ns)
+def _read(path: Path, changed: int, metric: str, k: int, group: str) -> Users:
+    ranks = _ranks(path, changed)
     codes = GROUPS_TESTED[group]
     inside = np.ones(len(ranks.user), dtype=bool)
     if codes is not None:
@@ -305,10 +306,10 @@ def users_of(cell: Cell, metric: str, k: int, group: str) -> Users | None:
     """Gains of a cell's users under each seed; None where a run lacks them, or the runs ranked different targets."""
     found = []
     for run in cell.finished:
-        path = run.folder / "ranks.parquet"
-        if not path.is_file():
+        changed = ranks_changed(run.folder)
+        if changed is None:
             return None
-        found.append(_read(path, metric, k, group))
+        found.append(_read(run.folder / RANKS_FILE, changed, metric, k, group))
     if not found or not all(found[0].same_users(other) for other in found):
         return None
     return Users(found[0].user, found[0].target, np.concatenate([each.value for each in found]))
@@ -321,7 +322,7 @@ def can_be_tested(cell: Cell, reference: Cell) -> bool:
 
 def why_untested(cell: Cell, reference: Cell) -> str:
     """Why two cells cannot be tested against each other, in words; "" where they can."""
-    if any(not (run.folder / "ranks.parquet").is_file() for each in (cell, reference) for run in each.finished):
+    if any(ranks_changed(run.folder) is None for each in (cell, reference) for run in each.finished):
         return "a run without ranks.parquet"
     ours, theirs = (users_of(each, "ndcg", 10, "") for each in (cell, reference))
     if ours is None or theirs is None or not ours.same_users(theirs):

@@ -11,6 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.metrics_file import read_metrics
+from recsys_lt.runs.packed import FILE as PACK
+from recsys_lt.runs.packed import has, runs_in
 from recsys_lt.runs.reading import flat, read_yaml
 from recsys_lt.runs.run_folder import NEEDS
 from recsys_lt.runs.stored import as_written_now
@@ -72,8 +74,8 @@ def _read(folder: Path, finished: bool) -> Run:
     metrics = read_metrics(folder / "metrics.json") if finished else None
     if metrics is not None and metrics.get("finished") is False:
         metrics = None  # interrupted: what it measured is of a shorter training
-    config = _config_in(folder)
-    keys = _read_config(config) if config else {}
+    config = folder / "config.yaml"
+    keys = _read_config(config) if has(config) else {}
     choices = {key.removeprefix("choices."): str(value) for key, value in keys.items() if key.startswith("choices.")}
     return Run(folder, metrics, keys, choices)
 
@@ -93,11 +95,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     return {one_line(key): one_line(value) if isinstance(value, str) else value for key, value in keys.items()}
 
 
-def _config_in(folder: Path) -> Path | None:
-    path = folder / "config.yaml"
-    return path if path.is_file() else None
-
-
 def _in_order(folder: Path) -> list[tuple[int, int, str]]:
     """Sort key under which job 10 comes after job 9."""
     pieces = re.split(r"(\d+)", str(folder))
@@ -105,7 +102,7 @@ def _in_order(folder: Path) -> list[tuple[int, int, str]]:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """Every run below a folder, or the folder itself, in the order of the sweep.
+    """Every run below a folder or in a pack, or the folder itself, in the order of the sweep.
 
     A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below
     it: that one failed. One that cannot be read does not keep the others from being read: it says why it cannot.
@@ -115,19 +112,22 @@ def find_runs(root: Path) -> list[Run]:
     UserError
         Where there is no such folder, no metrics.json in it, or none that can be read.
     """
-    if not root.is_dir():
+    packed = runs_in(root)
+    if packed is None and not root.is_dir():
         what = "it is a file" if root.is_file() else "there is no such folder"
         raise UserError(what, where=root, remedy="Name the folder of a run (outputs/...) or of a sweep (multirun/...)")
-    finished, configured = [], []
+    finished, configured = packed or [], []
     for name, folders, files in os.walk(root):
         folder = Path(name)
         if "metrics.json" in files:
             finished.append(folder)
             folders.clear()
             continue
+        if PACK in files:
+            finished += runs_in(folder / PACK) or []
         # Weights & Biases keeps a config.yaml of its own in each of its folders; what a run needed is part of it.
         folders[:] = [f for f in folders if not f.startswith(".") and f not in ("wandb", NEEDS)]
-        if _config_in(folder) is not None:
+        if "config.yaml" in files:
             configured.append(folder)
     # A configuration above finished runs is the sweep's; one below a failed run is that run's own.
     failed = [f for f in configured if not any(f in done.parents for done in finished)]

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import GROUPS
+from recsys_lt.runs.packed import packed_ranks
 
-FILE = "ranks.parquet"
 _LARGEST = 1 << 31  # numbers of users and items fit in 32 bits
 
 
@@ -51,16 +51,15 @@ def read_ranks(path: Path) -> Ranks:
 
     columns = {}
     try:
-        if not path.is_file():
+        packed = packed_ranks(path)
+        if packed is not None:
+            table = packed.select(_names(packed.column_names))
+        elif path.is_file():
+            with parquet.ParquetFile(path) as file:
+                table = file.read(columns=_names(file.schema_arrow.names))
+        else:
             raise ValueError("there is no such file")
-        with parquet.ParquetFile(path) as file:
-            known = file.schema_arrow.names
-            names = [name for name in Ranks._fields if name in known or name != "group"]
-            lacking = [name for name in names if known.count(name) != 1]
-            if lacking:
-                raise ValueError(f"it has no one column {lacking[0]}")
-            table = file.read(columns=names)
-        for name in names:
+        for name in table.column_names:
             column = table[name]
             if not types.is_integer(column.type) or column.null_count:
                 raise ValueError(f"a {name} is no whole number")
@@ -78,3 +77,10 @@ def read_ranks(path: Path) -> Ranks:
             f"cannot be read as per-user ranks ({reason})", where=path, remedy="Mend or remove that file"
         ) from error
     return Ranks(**{"group": None, **sorted_columns})
+
+
+def _names(known: list[str]) -> list[str]:
+    names = [name for name in Ranks._fields if name in known or name != "group"]
+    if lacking := [name for name in names if known.count(name) != 1]:
+        raise ValueError(f"it has no one column {lacking[0]}")
+    return names

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError
+from recsys_lt.runs.packed import content
 
 #: Bytes of a file, and how deep lists and mappings may lie in each other. Ours take a tenth of either.
 _MOST = {"YAML": 1 << 16, "JSON": 1 << 22}
@@ -55,14 +56,13 @@ def read_yaml(path: Path) -> Any:
 
 
 def _text(path: Path, kind: str) -> str:
-    if not path.is_file():
-        raise UserError("there is no such file", where=path, remedy=_REMEDY)
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST[kind] + 1)
-        if len(content) > _MOST[kind]:
+        found = content(path, _MOST[kind] + 1)
+        if found is None:
+            raise UserError("there is no such file", where=path, remedy=_REMEDY)
+        if len(found) > _MOST[kind]:
             raise ValueError(f"it is larger than {_MOST[kind] >> 10} kB")
-        return content.decode("utf-8")
+        return found.decode("utf-8")
     except (OSError, ValueError) as error:
         raise _unreadable(path, kind, error) from error
 

@@ -160,7 +160,7 @@ def draw(curves: dict[tuple[str, str], dict[int, list[float]]], kinds: dict[tupl
 
 _TEXT = f"""# How differences are tested
 
-Made by `{COMMAND}` from docs/runs; not written by hand.
+Made by `{COMMAND}` from the runs in studies/; not written by hand.
 
 ## The test
 
@@ -258,7 +258,7 @@ def simulated(cells: Sequence[tuple[Cell, dict[str, Array]]], figure: Path, time
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, default=ROOT / "docs" / "runs", help="where finished runs are kept")
+    parser.add_argument("--runs", type=Path, default=ROOT / "studies", help="where finished runs are kept")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "statistics.md", help="the page")
     parser.add_argument("--times", type=int, default=500, help="simulated experiments a point")
     asked = parser.parse_args(argv)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.gpu_day.grid import Cell, finished
+from studies.gpu_day.grid import Cell
 from studies.gpu_day.minutes import Clock, stop_all
+from studies.shared.kept import is_finished
 
 #: Seconds before its first epoch that a run takes at least; with less time left none is begun.
 _LEAST = 5.0
@@ -91,7 +92,7 @@ def run_at_once(cells: Sequence[Cell], number: int, runs: Runs, clock: Clock, pa
     pack
         Called when a run has ended, and every 20 seconds.
     """
-    waiting = deque(cell for cell in cells if not finished(runs.folder / cell["cell"]))
+    waiting = deque(cell for cell in cells if not is_finished(runs.folder / cell["cell"]))
     running: dict[str, subprocess.Popen[bytes]] = {}
     packed = time.monotonic()
     while clock.left() > 0:

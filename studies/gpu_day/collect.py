@@ -11,9 +11,12 @@ from typing import Any
 from recsys_lt.errors import UserError
 from recsys_lt.system.atomic import write_json
 from studies.gpu_day.at_once import FAILED
-from studies.gpu_day.grid import Cell, curve, finished
+from studies.gpu_day.grid import Cell, curve
 from studies.gpu_day.packed import unpack
-from studies.shared.kept import keep
+from studies.shared.kept import is_finished, keep
+
+#: A pack of runs that are measurements too.
+FINISHED = "finished.parquet"
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,10 @@ class Places:
     Parameters
     ----------
     runs
-        The slim run folders that the repository keeps.
+        The pack of the runs that the repository keeps.
     state
-        What the next parcel takes along: ``runs/`` (unfinished cells), ``stages/`` (measurements), and ``finished/``
-        (runs that are measurements too).
+        What the next parcel takes along: ``runs/`` (unfinished cells), ``stages/`` (measurements), and
+        ``FINISHED`` (runs that are measurements too).
     """
 
     runs: Path
@@ -83,19 +86,19 @@ def collect(folder: Path, cells: Sequence[Cell], places: Places, overrides: Sequ
 
 
 def _land(folder: Path, cell: Cell, commit: str, places: Places) -> str:
-    """Keep a finished run in slim form."""
+    """Keep a finished run."""
     from recsys_lt.runs.metrics_file import read_metrics
 
     name = cell["cell"]
-    target = (places.state / "finished" if cell.get("alone") else places.runs) / name
-    if target.exists():
+    target = (places.state / FINISHED if cell.get("alone") else places.runs) / name
+    if is_finished(target):
         return "was kept before, left as it is"
     try:
         metrics = read_metrics(folder / "metrics.json")
     except UserError as error:
         return f"left out ({error})"
     other = [key for key, value in cell["choose"].items() if metrics.get(key) != value]
-    if other or not finished(folder):
+    if other or not is_finished(folder):
         return f"left out, it is another run ({', '.join(other)})" if other else "left out, it is not finished"
     # The other machine has the tree without its history.
     versions: dict[str, Any] = metrics.get("versions", {})

@@ -15,9 +15,11 @@ sys.path.insert(0, str(ROOT))  # nothing is installed there
 
 from recsys_lt.errors import UserError
 from recsys_lt.system.machine import refusals
-from studies.gpu_day.grid import CELLS, RUNS, Cell, finished, grid, report
+from studies.gpu_day.collect import FINISHED
+from studies.gpu_day.grid import CELLS, RUNS, Cell, grid, report
 from studies.gpu_day.packed import MIB
 from studies.gpu_day.work import STAGES, Machine, work
+from studies.shared.kept import is_finished
 
 DAY = ROOT / "outputs" / "gpu_day"
 STATE = DAY / "state"
@@ -55,7 +57,7 @@ def _cells(arguments: argparse.Namespace) -> tuple[list[Cell], list[str]]:
 
 def _places(arguments: argparse.Namespace) -> list[Path]:
     state = arguments.state
-    return [arguments.runs, state / "finished", state / "runs"]
+    return [arguments.runs, state / FINISHED, state / "runs"]
 
 
 def _parcel(arguments: argparse.Namespace) -> None:
@@ -63,7 +65,7 @@ def _parcel(arguments: argparse.Namespace) -> None:
     from studies.gpu_day.parcel import Asked, make
 
     cells, without = _cells(arguments)
-    left = [cell for cell in cells if not any(finished(place / cell["cell"]) for place in _places(arguments))]
+    left = [cell for cell in cells if not any(is_finished(place / cell["cell"]) for place in _places(arguments))]
     if not left:
         print("every cell is done")
         return
@@ -138,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     def on_this_side(added: argparse.ArgumentParser) -> None:
         added.add_argument("--cells", type=Path, help="a file like cells.yaml, all of which is run (default: the grid)")
         added.add_argument("--only", nargs="+", metavar="CELL", help="names of cells (default: all)")
-        added.add_argument("--runs", type=Path, default=RUNS, help="the finished runs that are kept")
+        added.add_argument("--runs", type=Path, default=RUNS, help="the pack of the finished runs that are kept")
         added.add_argument("--state", type=Path, default=STATE, help="what came back and is not finished")
         added.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="for all cells")
 

@@ -1,6 +1,5 @@
 """The grid of published cells: which there are, in order of worth, how far each is, and how long the rest takes."""
 
-import csv
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from recsys_lt.runs.curve import read_curve
+from studies.shared.kept import is_finished, text
+
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = ROOT / "studies" / "published" / "cells.yaml"
-RUNS = ROOT / "docs" / "runs"
+RUNS = CELLS.with_name("runs.parquet")
 SETTINGS = ROOT / "conf" / "setting"
 
 DATASETS = ("beauty", "yelp", "ml-1m")
@@ -52,14 +54,6 @@ def _in_full(cell: Cell) -> bool:
     return "curve" not in cell and cell.get("for") != "figures" and set(cell.get("set", {})) <= early_end
 
 
-def finished(folder: Path) -> bool:
-    """Whether a folder holds a finished run."""
-    try:
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["finished"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 @dataclass(frozen=True)
 class Curve:
     """What a run's ``learning_curve.csv`` says of its time.
@@ -79,16 +73,15 @@ class Curve:
 def curve(folder: Path) -> Curve:
     """How far the run in a folder is, and how long an epoch takes."""
     try:
-        with (folder / "learning_curve.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["epoch"]) > 0]
+        rows = [row for row in read_curve(folder / "learning_curve.csv") if row["epoch"] > 0]
         if not rows:
             return Curve(0, None)
-        spent = [float(row["seconds"]) for row in rows]
-        ranked = [float(row["eval_seconds"]) for row in rows if row.get("eval_seconds")]
+        spent = [row["seconds"] for row in rows]
+        ranked = [row["eval_seconds"] for row in rows if "eval_seconds" in row]
         # The first epoch chooses kernels and fills caches.
         seconds = statistics.median(spent) + sum(ranked) / len(rows)
         return Curve(int(rows[-1]["epoch"]), seconds)
-    except (OSError, ValueError, KeyError, TypeError):
+    except KeyError:
         return Curve(0, None)
 
 
@@ -102,7 +95,7 @@ def report(
     cells
         Those asked for, each with its ``epochs``.
     places
-        Folders of run folders, the first of which counts where several hold a cell.
+        Folders of run folders, or packs; the first of which counts where several hold a cell.
     device
         The kind of device whose seconds count ("cuda" or "cpu"); None: nothing was measured.
     side_by_side
@@ -119,7 +112,7 @@ def report(
             reached = curve(folder)
             if reached.seconds is not None and _device(folder) in (None, device):
                 measured.setdefault(cell["cell"], reached.seconds)
-        if any(finished(folder) for folder in folders):
+        if any(is_finished(folder) for folder in folders):
             done.append(cell)
         else:
             left.append((cell, max(curve(folder).epochs for folder in folders)))
@@ -149,7 +142,7 @@ def report(
 def _device(folder: Path) -> str | None:
     """The kind of device a finished run was trained on; None where the run says nothing of it."""
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads(text(folder / "metrics.json"))
         return str(metrics["train"]["device"]).partition(":")[0]
     except (OSError, ValueError, KeyError, TypeError):
         return None

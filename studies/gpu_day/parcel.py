@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lt.errors import UserError
-from studies.gpu_day.grid import ROOT, Cell, curve, finished
+from studies.gpu_day.grid import ROOT, Cell, curve
 from studies.gpu_day.packed import MIB
+from studies.shared.kept import is_finished
 
 ABOUT = "parcel.json"
 TREE = "tree.tar.gz"
 #: Not needed there: what earlier runs left, and their pages.
-_STAYS = (":!docs/runs", ":!docs/figures", ":!docs/long_tail", ":!docs/statistics")
+_STAYS = (":!studies/*/runs.parquet", ":!docs/figures", ":!docs/long_tail", ":!docs/statistics")
 #: What a run needs to go on. ``last.ckpt`` is read first: the best weights in an archive are never older than it says.
 STATE = ("config.yaml", "last.ckpt", "best.ckpt", "learning_curve.csv", "metrics.json")
 
@@ -218,7 +219,7 @@ def _carry_state(cells: Sequence[Cell], runs: Path, place: Path, room: int) -> l
     for cell in cells:
         source = runs / cell["cell"]
         files = [source / name for name in STATE if (source / name).is_file()]
-        if not curve(source).epochs or finished(source):
+        if not curve(source).epochs or is_finished(source):
             continue
         size = sum(file.stat().st_size for file in files)
         if size > room:

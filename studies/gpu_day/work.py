@@ -15,12 +15,12 @@ from typing import Any
 
 from recsys_lt.errors import UserError
 from studies.gpu_day.at_once import FAILED, Runs, run_at_once
-from studies.gpu_day.grid import Cell, curve, finished, report
+from studies.gpu_day.grid import Cell, curve, report
 from studies.gpu_day.minutes import Clock, stop_all
 from studies.gpu_day.packed import Unit, pack
 from studies.gpu_day.parcel import ABOUT, STATE, TREE
 from studies.gpu_day.wheels import install
-from studies.shared.kept import SLIM
+from studies.shared.kept import SLIM, is_finished
 
 #: Each a script of its own that writes its result to a JSON file; in this order, and the longest each may take.
 MEASURING = {
@@ -153,7 +153,7 @@ def _set_up(machine: Machine) -> None:
             shutil.copy2(file, machine.stages / file.name)
     for reached in (machine.parcel / "runs").glob("*"):
         here = machine.runs / reached.name
-        if not finished(here) and curve(here).epochs < curve(reached).epochs:
+        if not is_finished(here) and curve(here).epochs < curve(reached).epochs:
             shutil.rmtree(here, ignore_errors=True)
             shutil.copytree(reached, here)
 
@@ -213,7 +213,7 @@ def _pack(machine: Machine, about: dict[str, Any], number: int) -> str:
     cells = about["cells"]
     names = [cell["cell"] for cell in cells]
     logs = [path for path in machine.stages.glob("[!.]*") if path.stat().st_size < 1 << 20]
-    done = [name for name in names if finished(machine.runs / name)]
+    done = [name for name in names if is_finished(machine.runs / name)]
     begun = [name for name in names if name not in done and (machine.runs / name / "config.yaml").is_file()]
     # What took longest comes first: it would be the dearest to lose.
     begun.sort(key=lambda name: -(curve(machine.runs / name).epochs * (curve(machine.runs / name).seconds or 0)))

@@ -1,4 +1,4 @@
-"""Make docs/long_tail.md: what tuning found and what the chosen settings gave, from docs/runs/long_tail.
+"""Make docs/long_tail.md: what tuning found and what the chosen settings gave, from runs.parquet.
 
 ``python studies/long_tail/page.py`` (or ``make page``). Only what ran is on it.
 """
@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from recsys_lt.cli import table
 from recsys_lt.results.cells import cells_of
 from recsys_lt.runs.listing import find_runs
+from recsys_lt.runs.packed import runs_in
 from recsys_lt.system.atomic import write_text
 from studies.long_tail.tune import RUNS, Trial, base_of, choice, study_named, trials_of
 from studies.shared.markdown_table import table_lines
@@ -47,7 +48,7 @@ def trials_table(study: Mapping[str, Any], trials: Mapping[str, list[Trial]], be
 
 def _of_the_choice(study: Mapping[str, Any], best: Mapping[str, Trial | None], seeds: Path) -> list[str]:
     """What a reader must know of how the runs with more seeds were picked."""
-    ran = {tuple(folder.name.rsplit("_", 2)[:2]) for folder in seeds.iterdir() if (folder / "metrics.json").is_file()}
+    ran = {tuple(run.name.rsplit("_", 2)[:2]) for run in runs_in(seeds) or []}
     chosen = {(method, str(trial.number)) for method, trial in best.items() if trial is not None}
     base = best[base_of(study)]
     lines = []
@@ -94,7 +95,7 @@ def sharpness_table(study: Mapping[str, Any], folder: Path) -> list[str]:
 
 def _reference(seeds: Path, base: str, taken: Trial | None) -> str | None:
     """The cell of the base's chosen trial, as briefly as it is unmistakable; None if the base has no seeds."""
-    cells = cells_of(find_runs(seeds)) if seeds.is_dir() else []
+    cells = cells_of(find_runs(seeds)) if seeds.is_dir() or runs_in(seeds) else []
     wanted = f"{base}_" if taken is None else f"{base}_{taken.number}_seed"
     found = next((c for c in cells if any(run.folder.name.startswith(wanted) for run in c.finished)), None)
     if found is None:
@@ -103,7 +104,7 @@ def _reference(seeds: Path, base: str, taken: Trial | None) -> str | None:
     return "/".join(found.identity[1:]) if len(alike) == 1 else found.label
 
 
-def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> list[str]:
+def section(name: str, study: Mapping[str, Any], runs: Path, sharpness: Path, pictures: Path) -> list[str]:
     """One study; nothing if none of it has run."""
     trials = {method: trials_of(name, method, study, runs) for method in study["methods"]}
     if not any(trials.values()):
@@ -130,20 +131,20 @@ def section(name: str, study: Mapping[str, Any], runs: Path, pictures: Path) -> 
             "### More seeds: test", "",
             *([] if all(best.values()) else ["Not all trials have run, so what is chosen may yet change.", ""]),
             *_of_the_choice(study, best, seeds),
-            f"`python -m recsys_lt table docs/runs/long_tail/{name}/seeds --against {against}`", "",
+            f"`python -m recsys_lt table studies/long_tail/runs.parquet/{name}/seeds --against {against}`", "",
             draft.read_text(encoding="utf-8").strip(), "",
             f"![head against nonhead]({pictures.name}/{picture.name})", "",
         ]  # fmt: skip
         draft.unlink()
-    lines += sharpness_table(study, runs / name / "sharpness")
+    lines += sharpness_table(study, sharpness / name)
     besides = runs / name / "besides"
-    if any(besides.glob("*/metrics.json")):
+    if runs_in(besides):
         draft = pictures / f"{name}.md"
         if table.main([str(besides), "--markdown", str(draft)]) != 0:
             raise SystemExit(f"error: no table of {besides}")
         lines += [
             "### Tried besides, no trial of the study: test", "",
-            f"`python -m recsys_lt table docs/runs/long_tail/{name}/besides`", "",
+            f"`python -m recsys_lt table studies/long_tail/runs.parquet/{name}/besides`", "",
             draft.read_text(encoding="utf-8").strip(), "",
         ]  # fmt: skip
         draft.unlink()
@@ -155,20 +156,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--file", type=Path, default=Path(__file__).with_name("study.yaml"), help="the studies")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished runs are kept")
+    parser.add_argument("--sharpness", type=Path, default=RUNS.with_name("sharpness"), help="measured sharpness")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "long_tail.md", help="the page")
     asked = parser.parse_args(argv)
     pictures = asked.out.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     lines = [
         "# Long-tail methods, tuned with equal effort", "",
-        f"Made by `{COMMAND}` from docs/runs/long_tail; not written by hand. Head is the most popular fifth of the",
+        f"Made by `{COMMAND}` from runs.parquet beside it; not written by hand. Head is the most popular fifth of the",
         "items, nonhead all others, by training interactions; users are grouped by their target. Within a study each",
         "method has about as many trials. Of those that keep the stated share of Adam's validation NDCG@10, the one",
         "with the best nonhead validation NDCG@10 is chosen (bold) and run with more seeds. EISAM is our",
         "reconstruction (see `recsys_lt/optim/eisam.py`). [How differences are tested](statistics.md).", "",
     ]  # fmt: skip
     for name in yaml.safe_load(asked.file.read_text(encoding="utf-8")):
-        lines += section(name, study_named(name, asked.file), asked.runs, pictures)
+        lines += section(name, study_named(name, asked.file), asked.runs, asked.sharpness, pictures)
     write_text(asked.out, "\n".join(lines).rstrip() + "\n")
     print(f"{asked.out}")
     return 0

@@ -1,9 +1,8 @@
 """Tune what is said to lift the tail, every method with as many trials, then run the chosen trials with more seeds.
 
 ``python studies/long_tail/tune.py beauty_sce`` may be stopped at any time and started again; ``--methods`` lets
-several processes share a study. What is finished lies in docs/runs/long_tail/<study>/ in slim form: trials/, and in
-seeds/ a run a seed of the chosen ones (or of any, with ``--seeds-of``). ``page.py`` beside this makes
-docs/long_tail.md of it.
+several processes share a study. What is finished is in runs.parquet beside this file: <study>/trials/, and below
+<study>/seeds/ a run a seed of the chosen ones (or of any, with ``--seeds-of``). ``page.py`` makes docs/long_tail.md.
 """
 
 import argparse
@@ -17,13 +16,12 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from studies.shared.kept import SLIM, keep
+from recsys_lt.runs.packed import has
+from studies.shared.kept import is_finished, keep, text
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = ROOT / "docs" / "runs" / "long_tail"
+RUNS = Path(__file__).with_name("runs.parquet")
 OVERALL, HEAD, NONHEAD = "ndcg@10", "head/ndcg@10", "nonhead/ndcg@10"
-# Of a trial nobody asks for the ranks of single users.
-_OF_TRIAL = tuple(name for name in SLIM if name != "ranks.parquet")
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,8 @@ def trials_of(name: str, method: str, study: Mapping[str, Any], runs: Path = RUN
     found = []
     for number, change in enumerate(study["methods"][method]["trials"]):
         path = runs / name / "trials" / f"{method}_{number}" / "metrics.json"
-        if path.is_file():
-            valid = json.loads(path.read_text(encoding="utf-8"))["valid"]
+        if has(path):
+            valid = json.loads(text(path))["valid"]
             found.append(Trial(method, number, change, valid[OVERALL], valid[HEAD], valid[NONHEAD]))
     return found
 
@@ -143,7 +141,7 @@ def _work_through(name: str, asked: argparse.Namespace) -> int:
             settings = settings_of(study, method, number, seed=0)
             if _done(kept / "trials" / run, settings):
                 continue
-            if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "trials" / run, _OF_TRIAL)):
+            if not (_run(folder, settings, asked.overrides) and keep(folder, kept / "trials" / run, ranks=False)):
                 missing.append(run)
     for method in [] if asked.trials_only else methods:
         trial = choice(name, method, study, asked.runs)
@@ -180,15 +178,14 @@ def _done(folder: Path, settings: Sequence[str]) -> bool:
     SystemExit
         If what is there is another run: the study has changed since.
     """
-    if not (folder / "config.yaml").is_file():
+    if not has(folder / "config.yaml"):
         return False
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load(text(folder / "config.yaml"))
     for key, wanted in (setting.split("=", 1) for setting in settings):
         found = config["choices"].get(key) or _value(config, key)
         if found is not None and str(found) != wanted:  # a key that came later, or null, says nothing
             raise SystemExit(f"error: {folder} has {key}={found}, the study now {wanted}. Remove it to run it again")
-    path = folder / "metrics.json"
-    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8"))["finished"])
+    return is_finished(folder)
 
 
 def _value(config: Any, key: str) -> Any:

@@ -1,14 +1,12 @@
-"""Make docs/results.md: what the finished runs in docs/runs measured, beside what was published.
+"""Make docs/results.md: what the finished runs in runs.parquet measured, beside what was published.
 
 ``python studies/published/page.py`` (or ``make page``). Only what ran is on the page; the cells of
 cells.yaml that have not run are listed by name.
 """
 
 import argparse
-import csv
 import json
 import math
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -20,8 +18,12 @@ import yaml  # type: ignore[import-untyped]
 
 from recsys_lt.errors import UserError
 from recsys_lt.results.paper.published import FILE, Facts, Published, facts
+from recsys_lt.runs.curve import read_curve
+from recsys_lt.runs.packed import has
 from recsys_lt.system.atomic import write_text
 from studies.published.agreement import COLUMNS, RULES, UNDECIDED, Agreement
+from studies.published.run_cells import RUNS
+from studies.shared.kept import text
 from studies.shared.markdown_table import table_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +104,7 @@ def read_queue(cells_file: Path, runs_folder: Path, published: Facts) -> Queue:
         changes = " ".join(f"{key}={value}" for key, value in cell.get("set", {}).items())
         key = (choices["dataset"], choices["model"], choices["loss"], changes, cell.get("curve"))
         folder = runs_folder / cell["cell"]
-        if (folder / "metrics.json").is_file():
+        if has(folder / "metrics.json"):
             run = _read_run(folder, choices)
             if "why" in cell:
                 known.append(f"- {cell['cell']}: {cell['why']}")
@@ -124,12 +126,10 @@ def read_queue(cells_file: Path, runs_folder: Path, published: Facts) -> Queue:
 def _read_run(folder: Path, choices: dict[str, Any]) -> Run:
     remedy = f"Remove it and run studies/published/run_cells.py --only {folder.name}"
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        with (folder / "learning_curve.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get(f"valid/{METRIC}")]
-        curve = {int(row["epoch"]): float(row[f"valid/{METRIC}"]) for row in rows}
-        config_file = folder / "config.yaml"
-        config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else None) or {}
+        metrics = json.loads(text(folder / "metrics.json"))
+        rows = read_curve(folder / "learning_curve.csv")
+        curve = {int(row["epoch"]): row[f"valid/{METRIC}"] for row in rows if f"valid/{METRIC}" in row}
+        config = (yaml.safe_load(text(folder / "config.yaml")) if has(folder / "config.yaml") else None) or {}
         other = [f"{key} {metrics[key]}" for key, value in choices.items() if metrics[key] != value]
         if not math.isfinite(metrics["test"][METRIC]):
             raise ValueError(f"test {METRIC} is {metrics['test'][METRIC]}")
@@ -178,7 +178,7 @@ def _opening(queue: Queue) -> list[str]:
         if (measured := _at(group, epoch))
     ]
     lines = [
-        f"Made by `{COMMAND}` from the run folders in docs/runs and from studies/published/cells.yaml;",
+        f"Made by `{COMMAND}` from the runs in studies/published/runs.parquet and from cells.yaml beside it;",
         "not written by hand. `python studies/published/run_cells.py` makes the runs. The published numbers",
         "are from the logs of MTandHJ/CE-SCE-LLMRec (arXiv 2402.06216; bsarec: MTandHJ/RecBoard): mean ±",
         "standard deviation over 5 seeds. Measured is the mean over the seeds listed, with its own standard",
@@ -233,7 +233,7 @@ def _test_table(groups: Sequence[Group], place: Path) -> list[str]:
         parts = (group.test_values(f"{name}/{METRIC}") for name in GROUPS)
         rows.append(
             [
-                *_names(group, place),
+                *_names(group),
                 _spread(measured),
                 *Agreement(group.test, measured).cells(),
                 *(f"{_mean(values):.4f}" if values else "-" for values in parts),
@@ -257,9 +257,7 @@ def _curve_table(groups: Sequence[Group], place: Path) -> list[str]:
         for epoch, published in group.valid.items():
             measured = _at(group, epoch)
             compared = Agreement(published, measured).cells() if measured else [str(published), "-", "-", "-"]
-            rows.append(
-                [*_names(group, place), str(epoch), _spread(measured) if measured else "not measured", *compared]
-            )
+            rows.append([*_names(group), str(epoch), _spread(measured) if measured else "not measured", *compared])
     header = ["dataset", "model", "loss", "seed", "epoch", "measured", *COLUMNS]
     lines = table_lines(header, rows) if rows else []
     if unpublished:
@@ -283,9 +281,8 @@ def _at(group: Group, epoch: int) -> list[float]:
     return known if len(known) == len(values) else []
 
 
-def _names(group: Group, place: Path) -> list[str]:
-    links = (f"[{run.metrics['seed']}]({Path(os.path.relpath(run.folder, place)).as_posix()})" for run in group.runs)
-    return [group.dataset, group.model, _loss(group), ", ".join(links)]
+def _names(group: Group) -> list[str]:
+    return [group.dataset, group.model, _loss(group), ", ".join(str(run.metrics["seed"]) for run in group.runs)]
 
 
 def _loss(group: Group) -> str:
@@ -324,7 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     here = Path(__file__).resolve().parent
     parser.add_argument("--cells", type=Path, default=here / "cells.yaml", help="what is to run")
     parser.add_argument("--published", type=Path, default=FILE, help="what was published")
-    parser.add_argument("--runs", type=Path, default=ROOT / "docs" / "runs", help="the finished runs")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="the finished runs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md", help="the page")
     arguments = parser.parse_args(argv)
     try:

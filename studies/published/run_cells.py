@@ -1,7 +1,7 @@
-"""Work through cells.yaml: skip what is done, resume what was stopped, keep each finished run in slim form.
+"""Work through cells.yaml: skip what is done, resume what was stopped, keep each finished run.
 
 ``python studies/published/run_cells.py`` (or ``make results``) may be stopped at any time and started again, here or
-on another machine; a finished cell is a folder in docs/runs/.
+on another machine; a finished cell is a row in runs.parquet beside this file.
 """
 
 import argparse
@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from studies.shared.kept import keep
+from studies.shared.kept import is_finished, keep
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = ROOT / "docs" / "runs"
+RUNS = Path(__file__).with_name("runs.parquet")
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     failed = []
     for cell in cells:
         name = cell["cell"]
-        if (arguments.only and name not in arguments.only) or (RUNS / name / "metrics.json").is_file():
+        if (arguments.only and name not in arguments.only) or is_finished(RUNS / name):
             continue
         print(f"== {name}", flush=True)
         folder = arguments.work / name

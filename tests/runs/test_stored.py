@@ -12,12 +12,20 @@ from recsys_lt import CONF
 from recsys_lt.errors import UserError
 from recsys_lt.results.cells import cells_of
 from recsys_lt.runs.listing import Run, find_runs
+from recsys_lt.runs.packed import content, runs_in
 from recsys_lt.runs.stored import Names, Stored, store, stored
 from recsys_lt.runs.trust import write_out_references
 from recsys_lt.training.build import build
+from studies.shared.kept import unpack
 
-RUNS = Path(__file__).resolve().parents[2] / "docs" / "runs"
-WITH_A_LIST = sorted(p.parent for p in RUNS.glob("*/config.yaml") if "GroupSettings" not in p.read_text())
+PACK = Path(__file__).resolve().parents[2] / "studies" / "published" / "runs.parquet"
+WITH_A_LIST = [run for run in runs_in(PACK) if b"GroupSettings" not in content(run / "config.yaml")]
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    unpack(WITH_A_LIST[0], tmp_path / "kept")
+    return tmp_path / "kept"
 
 
 @pytest.mark.parametrize("folder", WITH_A_LIST, ids=lambda path: path.name)
@@ -26,11 +34,11 @@ def test_a_list_of_shares_is_read_as_groups_of_all_time(folder):
     assert run.config["metrics.groups.shares"] == [0.2, 0.6, 0.2]
 
 
-def test_a_model_of_an_earlier_version_is_refused_in_one_line_that_says_which_version_reads_it():
+def test_a_model_of_an_earlier_version_is_refused_in_one_line_that_says_which_version_reads_it(old_run):
     with pytest.raises(
         UserError, match=r"no class of recsys_lt 0\.2.* recsys_lt 0\.1\.0 reads runs that were made before"
     ):
-        stored(WITH_A_LIST[0])
+        stored(old_run)
 
 
 def copy_of(folder: Path, place: Path, **groups) -> Path:
@@ -44,10 +52,10 @@ def copy_of(folder: Path, place: Path, **groups) -> Path:
     return place
 
 
-def test_a_run_of_an_earlier_version_is_the_cell_it_was(tmp_path):
-    old = copy_of(WITH_A_LIST[0], tmp_path / "old")
-    same = copy_of(WITH_A_LIST[0], tmp_path / "same", shares=[0.2, 0.6, 0.2], window=None)
-    other = copy_of(WITH_A_LIST[0], tmp_path / "other", shares=[0.2, 0.6, 0.2], window="90d")
+def test_a_run_of_an_earlier_version_is_the_cell_it_was(tmp_path, old_run):
+    old = copy_of(old_run, tmp_path / "old")
+    same = copy_of(old_run, tmp_path / "same", shares=[0.2, 0.6, 0.2], window=None)
+    other = copy_of(old_run, tmp_path / "other", shares=[0.2, 0.6, 0.2], window="90d")
 
     def cells(*folders: Path) -> int:
         return len(cells_of([run for folder in folders for run in find_runs(folder) if isinstance(run, Run)]))

@@ -14,11 +14,14 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from studies.published.run_cells import command, keep
+from recsys_lt.runs.packed import content
+from recsys_lt.runs.ranks import read_ranks
+from studies.published.run_cells import command
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -148,7 +151,7 @@ def here(tmp_path, monkeypatch):
         repacked(distribution, wheels)
 
     def run(command, *arguments):
-        places = ["--cells", "cells.yaml", "--runs", "kept", "--state", "state"]
+        places = ["--cells", "cells.yaml", "--runs", "kept.parquet", "--state", "state"]
         done = subprocess.run(
             [sys.executable, tree / "studies" / "gpu_day" / "day.py", command, *arguments, *places],
             cwd=tmp_path,  # paths are relative, as a person types them
@@ -179,13 +182,11 @@ def borrow(tmp_path):
 
 
 def plain_run(tree, folder):
-    """The slow cell as run_cells.py runs and keeps it, never stopped."""
+    """The slow cell as run_cells.py runs it, never stopped."""
     environment = dict(os.environ) | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "RECSYS_LT_NATIVE": "0"}
     started = command(SLOW, folder, ["strategy=cpu"])
     subprocess.run(started, cwd=tree, env=environment, check=True, capture_output=True)
-    kept = folder.with_name(f"{folder.name}_kept")
-    assert keep(folder, kept)
-    return kept
+    return folder
 
 
 def wait_for(condition, process, seconds=600):
@@ -227,14 +228,13 @@ def test_rehearsal(here, borrow, tmp_path):
     assert "slow: done, test NDCG@10" in said
     assert "done: 2 of 2 cells\nleft: 0 cells\n" in said
 
-    kept, plain = tmp_path / "kept" / "slow", plain_run(here.tree, tmp_path / "plain")
-    assert sorted(path.name for path in kept.iterdir()) == sorted(path.name for path in plain.iterdir())
-    found, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (kept, plain))
+    kept, plain = tmp_path / "kept.parquet" / "slow", plain_run(here.tree, tmp_path / "plain")
+    found, expected = (json.loads(content(folder / "metrics.json")) for folder in (kept, plain))
     assert found["test"] == expected["test"]
     assert found["best_epoch"] == expected["best_epoch"]
     assert flat_keys(found) == flat_keys(expected)
     assert found["versions"]["commit"] == expected["versions"]["commit"]
-    assert (kept / "ranks.parquet").read_bytes() == (plain / "ranks.parquet").read_bytes()
+    assert all(map(np.array_equal, *(read_ranks(folder / "ranks.parquet") for folder in (kept, plain))))
 
     stages = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "state" / "stages").glob("*.json")}
     assert sorted(stages) == ["bench", "compiled", "found", "llm", "long_tests", "side_by_side", "tests"]

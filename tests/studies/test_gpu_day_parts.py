@@ -8,16 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from recsys_lt.errors import UserError
+from recsys_lt.runs.packed import content, runs_in
 from studies.gpu_day import at_once, day, grid, packed, work
 from studies.gpu_day import parcel as parcels
-from studies.gpu_day.collect import Places, collect
+from studies.gpu_day.collect import FINISHED, Places, collect
 from studies.gpu_day.minutes import Clock
 from studies.gpu_day.stage import Stage
 from studies.gpu_day.stage_compiled import beside
+from studies.shared.kept import is_finished
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -34,20 +37,20 @@ def made_run(folder, epochs, cell=QUICK, finished=None, **files):
     rows = ["epoch,seconds,eval_seconds", "0,,0.5", *(f"{epoch},2.0,0.5" for epoch in range(1, epochs + 1))]
     (folder / "learning_curve.csv").write_text("\n".join(rows))
     (folder / "config.yaml").write_text("seed: 0\n")
-    for name, content in files.items():
-        (folder / f"{name}.ckpt").write_bytes(content)
+    for name, state in files.items():
+        (folder / f"{name}.ckpt").write_bytes(state)
     if finished is not None:
         about = cell["choose"] | {"optimizer": "adam", "test": {"ndcg@10": 0.1}, "finished": finished}
         about |= {"train": {"device": "cuda:0"}, "versions": {"commit": None}}
         (folder / "metrics.json").write_text(json.dumps(about))
-        (folder / "ranks.parquet").write_bytes(b"ranks")
+        pd.DataFrame({"user": [0], "target": [1], "rank": [2]}).to_parquet(folder / "ranks.parquet")
     return folder
 
 
 def packed_up(out, runs, cells, **limits):
     """What work packs of these run folders; the names left out."""
     units = [
-        packed.Unit(f"{'done' if grid.finished(runs / cell['cell']) else 'runs'}/{cell['cell']}",
+        packed.Unit(f"{'done' if is_finished(runs / cell['cell']) else 'runs'}/{cell['cell']}",
                     tuple((runs / cell["cell"]).iterdir()))
         for cell in cells
     ]  # fmt: skip
@@ -55,7 +58,7 @@ def packed_up(out, runs, cells, **limits):
 
 
 def test_what_comes_back_is_put_where_it_belongs(tmp_path):
-    there, places = tmp_path / "there", Places(tmp_path / "kept", tmp_path / "state")
+    there, places = tmp_path / "there", Places(tmp_path / "kept.parquet", tmp_path / "state")
     timed = QUICK | {"cell": "timed", "alone": True}
     made_run(there / "quick", 2, finished=True)
     made_run(there / "slow", 3, last=b"3")
@@ -65,19 +68,19 @@ def test_what_comes_back_is_put_where_it_belongs(tmp_path):
     made_run(places.state / "runs" / "slow", 1, last=b"1")
     lines = collect(tmp_path / "out", [QUICK, SLOW, timed], places)
     assert sorted(line.partition(":")[0] for line in lines) == ["quick", "slow", "timed"]
-    assert sorted(path.name for path in places.runs.iterdir()) == ["quick"]  # "timed" is a measurement alone
-    assert json.loads((places.runs / "quick" / "metrics.json").read_text())["versions"]["commit"] == "abc"
-    assert (places.state / "finished" / "timed" / "metrics.json").is_file()
+    assert [path.name for path in runs_in(places.runs)] == ["quick"]  # "timed" is a measurement alone
+    assert json.loads(content(places.runs / "quick" / "metrics.json"))["versions"]["commit"] == "abc"
+    assert [path.name for path in runs_in(places.state / FINISHED)] == ["timed"]
     assert (places.state / "runs" / "slow" / "last.ckpt").read_bytes() == b"3"
     assert not (places.state / "runs" / "quick").exists()  # it is done
     # The same again, when what is here is further: nothing changes.
     shutil.rmtree(places.state / "runs" / "slow")
     made_run(places.state / "runs" / "slow", 4, last=b"4")
-    (places.runs / "quick" / "metrics.json").write_text("{}")
+    before = places.runs.read_bytes()
     said = "\n".join(collect(tmp_path / "out", [QUICK, SLOW, timed], places))
     assert "quick: was kept before, left as it is" in said
     assert "slow: 3 epochs, 4 are here already" in said
-    assert (places.runs / "quick" / "metrics.json").read_text() == "{}"
+    assert places.runs.read_bytes() == before
     assert (places.state / "runs" / "slow" / "last.ckpt").read_bytes() == b"4"
 
 

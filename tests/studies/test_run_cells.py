@@ -8,13 +8,14 @@ from recsys_lt.figures import composed
 from recsys_lt.results.cells import compared
 from recsys_lt.runs.listing import find_runs
 from studies.published import run_cells as queue
+from studies.shared.kept import is_finished
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "studies" / "published" / "run_cells.py"
 ROWS = [
     cell
     for cell in yaml.safe_load(SCRIPT.with_name("cells.yaml").read_text(encoding="utf-8"))
-    if (ROOT / "docs" / "runs" / cell["cell"]).is_dir()
+    if is_finished(queue.RUNS / cell["cell"])
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recsys_lt.runs.packed import content, packed_ranks, runs_in
 from studies.long_tail import page, tune
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ def test_the_shipped_studies_give_every_method_as_many_trials():
 def test_a_kept_run_is_the_one_its_study_asks_for():
     checked = 0
     for name, study in yaml.safe_load(SCRIPT.with_name("study.yaml").read_text()).items():
-        for folder in sorted((tune.RUNS / name).glob("[!.]*/*")):
+        for folder in runs_in(tune.RUNS / name):
             method, _, rest = folder.name.rpartition("_seed") if folder.parent.name == "seeds" else (folder.name, "", 0)
             method, _, number = method.rpartition("_")
             if folder.parent.name in ("trials", "seeds"):
@@ -72,7 +73,7 @@ def test_the_best_for_the_tail_that_keeps_the_whole_is_chosen():
 def test_a_study_runs_and_is_not_run_again(tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     command = [sys.executable, str(SCRIPT), "small", "--file", str(tmp_path / "study.yaml"),
-               "--runs", str(tmp_path / "runs"), "--work", str(tmp_path / "work")]  # fmt: skip
+               "--runs", str(tmp_path / "runs.parquet"), "--work", str(tmp_path / "work")]  # fmt: skip
 
     def run(*further):
         environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "RECSYS_LT_CACHE": str(tmp_path / "cache")}
@@ -84,13 +85,13 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     assert (at_once.returncode, at_once.stderr) == (0, "")
     done = run()
     assert (done.returncode, done.stderr) == (0, "")
-    kept = sorted(path.name for path in (tmp_path / "runs" / "small" / "seeds").iterdir())
+    pack = tmp_path / "runs.parquet"
+    kept = sorted(path.name for path in runs_in(pack / "small" / "seeds"))
     assert kept == ["adam_0_seed0", "adam_0_seed1", "eisam_0_seed0"]
-    trials = tmp_path / "runs" / "small" / "trials"
-    assert sorted(path.name for path in trials.iterdir()) == ["adam_0", "eisam_0"]
-    assert not (trials / "adam_0" / "ranks.parquet").exists()
-    assert (tmp_path / "runs" / "small" / "seeds" / "adam_0_seed1" / "ranks.parquet").exists()
-    seeds = [json.loads((tmp_path / "runs/small/seeds" / name / "metrics.json").read_text())["seed"] for name in kept]
+    assert sorted(path.name for path in runs_in(pack / "small" / "trials")) == ["adam_0", "eisam_0"]
+    assert packed_ranks(pack / "small" / "trials" / "adam_0" / "ranks.parquet") is None
+    assert packed_ranks(pack / "small" / "seeds" / "adam_0_seed1" / "ranks.parquet").num_rows > 50
+    seeds = [json.loads(content(pack / "small" / "seeds" / name / "metrics.json"))["seed"] for name in kept]
     assert seeds == [0, 1, 0]
     again = run()
     assert (again.returncode, again.stdout) == (0, "")
@@ -103,15 +104,15 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     command.remove("small")
     assert run().returncode == 0  # no name: all of them
 
-    sharp = tmp_path / "runs" / "small" / "sharpness"
-    sharp.mkdir()
+    sharp = tmp_path / "sharpness" / "small"
+    sharp.mkdir(parents=True)
     measured = {"rule": "eisam", "targets": 1200, "here": {"all": 4, "head": 5, "tail": 6.25}}
     (sharp / "eisam_0.json").write_text(
         json.dumps(measured | {"neighbourhood": {"all": 0.5, "head": 0.125, "tail": 0.75}})
     )
     page = subprocess.run(
         [sys.executable, str(SCRIPT.with_name("page.py")), "--file", str(tmp_path / "study.yaml"),
-         "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "docs" / "long_tail.md")],
+         "--runs", str(pack), "--sharpness", str(sharp.parent), "--out", str(tmp_path / "docs" / "long_tail.md")],
         env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert (page.returncode, page.stderr) == (0, "")

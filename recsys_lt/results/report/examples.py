@@ -15,7 +15,7 @@ from recsys_lt.results.cell_styles import StyledCell
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first
 from recsys_lt.runs.listing import Run
-from recsys_lt.runs.ranks import FILE as RANKS
+from recsys_lt.runs.packed import RANKS_FILE as RANKS
 from recsys_lt.runs.ranks import Ranks, read_ranks
 
 if TYPE_CHECKING:

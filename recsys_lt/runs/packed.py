@@ -1,0 +1,161 @@
+"""Packed runs: the finished runs of a study in one Parquet file, a row a run, read wherever a folder of runs is.
+
+A path below such a file names what it would in a folder: ``runs.parquet/trials/adam_0/metrics.json``. The columns are
+the run's path, the texts of its files, and its per-user ranks as lists.
+"""
+
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+from recsys_lt.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: The name by which a search for runs knows a pack.
+FILE = "runs.parquet"
+#: The files of a run, and the columns that hold their texts.
+TEXTS = {"metrics.json": "metrics", "config.yaml": "config", "learning_curve.csv": "learning_curve"}
+#: The file of the ranks, and the columns that hold its columns.
+RANKS_FILE, RANKS = "ranks.parquet", ("user", "target", "rank", "group")
+_MOST = 1 << 31  # bytes of a pack's columns; a hundred times what ours take
+
+
+class _Place(NamedTuple):
+    """A pack, and a path below it ("" for all of it)."""
+
+    file: Path
+    below: str
+
+    @property
+    def changed(self) -> int:
+        return self.file.stat().st_mtime_ns
+
+
+def _place(path: Path) -> _Place | None:
+    """Where a path leads into a pack; None where it leads into none."""
+    if path.is_dir():
+        return None
+    above = next((above for above in (path, *path.parents) if above.exists()), path)
+    if not above.is_file() or above.suffix != ".parquet" or above.name == RANKS_FILE:
+        return None
+    return _Place(above, "" if above == path else path.relative_to(above).as_posix())
+
+
+def pack_of(path: Path) -> Path | None:
+    """The pack that a path is, or leads into; None where it leads into none."""
+    place = _place(path)
+    return None if place is None else place.file
+
+
+def runs_in(path: Path) -> list[Path] | None:
+    """The runs of a pack, or those below a path in it, as paths; None for a path that leads into no pack.
+
+    Raises
+    ------
+    UserError
+        If the file holds no packed runs.
+    """
+    place = _place(path)
+    if place is None:
+        return None
+    names = _texts(place.file, place.changed)
+    below = f"{place.below}/" if place.below else ""
+    return [place.file / name for name in names if f"{name}/".startswith(below)]
+
+
+def content(path: Path, most: int = -1) -> bytes | None:
+    """The first ``most`` bytes (-1: all) of a run's text file, in a folder or in a pack; None where it is absent.
+
+    Raises
+    ------
+    UserError
+        If the path leads into a file that holds no packed runs.
+    OSError
+        If the file cannot be read.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return file.read(most)
+    place = _place(path.parent)
+    if place is None or path.name not in TEXTS:
+        return None
+    return _texts(place.file, place.changed).get(place.below, {}).get(path.name)
+
+
+def has(path: Path) -> bool:
+    """Whether a run's text file is there, in a folder or in a pack."""
+    return path.is_file() or content(path) is not None
+
+
+def ranks_changed(run: Path) -> int | None:
+    """When the per-user ranks of a run were last written, in nanoseconds; None for a run without them."""
+    path = run / RANKS_FILE
+    if path.is_file():
+        return path.stat().st_mtime_ns
+    return None if packed_ranks(path) is None else pack_of(run).stat().st_mtime_ns  # type: ignore[union-attr]
+
+
+def packed_ranks(path: Path) -> "pa.Table | None":
+    """The columns of a packed run's ranks; None where they are absent, or the path leads into no pack.
+
+    Parameters
+    ----------
+    path
+        ``ranks.parquet`` below a run's path in a pack.
+    """
+    import pyarrow as pa
+
+    place = None if path.is_file() else _place(path.parent)
+    if place is None:
+        return None
+    names, table = list(_texts(place.file, place.changed)), _ranks(place.file, place.changed)
+    if place.below not in names:
+        return None
+    values = {name: table[name][names.index(place.below)].values for name in RANKS}
+    columns = {name: column for name, column in values.items() if column is not None}
+    return pa.table(columns) if columns else None
+
+
+@lru_cache(maxsize=8)
+def _texts(file: Path, changed: int) -> dict[str, dict[str, bytes]]:
+    """The texts of a pack's runs by the run's path and the file's name, in the order of the rows."""
+    table = _read(file, ("run", *TEXTS.values()))
+    found: dict[str, dict[str, bytes]] = {}
+    for row in table.to_pylist():
+        name = row["run"]
+        if not name or not name.isprintable() or name in found or str(PurePosixPath("/x", name)) != f"/x/{name}":
+            raise _unreadable(file, f"{name!r} is no path of a run, or is there twice")
+        if ".." in PurePosixPath(name).parts:
+            raise _unreadable(file, f"{name!r} leads out of it")
+        found[name] = {key: row[column].encode() for key, column in TEXTS.items() if row[column] is not None}
+    return found
+
+
+@lru_cache(maxsize=4)
+def _ranks(file: Path, changed: int) -> "pa.Table":
+    return _read(file, RANKS)
+
+
+def _read(file: Path, columns: tuple[str, ...]) -> "pa.Table":
+    from pyarrow import ArrowException, parquet, types
+
+    try:
+        with parquet.ParquetFile(file) as opened:
+            schema, about = opened.schema_arrow, opened.metadata
+            for name in columns:
+                if schema.names.count(name) != 1:
+                    raise ValueError(f"it has no one column {name}")
+                kind = schema.field(name).type
+                if not (types.is_list(kind) if name in RANKS else types.is_string(kind)):
+                    raise ValueError(f"its column {name} is of {kind}")
+            if sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups)) > _MOST:
+                raise ValueError("it is larger than any of ours")
+            return opened.read(columns=list(columns))
+    except (OSError, ValueError, ArrowException) as error:
+        raise _unreadable(file, (str(error) or type(error).__name__).splitlines()[0]) from error
+
+
+def _unreadable(file: Path, reason: str) -> UserError:
+    return UserError(f"cannot be read as packed runs ({reason})", where=file, remedy="Name another file, or mend it")
