@@ -42,11 +42,11 @@ results: $(READY)  ## Work through the published runs; stop and start again at w
 	for grid in ml_100k beauty yelp ml_1m; do $(BIN)/python -m recsys_lt +experiment=grid_$$grid || exit 1; done
 	$(MAKE) page
 
-page: $(READY)  ## Make docs/results.md, docs/statistics.md, docs/long_tail.md and docs/figures from docs/runs
+page: $(READY)  ## Make docs/results.md, docs/statistics.md, docs/long_tail.md and docs/figures from the kept runs
 	$(BIN)/python studies/published/page.py
 	$(BIN)/python studies/calibration/calibration.py
 	$(BIN)/python studies/long_tail/page.py
-	$(BIN)/python -m recsys_lt.figures docs/runs --out docs/figures
+	$(BIN)/python studies/ce_sce/figures.py
 
 bench: $(READY)  ## Seconds an epoch against the floor, one line a measurement
 	$(BIN)/python studies/speed/bench.py

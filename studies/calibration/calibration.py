@@ -20,6 +20,7 @@ from recsys_lt.results.plots.drawing import save_png
 from recsys_lt.results.significance import LEVEL, difference, spread, users_of
 from recsys_lt.runs.listing import find_runs
 from recsys_lt.system.atomic import write_text
+from studies.shared.kept import PACKS
 from studies.shared.markdown_table import table_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,10 +47,10 @@ class Kind(NamedTuple):
     methods: float
 
 
-def kept(runs: Path) -> list[tuple[Cell, dict[str, Array]]]:
+def kept(packs: Sequence[Path]) -> list[tuple[Cell, dict[str, Array]]]:
     """Cells with several seeds, and the gains [n, U] of their users, by group of the target."""
     found = []
-    for cell in map(once_a_seed, cells_of(find_runs(runs))):
+    for cell in map(once_a_seed, cells_of([run for pack in packs for run in find_runs(pack)])):
         users = {group: users_of(cell, "ndcg", 10, group) for group in GROUPS} if len(cell.finished) > 1 else {}
         if users and all(each is not None for each in users.values()):
             found.append((cell, {group: each.value for group, each in users.items() if each is not None}))
@@ -164,7 +165,7 @@ Made by `{COMMAND}` from the runs in studies/; not written by hand.
 
 ## The test
 
-Tables, reports and the claim check use one test (`recsys_lt/analysis/significance.py`). It compares the mean gain
+Tables, reports and the claim check use one test (`recsys_lt/results/significance.py`). It compares the mean gain
 (such as NDCG@10) of two cells over their users and seeds.
 
 - **Users are paired.** Both cells rank the same targets for the same users. The test is on each user's difference.
@@ -258,7 +259,7 @@ def simulated(cells: Sequence[tuple[Cell, dict[str, Array]]], figure: Path, time
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, default=ROOT / "studies", help="where finished runs are kept")
+    parser.add_argument("--runs", type=Path, nargs="+", default=PACKS, help="packs or folders of finished runs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "statistics.md", help="the page")
     parser.add_argument("--times", type=int, default=500, help="simulated experiments a point")
     asked = parser.parse_args(argv)

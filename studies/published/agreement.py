@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recsys_lt.results.paper.published import Published
+from studies.ce_sce.published import Published
 
 SEEDS = 5  # of every published mean with a standard deviation
 LEVEL = 0.95

@@ -16,6 +16,10 @@ from recsys_lt.errors import UserError
 from recsys_lt.runs.packed import RANKS, RANKS_FILE, TEXTS, content, packed_ranks, runs_in
 from recsys_lt.system.atomic import replacing
 
+#: The packs of the studies. Where several have a run of a cell with the same seed, the first counts.
+PACKS = tuple(
+    Path(__file__).resolve().parents[1] / study / "runs.parquet" for study in ("published", "llm", "long_tail")
+)
 #: The files of a run that are kept.
 SLIM = (*TEXTS, RANKS_FILE)
 # One page a column: the users and targets of the runs of a dataset are the same, and compress as one.

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from recsys_lt.results.paper.published import Published, facts
+from studies.ce_sce.published import Published, facts
 from studies.published import agreement, page
 
 ROOT = Path(__file__).resolve().parents[2]

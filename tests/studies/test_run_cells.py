@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recsys_lt.figures import composed
 from recsys_lt.results.cells import compared
 from recsys_lt.runs.listing import find_runs
+from studies.ce_sce.figures import composed
 from studies.published import run_cells as queue
 from studies.shared.kept import is_finished
 

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from recsys_lt import figures
-from recsys_lt.results.paper.published import Facts, Published, facts
-from tests.results.paper.conftest import FAST, cell, change, make_run, make_runs
+from studies.ce_sce import figures
+from studies.ce_sce.published import Facts, Published, facts
+from tests.studies.ce_sce.conftest import FAST, cell, change, make_run, make_runs
 
 
 def test_only_adam_s_runs_in_whole_count_once_a_seed(runs) -> None:
-    evidence = figures.evidence_of(runs)
+    evidence = figures.evidence_of([runs])
     ce = evidence.as_published("beauty", "sasrec", "ce")
     assert ce is not None
     assert ce.seeds == (0, 1)
@@ -30,7 +30,7 @@ def test_runs_of_another_task_stand_beside_no_published_number(tmp_path) -> None
     change(tmp_path / "data", users=400)
     make_run(tmp_path / "unknown", *cell("sce"), gain=0.2)
     (tmp_path / "unknown" / "config.yaml").unlink()
-    evidence = figures.evidence_of(tmp_path)
+    evidence = figures.evidence_of([tmp_path])
     assert evidence.finished == []
     (table,) = [piece for piece in figures.pieces(evidence) if piece.name == "table3"]
     assert all(row[table.header.index("ndcg@10 ours")] is None for row in table.rows)
@@ -43,7 +43,7 @@ def test_the_published_setting_is_found_in_several_sweeps_and_early_ends_are_not
         config.write_text(config.read_text() + f"group: sweep{seed}\n")
     make_run(tmp_path / "short", *cell("bce", "trainer.max_epochs=1", "trainer.eval_every=1"))
     make_run(tmp_path / "long", *cell("bpr", "trainer.max_epochs=999"))
-    evidence = figures.evidence_of(tmp_path)
+    evidence = figures.evidence_of([tmp_path])
     published = evidence.as_published("beauty", "sasrec", "ce")
     assert published is not None
     assert published.seeds == (0, 1)
@@ -55,12 +55,12 @@ def test_the_published_setting_is_found_in_several_sweeps_and_early_ends_are_not
 
 def test_a_cell_of_several_seeds_stands_before_one_of_a_single_seed(tmp_path) -> None:
     make_run(tmp_path / "published", *cell("ce"), gain=0.2)
-    assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "ce").seeds == (0,)
+    assert figures.evidence_of([tmp_path]).closest("beauty", "sasrec", "ce").seeds == (0,)
     make_run(tmp_path / "single", *cell("ce", *FAST, "model.dropout=0.1"), gain=0.3)
     make_runs(tmp_path / "fast", *cell("ce", *FAST), gain=0.1)
-    assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "ce").mean_std("ndcg@10")[0] == 0.1
+    assert figures.evidence_of([tmp_path]).closest("beauty", "sasrec", "ce").mean_std("ndcg@10")[0] == 0.1
     make_run(tmp_path / "published1", *cell("ce"), gain=0.15, seed=1)
-    assert figures.evidence_of(tmp_path).closest("beauty", "sasrec", "ce").mean_std("ndcg@10")[0] == 0.175
+    assert figures.evidence_of([tmp_path]).closest("beauty", "sasrec", "ce").mean_std("ndcg@10")[0] == 0.175
 
 
 def test_broken_and_repeated_runs_are_remarked(tmp_path, capsys) -> None:

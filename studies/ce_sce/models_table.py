@@ -1,9 +1,9 @@
 """Table 2: how large the models are."""
 
-from recsys_lt.results.paper.evidence import BACKBONES, DATASETS, Evidence
-from recsys_lt.results.paper.language_models import names
-from recsys_lt.results.paper.main_table import COMMANDS
-from recsys_lt.results.paper.piece import Piece, Value
+from studies.ce_sce.evidence import BACKBONES, DATASETS, Evidence
+from studies.ce_sce.language_models import names
+from studies.ce_sce.main_table import COMMANDS
+from studies.ce_sce.piece import Piece, Value
 
 
 def models_table(evidence: Evidence) -> Piece:

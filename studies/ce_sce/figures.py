@@ -1,55 +1,64 @@
-"""``python -m recsys_lt.figures <folder of runs>``: the CE/SCE paper's tables and figures from these runs."""
+"""The CE/SCE paper's tables and figures from the kept runs, or from yours.
+
+``python studies/ce_sce/figures.py`` (or ``make page``), or ``python studies/ce_sce/figures.py <folder of runs>``.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_lt.cli.command import exit_code
 from recsys_lt.errors import one_line
+from studies.shared.kept import PACKS
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from recsys_lt.results.paper.evidence import Evidence
-    from recsys_lt.results.paper.piece import Piece
+    from studies.ce_sce.evidence import Evidence
+    from studies.ce_sce.piece import Piece
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt.figures",
-        description="Tables 1-4 and figures 1a, 1b, 2, 3, 4 of arXiv 2402.06216 from the runs in a folder, with the "
+        description="Tables 1-4 and figures 1a, 1b, 2, 3, 4 of arXiv 2402.06216 from runs, with the "
         "published numbers beside them, and a check of the paper's claims.",
     )
-    parser.add_argument("folder", type=Path, help="every metrics.json below it is a run")
-    parser.add_argument("--out", type=Path, help="where to write (default: <folder>/figures)")
+    parser.add_argument(
+        "folders", type=Path, nargs="*", metavar="folder", help="runs, sweeps or packs (default: the kept runs)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="where to write (default: <first folder>/figures; of the kept runs docs/figures)"
+    )
     return parser
 
 
 def pieces(evidence: Evidence) -> list[Piece]:
     """All tables and figures, in the order they are read."""
-    from recsys_lt.results.paper.bounding import bounding
-    from recsys_lt.results.paper.claims import claim_check
-    from recsys_lt.results.paper.comparison import comparison
-    from recsys_lt.results.paper.datasets_table import datasets_table
-    from recsys_lt.results.paper.losses_table import losses_table
-    from recsys_lt.results.paper.main_table import main_table
-    from recsys_lt.results.paper.models_table import models_table
-    from recsys_lt.results.paper.negatives import negatives
-    from recsys_lt.results.paper.tightness import tightness
-    from recsys_lt.results.paper.truncation import truncation
+    from studies.ce_sce.bounding import bounding
+    from studies.ce_sce.claims import claim_check
+    from studies.ce_sce.comparison import comparison
+    from studies.ce_sce.datasets_table import datasets_table
+    from studies.ce_sce.losses_table import losses_table
+    from studies.ce_sce.main_table import main_table
+    from studies.ce_sce.models_table import models_table
+    from studies.ce_sce.negatives import negatives
+    from studies.ce_sce.tightness import tightness
+    from studies.ce_sce.truncation import truncation
 
     tables = (losses_table, models_table, main_table, datasets_table)
     makers = (claim_check, *tables, truncation, tightness, bounding, negatives, comparison)
     return [make(evidence) for make in makers]
 
 
-def evidence_of(folder: Path) -> Evidence:
-    """The runs below a folder, beside what was published.
+def evidence_of(folders: Sequence[Path]) -> Evidence:
+    """The runs below folders, or in packs, beside what was published.
 
     Raises
     ------
@@ -57,11 +66,11 @@ def evidence_of(folder: Path) -> Evidence:
         As ``find_runs`` and ``cells_of``.
     """
     from recsys_lt.results.cells import cells_of
-    from recsys_lt.results.paper.evidence import Evidence
-    from recsys_lt.results.paper.published import facts
     from recsys_lt.runs.listing import find_runs
+    from studies.ce_sce.evidence import Evidence
+    from studies.ce_sce.published import facts
 
-    runs = find_runs(folder)
+    runs = [run for folder in folders for run in find_runs(folder)]
     return Evidence(cells_of(runs), facts(), _published_setting, [run for run in runs if run.broken])
 
 
@@ -113,16 +122,16 @@ def drawing(piece: Piece) -> Figure:
     return figure
 
 
-def _page(made: Sequence[Piece], folder: Path, out: Path, remarks: Sequence[str]) -> str:
+def _page(made: Sequence[Piece], arguments: Sequence[str], remarks: Sequence[str]) -> str:
     from recsys_lt.results.written_tables import in_markdown
 
-    command = shlex.join(["python", "-m", "recsys_lt.figures", folder.as_posix(), "--out", out.as_posix()])
+    command = shlex.join(["python", "studies/ce_sce/figures.py", *arguments])
     command = one_line(command).replace("`", "'")
     lines = [
         "# The CE/SCE paper's tables and figures, from these runs", "",
         f"Made by `{command}`; not written by hand. "
         "Numbers are test metrics, means over seeds. What was published, and where, is in "
-        "recsys_lt/results/paper/published.yaml.",
+        "studies/ce_sce/published.yaml.",
     ]  # fmt: skip
     lines += ["", *(f"- {in_markdown(remark)}" for remark in remarks)] if remarks else []
     for piece in made:
@@ -145,20 +154,20 @@ def _how(piece: Piece) -> str:
     return f"Runs: {', '.join(f'`{command}`' for command in piece.commands)}."
 
 
-def _run(folder: Path, out: Path) -> None:
+def _run(folders: Sequence[Path], out: Path, arguments: Sequence[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from recsys_lt.results.paper.piece import text
     from recsys_lt.system.atomic import write_text
+    from studies.ce_sce.piece import text
 
-    evidence = evidence_of(folder)
+    evidence = evidence_of(folders)
     made = pieces(evidence)
     for piece in made:
         _write(piece, out)
-    write_text(out / "figures.md", _page(made, folder, out, evidence.remarks))
+    write_text(out / "figures.md", _page(made, arguments, evidence.remarks))
     console = Console(markup=False, emoji=False)  # a folder's name is no markup
     for remark in evidence.remarks:
         console.print(Text(remark))
@@ -184,7 +193,11 @@ def _run(folder: Path, out: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write tables and figures; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)
-    return exit_code(lambda: _run(arguments.folder, arguments.out or arguments.folder / "figures"))
+    root = Path(__file__).resolve().parents[2]
+    packs = [Path(os.path.relpath(pack)) for pack in PACKS]
+    out = arguments.out or (arguments.folders[0] / "figures" if arguments.folders else root / "docs" / "figures")
+    given = sys.argv[1:] if argv is None else argv
+    return exit_code(lambda: _run(arguments.folders or packs, out, given))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recsys_lt.results.paper import bounding
-from recsys_lt.results.paper.evidence import Evidence
-from recsys_lt.results.paper.published import facts
+from studies.ce_sce import bounding
+from studies.ce_sce.evidence import Evidence
+from studies.ce_sce.published import facts
 
 
 @pytest.mark.parametrize(("metric", "least"), [("NDCG", lambda r: np.log(np.log2(1 + r))), ("MRR", np.log)])

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from recsys_lt.results.cells import Cell, of_common_seeds
-from recsys_lt.results.paper.evidence import GROUPS, Evidence, best_epochs, largest, mean
-from recsys_lt.results.paper.piece import Piece
 from recsys_lt.results.plots import BLUE, GREY, tidy
+from studies.ce_sce.evidence import GROUPS, Evidence, best_epochs, largest, mean
+from studies.ce_sce.piece import Piece
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from recsys_lt.results.cells import Cell, of_common_seeds
-from recsys_lt.results.paper.evidence import GROUPS, Evidence, best_epochs, mean
-from recsys_lt.results.paper.piece import Piece, Value
 from recsys_lt.results.plots import BLUE, ORANGE, tidy
+from studies.ce_sce.evidence import GROUPS, Evidence, best_epochs, mean
+from studies.ce_sce.piece import Piece, Value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from recsys_lt import CONF, figures
-from recsys_lt.results.paper.claim import Claim
-from recsys_lt.results.paper.claims import claims
+from recsys_lt import CONF
+from studies.ce_sce import figures
+from studies.ce_sce.claim import Claim
+from studies.ce_sce.claims import claims
 
 USERS = 400
 
@@ -84,5 +85,5 @@ def runs(tmp_path: Path) -> Path:
 
 
 def claim(root: Path, words: str) -> Claim:
-    (found,) = [each for each in claims(figures.evidence_of(root)) if words in each.statement]
+    (found,) = [each for each in claims(figures.evidence_of([root])) if words in each.statement]
     return found

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_lt.results.cells import Cell, compared, once_a_seed
-from recsys_lt.results.paper.evidence import GROUPS, LOSSES, Evidence, mean
-from recsys_lt.results.paper.piece import Piece, Shown, Value
 from recsys_lt.results.plots import tidy
 from recsys_lt.runs.curve import FILE, read_curve
+from studies.ce_sce.evidence import GROUPS, LOSSES, Evidence, mean
+from studies.ce_sce.piece import Piece, Shown, Value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,12 +5,13 @@ import re
 
 import pytest
 
-from recsys_lt import CONF, figures
+from recsys_lt import CONF
 from recsys_lt.errors import UserError
-from recsys_lt.results.paper.comparison import bars
-from recsys_lt.results.paper.evidence import BACKBONES
-from recsys_lt.results.paper.published import facts
-from tests.results.paper.conftest import cell, change, make_run
+from studies.ce_sce import figures
+from studies.ce_sce.comparison import bars
+from studies.ce_sce.evidence import BACKBONES
+from studies.ce_sce.published import facts
+from tests.studies.ce_sce.conftest import cell, change, make_run
 
 
 def test_every_piece_is_written_and_says_what_is_lacking(runs, tmp_path, capsys) -> None:
@@ -25,7 +26,7 @@ def test_every_piece_is_written_and_says_what_is_lacking(runs, tmp_path, capsys)
     for name in ("figure2", "figure4"):
         assert f"]({name}.png)" in page
         assert (out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-    for piece in figures.pieces(figures.evidence_of(runs)):
+    for piece in figures.pieces(figures.evidence_of([runs])):
         if piece.draw is not None:  # data and setting stand on what may be seen without the page
             assert "Beauty" in f"{piece.title}{piece.setting}" or piece.name == "figure4"  # which names each panel's
             assert piece.setting
@@ -41,7 +42,7 @@ def test_every_piece_is_written_and_says_what_is_lacking(runs, tmp_path, capsys)
 
 
 def test_table_3_lays_ours_beside_the_published(runs) -> None:
-    made = {piece.name: piece for piece in figures.pieces(figures.evidence_of(runs))}
+    made = {piece.name: piece for piece in figures.pieces(figures.evidence_of([runs]))}
     table = made["table3"]
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     ours = [row for row in rows if row["ndcg@10 ours"] is not None]
@@ -82,7 +83,7 @@ def test_our_own_language_models_stand_beside_the_published_where_they_saw_every
         make_run(tmp_path / place, *cell(loss, "llm=qwen3_0.6b", model=model), gain=gain, optimizer=optimizer)
         change(tmp_path / place, **change_of)
     (tmp_path / "no_config" / "config.yaml").unlink()
-    (table,) = [piece for piece in figures.pieces(figures.evidence_of(tmp_path)) if piece.name == "table3"]
+    (table,) = [piece for piece in figures.pieces(figures.evidence_of([tmp_path])) if piece.name == "table3"]
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     found = {(row["model"], row["setting"]): row for row in rows if row["loss"] == "LLM" and row["ndcg@10 ours"]}
     assert set(found) == {("E4SRec, ours", "Qwen3-0.6B, adamw"), ("BIGRec, ours", "Qwen3-0.6B, adam")}
@@ -110,7 +111,7 @@ def test_small_models_ranked_for_the_same_users_stand_beside_language_models(tmp
         if place == "llm":
             content["protocol"]["training_rows"] = "1,024 of 96,458"
             path.write_text(json.dumps(content))
-    (piece,) = [each for each in figures.pieces(figures.evidence_of(tmp_path)) if each.name == "figure4"]
+    (piece,) = [each for each in figures.pieces(figures.evidence_of([tmp_path])) if each.name == "figure4"]
     some = "ML-100K, 200 of 943 users"
     assert [row[:2] + row[3:4] for row in piece.rows if str(row[0]).startswith("ML-100K")] == [
         ["ML-100K", "SASRec, CE", 0.06],
@@ -123,7 +124,7 @@ def test_language_models_of_one_name_are_told_apart_by_their_setting(tmp_path) -
     for epochs, gain in ((2, 0.05), (3, 0.06)):
         cell_of = ("dataset=ml-100k", "model=bigrec", "loss=own", f"trainer.max_epochs={epochs}")
         make_run(tmp_path / f"{epochs}", *cell_of, gain=gain)
-    found = {bar.name: bar.gains[0] for bar in bars(figures.evidence_of(tmp_path), "ml-100k") if bar.ours}
+    found = {bar.name: bar.gains[0] for bar in bars(figures.evidence_of([tmp_path]), "ml-100k") if bar.ours}
     assert found == {
         "BIGRec (smollm2_135m, adam, max_epochs 2)": 0.05,
         "BIGRec (smollm2_135m, adam, max_epochs 3)": 0.06,
@@ -137,7 +138,7 @@ def test_tightness_is_read_from_the_curves(tmp_path) -> None:
         f"{columns}\n0,,,,,\n1,9,.25,.5,.75,1\n2,8,.3,.5,1,1\n3,8,.5,.5,1,1\n"
     )
     make_run(tmp_path / "ce", *cell("ce"))
-    evidence = figures.evidence_of(tmp_path)
+    evidence = figures.evidence_of([tmp_path])
     (piece,) = [each for each in figures.pieces(evidence) if each.name == "figure1b"]
     bounded, met = "targets with -log NDCG <= loss", "items met as negatives"
     assert piece.rows[0] == ["SCE, K 500", "published", 1, bounded, 0.25, 0.75, None, None]
@@ -164,7 +165,7 @@ def test_figure_1a_has_plain_ce_beside_it(tmp_path) -> None:
     config.write_text(
         config.read_text().replace("noun: product", "") + "group: other\n"
     )  # an older run, of another sweep
-    (piece,) = [each for each in figures.pieces(figures.evidence_of(tmp_path)) if each.name == "figure1a"]
+    (piece,) = [each for each in figures.pieces(figures.evidence_of([tmp_path])) if each.name == "figure1a"]
     assert [row[0] for row in piece.rows] == ["0.1", "0.7", "1.0", "5.0", "CE"]
 
 

@@ -3,7 +3,7 @@
 from pathlib import PurePath
 
 from recsys_lt.results.cells import Cell
-from recsys_lt.results.paper.evidence import Evidence
+from studies.ce_sce.evidence import Evidence
 
 #: Recommenders of ours that the paper has not.
 _UNPUBLISHED = {"bigrec": "BIGRec", "title_likelihood": "untuned LM"}

@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from recsys_lt.results.cells import Cell, compared, once_a_seed
-from recsys_lt.results.paper.published import Facts
 from recsys_lt.runs.listing import Run
+from studies.ce_sce.published import Facts
 
 BACKBONES = {"gru4rec": "GRU4Rec", "caser": "Caser", "sasrec": "SASRec", "fmlp_rec": "FMLP-Rec"}
 LOSSES = {"bpr": "BPR", "bce": "BCE", "nce": "NCE", "ce": "CE", "sce": "SCE", "ssm": "SSM", "ce_eta": "CE-eta"}

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recsys_lt.results.paper.evidence import Evidence, mean
-from recsys_lt.results.paper.negatives import K_COMMAND as FIGURE_3
-from recsys_lt.results.paper.piece import Piece, Value
-from recsys_lt.results.paper.truncation import COMMANDS as FIGURE_1A
+from studies.ce_sce.evidence import Evidence, mean
+from studies.ce_sce.negatives import K_COMMAND as FIGURE_3
+from studies.ce_sce.piece import Piece, Value
+from studies.ce_sce.truncation import COMMANDS as FIGURE_1A
 
 #: Loss -> its Z in -s+ + log Z, its negatives, and the logits of a target (arXiv 2402.06216v3, section 3).
 _LOSSES = {

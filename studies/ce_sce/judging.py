@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.numbers import shown_p
-from recsys_lt.results.paper.claim import Finding
-from recsys_lt.results.paper.evidence import LOSSES, Evidence, mean
 from recsys_lt.results.significance import LEVEL, Difference, compare_cells, corrected, why_untested
+from studies.ce_sce.claim import Finding
+from studies.ce_sce.evidence import LOSSES, Evidence, mean
 
 METRIC = "ndcg@10"
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from recsys_lt.results.paper.evidence import DATASETS, Evidence
-from recsys_lt.results.paper.main_table import COMMANDS
-from recsys_lt.results.paper.piece import Piece, Value
+from studies.ce_sce.evidence import DATASETS, Evidence
+from studies.ce_sce.main_table import COMMANDS
+from studies.ce_sce.piece import Piece, Value
 
 
 def datasets_table(evidence: Evidence) -> Piece:

@@ -1,10 +1,10 @@
 """Table 3: four backbones and four losses beside recommenders made of language models."""
 
 from recsys_lt.results.cells import Cell
-from recsys_lt.results.paper.evidence import BACKBONES, DATASETS, LOSSES, Evidence, mean
-from recsys_lt.results.paper.language_models import made_of, names, own_runs
-from recsys_lt.results.paper.piece import Piece, Shown, Value
-from recsys_lt.results.paper.published import Published
+from studies.ce_sce.evidence import BACKBONES, DATASETS, LOSSES, Evidence, mean
+from studies.ce_sce.language_models import made_of, names, own_runs
+from studies.ce_sce.piece import Piece, Shown, Value
+from studies.ce_sce.published import Published
 
 METRICS = ("ndcg@5", "ndcg@10", "mrr@5", "mrr@10")
 COMMANDS = (

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from recsys_lt.results.bounds import sce_mrr_bound, sce_ndcg_bound
-from recsys_lt.results.paper.evidence import Evidence
-from recsys_lt.results.paper.piece import Piece, Shown, Value
 from recsys_lt.results.plots import tidy
+from studies.ce_sce.bounds import sce_mrr_bound, sce_ndcg_bound
+from studies.ce_sce.evidence import Evidence
+from studies.ce_sce.piece import Piece, Shown, Value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from recsys_lt.results.paper.evidence import BACKBONES
-from recsys_lt.results.paper.main_table import METRICS
-from recsys_lt.results.paper.published import facts
+from studies.ce_sce.evidence import BACKBONES
+from studies.ce_sce.main_table import METRICS
+from studies.ce_sce.published import facts
 
 LOSSES = ("bpr", "bce", "nce", "ce", "sce")
 DATASETS = ("beauty", "yelp", "ml-1m")

@@ -7,10 +7,10 @@ import re
 import pytest
 import yaml
 
-from recsys_lt import CONF, figures
-from recsys_lt.results.paper import negatives, truncation
-from recsys_lt.results.paper.claim import Claim, Finding
-from tests.results.paper.conftest import FAST, cell, change, claim, make_run, make_runs
+from recsys_lt import CONF
+from studies.ce_sce import figures, negatives, truncation
+from studies.ce_sce.claim import Claim, Finding
+from tests.studies.ce_sce.conftest import FAST, cell, change, claim, make_run, make_runs
 
 
 def test_claims_hold_or_not_by_the_numbers(runs) -> None:
@@ -148,7 +148,7 @@ def test_a_claim_says_which_datasets_were_judged(tmp_path) -> None:
     both = claim(tmp_path, "CE beats BCE")
     assert both.judged == "Beauty 1 of 4, Yelp none of 3, ML-1M 1 of 4"
     assert both.verdict == "holds in 2, not yet run in 9 (of 11)"
-    (piece,) = [each for each in figures.pieces(figures.evidence_of(tmp_path)) if each.name == "claims"]
+    (piece,) = [each for each in figures.pieces(figures.evidence_of([tmp_path])) if each.name == "claims"]
     assert "Beauty 1 of 4, Yelp none of 3, ML-1M 1 of 4" in [row[3] for row in piece.rows]
 
 
@@ -161,7 +161,7 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
         make_run(tmp_path / f"ssm{k}", *cell("ssm", *FAST, f"loss.k={k}"), gain=ssm)
         make_run(tmp_path / f"sce{k}", *cell("sce", *FAST, f"loss.k={k}"), gain=sce)
     make_run(tmp_path / "alpha", *cell("sce", *FAST, "loss.k=100", "loss.alpha=10000"), gain=0.05)
-    made = {piece.name: piece for piece in figures.pieces(figures.evidence_of(tmp_path))}
+    made = {piece.name: piece for piece in figures.pieces(figures.evidence_of([tmp_path]))}
     assert [row[0] for row in made["figure1a"].rows] == ["0.1", "0.7", "1.0", "5.0", "CE"]
     assert made["figure1a"].draw is not None
     assert made["figure1a"].setting == "another setting (lr 0.002)"
@@ -234,7 +234,7 @@ def test_the_sweeps_that_figure_3_draws_are_those_of_its_experiments() -> None:
 def test_sweeps_are_of_the_seeds_that_all_points_have(tmp_path) -> None:
     for k, seed, gain in ((10, 0, 0.04), (10, 1, 0.4), (50, 0, 0.05), (400, 0, 0.9)):  # 400 is not of the sweep
         make_run(tmp_path / f"sce{k}_{seed}", *cell("sce", *FAST, f"loss.k={k}"), gain=gain, seed=seed)
-    drawn = negatives.sampled(figures.evidence_of(tmp_path))["sce by K"]
+    drawn = negatives.sampled(figures.evidence_of([tmp_path]))["sce by K"]
     assert {k: (each.seeds, each.mean_std("ndcg@10")[0]) for k, each in drawn.items()} == {
         10.0: ((0,), 0.04),
         50.0: ((0,), 0.05),

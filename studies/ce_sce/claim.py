@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from recsys_lt.results.paper.evidence import DATASETS
+from studies.ce_sce.evidence import DATASETS
 
 
 class Finding(NamedTuple):
