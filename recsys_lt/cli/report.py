@@ -64,7 +64,7 @@ def write_report(
     folder
         The run, or the folder the runs lie in; nothing is written there but the report.
     out
-        The file; None for ``report.html`` in the folder.
+        The file; None for ``report.html`` in the folder, of packed runs beside the pack.
     metrics, against
         See ``recsys_lt.results.comparison.compare``.
     users
@@ -82,9 +82,11 @@ def write_report(
     if users < 0:
         raise UserError(f"it is {users}", where="--users", remedy="Give a whole number, 0 for no users")
     from recsys_lt.results.report.parts import report
+    from recsys_lt.runs.packed import pack_of
     from recsys_lt.system.atomic import write_text
 
-    path = folder / NAME if out is None else out
+    pack = pack_of(folder)
+    path = (folder if pack is None else pack.parent) / NAME if out is None else out
     write_text(path, report(folder, metrics, against, users, _open))
     return path
 

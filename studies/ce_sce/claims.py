@@ -7,16 +7,13 @@ import numpy as np
 
 from recsys_lt.results.numbers import shown_p
 from recsys_lt.results.significance import LEVEL, compare_with, corrected
-from studies.ce_sce.claim import Claim, Finding
 from studies.ce_sce.evidence import BACKBONES, DATASETS, LOSSES, Evidence, mean
-from studies.ce_sce.judging import METRIC, Pair, judged, said_of, settled
-from studies.ce_sce.main_table import COMMANDS as TABLE_3
-from studies.ce_sce.negatives import ALPHA_COMMAND, K_COMMAND, sampled
+from studies.ce_sce.judging import METRIC, Claim, Finding, Pair, judged, said_of, settled
 from studies.ce_sce.piece import Piece
-from studies.ce_sce.tightness import COMMANDS as FIGURE_1B
-from studies.ce_sce.tightness import last_shares
-from studies.ce_sce.truncation import COMMANDS as FIGURE_1A
-from studies.ce_sce.truncation import ETAS, swept_and_whole
+from studies.ce_sce.sweeps import ALPHA_COMMAND, ETAS, K_COMMAND, last_shares, sampled, swept_and_whole
+from studies.ce_sce.sweeps import ETA_COMMANDS as FIGURE_1A
+from studies.ce_sce.sweeps import WATCHED_COMMANDS as FIGURE_1B
+from studies.ce_sce.tables import COMMANDS as TABLE_3
 
 #: Datasets of the paper, and the one that its second version alone has: asked of where it was run.
 _PAPER, _SECOND = ("beauty", "yelp"), "ml-1m"

@@ -8,9 +8,9 @@ from recsys_lt.results.cells import Cell
 from recsys_lt.results.numbers import MISSING
 from recsys_lt.results.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy, verbatim
 from studies.ce_sce.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
-from studies.ce_sce.language_models import made_of, names, rows_of, users_of
-from studies.ce_sce.main_table import COMMANDS as TABLE_3
 from studies.ce_sce.piece import Piece, Value
+from studies.ce_sce.tables import COMMANDS as TABLE_3
+from studies.ce_sce.tables import made_of, names, rows_of, users_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -44,13 +44,8 @@ def pieces(evidence: Evidence) -> list[Piece]:
     from studies.ce_sce.bounding import bounding
     from studies.ce_sce.claims import claim_check
     from studies.ce_sce.comparison import comparison
-    from studies.ce_sce.datasets_table import datasets_table
-    from studies.ce_sce.losses_table import losses_table
-    from studies.ce_sce.main_table import main_table
-    from studies.ce_sce.models_table import models_table
-    from studies.ce_sce.negatives import negatives
-    from studies.ce_sce.tightness import tightness
-    from studies.ce_sce.truncation import truncation
+    from studies.ce_sce.sweeps import negatives, tightness, truncation
+    from studies.ce_sce.tables import datasets_table, losses_table, main_table, models_table
 
     tables = (losses_table, models_table, main_table, datasets_table)
     makers = (claim_check, *tables, truncation, tightness, bounding, negatives, comparison)

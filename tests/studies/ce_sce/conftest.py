@@ -10,8 +10,8 @@ import yaml
 
 from recsys_lt import CONF
 from studies.ce_sce import figures
-from studies.ce_sce.claim import Claim
 from studies.ce_sce.claims import claims
+from studies.ce_sce.judging import Claim
 
 USERS = 400
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recsys_lt.results import bounds
+from studies.ce_sce import bounding as bounds
 
 N = 12101
 KS = (1, 10, 50, 100, 300, 500)

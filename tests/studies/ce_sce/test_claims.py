@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from recsys_lt import CONF
-from studies.ce_sce import figures, negatives, truncation
-from studies.ce_sce.claim import Claim, Finding
+from studies.ce_sce import figures, sweeps
+from studies.ce_sce.judging import Claim, Finding
 from tests.studies.ce_sce.conftest import FAST, cell, change, claim, make_run, make_runs
 
 
@@ -193,7 +193,7 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     large = claim(tmp_path, "Alpha up to 10,000")
     assert large.verdict == "undecided"
     assert "alpha 10000 against 100: 0.0500, 0.0575 (difference from 95% " in large.findings[0].what
-    assert set(truncation.ETAS) == {
+    assert set(sweeps.ETAS) == {
         float(eta)
         for eta in yaml.safe_load((CONF / "experiment/paper/figure1a_beauty.yaml").read_text())["hydra"]["sweeper"][
             "params"
@@ -225,7 +225,7 @@ def test_means_and_tests_are_of_the_same_runs(tmp_path) -> None:
 
 
 def test_the_sweeps_that_figure_3_draws_are_those_of_its_experiments() -> None:
-    for name, key, values in (("k", "loss.k", negatives.KS), ("alpha", "loss.alpha", negatives.ALPHAS)):
+    for name, key, values in (("k", "loss.k", sweeps.KS), ("alpha", "loss.alpha", sweeps.ALPHAS)):
         text = (CONF / f"experiment/paper/figure3_{name}_beauty.yaml").read_text()
         asked = yaml.safe_load(text)["hydra"]["sweeper"]["params"][key]
         assert tuple(map(float, str(asked).split(","))) == values
@@ -234,7 +234,7 @@ def test_the_sweeps_that_figure_3_draws_are_those_of_its_experiments() -> None:
 def test_sweeps_are_of_the_seeds_that_all_points_have(tmp_path) -> None:
     for k, seed, gain in ((10, 0, 0.04), (10, 1, 0.4), (50, 0, 0.05), (400, 0, 0.9)):  # 400 is not of the sweep
         make_run(tmp_path / f"sce{k}_{seed}", *cell("sce", *FAST, f"loss.k={k}"), gain=gain, seed=seed)
-    drawn = negatives.sampled(figures.evidence_of([tmp_path]))["sce by K"]
+    drawn = sweeps.sampled(figures.evidence_of([tmp_path]))["sce by K"]
     assert {k: (each.seeds, each.mean_std("ndcg@10")[0]) for k, each in drawn.items()} == {
         10.0: ((0,), 0.04),
         50.0: ((0,), 0.05),

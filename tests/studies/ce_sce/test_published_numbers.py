@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from studies.ce_sce.evidence import BACKBONES
-from studies.ce_sce.main_table import METRICS
 from studies.ce_sce.published import facts
+from studies.ce_sce.tables import METRICS
 
 LOSSES = ("bpr", "bce", "nce", "ce", "sce")
 DATASETS = ("beauty", "yelp", "ml-1m")
