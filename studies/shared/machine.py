@@ -1,5 +1,6 @@
 """The machine a benchmark runs on: its name, its clock, a process to itself, and where results go."""
 
+import json
 import os
 import platform
 import time
@@ -40,6 +41,14 @@ def here(load: float, device: str = "cpu") -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+def save(file: Path, name: str, result: dict[str, Any]) -> None:
+    """Put a result in a JSON file of results by their names, in the place of an earlier one."""
+    from recsys_lt.system.atomic import write_json
+
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    write_json(file, dict(sorted((known | {name: result}).items())))
 
 
 def now(device: str) -> float:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +121,7 @@ def _training(
     import torch
 
     from recsys_lt.data.loader import Share, TrainBatches
-    from studies.speed.floors.parts import loss
+    from studies.speed import floors
 
     batches = TrainBatches(data, module.task, config.trainer.batch_rows, config.seed, Share(), module.loss.needs_seen)
     targets = batches.n_targets
@@ -144,10 +143,12 @@ def _training(
     columns = {"items": data.n_items, "k": config.loss.get("k", 0), "pair": 2, "": 0}
     first = batches[0, 0]
     width = module.backbone.output_table().weight.shape[1]  # type: ignore[attr-defined]
-    backbone = import_module(f"studies.speed.floors.{type(module.backbone).__module__.split('.')[-1]}")
+    backbone = getattr(floors, type(module.backbone).__module__.split(".")[-1])
     with torch.device(device):
-        encode = backbone.products(config.model, first)
-        score = loss(len(first.targets), width, columns[measurement.products], columns[measurement.exponentials], dtype)
+        encode = backbone(config.model, first)
+        score = floors.loss(
+            len(first.targets), width, columns[measurement.products], columns[measurement.exponentials], dtype
+        )
 
     def floor(steps: int | None) -> float:
         n = min(steps or len(batches), len(batches))

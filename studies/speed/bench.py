@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lt.errors import UserError
-from studies.shared.machine import QUIET, RESULTS, alone, here, matrix_rate
+from studies.shared.machine import QUIET, RESULTS, alone, here, matrix_rate, save
 from studies.shared.measurements import MEASUREMENTS, SETTING
 from studies.shared.timed import Asked, Timed, loaded, set_up
 
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(_heading(result), flush=True)
             print(_line(result), flush=True)
             if folder is not None:
-                _save(folder / f"{name}.json", result)
+                _save(folder / "bench.json", name, result)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -184,11 +184,9 @@ def _measure(name: str, asked: Asked) -> dict[str, Any] | str:
         return f"--set: {' '.join(str(error).split())}"
 
 
-def _save(path: Path, result: dict[str, Any]) -> None:
-    from recsys_lt.system.atomic import write_json
-
+def _save(path: Path, name: str, result: dict[str, Any]) -> None:
     try:
-        write_json(path, result)
+        save(path, name, result)
     except OSError as error:
         raise UserError(f"cannot be written ({error.strerror})", where=path, remedy="Set --results") from error
 

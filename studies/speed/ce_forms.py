@@ -41,7 +41,7 @@ def measure(rows: int, items: int, width: int, device: str, bf16: bool, repeats:
     """Seconds of each form and of the floor, and (on a GPU) the memory each adds in MiB."""
     import torch
 
-    from studies.speed.floors.parts import loss
+    from studies.speed.floors import loss
 
     generator = torch.Generator().manual_seed(0)
     states, table = (torch.randn(n, width, generator=generator).mul_(0.1).to(device) for n in (rows, items))

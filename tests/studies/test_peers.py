@@ -100,7 +100,7 @@ def test_in_turn_and_saved(tmp_path, monkeypatch, capsys):
     assert compare.main([*options, "--repeats", "3"]) == 0
     assert asked_of_ours == [5, 5, 5]  # 100 of 1,000 rows: 5 of 50 users
     assert "24.0x (asked 15x)" in capsys.readouterr().out
-    saved = json.loads((tmp_path / "results" / "peers-freerec.json").read_text())
+    saved = json.loads((tmp_path / "results" / "peers.json").read_text())["freerec"]
     assert saved["ratio"] == 24.0
     assert len(saved["repeats"]["theirs"]) == len(saved["repeats"]["ours"]) == 3
 

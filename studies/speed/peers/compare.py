@@ -21,7 +21,6 @@ from typing import Any
 from recsys_lt.errors import UserError
 
 # Nothing large may be imported here: a process starts with its parent's peak of memory.
-from recsys_lt.system.atomic import write_json
 from studies.shared import machine
 from studies.speed.peers import install
 
@@ -122,10 +121,8 @@ def run_ours(users: int, asked: Asked) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(PEERS.parent / "bench.py"), "--only", "ce-float32", "evaluate"]
         _output([*command, "--repeats", "1", "--results", folder, *raw_dir, *overrides], "bench.py", os.environ)
-        epoch, ranking = (
-            json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
-            for name in ("ce-float32", "evaluate")
-        )
+        results = json.loads((Path(folder) / "bench.json").read_text(encoding="utf-8"))
+        epoch, ranking = (results[name] for name in ("ce-float32", "evaluate"))
     return {
         "seconds": epoch["seconds"],
         "floor_seconds": epoch["floor_seconds"],
@@ -263,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 result = compare(name, asked, data) | {"load_before": load}
                 print(line(result), flush=True)
                 if folder is not None:
-                    write_json(folder / f"peers-{name}.json", result)
+                    machine.save(folder / "peers.json", name, result)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
