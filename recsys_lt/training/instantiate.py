@@ -221,10 +221,6 @@ def _class_of(part: Any) -> type | None:
     return part if isinstance(part, type) and not plain and not issubclass(part, PurePath) else None
 
 
-def _is_callable(part: Any) -> bool:
-    return typing.get_origin(part) is collections.abc.Callable
-
-
 def _inside(hint: Any, origins: tuple[Any, ...], place: int) -> Any:
     """What a list or mapping holds."""
     found = [typing.get_args(part) for part in _parts(hint) if typing.get_origin(part) in origins]
