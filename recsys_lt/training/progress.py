@@ -144,15 +144,21 @@ class TrainingProgress(pl.Callback):
 
     # Ranking before and after training has a bar of its own; within training the one bar tells of it.
 
-    def _start_ranking(self, trainer: pl.Trainer, pl_module: Any, what: str, batches: int) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._said = time.monotonic()
         self._users, self._ranking = 0, _Pace(0.0, pl_module.facts().get("tokens_read"))
         if trainer.is_global_zero and self.console.is_terminal and self._bar is None:
-            self._open([TextColumn(what)], batches, 0, transient=True)
+            testing = trainer.state.fn == "test"
+            batches = sum(trainer.num_test_batches if testing else trainer.num_val_batches)
+            self._open([TextColumn(_what(trainer))], batches, 0, transient=True)
 
-    def _ranked(self, trainer: pl.Trainer, pl_module: Any, batch: Any, of: int, what: str) -> None:
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         if not trainer.is_global_zero:
             return
+        loader: Any = trainer.test_dataloaders if trainer.state.fn == "test" else trainer.val_dataloaders
+        of = len(loader.dataset.users)
         # Processes rank every so manieth user, so all are about as far.
         self._users = min(self._users + len(batch) * trainer.world_size, of)
         users = f"{self._users:,} of {of:,} users"
@@ -160,36 +166,17 @@ class TrainingProgress(pl.Callback):
         left = self._ranking.left(self._users, of)
         if self._bar is None:
             if self._silent_long():
-                self.console.print(f"{what}: {users}{rate}{left}", highlight=False)
+                self.console.print(f"{_what(trainer)}: {users}{rate}{left}", highlight=False)
         elif trainer.state.fn == "fit":
             self._bar.update(self._task, note=f"{self._note}  ranking {users}{rate}{left}")
         else:
             self._bar.update(self._task, advance=1, note=f"{users}{rate}")
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_ranking(trainer, pl_module, "ranking for validation", sum(trainer.num_val_batches))
-
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        loader: Any = trainer.val_dataloaders
-        self._ranked(trainer, pl_module, batch, len(loader.dataset.users), "ranking for validation")
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn == "validate":
+        if trainer.state.fn != "fit":
             self._close()
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_ranking(trainer, pl_module, "ranking for test", sum(trainer.num_test_batches))
-
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        loader: Any = trainer.test_dataloaders
-        self._ranked(trainer, pl_module, batch, len(loader.dataset.users), "ranking for test")
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._close()
+    on_test_start, on_test_batch_end, on_test_end = on_validation_start, on_validation_batch_end, on_validation_end
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -201,3 +188,7 @@ class TrainingProgress(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._close()
+
+
+def _what(trainer: pl.Trainer) -> str:
+    return "ranking for test" if trainer.state.fn == "test" else "ranking for validation"
