@@ -290,11 +290,11 @@ def _make_places_absolute(config: DictConfig, needs: Mapping[str, Need]) -> None
     places = ["dataset.path", "dataset.items", "dataset.raw_dir", f"model.{START_FROM}"]
     places += [name for name, need in needs.items() if isinstance(need, TrainedRun) and need.folder is not None]
     weights = OmegaConf.select(config, "llm.weights.name")
-    if weights is not None and Path(str(weights)).expanduser().is_dir():
+    if isinstance(weights, str) and Path(weights).expanduser().is_dir():
         places.append("llm.weights.name")
     for key in places:
         place = OmegaConf.select(config, key)
-        if place is not None:
-            several = list(place) if isinstance(place, ListConfig) else [place]
-            found = [literal(str(Path(str(path)).expanduser().absolute())) for path in several]
+        several = list(place) if isinstance(place, ListConfig) else [place]
+        if all(isinstance(path, str) for path in several):  # anything else is refused where it is read
+            found = [literal(str(Path(path).expanduser().absolute())) for path in several]
             OmegaConf.update(config, key, found if isinstance(place, ListConfig) else found[0])
