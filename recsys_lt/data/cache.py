@@ -103,18 +103,26 @@ class PreparedCache:
             The item vocabulary, [I].
         """
         array = f"column_{quote(name, safe='')}"
+        found = self._column(array, item_ids)
+        if found is not None:
+            return found
         with self._locked():
-            found = self._array(array, self._about().get(array))
-            if found is None or len(found) != len(item_ids):
-                raw = reader(item_ids)
-                lines: list[str] = []
-                self._add(array, lambda draft: lines.extend(write_column(draft, name, raw, item_ids)))
-                for line in lines:
-                    self.announce(f"{self.name}: {line}")
-                found = self._array(array, self._about()[array])
+            found = self._column(array, item_ids)
+            if found is not None:
+                return found
+            raw = reader(item_ids)
+            lines: list[str] = []
+            self._add(array, lambda draft: lines.extend(write_column(draft, name, raw, item_ids)))
+        for line in lines:
+            self.announce(f"{self.name}: {line}")
+        found = self._column(array, item_ids)
         if found is None:
             raise OSError(f"{self._place / array}.npy was written and cannot be read back")
         return found
+
+    def _column(self, array: str, item_ids: NDArray[np.str_]) -> ItemColumn | None:
+        found = self._array(array, self._about().get(array))
+        return found if found is not None and len(found) == len(item_ids) else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -7,8 +7,6 @@ from pathlib import Path
 from recsys_lt.data.progress import shown
 from recsys_lt.system.atomic import replacing
 
-_BLOCK = 1 << 22
-
 
 class ContentHashes:
     """SHA-256 of files, kept in a folder so that an unchanged file is read once only.
@@ -35,12 +33,9 @@ class ContentHashes:
                 return str(remembered["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # never hashed, or a damaged note: hash
-        digest = hashlib.sha256()
-        with path.open("rb") as file, shown(f"hashing {path.name}", stat.st_size) as advance:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-                advance(len(block))
+        with path.open("rb") as file, shown(f"hashing {path.name}"):
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         self._folder.mkdir(parents=True, exist_ok=True)
         with replacing(memory) as temporary:
-            temporary.write_text(json.dumps({"seen": seen, "sha256": digest.hexdigest()}), encoding="utf-8")
-        return digest.hexdigest()
+            temporary.write_text(json.dumps({"seen": seen, "sha256": digest}), encoding="utf-8")
+        return digest
