@@ -1,4 +1,4 @@
-"""What every sequential backbone answers."""
+"""Base class of backbones: from histories to states, and the scorer of states."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ class Backbone(HasNeeds, nn.Module, ABC):
 
     @abstractmethod
     def output_table(self) -> Scorer:
-        """What states are scored against: an ``OutputTable``, or another scorer."""
+        """Scorer of states: an ``OutputTable``, or another one. It may be wanted before any ``begin_step``."""
 
     def begin_step(self) -> None:
         """See ``Recommender.begin_step``."""

@@ -1,4 +1,4 @@
-"""Training rows of text: prompts with the answers that follow, and what the answers cost."""
+"""Losses of answers in words, after prompts that share an opening."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -24,7 +24,7 @@ def mean_answer_losses(
     Parameters
     ----------
     language
-        Who answers.
+        The language model.
     opening
         Tokens that all prompts begin with, [P].
     prompts
@@ -43,7 +43,7 @@ def mean_answer_losses(
     """
     device = language.vocabulary.device
     ended = [[*answer, language.end] for answer in answers]
-    # The last token is answered for, and never read.
+    # The last token is predicted, and never read.
     rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     lengths = [len(row) for row in rows]
     ids = torch.tensor([token for row in rows for token in row], device=device)
@@ -52,7 +52,7 @@ def mean_answer_losses(
     streams = keys_of(0, torch.repeat_interleave(keys, sizes) + place)
     hidden = language.hidden(language.vectors(opening), language.vectors(ids), lengths, streams, key)
     answered = [len(answer) for answer in ended]
-    # An answer's tokens are told at the place before each: the last ones of its row.
+    # Each token of an answer is predicted at the place before it: the last places of its row.
     at = [stop - n + step for stop, n in zip(accumulate(lengths), answered, strict=True) for step in range(n)]
     logits = F.linear(hidden[torch.tensor(at, device=device)], language.vocabulary).float()
     each = F.cross_entropy(logits, torch.tensor([t for row in ended for t in row], device=device), reduction="none")

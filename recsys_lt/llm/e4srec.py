@@ -39,7 +39,7 @@ class E4SRec(Backbone):
     max_length
         Latest events read.
     supervise
-        ``all``: a causal model is asked for the next item after every event of a history in one pass, and its state is
+        ``all``: a causal model predicts the next item after every event of a history in one pass, and its state is
         read at the event itself (ours). ``last``: a row is a prefix, read after the closing (as published).
 
     Raises

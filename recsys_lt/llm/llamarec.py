@@ -85,7 +85,7 @@ class LlamaRec(PromptedModel):
         )  # fmt: skip
 
     def train(self, mode: bool = True) -> "LlamaRec":
-        """The language model alone: the retriever is done."""
+        """Set the language model's mode; the retriever stays in eval mode."""
         super().train(mode)
         self.retriever.eval()
         return self
@@ -113,7 +113,7 @@ class LlamaRec(PromptedModel):
         return torch.stack(pools)
 
     def _prompts(self, histories: Iterable[Tensor], pools: Tensor) -> list[list[int]]:
-        """What follows the opening: history, candidates, and the closing the letter comes after."""
+        """Prompts after the opening: history, candidates, and the closing that precedes the letter."""
         prompts = []
         for events, pool in zip(histories, pools.tolist(), strict=True):
             row: list[int] = []

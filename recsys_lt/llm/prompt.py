@@ -1,4 +1,4 @@
-"""A prompt's texts, in words of the dataset."""
+"""Fixed texts of prompts, with the dataset's word for an item."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from recsys_lt.errors import UserError
 
 
 class Prompt:
-    """What stands before, between and after what a row tells.
+    """Texts before, between and after the items of a prompt.
 
-    In every text ``{noun}`` is what the dataset's items are. An item is told after a space.
+    In every text ``{noun}`` is what the dataset's items are. An item follows after a space.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Prompt:
     candidate
         Before each candidate; ``{letter}`` is the one to answer with.
     untitled
-        What is told of an item without a title.
+        Stands for an item without a title.
 
     Raises
     ------
@@ -46,15 +46,15 @@ class Prompt:
         self.noun, self._event, self._candidate = noun, event, candidate
         self.opening, self.closing = self._filled("opening", opening), self._filled("closing", closing)
         self.pool, self.untitled = self._filled("pool", pool), self._filled("untitled", untitled)
-        self.events(1)  # what cannot be filled is said at once
+        self.events(1)  # a template that cannot be filled is refused here
         self.candidates("A")
 
     def events(self, n: int) -> list[str]:
-        """What stands before each of the n items of a history."""
+        """Texts before each of the n items of a history."""
         return [self._filled("event", self._event, number=number) for number in range(1, n + 1)]
 
     def candidates(self, letters: Sequence[str]) -> list[str]:
-        """What stands before each candidate."""
+        """Texts before each candidate."""
         return [self._filled("candidate", self._candidate, letter=letter) for letter in letters]
 
     def _filled(self, key: str, text: str, **names: object) -> str:

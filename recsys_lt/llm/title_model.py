@@ -45,7 +45,7 @@ class TitleModel(PromptedModel):
         return self._prompts(batch), [self.titles[item] for item in batch.targets.tolist()]
 
     def _prompts(self, batch: Batch) -> list[list[int]]:
-        """What follows the opening: the titles, oldest first, and the closing the answer comes after."""
+        """Prompts after the opening: the titles, oldest first, and the closing that precedes the answer."""
         prompts = []
         for events in batch.items.split(batch.lengths):
             row: list[int] = []

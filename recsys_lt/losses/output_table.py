@@ -1,4 +1,4 @@
-"""What states are scored against: a table of item vectors, or any scorer that gives scores in blocks of items."""
+"""Scorers of the catalogue: a table of item vectors, or any scorer that gives scores in blocks of items."""
 
 from typing import NamedTuple, Protocol
 

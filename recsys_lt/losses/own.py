@@ -1,4 +1,4 @@
-"""The choice ``loss=own``: of models that have an objective of their own."""
+"""The choice ``loss=own``, for models with an objective of their own."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from recsys_lt.losses.output_table import OutputTable
 
 
 class Own(Loss):
-    """Stands where a loss is chosen for a model that needs none (LlamaRec, BIGRec); no other model takes it."""
+    """Placeholder where a model with an objective of its own needs no loss; no other model takes it."""
 
     def __call__(
         self,
@@ -17,5 +17,5 @@ class Own(Loss):
         weights: Tensor | None = None,
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Never: whoever has states to score has no objective of its own."""
+        """Raise TypeError: such a model has no states to score."""
         raise TypeError("loss=own is no function of states")

@@ -138,7 +138,7 @@ class Recommender(HasNeeds, pl.LightningModule):
         """The same before a ranking, without gradients."""
 
     def facts(self) -> Mapping[str, Any]:
-        """What callbacks and results may log of the model.
+        """Facts of the model that callbacks and results may log.
 
         Returns
         -------
@@ -233,7 +233,7 @@ class Recommender(HasNeeds, pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.rule.load_state_dict(checkpoint.get("rule", {}))
-        self._scale = checkpoint.get("scaler")  # Lightning asks for the optimizer after this
+        self._scale = checkpoint.get("scaler")  # Lightning configures the optimizer after this
 
     def training_step(self, batch: Batch, step: int) -> None:
         optimizer: Any = self.optimizers()

@@ -98,7 +98,7 @@ class SequentialRecommender(Recommender):
 
 
 def draw_of(batch: Batch) -> Draw:
-    """What a sampled loss draws a batch's negatives from."""
+    """Random streams of a batch's negatives, and the items that may not be drawn."""
     seen = batch.seen
     return Draw(
         keys=batch.target_streams(_NEGATIVES),

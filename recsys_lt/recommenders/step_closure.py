@@ -12,7 +12,7 @@ from recsys_lt.optim.rule import Gradients, added
 
 
 class Objective(Protocol):
-    """What is differentiated: see the methods of ``Recommender``."""
+    """A differentiable objective: see the methods of ``Recommender``."""
 
     n_items: int
 

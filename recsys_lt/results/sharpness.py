@@ -66,7 +66,7 @@ class Landscape:
         total = [torch.zeros_like(p) for p in self.parameters]
         for batch in self.batches:
             self.module.begin_step()
-            loss = self.module.batch_losses(batch, item_weights.unsqueeze(0))[0][0]
+            loss = self.module.batch_losses(batch, item_weights.unsqueeze(0).to(self.module.device))[0][0]
             share = len(batch.targets) / self.n_targets
             for sum_, part in zip(
                 total, torch.autograd.grad(loss * share, self.parameters, allow_unused=True), strict=True

@@ -14,7 +14,7 @@ from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.recommenders.full_ranking import rank_by_scores
 from recsys_lt.recommenders.sequential import SequentialRecommender, draw_of
 
-#: What stands before its columns of the learning curve.
+#: Prefix of its columns of the learning curve.
 PREFIX = "bound/"
 
 

@@ -79,7 +79,7 @@ def measure(
 
 
 def shared_titles(module: Recommender, data: Sequences) -> str | None:
-    """How many items the model cannot tell from another, in words; None where it tells all apart."""
+    """How many items the model cannot distinguish from another, in words; None for none."""
     indistinct = module.facts().get("indistinct")
     if indistinct is None or not indistinct.any():
         return None
