@@ -15,7 +15,6 @@ from recsys_lt.runs.packed import FILE as PACK
 from recsys_lt.runs.packed import has, runs_in
 from recsys_lt.runs.reading import flat, read_yaml
 from recsys_lt.runs.run_folder import NEEDS
-from recsys_lt.runs.stored import as_written_now
 
 IDENTITY = ("dataset", "model", "loss", "optimizer")
 
@@ -83,7 +82,6 @@ def _read(folder: Path, finished: bool) -> Run:
 def _read_config(path: Path) -> dict[str, Any]:
     config = read_yaml(path)
     try:
-        as_written_now(config)
         tree = OmegaConf.to_container(config, resolve=False)
     except (OmegaConfBaseException, RecursionError) as error:
         reason = str(error).splitlines()[0]

@@ -1,9 +1,9 @@
 """``config.yaml`` of a run folder: the whole configuration, and what its choices are called."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError
@@ -102,16 +102,13 @@ def _read(path: Path) -> Stored:
         raise UserError("it holds no run's configuration", where=path, remedy=_NAME_IT)
     check_references(OmegaConf.to_container(config, resolve=False), path)
     try:
-        as_written_now(config)
         names, group = Names(**config.pop("choices")), config.pop("group", None)
         OmegaConf.to_container(config, resolve=True)  # every reference leads somewhere
     except (OmegaConfBaseException, TypeError, ValueError, RecursionError) as error:
         reason = "it refers to itself" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise UserError(f"it is not a run's configuration ({reason})", where=path, remedy="Mend it") from error
     for part, name in names._asdict().items():
-        for one in (
-            name.split("/") if isinstance(name, str) else [name]
-        ):  # a file of a config group, or one in a folder of it
+        for one in name.split("/") if isinstance(name, str) else [name]:  # it may lie in a folder of its group
             check_name(one, f"{path}: choices.{part}")
     if not isinstance(group, str | None):
         raise UserError(f"its group is {group!r}", where=path, remedy="Give a name, or null")
@@ -120,67 +117,3 @@ def _read(path: Path) -> Stored:
 
 def _check(found: Stored, path: Path) -> None:
     check_classes(OmegaConf.to_container(found.config, resolve=True), path)
-
-
-def as_written_now(config: Any) -> None:
-    """Say in place what an earlier version's configuration said in other words, so that the two compare."""
-    parts = [config.get(part) for part in ("trainer", "metrics")] if isinstance(config, DictConfig) else []
-    if not parts or not all(isinstance(part, DictConfig) for part in parts):
-        return  # no run's
-    trainer, metrics = parts
-    trainer.setdefault("max_train_rows", None)
-    metrics.setdefault("max_users", None)
-    metrics.setdefault("bound_targets", None)
-    if isinstance(shares := metrics.get("groups"), ListConfig):
-        metrics.groups = {"_target_": "recsys_lt.training.settings.GroupSettings", "shares": shares, "window": None}
-    _with_templates(config.get("model"))
-    _with_base(config.get("optimizer"))
-    config.setdefault("schedule", {"_target_": "recsys_lt.optim.schedules.Constant", "warmup": 0.0})
-
-
-_OPTIM = "recsys_lt.optim."
-_PLAIN = f"{_OPTIM}plain.Plain"
-#: Classes of optimizers in earlier versions: the rule of now, and its base where the class implied one.
-_RULES = {
-    f"{_OPTIM}adam.Adam": (_PLAIN, "adam"),
-    f"{_OPTIM}adam.AdamW": (_PLAIN, "adamw"),
-    f"{_OPTIM}lazy_adam.LazyAdam": (_PLAIN, "lazy_adam"),
-    f"{_OPTIM}reweighted.Reweighted": (f"{_OPTIM}plain.Reweighted", None),
-}
-_BASES: dict[str, dict[str, Any]] = {
-    "adam": {"_target_": "torch.optim.Adam", "_partial_": True, "fused": True},
-    "adamw": {"_target_": "torch.optim.AdamW", "_partial_": True, "fused": True},
-    "lazy_adam": {"_target_": f"{_OPTIM}lazy_adam.LazyAdam", "_partial_": True},
-}
-
-
-def _with_base(optimizer: Any) -> None:
-    """Name the torch optimizer by its class, where an earlier version had a word for it."""
-    if not isinstance(optimizer, DictConfig):
-        return
-    base = optimizer.get("base")
-    if optimizer.get("_target_") in _RULES:
-        optimizer["_target_"], of_rule = _RULES[optimizer["_target_"]]
-        base = of_rule or base
-    if base in _BASES:
-        optimizer["base"] = _BASES[base]
-
-
-#: What the prompts of earlier versions had between their templates.
-_TITLES = {"event": "\n-", "untitled": "untitled {noun}"}
-_LETTERS = {
-    "event": "\n({number})",
-    "pool": "\n\nCandidates:",
-    "candidate": "\n({letter})",
-    "untitled": "untitled {noun}",
-}
-_BETWEEN = {"BIGRec": _TITLES, "TitleLikelihood": _TITLES, "LlamaRec": _LETTERS}
-
-
-def _with_templates(model: Any) -> None:
-    between = _BETWEEN.get(str(model.get("_target_")).rpartition(".")[2]) if isinstance(model, DictConfig) else None
-    if between is None or not isinstance(model.get("prompt"), DictConfig):
-        return
-    model.setdefault("attributes", False)
-    for key, text in between.items():
-        model.prompt.setdefault(key, text)

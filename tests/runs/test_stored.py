@@ -1,4 +1,4 @@
-"""Configurations of earlier versions, wherever they are read."""
+"""Stored configurations: written so that they are read again, and of this version."""
 
 import re
 from pathlib import Path
@@ -10,28 +10,19 @@ from omegaconf import OmegaConf
 
 from recsys_lt import CONF
 from recsys_lt.errors import UserError
-from recsys_lt.results.cells import cells_of
-from recsys_lt.runs.listing import Run, find_runs
-from recsys_lt.runs.packed import content, runs_in
+from recsys_lt.runs.packed import runs_in
 from recsys_lt.runs.stored import Names, Stored, store, stored
 from recsys_lt.runs.trust import write_out_references
 from recsys_lt.training.build import build
 from studies.shared.kept import unpack
 
 PACK = Path(__file__).resolve().parents[2] / "studies" / "published" / "runs.parquet"
-WITH_A_LIST = [run for run in runs_in(PACK) if b"GroupSettings" not in content(run / "config.yaml")]
 
 
 @pytest.fixture
 def old_run(tmp_path):
-    unpack(WITH_A_LIST[0], tmp_path / "kept")
+    unpack(runs_in(PACK)[0], tmp_path / "kept")
     return tmp_path / "kept"
-
-
-@pytest.mark.parametrize("folder", WITH_A_LIST, ids=lambda path: path.name)
-def test_a_list_of_shares_is_read_as_groups_of_all_time(folder):
-    (run,) = find_runs(folder)
-    assert run.config["metrics.groups.shares"] == [0.2, 0.6, 0.2]
 
 
 def test_a_model_of_an_earlier_version_is_refused_in_one_line_that_says_which_version_reads_it(old_run):
@@ -39,73 +30,6 @@ def test_a_model_of_an_earlier_version_is_refused_in_one_line_that_says_which_ve
         UserError, match=r"no class of recsys_lt 0\.2.* recsys_lt 0\.1\.0 reads runs that were made before"
     ):
         stored(old_run)
-
-
-def copy_of(folder: Path, place: Path, **groups) -> Path:
-    """The run of an earlier version as this one writes it, grouped in another way."""
-    config = OmegaConf.load(folder / "config.yaml")
-    if groups:
-        config.metrics.groups = {"_target_": "recsys_lt.training.settings.GroupSettings", **groups}
-    place.mkdir()
-    OmegaConf.save(config, place / "config.yaml")
-    (place / "metrics.json").write_text((folder / "metrics.json").read_text())
-    return place
-
-
-def test_a_run_of_an_earlier_version_is_the_cell_it_was(tmp_path, old_run):
-    old = copy_of(old_run, tmp_path / "old")
-    same = copy_of(old_run, tmp_path / "same", shares=[0.2, 0.6, 0.2], window=None)
-    other = copy_of(old_run, tmp_path / "other", shares=[0.2, 0.6, 0.2], window="90d")
-
-    def cells(*folders: Path) -> int:
-        return len(cells_of([run for folder in folders for run in find_runs(folder) if isinstance(run, Run)]))
-
-    assert cells(old, same) == 1
-    assert cells(old, other) == 2
-
-
-@pytest.mark.parametrize("model", ["llamarec", "bigrec", "title_likelihood"])
-def test_a_prompt_of_an_earlier_version_says_what_it_said(tmp_path, model):
-    """Before, what stands between the templates was not in the configuration."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        now = compose("config", [f"model={model}", "llm=tiny_random", "dataset=synthetic", "logger=none"])
-    store(tmp_path, Stored(now, Names("synthetic", model, "own", "adamw"), None))
-    path = tmp_path / "config.yaml"
-    before = OmegaConf.load(path)
-    for key in ("event", "pool", "candidate", "untitled"):
-        before.model.prompt.pop(key, None)
-    before.model.pop("attributes")
-    OmegaConf.save(before, path)
-    found = stored(tmp_path).config
-    assert found.model.prompt == now.model.prompt
-    assert found.model.attributes is False
-    assert build(found)
-
-
-OPTIM = "recsys_lt.optim"
-
-
-@pytest.mark.parametrize(
-    ("choices", "before"),
-    [
-        (["optimizer=adam"], {"_target_": f"{OPTIM}.adam.Adam"}),
-        (["optimizer=adamw"], {"_target_": f"{OPTIM}.adam.AdamW"}),
-        (["optimizer=lazy_adam"], {"_target_": f"{OPTIM}.lazy_adam.LazyAdam"}),
-        (["optimizer=inverse_frequency"], {"_target_": f"{OPTIM}.reweighted.Reweighted", "base": "adam"}),
-        (["optimizer=eisam", "optimizer/base=adamw"], {"base": "adamw"}),
-    ],
-)
-def test_an_optimizer_of_an_earlier_version_is_that_of_now(tmp_path, choices, before):
-    """Before, the base was a word."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        now = compose("config", ["dataset=synthetic", "logger=none", *choices])
-    store(tmp_path, Stored(now, Names("synthetic", "sasrec", "ce", choices[0].partition("=")[2]), None))
-    path = tmp_path / "config.yaml"
-    then = OmegaConf.load(path)
-    then.optimizer.pop("base")
-    then.optimizer.update(before)
-    OmegaConf.save(then, path)
-    assert stored(tmp_path).config.optimizer == now.optimizer
 
 
 @pytest.mark.parametrize(
