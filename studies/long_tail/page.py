@@ -66,14 +66,13 @@ def _of_the_choice(study: Mapping[str, Any], best: Mapping[str, Trial | None], s
     return lines
 
 
-def sharpness_table(study: Mapping[str, Any], folder: Path) -> list[str]:
+def sharpness_table(study: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:
     """Markdown: how sharp the loss is around trials in one neighbourhood; nothing where none was measured."""
     found = {}
     for method, given in study["methods"].items():
         for number, change in enumerate(given["trials"]):
-            path = folder / f"{method}_{number}.json"
-            if path.is_file():
-                found[method, number, _words(change)] = json.loads(path.read_text(encoding="utf-8"))
+            if (result := measured.get(f"{method}_{number}")) is not None:
+                found[method, number, _words(change)] = result
     if not found:
         return []
     rows = []
@@ -104,7 +103,7 @@ def _reference(seeds: Path, base: str, taken: Trial | None) -> str | None:
     return "/".join(found.identity[1:]) if len(alike) == 1 else found.label
 
 
-def section(name: str, study: Mapping[str, Any], runs: Path, sharpness: Path, pictures: Path) -> list[str]:
+def section(name: str, study: Mapping[str, Any], runs: Path, measured: Mapping[str, Any], pictures: Path) -> list[str]:
     """One study; nothing if none of it has run."""
     trials = {method: trials_of(name, method, study, runs) for method in study["methods"]}
     if not any(trials.values()):
@@ -136,7 +135,7 @@ def section(name: str, study: Mapping[str, Any], runs: Path, sharpness: Path, pi
             f"![head against nonhead]({pictures.name}/{picture.name})", "",
         ]  # fmt: skip
         draft.unlink()
-    lines += sharpness_table(study, sharpness / name)
+    lines += sharpness_table(study, measured)
     besides = runs / name / "besides"
     if runs_in(besides):
         draft = pictures / f"{name}.md"
@@ -156,9 +155,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--file", type=Path, default=Path(__file__).with_name("study.yaml"), help="the studies")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where finished runs are kept")
-    parser.add_argument("--sharpness", type=Path, default=RUNS.with_name("sharpness"), help="measured sharpness")
+    parser.add_argument("--sharpness", type=Path, default=RUNS.with_name("sharpness.json"), help="measured sharpness")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "long_tail.md", help="the page")
     asked = parser.parse_args(argv)
+    sharpness = json.loads(asked.sharpness.read_text(encoding="utf-8"))
     pictures = asked.out.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "reconstruction (see `recsys_lt/optim/eisam.py`). [How differences are tested](statistics.md).", "",
     ]  # fmt: skip
     for name in yaml.safe_load(asked.file.read_text(encoding="utf-8")):
-        lines += section(name, study_named(name, asked.file), asked.runs, asked.sharpness, pictures)
+        lines += section(name, study_named(name, asked.file), asked.runs, sharpness.get(name, {}), pictures)
     write_text(asked.out, "\n".join(lines).rstrip() + "\n")
     print(f"{asked.out}")
     return 0

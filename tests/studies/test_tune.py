@@ -104,15 +104,13 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     command.remove("small")
     assert run().returncode == 0  # no name: all of them
 
-    sharp = tmp_path / "sharpness" / "small"
-    sharp.mkdir(parents=True)
     measured = {"rule": "eisam", "targets": 1200, "here": {"all": 4, "head": 5, "tail": 6.25}}
-    (sharp / "eisam_0.json").write_text(
-        json.dumps(measured | {"neighbourhood": {"all": 0.5, "head": 0.125, "tail": 0.75}})
-    )
+    measured |= {"neighbourhood": {"all": 0.5, "head": 0.125, "tail": 0.75}}
+    sharp = tmp_path / "sharpness.json"
+    sharp.write_text(json.dumps({"small": {"eisam_0": measured}}))
     page = subprocess.run(
         [sys.executable, str(SCRIPT.with_name("page.py")), "--file", str(tmp_path / "study.yaml"),
-         "--runs", str(pack), "--sharpness", str(sharp.parent), "--out", str(tmp_path / "docs" / "long_tail.md")],
+         "--runs", str(pack), "--sharpness", str(sharp), "--out", str(tmp_path / "docs" / "long_tail.md")],
         env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert (page.returncode, page.stderr) == (0, "")
