@@ -1,4 +1,4 @@
-"""Dropout whose mask belongs to the row, not to the batch it happens to be in."""
+"""Dropout with masks keyed by row: the same in any batch and at every evaluation."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""The feed-forward of a transformer-like block, without ever holding its hidden layer."""
+"""Feed-forward of a transformer block, in chunks: its hidden layer is never held in full."""
 
 from typing import Any
 

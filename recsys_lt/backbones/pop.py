@@ -1,4 +1,4 @@
-"""Popularity: every user is shown what is bought most."""
+"""Popularity: the same most frequent items for every user."""
 
 from typing import ClassVar
 

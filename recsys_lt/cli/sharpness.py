@@ -23,19 +23,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m recsys_lt sharpness",
         description="How much the training loss of a run's best checkpoint rises at some distances from it, along the "
         "gradient of all targets, of targets weighed by rarity, and of each popularity group, and in the neighbourhood "
-        "that its optimizer looked at. Writes sharpness.json and sharpness.png into the run folder.",
+        "that its optimizer perturbs to. Writes sharpness.json and sharpness.png into the run folder.",
     )
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
     parser.add_argument("--rho", type=float, nargs="+", default=RADII, help="distances (default: 0.1 0.5 2)")
     parser.add_argument("--weighting", default="power", help="of the weighted direction: see optimizer=eisam")
     parser.add_argument("--gamma", type=float, default=0.5, help="its exponent (default: 0.5)")
-    parser.add_argument("--batches", type=int, default=4, help="training batches looked at (default: 4)")
-    parser.add_argument("--items", type=int, default=15, help="items of each group looked at alone (default: 15)")
+    parser.add_argument("--batches", type=int, default=4, help="training batches evaluated (default: 4)")
+    parser.add_argument("--items", type=int, default=15, help="items of each group evaluated alone (default: 15)")
     parser.add_argument(
         "--rule",
         type=Path,
         metavar="RUN",
-        help="look at the neighbourhood of this run's optimizer instead, such as eisam's around a model of adam's",
+        help="use the perturbation of this run's optimizer instead, such as eisam's around a model of adam's",
     )
     add_trust(parser)
     return parser
@@ -61,11 +61,11 @@ def sharpness(
     weighting, gamma
         See ``recsys_lt.optim.weighting.Weighting``.
     n_batches
-        Training batches of the first epoch that are looked at.
+        Training batches of the first epoch that are evaluated.
     n_items
-        Items of each group looked at one by one.
+        Items of each group evaluated one by one.
     rule_of
-        Run folder whose optimizer's neighbourhood to look at; None for the run's own, if it has one.
+        Run folder whose optimizer's perturbation to use; None for the run's own, if it has one.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def sharpness(
     from recsys_lt.data.loader import Share, TrainBatches
     from recsys_lt.optim.sharpness_aware import SharpnessAware
     from recsys_lt.optim.weighting import Weighting
-    from recsys_lt.results.sharpness import Asked, Landscape, measure, plot
+    from recsys_lt.results.sharpness import Landscape, Probes, measure, plot
     from recsys_lt.system.atomic import write_json
     from recsys_lt.training.trained import Run
 
@@ -116,7 +116,7 @@ def sharpness(
         "weighting": weighting,
         "gamma": gamma,
         "rule": None if looking is None else optimizer,
-        **measure(landscape, weights(counts), Asked(tuple(radii), n_items, looking)),
+        **measure(landscape, weights(counts), Probes(tuple(radii), n_items, looking)),
     }
     write_json(folder / "sharpness.json", result)
     plot(result, folder / "sharpness.png", ", ".join(run.stored.names))
@@ -139,7 +139,7 @@ def _table(result: Mapping[str, Any]) -> Table:
             table.add_row(said, radius, *(f"{rises[group]:+.4f}" for group in groups))
     if result["neighbourhood"] is not None:
         rises = result["neighbourhood"]
-        table.add_row(f"(where {result['rule']} looks)", "", *(f"{rises[group]:+.4f}" for group in groups))
+        table.add_row(f"(perturbation of {result['rule']})", "", *(f"{rises[group]:+.4f}" for group in groups))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Logit adjustment: what is frequent must be scored higher to count as much."""
+"""Logit adjustment: losses on scores shifted by the logarithm of the items' popularity."""
 
 import math
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ class NEG(SampledLoss):
         return F.softplus(-(positive + shift)) + F.softplus(negative + shift).sum(1)
 
     def shift(self, n_items: int) -> float:
-        """What is added to every score before the logistic function."""
+        """Shift of every score before the logistic function."""
         return 0.0
 
 

@@ -1,4 +1,4 @@
-"""Drawing negatives: from which pool, and whether each target or the whole batch has its own draw."""
+"""Negative sampling: the pool of items, and draws of each target's own or shared by a batch."""
 
 from abc import ABC, abstractmethod
 
@@ -11,7 +11,7 @@ from recsys_lt.losses.loss import Draw
 
 
 class Pool(ABC):
-    """Items a negative may be."""
+    """The items that a negative may be."""
 
     needs_seen: bool = False
     #: Items of the catalogue that no target may draw, at the least.
@@ -87,9 +87,9 @@ class Unseen(Pool):
         if len(items) == 0:
             return torch.zeros((len(targets), len(shared)), dtype=torch.bool, device=items.device)
         lifted = row_of * n_items + items
-        asked = rows.unsqueeze(1) * n_items + shared
-        at = torch.searchsorted(lifted, asked).clamp_(max=len(items) - 1)
-        return (lifted[at] == asked)[draw.rows]
+        wanted = rows.unsqueeze(1) * n_items + shared
+        at = torch.searchsorted(lifted, wanted).clamp_(max=len(items) - 1)
+        return (lifted[at] == wanted)[draw.rows]
 
 
 def _seen_of(draw: Draw) -> tuple[Tensor, Tensor]:

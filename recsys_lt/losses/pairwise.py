@@ -1,4 +1,4 @@
-"""The losses most comparisons were made with: BCE and BPR."""
+"""Pairwise losses: BCE and BPR."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What every loss on one target score and K negative scores shares: drawing, scoring, gradients."""
+"""Base class of losses on a target's score and K negative scores: draws, scores, gradients."""
 
 import ctypes
 from abc import abstractmethod
@@ -72,11 +72,10 @@ class SampledLoss(Loss):
         ) -> tuple[Tensor, Gradients | None]:
             if ids.dim() == 1:
                 return self._shared(states, targets, table, weights, wanted, ids, forbidden)
-            compiled = usable(states, table.weight) if product_dtype(states) == torch.float32 else None
-            if compiled and ids.shape[1] * _COMPILED_DENSE_SHARE < len(table.weight):
-                return self._compiled(states, targets, table, weights, wanted, ids, compiled)
-            score = self._dense if ids.shape[1] * _DENSE_SHARE > len(table.weight) else self._gathered
-            return score(states, targets, table, weights, wanted, ids)
+            kernels = usable(states, table.weight) if product_dtype(states) == torch.float32 else None
+            if ids.shape[1] * (_COMPILED_DENSE_SHARE if kernels else _DENSE_SHARE) <= len(table.weight):
+                return self._gathered(states, targets, table, weights, wanted, ids, kernels)
+            return self._dense(states, targets, table, weights, wanted, ids)
 
         return weighted_means(states, targets, table, weights, one_pass)
 
@@ -160,37 +159,6 @@ class SampledLoss(Loss):
         return losses, gradients
 
     def _gathered(
-        self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool, ids: Tensor
-    ) -> tuple[Tensor, Gradients | None]:
-        """Gather the K vectors of each target: cheap when K is a small part of the catalogue."""
-        losses = torch.empty_like(states[:, 0])
-        gradients = None
-        if wanted:
-            gradients, (target_at, ids_at) = Gradients.touching(states, table, len(weights), targets, ids)
-        width = ids.shape[1] * states.shape[1]
-        for rows in row_blocks(len(states), width, states.device):
-            own, chosen = states[rows], torch.cat([targets[rows].unsqueeze(1), ids[rows]], 1)
-            vectors = table.weight[chosen]
-            scores = torch.bmm(vectors, own.unsqueeze(2)).squeeze(2).to(states.dtype)
-            if table.bias is not None:
-                scores = scores + table.bias[chosen]
-            losses[rows], by_positive, by_negative = self._differentiate(
-                scores[:, 0], scores[:, 1:], len(table.weight), wanted
-            )
-            if gradients is None:
-                continue
-            by_scores = torch.cat([by_positive.unsqueeze(1), by_negative], 1)
-            gradients.states[rows] = torch.bmm(by_scores.unsqueeze(1), vectors).squeeze(1)
-            at = torch.cat([target_at[rows].unsqueeze(1), ids_at[rows]], 1).flatten()
-            for w, weight in enumerate(weights[:, rows]):
-                share = by_scores * weight.unsqueeze(1)
-                outer = (share.unsqueeze(2) * own.unsqueeze(1)).flatten(0, 1)
-                gradients.table[w].index_add_(0, at, outer)
-                if gradients.bias is not None:
-                    gradients.bias[w].index_add_(0, at, share.flatten())
-        return losses, gradients
-
-    def _compiled(
         self,
         states: Tensor,
         targets: Tensor,
@@ -198,17 +166,25 @@ class SampledLoss(Loss):
         weights: Tensor,
         wanted: bool,
         ids: Tensor,
-        compiled: ctypes.CDLL,
+        kernels: ctypes.CDLL | None,
     ) -> tuple[Tensor, Gradients | None]:
-        """Gather by compiled kernels: no copy of the vectors, and each item's gradient is summed in registers."""
+        """Read the K vectors of each target: cheap when K is a small part of the catalogue.
+
+        Compiled kernels do so without a copy of the vectors, and sum each item's gradient in registers.
+        """
         losses = torch.empty_like(states[:, 0])
         gradients = None
         chosen = torch.cat([targets.unsqueeze(1), ids], 1)
         if wanted:
             gradients, (at,) = Gradients.touching(states, table, len(weights), chosen)
-        for rows in row_blocks(len(states), chosen.shape[1], states.device):
+        width = chosen.shape[1] if kernels else ids.shape[1] * states.shape[1]
+        for rows in row_blocks(len(states), width, states.device):
             own, items = states[rows], chosen[rows]
-            scores = native.scores(compiled, own, table.weight, items)
+            if kernels:
+                scores = native.scores(kernels, own, table.weight, items)
+            else:
+                vectors = table.weight[items]
+                scores = torch.bmm(vectors, own.unsqueeze(2)).squeeze(2).to(states.dtype)
             if table.bias is not None:
                 scores += table.bias[items]
             losses[rows], by_positive, by_negative = self._differentiate(
@@ -219,9 +195,16 @@ class SampledLoss(Loss):
             scores[:, 0] = by_positive
             if by_negative.data_ptr() != scores[:, 1:].data_ptr():  # else it was formed in place
                 scores[:, 1:] = by_negative
-            native.add_by_states(compiled, gradients.states[rows], table.weight, items, scores)
+            if kernels:
+                native.add_by_states(kernels, gradients.states[rows], table.weight, items, scores)
+            else:
+                gradients.states[rows] = torch.bmm(scores.unsqueeze(1), vectors).squeeze(1)
             for w, weight in enumerate(weights[:, rows]):
-                native.add_by_table(compiled, gradients.table[w], own, at[rows], scores, weight)
+                if kernels:
+                    native.add_by_table(kernels, gradients.table[w], own, at[rows], scores, weight)
+                else:
+                    outer = (scores * weight.unsqueeze(1)).unsqueeze(2) * own.unsqueeze(1)
+                    gradients.table[w].index_add_(0, at[rows].flatten(), outer.flatten(0, 1))
                 if gradients.bias is not None:
                     gradients.bias[w].index_add_(0, at[rows].flatten(), (scores * weight.unsqueeze(1)).flatten())
         return losses, gradients

@@ -79,12 +79,12 @@ class Landscape:
         """Parameters moved by so many times the steps."""
         return perturbed(self.parameters, [step * times for step in steps])
 
-    def uphill(self, item_weights: Tensor) -> list[Tensor]:
+    def step_along(self, item_weights: Tensor) -> list[Tensor]:
         """The step of length 1 along the gradient of the weighted loss."""
         return Joint(1.0).steps(self.parameters, self.gradient(item_weights), Tensor)
 
     def neighbourhood(self, rule: SharpnessAware) -> list[Tensor]:
-        """Where a rule that knows these parameters would look uphill of the whole sample."""
+        """Perturbation of a rule that is prepared for these parameters, along the gradient of the sample."""
         weights = rule.ascent_weights
         along = self.gradient(torch.ones(len(self.groups)) if weights is None else weights)
         by_parameter = dict(zip(self.parameters, along, strict=True))
@@ -100,17 +100,17 @@ class Landscape:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What to look at.
+class Probes:
+    """Where the loss is evaluated.
 
     Parameters
     ----------
     radii
         Distances from the model.
     items
-        How many items of each group to look at one by one.
+        Items of each group that are evaluated one by one.
     rule
-        A rule whose own neighbourhood to look at too.
+        A rule whose perturbation is evaluated too.
     """
 
     radii: tuple[float, ...]
@@ -118,7 +118,7 @@ class Asked:
     rule: SharpnessAware | None = None
 
 
-def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[str, Any]:
+def measure(landscape: Landscape, item_weights: Tensor, probes: Probes) -> dict[str, Any]:
     """Rises and slices of the loss.
 
     Parameters
@@ -127,7 +127,7 @@ def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[st
         The model and its sample.
     item_weights
         What the weighted direction weighs items by, [I].
-    asked
+    probes
         Radii and number of items.
 
     Returns
@@ -136,8 +136,8 @@ def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[st
         ``here``: mean losses of the model, all and by group. ``rise``: for the gradient's directions ``plain``,
         ``weighted`` and each group's own (``head``, ...), for each radius, how much each mean rises. ``slices``: for
         plain and weighted, mean losses on a line through the model. ``neighbourhood``: how much each mean rises where
-        the rule looks; None without one. ``items``: for some items of each group, the rise of an item's loss at the
-        largest radius along the plain, the weighted and its ``own`` gradient, and where the rule looks.
+        the rule perturbs; None without one. ``items``: for some items of each group, the rise of an item's loss at the
+        largest radius along the plain, the weighted and its ``own`` gradient, and in the rule's perturbation.
     """
     here = landscape.means()
     directions = {"plain": torch.ones_like(item_weights), "weighted": item_weights}
@@ -145,62 +145,62 @@ def measure(landscape: Landscape, item_weights: Tensor, asked: Asked) -> dict[st
     rise: dict[str, dict[str, dict[str, float]]] = {}
     slices: dict[str, list[dict[str, float]]] = {}
     # Losses of all targets, for the items.
-    risen: dict[str, Tensor] = {}
+    raised: dict[str, Tensor] = {}
     looked = None
-    if asked.rule is not None:
-        with landscape.moved(landscape.neighbourhood(asked.rule), 1.0):
-            risen["neighbourhood"], items = landscape.losses()
-        there = landscape.means_of(risen["neighbourhood"], items)
+    if probes.rule is not None:
+        with landscape.moved(landscape.neighbourhood(probes.rule), 1.0):
+            raised["neighbourhood"], items = landscape.losses()
+        there = landscape.means_of(raised["neighbourhood"], items)
         looked = {group: there[group] - here[group] for group in here}
     for name, weights in directions.items():
-        step = landscape.uphill(weights)
+        step = landscape.step_along(weights)
         rise[name] = {}
-        for radius in asked.radii:
+        for radius in probes.radii:
             with landscape.moved(step, radius):
                 losses, items = landscape.losses()
             there = landscape.means_of(losses, items)
-            if radius == max(asked.radii) and name in ("plain", "weighted"):
-                risen[name] = losses
+            if radius == max(probes.radii) and name in ("plain", "weighted"):
+                raised[name] = losses
             rise[name][f"{radius:g}"] = {group: there[group] - here[group] for group in here}
         if name in ("plain", "weighted"):
             slices[name] = []
-            for distance in np.linspace(-max(asked.radii), max(asked.radii), PLACES):
+            for distance in np.linspace(-max(probes.radii), max(probes.radii), PLACES):
                 with landscape.moved(step, float(distance)):
                     slices[name].append({"distance": float(distance), **landscape.means()})
     return {
         "here": here,
         "targets": landscape.n_targets,
         "parameter_norm": landscape.norm(),
-        "radii": list(asked.radii),
+        "radii": list(probes.radii),
         "rise": rise,
         "slices": slices,
         "neighbourhood": looked,
-        "items": _items(landscape, asked, risen),
+        "items": _items(landscape, probes, raised),
     }
 
 
-def _items(landscape: Landscape, asked: Asked, elsewhere: Mapping[str, Tensor]) -> dict[str, list[dict[str, float]]]:
+def _items(landscape: Landscape, probes: Probes, elsewhere: Mapping[str, Tensor]) -> dict[str, list[dict[str, float]]]:
     losses, items = landscape.losses()
     counts = torch.bincount(items, minlength=len(landscape.groups))
     found: dict[str, list[dict[str, float]]] = {}
     for g, name in enumerate(GROUPS):
         there = ((landscape.groups == g) & (counts > 0)).nonzero().squeeze(1)
         # Evenly over the group's ids, which say nothing of popularity: the same ones every time.
-        chosen = there[torch.linspace(0, len(there) - 1, min(asked.items, len(there))).long()] if len(there) else there
+        chosen = there[torch.linspace(0, len(there) - 1, min(probes.items, len(there))).long()] if len(there) else there
         found[name] = []
         for item in chosen.tolist():
             own = torch.zeros(len(landscape.groups))
             own[item] = 1
-            with landscape.moved(landscape.uphill(own), max(asked.radii)):
-                risen = landscape.losses()[0]
+            with landscape.moved(landscape.step_along(own), max(probes.radii)):
+                raised = landscape.losses()[0]
             of = items == item
-            rises = {key: float((there[of] - losses[of]).mean()) for key, there in {**elsewhere, "own": risen}.items()}
+            rises = {key: float((there[of] - losses[of]).mean()) for key, there in {**elsewhere, "own": raised}.items()}
             found[name].append({"item": item, "targets": int(of.sum()), **rises})
     return found
 
 
 def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
-    """Draw the rises at the largest radius and where the rule looks, the items' own, and the slices."""
+    """Draw the rises at the largest radius and in the rule's perturbation, the items' own, and the slices."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -218,7 +218,7 @@ def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
         bars.bar(
             np.arange(len(heights)) + (n - (len(names) - 1) / 2) * 0.2, heights, 0.18, color=colours[group], label=group
         )
-    below = ["all items'\ngradient", "weighted\nby rarity", f"where {result['rule']}\nlooks"]
+    below = ["all items'\ngradient", "weighted\nby rarity", f"perturbation\nof {result['rule']}"]
     bars.set_xticks(range(2 if looked is None else 3), below[: 2 if looked is None else 3])
     bars.set_ylabel(f"rise of the loss at distance {far}" + ("" if looked is None else ", or the rule's"))
     bars.legend(frameon=False, fontsize=8)

@@ -16,7 +16,7 @@ from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.metrics.groups import popularity_groups
 from recsys_lt.optim.eisam import EISAM
 from recsys_lt.recommenders.step_closure import StepClosure
-from recsys_lt.results.sharpness import Asked, Landscape, measure
+from recsys_lt.results.sharpness import Landscape, Probes, measure
 from recsys_lt.training.trained import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,14 +49,14 @@ def test_the_rise_is_the_gradients_length_to_first_order(landscape):
     ones = torch.ones(60)
     length = torch.stack([g.norm() for g in landscape.gradient(ones)]).norm()
     here = landscape.means()["all"]
-    with landscape.moved(landscape.uphill(ones), 1e-2):
+    with landscape.moved(landscape.step_along(ones), 1e-2):
         there = landscape.means()["all"]
     assert (there - here) / 1e-2 == pytest.approx(float(length), rel=0.02)
     assert landscape.means()["all"] == here
 
 
 def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscape):
-    found = measure(landscape, torch.linspace(0.5, 2, 60), Asked((1e-3,), 2))
+    found = measure(landscape, torch.linspace(0.5, 2, 60), Probes((1e-3,), 2))
     for group in ("head", "mid", "tail"):
         rises = {direction: by_radius["0.001"][group] for direction, by_radius in found["rise"].items()}
         assert max(rises, key=rises.get) == group
@@ -93,7 +93,7 @@ def test_a_rules_neighbourhood_is_where_it_looks_in_training(landscape, folder, 
     rule.gradients(evaluate)
     for moved, step in zip(seen[1], landscape.neighbourhood(rule), strict=True):
         torch.testing.assert_close(moved, step, rtol=1e-3, atol=1e-6)
-    found = measure(landscape, torch.ones(60), Asked((0.1,), 2, rule))
+    found = measure(landscape, torch.ones(60), Probes((0.1,), 2, rule))
     assert found["neighbourhood"]["all"] > 0
     assert {"plain", "weighted", "neighbourhood", "own"} < set(found["items"]["tail"][0])
     assert all(torch.equal(p, was) for p, was in zip(landscape.parameters, before, strict=True))
@@ -126,7 +126,7 @@ def test_the_neighbourhood_of_another_runs_optimizer(folder, tmp_path, capsys):
     written = config.replace("optimizer: adam\n", "optimizer: sam\n").replace("plain.Plain\n", "sam.SAM\n")
     (other / "config.yaml").write_text(written)
     assert sharpness.main([str(folder), "--batches", "1", "--items", "2", "--rule", str(other)]) == 0
-    assert "(where sam looks)" in capsys.readouterr().out
+    assert "(perturbation of sam)" in capsys.readouterr().out
     around_adam = json.loads((folder / "sharpness.json").read_text())
     assert sharpness.main([str(other), "--batches", "1", "--items", "2"]) == 0  # its own, unasked
     own = json.loads((other / "sharpness.json").read_text())
