@@ -67,9 +67,12 @@ class Backbone(HasNeeds, nn.Module, ABC):
             if isinstance(module, nn.Embedding | PaddedItems):
                 module.sparse = len(module.weight) >= LARGE_TABLE
 
-    @abstractmethod
     def states(self, batch: Batch) -> Tensor:
-        """A state for each target of a training batch, [N, d], in the order of ``batch.targets``."""
+        """A state for each target of a training batch, [N, d], in the order of ``batch.targets``.
+
+        By default that of each row, for tasks with one target a row.
+        """
+        return self.user_states(batch)
 
     @abstractmethod
     def user_states(self, batch: Batch) -> Tensor:

@@ -90,10 +90,6 @@ class BSARec(Backbone):
                 nn.init.xavier_normal_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def states(self, batch: Batch) -> Tensor:
-        """[B, d]."""
-        return self.user_states(batch)
-
     def user_states(self, batch: Batch) -> Tensor:
         """[B, d]."""
         keys = batch.streams

@@ -71,10 +71,6 @@ class Caser(Backbone):
         nn.init.xavier_normal_(self.dense.weight)
         nn.init.zeros_(self.dense.bias)
 
-    def states(self, batch: Batch) -> Tensor:
-        """[B, 2d]."""
-        return self.user_states(batch)
-
     def user_states(self, batch: Batch) -> Tensor:
         """[B, 2d]."""
         image = self.items(batch, self.max_length)  # [B, L, d]

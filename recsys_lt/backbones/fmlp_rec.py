@@ -65,10 +65,6 @@ class FMLPRec(Backbone):
         for block in self.blocks:
             block.get_parameter("filter").data.copy_(first)
 
-    def states(self, batch: Batch) -> Tensor:
-        """[B, d]."""
-        return self.user_states(batch)
-
     def user_states(self, batch: Batch) -> Tensor:
         """[B, d]."""
         keys = batch.streams

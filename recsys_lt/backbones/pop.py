@@ -32,10 +32,6 @@ class Pop(Backbone):
         self.task = Prefixes(max_length=1)
         self.register_buffer("counts", facts.popularity.to(torch.float32).unsqueeze(1))
 
-    def states(self, batch: Batch) -> Tensor:
-        """[B, 1] ones."""
-        return self.user_states(batch)
-
     def user_states(self, batch: Batch) -> Tensor:
         """[B, 1] ones."""
         return self.counts.new_ones(len(batch), 1)
