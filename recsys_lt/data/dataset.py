@@ -84,7 +84,7 @@ class Dataset:
             raise UserError("it is empty", where="dataset.cache_dir", remedy="Name a folder, or unset RECSYS_LT_CACHE")
         self._cache_dir = Path(cache_dir).expanduser()
         self._preparation = Preparation(1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates)
-        self._expect = None if expect is None else dict(expect)
+        self._expect = dict(expect or {})
         stem = "" if self._path is None else self._path.stem
         self.name = (stem if stem.strip(".") else "file") if name is None else name
         check_name(self.name, "dataset.name")
@@ -129,8 +129,11 @@ class Dataset:
             raise MachineError(refused.what, where=refused.where, remedy=remedy) from error
         for note in notes:
             announce(f"{self.name}: {note}")
-        announce(self._summary(sequences))
-        self._check_counts(sequences)
+        core = f"{self._preparation.k_core}-core" if self._preparation.k_core > 1 else "no k-core"
+        got = {"users": sequences.n_users, "items": sequences.n_items, "interactions": len(sequences.items)}
+        counts = ", ".join(f"{count:,} {key}" for key, count in got.items())
+        announce(f"{self.name}: {counts} ({core}, {sequences.split})")
+        self._check_counts(got)
         return sequences
 
     def _material(self, downloads: Path, announce: Announce) -> Material:
@@ -165,22 +168,7 @@ class Dataset:
         with shown(f"preparing {self.name}"):
             return self._preparation(material.read(), self.name, with_times)
 
-    def _summary(self, sequences: Sequences) -> str:
-        k = self._preparation.k_core
-        core = f"{k}-core" if k > 1 else "no k-core"
-        return (
-            f"{self.name}: {sequences.n_users:,} users, {sequences.n_items:,} items,"
-            f" {len(sequences.items):,} interactions ({core}, {sequences.split})"
-        )
-
-    def _check_counts(self, sequences: Sequences) -> None:
-        if self._expect is None:
-            return
-        got = {
-            "users": sequences.n_users,
-            "items": sequences.n_items,
-            "interactions": len(sequences.items),
-        }
+    def _check_counts(self, got: Mapping[str, int]) -> None:
         unknown = [key for key in self._expect if key not in got]
         if unknown:
             raise UserError(f"no count is called {unknown[0]}", where="dataset.expect", remedy=f"Use {', '.join(got)}")

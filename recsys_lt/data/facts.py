@@ -58,12 +58,7 @@ class DataFacts:
         UserError
             The dataset has no such column, it holds vectors, or no item has a text in it.
         """
-        found = self._column(column, where)
-        if found.ndim != 1:
-            raise UserError(
-                f"the column {column!r} of {self._said} holds vectors, not texts", where=where, remedy=_OTHER
-            )
-        texts = [str(text) for text in found]
+        texts = [str(text) for text in self._column(column, where, 1)]
         if not any(text.strip() for text in texts):
             raise UserError(f"no item of {self._said} has a text in the column {column!r}", where=where, remedy=_OTHER)
         return texts
@@ -81,14 +76,9 @@ class DataFacts:
         UserError
             The dataset has no such column, or it holds texts.
         """
-        found = self._column(column, where)
-        if found.ndim != 2:
-            raise UserError(
-                f"the column {column!r} of {self._said} holds texts, not vectors", where=where, remedy=_OTHER
-            )
-        return found.view(np.float32)
+        return self._column(column, where, 2).view(np.float32)
 
-    def _column(self, column: str, where: str) -> ItemColumn:
+    def _column(self, column: str, where: str, ndim: int) -> ItemColumn:
         if column not in self.item_data:
             offered = ", ".join(sorted(self.item_data)) or "none"
             raise UserError(
@@ -96,7 +86,11 @@ class DataFacts:
                 where=where,
                 remedy=_OTHER,
             )
-        return self.item_data[column]
+        found = self.item_data[column]
+        if found.ndim != ndim:
+            what = "vectors, not texts" if ndim == 1 else "texts, not vectors"
+            raise UserError(f"the column {column!r} of {self._said} holds {what}", where=where, remedy=_OTHER)
+        return found
 
     @property
     def _said(self) -> str:
