@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
 def _show() -> None:
     from rich.console import Console
 
-    from recsys_lt.results.wandb_panels import GROUPED_BY, SECTIONS
+    from recsys_lt.results.wandb_workspace import GROUPED_BY, SECTIONS
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"runs grouped by {', '.join(GROUPED_BY)}")
@@ -51,8 +51,9 @@ def _run(arguments: argparse.Namespace) -> None:
         _show()
         return
     from recsys_lt.results.wandb_workspace import save
+    from recsys_lt.training.loggers import has_key
 
-    print(save(entity, project, arguments.dataset, arguments.view))
+    print(save(entity, project, has_key(), arguments.dataset, arguments.view))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

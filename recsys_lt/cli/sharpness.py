@@ -70,7 +70,7 @@ def sharpness(
     Returns
     -------
     dict
-        See ``recsys_lt.results.sharpness.measure``.
+        See ``recsys_lt.results.loss_landscape.measure``.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def sharpness(
     from recsys_lt.data.loader import Share, TrainBatches
     from recsys_lt.optim.sharpness_aware import SharpnessAware
     from recsys_lt.optim.weighting import Weighting
-    from recsys_lt.results.sharpness import Landscape, Probes, measure, plot
+    from recsys_lt.results.loss_landscape import LossLandscape, measure, plot
     from recsys_lt.system.atomic import write_json
     from recsys_lt.training.trained import Run
 
@@ -110,16 +110,17 @@ def sharpness(
     rows, seed = run.parts.trainer.batch_rows, run.parts.seed
     source = TrainBatches(run.data, module.task, rows, seed, Share(), module.needs_seen)
     batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]
-    landscape = Landscape(module, batches, run.groups.of)
+    landscape = LossLandscape(module, batches, run.groups.of)
     result = {
         "batches": len(batches),
         "weighting": weighting,
         "gamma": gamma,
         "rule": None if looking is None else optimizer,
-        **measure(landscape, weights(counts), Probes(tuple(radii), n_items, looking)),
+        **measure(landscape, weights(counts), radii, n_items, looking),
     }
     write_json(folder / "sharpness.json", result)
-    plot(result, folder / "sharpness.png", ", ".join(run.stored.names))
+    names = run.stored.names
+    plot(result, folder / "sharpness.png", f"{names.dataset}: {', '.join(names[1:])}, seed {seed}")
     return result
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recsys_lt.cli.command import exit_code
 
@@ -85,57 +84,32 @@ def _table(content: Content, title: str | None, plain: bool) -> Table:
 
 
 def _write_csv(path: Path, compared: Comparison) -> None:
-    import csv
+    import pandas as pd
 
-    from recsys_lt.system.atomic import replacing
-
-    cells, metrics = compared.cells, compared.metrics
-    settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
-    header = ["dataset", "model", "loss", "optimizer", *settings, "n", "failed", "seeds"]
-    header += [f"{metric} {part}" for metric in metrics for part in ("mean", "std")]
-    parts = ("difference", "low", "high", "p", "over", "detectable", "seeds needed")
-    header += [f"{part} {group}".strip() for group in compared.tested for part in parts]
-    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for cell in cells:
-            numbers = [value for metric in metrics for value in cell.mean_std(metric)]
-            tests = [part for group in compared.tested for part in _tested(compared.difference(cell, group))]
-            writer.writerow(
-                [
-                    *cell.identity,
-                    *(cell.settings.get(key, "") for key in settings),
-                    len(cell.finished),
-                    len(cell.failed),
-                    " ".join(str(seed) for seed in cell.seeds),
-                    *("" if v is None or math.isnan(v) else repr(v) for v in numbers),
-                    *tests,
-                ]
-            )
-
-
-def _tested(found: Difference | None) -> list[str]:
-    if found is None:
-        return [""] * 7
-    numbers = (found.value, found.low, found.high, found.p)
-    over = "users and seeds" if found.over_seeds else "users"
-    return [*map(repr, numbers), over, *("" if v is None else repr(v) for v in (found.detectable, found.seeds_needed))]
-
-
-def _write_others(arguments: argparse.Namespace, content: Content, compared: Comparison) -> None:
-    from recsys_lt.results import sweep_table
-    from recsys_lt.results.plots.run_figures import head_against_nonhead
-    from recsys_lt.results.written_tables import latex, markdown
     from recsys_lt.system.atomic import write_text
 
-    caption = sweep_table.caption(compared, "bold")
-    for path, write in (
-        (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
-        (arguments.latex, lambda path: write_text(path, latex(content, caption))),
-        (arguments.plot, lambda path: head_against_nonhead(compared, path)),
-    ):
-        if path is not None:
-            write(path)
+    settings = list(dict.fromkeys(key for cell in compared.cells for key in cell.settings))
+    rows = []
+    for cell in compared.cells:
+        row: dict[str, Any] = dict(zip(("dataset", "model", "loss", "optimizer"), cell.identity, strict=True))
+        row |= {key: cell.settings.get(key, "") for key in settings}
+        row |= {"n": len(cell.finished), "failed": len(cell.failed), "seeds": " ".join(map(str, cell.seeds))}
+        for metric in compared.metrics:
+            row[f"{metric} mean"], row[f"{metric} std"] = cell.mean_std(metric)
+        for group in compared.tested:
+            row |= {f"{name} {group}".strip(): value for name, value in _test(compared.difference(cell, group)).items()}
+        rows.append(row)
+    # As objects: an empty place would make whole numbers fractions.
+    write_text(path, pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\r\n"))
+
+
+def _test(found: Difference | None) -> dict[str, Any]:
+    names = ("difference", "low", "high", "p", "over", "detectable", "seeds needed")
+    if found is None:
+        return dict.fromkeys(names)
+    over = "users and seeds" if found.over_seeds else "users"
+    values = (found.value, found.low, found.high, found.p, over, found.detectable, found.seeds_needed)
+    return dict(zip(names, values, strict=True))
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -145,6 +119,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from recsys_lt.results import sweep_table
     from recsys_lt.results.comparison import compare
+    from recsys_lt.results.plots.run_figures import head_against_nonhead
+    from recsys_lt.results.written_tables import latex, markdown
+    from recsys_lt.system.atomic import write_text
 
     compared = compare(arguments.folders, arguments.metric, arguments.against, arguments.test_groups)
     console = Console()
@@ -158,9 +135,16 @@ def _run(arguments: argparse.Namespace) -> None:
     width = wanted.minimum if console.is_terminal else wanted.maximum
     mark = "bold" if console.is_terminal else "*"
     console = Console(width=max(console.width, width))
-    if arguments.csv is not None:
-        _write_csv(arguments.csv, compared)
-    _write_others(arguments, content, compared)
+    caption = sweep_table.caption(compared, "bold")
+    writers: tuple[tuple[Path | None, Callable[[Path], None]], ...] = (
+        (arguments.csv, lambda path: _write_csv(path, compared)),
+        (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
+        (arguments.latex, lambda path: write_text(path, latex(content, caption))),
+        (arguments.plot, lambda path: head_against_nonhead(compared, path)),
+    )
+    for path, write in writers:
+        if path is not None:
+            write(path)
     console.print(table)
     for line in sweep_table.caption(compared, mark):
         console.print(Text(line))

@@ -1,1 +1,1 @@
-"""From ranks and recommended lists to numbers: ranking, long tail, popularity bias."""
+"""Metrics of ranks and recommended lists: ranking, long tail, popularity bias."""

@@ -1,4 +1,4 @@
-"""What is recommended, to whom it may concern: popularity bias from exposure counts alone."""
+"""Popularity bias of recommended lists, from exposure counts."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from recsys_lt.metrics.groups import GROUPS, TAIL
 
 
 class Exposure:
-    """How often each item stands in a user's first k, for every k; never holds the lists themselves.
+    """Exposure counts: how often each item is in a user's first k, for every k. The lists themselves are not kept.
 
-    ``counts`` is all its state, and sums of it are exact: sum ``counts`` over processes in place
-    (``torch.from_numpy(exposure.counts)`` shares its memory) before reading.
+    ``counts`` is its only state. Sum it over processes in place (``torch.from_numpy(exposure.counts)`` shares its
+    memory) before reading; the sums are exact.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ class Exposure:
 def gini(counts: NDArray[np.int64]) -> float | None:
     """Gini coefficient of exposure, unrecommended items included; None where nothing was exposed.
 
-    sum_j (2j - I - 1) e_(j) / (I sum e), e in ascending order: 0 where all items are exposed alike,
-    1 - 1/I where one item takes all.
+    sum_j (2j - I - 1) e_(j) / (I sum e), e in ascending order: 0 where all items have the same exposure,
+    1 - 1/I where one item has all of it.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def exposure_metrics(
 ) -> dict[str, float | None]:
     """Popularity-bias metrics of the exposures at one k.
 
-    With lists of k items for everyone, ARP and APLT are the usual means over users; where some lists
-    are shorter, every listed item weighs the same.
+    With lists of k items for all users, ARP and APLT are the usual means over users; where some lists
+    are shorter, every listed item has the same weight.
 
     Parameters
     ----------

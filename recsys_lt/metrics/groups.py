@@ -1,4 +1,4 @@
-"""Head, mid and tail: items grouped by how often they were interacted with in training."""
+"""Head, mid and tail items, by their number of training interactions."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ SHARES = (0.2, 0.6, 0.2)
 
 @dataclass(frozen=True)
 class ItemGroups:
-    """Items in head, mid and tail, and by what.
+    """Groups of the items, and the counts that define them.
 
     Parameters
     ----------
@@ -25,11 +25,11 @@ class ItemGroups:
     of
         Group of each item, as ``popularity_groups`` gives it, [I] int8.
     ties
-        Other counts, that order items of equal ones; None for their ids, [I].
+        Counts that order items of equal ``popularity``; None for their ids, [I].
     by
         What was counted, in words.
     share
-        How much of all there is that was, in words; "" for all.
+        Share of the interactions that was counted, in words; "" for all.
     """
 
     popularity: NDArray[np.int64]
@@ -40,7 +40,7 @@ class ItemGroups:
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """The items, most popular first: as head, mid and tail were cut, [I]."""
+        """Items, most popular first, [I]."""
         return by_popularity(self.popularity, self.ties)
 
     @property

@@ -1,15 +1,15 @@
-"""Who is served, along the whole tail: by the popularity of items, and by the length of histories."""
+"""NDCG and exposure along the long tail: by the popularity of items, and by the length of histories."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.metrics.groups import HEAD, ItemGroups
-from recsys_lt.metrics.intervals import bootstrap_mean, equal_bins
 from recsys_lt.metrics.ranking import Ranks, gains
 
 K = 10
+RESAMPLES = 1000
 
 
 def deciles(
@@ -24,7 +24,7 @@ def deciles(
     targets
         The targets' item ids, [n].
     exposed
-        How often each item stands in a list of ten, [I].
+        How often each item is in a list of ten, [I].
     groups
         Of the items, and their order.
     parts
@@ -58,7 +58,7 @@ def deciles(
 def histories(
     ranks: Ranks, targets: NDArray[np.int64], lengths: NDArray[np.int64], groups: ItemGroups, n_bins: int = 8
 ) -> list[dict[str, Any]]:
-    """NDCG@10 by how many events a user has before the target, shortest histories first.
+    """NDCG@10 by the number of events before the target, shortest histories first.
 
     Parameters
     ----------
@@ -121,9 +121,56 @@ def _share(counts: NDArray[np.int64], items: NDArray[np.int64]) -> float | None:
 
 
 def served_users(values: NDArray[np.float64]) -> dict[str, Any]:
-    """Of some users' gains [n]: ``users``, mean ``ndcg@10`` and its 95 % interval ``low`` to ``high``.
+    """Number of users with these gains [n], their mean ``ndcg@10``, and its 95 % interval ``low`` to ``high``.
 
     None for the last three where there is no user.
     """
     mean, low, high = bootstrap_mean(values) if len(values) else (None, None, None)
     return {"users": len(values), f"ndcg@{K}": mean, "low": low, "high": high}
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(values: NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Mean of values [n] and its 95 % percentile bootstrap interval over n draws with replacement."""
+    # Per-user gains take few distinct values: drawing how often each appears is the same bootstrap,
+    # and needs no [resamples, n] array of draws.
+    distinct, counts = np.unique(values, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
+    low, high = np.quantile(draws @ distinct / len(values), [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def equal_bins(counts: NDArray[np.int64], n_bins: int = 10) -> list[NDArray[np.bool_]]:
+    """Users in about ``n_bins`` equal bins by a count of theirs; equal counts stay together.
+
+    Parameters
+    ----------
+    counts
+        Such as training interactions of each user's target, or events of their history, [n].
+    n_bins
+        Bins wanted; fewer come where many counts are equal.
+
+    Returns
+    -------
+    A mask [n] for every bin that has users, lowest counts first.
+    """
+    values, users = np.unique(counts, return_counts=True)
+    upto = np.cumsum(users)
+    bins: list[NDArray[np.bool_]] = []
+    first = done = 0
+    while first < len(values):
+        # An even part of the users that remain: a count that many users share must not use up the bins of the others.
+        goal = done + (len(counts) - done) / max(n_bins - len(bins), 1)
+        last = int(np.searchsorted(upto, goal))
+        if last > first and goal - upto[last - 1] < upto[last] - goal:
+            last -= 1
+        bins.append((counts >= values[first]) & (counts <= values[last]))
+        first, done = last + 1, int(upto[last])
+    return bins

@@ -13,7 +13,7 @@ RANKING_METRICS = ("hr", "ndcg", "mrr")
 
 
 def gains(metric: str, ranks: Ranks, k: int) -> NDArray[np.float64]:
-    """What each user's rank is worth under one metric; its mean over users is the metric.
+    """Gain of each user's rank under one metric; its mean over users is the metric.
 
     Parameters
     ----------

@@ -13,9 +13,9 @@ from recsys_lt.results.plots.palette import CELLS, OTHERS, Look
 from recsys_lt.results.written_tables import Entry
 from recsys_lt.runs.listing import IDENTITY
 
-#: Cells with a colour of their own; more could not be told apart.
+#: Cells with a colour of their own; more could not be distinguished.
 COLOURED = len(CELLS)
-# Whoever sees no colours tells lines by their dashes and points by their marks.
+# Readers who see no colours distinguish lines by their dashes and points by their marks.
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.5, 2)))
 _MARKS = "osD^vXPh"
 

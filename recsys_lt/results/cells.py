@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed, together."""
+"""Cells of a sweep: runs that differ in nothing but the seed."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from recsys_lt.errors import UserError
 from recsys_lt.runs.listing import IDENTITY, Run
 from recsys_lt.runs.stored import NO_DIFFERENCE
 
-# What cannot change a result, or is there to differ from run to run.
-# A prompt names the noun it repeats, and a table reads configurations as they are written.
+# Keys that cannot change a result, or differ from run to run. A prompt names the noun it repeats, and a table reads
+# configurations as they are written.
 _NO_DIFFERENCE = (
     "seed",
     "choices",
@@ -29,7 +29,7 @@ class Cell:
     identity
         Dataset, model, loss, optimizer.
     settings
-        Other keys that tell this dataset's cells apart, with this cell's values as text.
+        Other keys that distinguish the cells of this dataset, with this cell's values as text.
     finished, failed
         Its runs.
     """
@@ -50,7 +50,7 @@ class Cell:
 
     @property
     def known_parts(self) -> tuple[str, ...]:
-        """Those that say something: a key that other models have is ``key=-`` here."""
+        """The parts without ``key=-``, the keys that only other models have."""
         return tuple(part for part in self.parts if not part.endswith("=-"))
 
     @property
@@ -63,16 +63,17 @@ class Cell:
 
     def values(self, metric: str) -> list[float]:
         """A test metric of each finished run; empty unless every one of them measured it."""
-        found = [run.metrics["test"].get(metric) for run in self.finished if run.metrics is not None]
-        numbers = [float(value) for value in found if value is not None and math.isfinite(value)]
-        return numbers if len(numbers) == len(found) else []
+        return self._numbers("test", metric)
+
+    def _numbers(self, part: str, metric: str) -> list[float]:
+        found = [(run.metrics or {}).get(part) for run in self.finished]
+        values = [each.get(metric) if isinstance(each, dict) else None for each in found]
+        numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
+        return numbers if len(numbers) == len(values) else []
 
     def validated(self, metric: str = "ndcg@10") -> float | None:
         """A validation metric at the best epoch, a mean over runs; None unless every one of them measured it."""
-        parts = [run.metrics.get("valid") for run in self.finished if run.metrics is not None]
-        found = [part.get(metric) if isinstance(part, dict) else None for part in parts]
-        numbers = [float(value) for value in found if isinstance(value, (int, float)) and math.isfinite(value)]
-        return math.fsum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
+        return mean_and_spread(self._numbers("valid", metric))[0]
 
     def mean_std(self, metric: str) -> tuple[float | None, float | None]:
         """Mean and sample standard deviation over runs; None for what they do not give."""
@@ -90,7 +91,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None
 
 
 def once_a_seed(cell: Cell) -> Cell:
-    """A cell without runs that repeat a seed of it: a folder may keep one twice. The first counts."""
+    """A cell with one run of each seed: the first, where a folder keeps several."""
     first: dict[Any, Run] = {}
     for run in cell.finished:
         first.setdefault(run.seed, run)
@@ -98,7 +99,7 @@ def once_a_seed(cell: Cell) -> Cell:
 
 
 def of_common_seeds(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells with their runs of the seeds that all of them have; as they are where there is no such seed."""
+    """Cells with the runs of the seeds that all of them have; unchanged where there is no such seed."""
     common = set.intersection(*(set(cell.seeds) for cell in cells)) if cells else set()
     if not common:
         return list(cells)
@@ -106,8 +107,8 @@ def of_common_seeds(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def compared(run: Run) -> dict[str, str]:
-    """The keys of a run's configuration that may tell cells apart, values as text."""
-    own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder tells nothing
+    """The keys of a run's configuration that may distinguish cells, values as text."""
+    own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder distinguishes nothing
     return {
         key: "null" if value is None else _class_name(value) if key.endswith("_target_") else str(value)
         for key, value in run.config.items()
@@ -132,12 +133,11 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
 
 
 def cells_of(runs: Sequence[Run]) -> list[Cell]:
-    """Group runs into cells, in the order the sweep first meets them.
+    """Cells of runs, in the order of the sweep.
 
-    Within one dataset, model, loss and optimizer every key of the configuration whose values differ
-    tells cells apart. What differs between models only (each has its own learning rate) follows from
-    the model's name and makes no column. A failed run joins the finished ones whose configuration it
-    shares. A run that cannot be read is of no cell.
+    Within one dataset, model, loss and optimizer every key of the configuration whose values differ distinguishes
+    cells. What differs between models only (each has its own learning rate) follows from the model's name and makes no
+    column. A failed run joins the finished ones with the same configuration. A run that cannot be read is in no cell.
     """
     runs = [run for run in runs if not run.broken]
     texts = {run.folder: compared(run) for run in runs}
@@ -180,7 +180,7 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
 
 
 def _check_same_data(cell: Cell) -> None:
-    """A mean over seeds is of runs on the same interactions, which a configuration alone does not tell."""
+    """Raise UserError unless the runs of a cell have the same interactions, which a configuration does not show."""
     seen: dict[Any, Run] = {}
     for run in cell.finished:
         assert run.metrics is not None

@@ -1,4 +1,4 @@
-"""A sweep's cells against each other: which metrics to show, which cell is best, and how sure one can be of it."""
+"""Comparison of a sweep's cells: metrics to show, the reference of each dataset, and tests against it."""
 
 import re
 from collections.abc import Sequence
@@ -7,31 +7,31 @@ from pathlib import Path
 
 from recsys_lt.errors import UserError
 from recsys_lt.results.cells import Cell, cells_of, once_a_seed
-from recsys_lt.results.significance import Difference, can_be_tested, compare_cells, corrected
+from recsys_lt.results.significance import Difference, compare_cells, corrected, why_untested
 from recsys_lt.runs.listing import Run, find_runs
 
 DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
-#: Beside all users, those tested by themselves: whose target is no head item.
+#: Groups of targets whose users are tested beside all users.
 TESTED = ("nonhead",)
 HIGHER_IS_BETTER = {"ndcg": True, "hr": True, "mrr": True, "coverage": True, "aplt": True, "gini": False}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a table of a sweep says, in numbers.
+    """Cells of sweeps, compared with a reference on each dataset.
 
     Parameters
     ----------
     roots
         The folders the runs lie in.
     by_dataset
-        The cells of each dataset, by its name; of one that was ranked in several ways (for some users alone, with
-        other items masked, split otherwise) or stands for several data, those of each, named with it. Only those are
-        compared with each other.
+        The cells of each dataset, by its name. A dataset that was ranked in several ways (for some users only, with
+        other items masked, split otherwise), or a name of several data, is several entries. Only the cells of one entry
+        are compared with each other.
     metrics
         Test metrics to show.
     decisive
-        The one that says which cell is best.
+        The metric that says which cell is best.
     gain
         The per-user gain the tests are on, and its k.
     tested
@@ -44,9 +44,9 @@ class Comparison:
         Difference of every finished cell but the references from its reference, by the id of the cell and the group of
         the targets. Its p is corrected for the cells of the dataset that were tested alike. None for no test.
     why_reference
-        Why those are the references, in words that follow their names; "" where they were asked for.
+        Why those are the references, in words that follow their names; "" where the user named them.
     broken
-        Runs that cannot be read, and are in no cell.
+        Runs that cannot be read; they belong to no cell.
     """
 
     roots: tuple[Path, ...]
@@ -133,9 +133,13 @@ def best(cells: Sequence[Cell], metric: str) -> float | None:
     """The best mean of these cells; None for a metric with no better side, or that none of them measured."""
     goal = better(metric)
     means = [mean for cell in cells if (mean := cell.mean_std(metric)[0]) is not None]
-    if goal is None or not means:
-        return None
-    return max(means) if goal else min(means)
+    return None if goal is None or not means else max(means) if goal else min(means)
+
+
+def outstanding(cells: Sequence[Cell], metric: str) -> float | None:
+    """The best mean, to be marked in a table; None where all cells have the same, or there is one cell."""
+    means = {cell.mean_std(metric)[0] for cell in cells}
+    return best(cells, metric) if len(means) > 1 else None
 
 
 def _ranked_alike(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -170,12 +174,12 @@ def _way(cell: Cell) -> tuple[str | None, ...]:
     return everybody if users is None else f"{some} users", *said, ", ".join(counts) or None
 
 
-def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, roots: Sequence[Path]) -> list[str]:
+def _chosen_metrics(cells: Sequence[Cell], wanted: Sequence[str] | None, roots: Sequence[Path]) -> list[str]:
     known = {key: None for cell in cells for run in cell.finished if run.metrics for key in run.metrics["test"]}
-    if asked is None:
+    if wanted is None:
         usual = [metric for metric in DEFAULT_METRICS if metric in known]
         return usual or [metric for metric in known if re.fullmatch(r"(ndcg|hr|mrr)@\d+", metric)]
-    for metric in asked:
+    for metric in wanted:
         if metric not in known:
             some = ", ".join(key for key in known if "/" not in key) or "none"
             raise UserError(
@@ -183,7 +187,7 @@ def _chosen_metrics(cells: Sequence[Cell], asked: Sequence[str] | None, roots: S
                 where=", ".join(map(str, roots)),
                 remedy=f"There are {some}; most also under head/, mid/, tail/ and nonhead/",
             )
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(wanted))
 
 
 def _tested_gain(metrics: Sequence[str]) -> tuple[str, int]:
@@ -201,11 +205,11 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
         if best(finished, metric) is None:
             return None
         ranking = sorted((cell for cell in finished if cell.values(metric)), key=lambda cell: best_first(cell, metric))
-        if _all_validated(finished, metric):  # whoever is best on the test is also who was lucky there
+        if _all_validated(finished, metric):  # the best cell on the test was also lucky there
             sign = 1.0 if better(metric) is False else -1.0
             ranking.sort(key=lambda cell: sign * (cell.validated(metric) or 0.0))
-        # The best one may have no ranks.parquet: the others can still be tested, against the best of those that can.
-        testable = (cell for cell in ranking if any(can_be_tested(o, cell) for o in finished if o is not cell))
+        # The best cell may have no ranks.parquet: the others are then tested against the best of those that have.
+        testable = (cell for cell in ranking if any(not why_untested(o, cell) for o in finished if o is not cell))
         return next(testable, ranking[0])
     if exact := [cell for cell in finished if cell.label == against]:
         return exact[0]

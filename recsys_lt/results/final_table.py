@@ -1,4 +1,4 @@
-"""The one table a run ends with."""
+"""The table of test metrics that a run ends with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from recsys_lt.metrics.groups import GROUPS
-from recsys_lt.results.numbers import shown
+from recsys_lt.results.numbers import in_words, shown
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Console
 
 FIRST_K = 10
 
@@ -40,38 +40,22 @@ def _candidates(test: Mapping[str, float | None], k: int) -> list[str]:
     return [f"NDCG@{k} of the retriever alone: {alone}; of its candidates in random order: {chance} ± {std}"]
 
 
-def _protocol(protocol: Mapping[str, Any]) -> str:
-    def said(value: Any) -> str:
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, list | tuple):
-            return "/".join(said(part) for part in value)
-        if isinstance(value, Mapping):
-            return "/".join(f"{name} {said(part)}" for name, part in value.items())
-        return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
-
-    return "protocol: " + "; ".join(
-        f"{key.replace('_', ' ')} {said(value)}" for key, value in protocol.items() if value is not None
-    )
-
-
-def final_table(metrics: Mapping[str, Any], ks: Sequence[int] = (1, 5, 10, 20)) -> Group:
-    """Test metrics overall and by popularity of the target, what is recommended, and the protocol.
+def print_final_table(
+    metrics: Mapping[str, Any], ks: Sequence[int] = (1, 5, 10, 20), console: Console | None = None
+) -> None:
+    """Print test metrics overall and by popularity of the target, exposure metrics, and the protocol.
 
     Parameters
     ----------
     metrics
         The content of metrics.json.
     ks
-        List lengths to show; those at 10 come first and bold. Lengths the run has no metric for are
-        left out.
-
-    Returns
-    -------
-    A rich renderable of no more than 80 columns; ``print_final_table`` prints it.
+        List lengths to show; those at 10 come first and bold. Lengths without a metric are left out.
+    console
+        Where to print, in no more than 80 columns; None for standard output.
     """
     from rich import box
-    from rich.console import Group
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -93,19 +77,13 @@ def final_table(metrics: Mapping[str, Any], ks: Sequence[int] = (1, 5, 10, 20)) 
         table.add_section()
     table.add_row("users", *(shown("users", test.get(f"{prefix}users")) for prefix in columns), style="dim")
     k = int(sections[0][0].split("@")[1])
-    return Group(
-        Text(title, style="bold"),
-        table,
-        *(Text(line) for line in _candidates(test, k)),
-        Text(_recommended(test, k)),
-        Text(_protocol(metrics.get("protocol", {}))),
+    protocol = "; ".join(
+        f"{key.replace('_', ' ')} {in_words(value, '/')}"
+        for key, value in metrics.get("protocol", {}).items()
+        if value is not None
     )
-
-
-def print_final_table(
-    metrics: Mapping[str, Any], ks: Sequence[int] = (1, 5, 10, 20), console: Console | None = None
-) -> None:
-    """Print ``final_table`` to ``console``, by default standard output."""
-    from rich.console import Console
-
-    (console or Console()).print(final_table(metrics, ks))
+    console = console or Console()
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    for line in (*_candidates(test, k), _recommended(test, k), f"protocol: {protocol}"):
+        console.print(Text(line))

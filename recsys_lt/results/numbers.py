@@ -1,4 +1,4 @@
-"""How the numbers of metrics.json are written for people."""
+"""Values of metrics.json as text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,17 @@ def shown(metric: str, value: float | None) -> str:
 def shown_p(p: float) -> str:
     """A p-value as printed, to four digits."""
     return "<.0001" if p < 1e-4 else f"{p:.4f}".removeprefix("0")
+
+
+def in_words(value: Any, between: str) -> str:
+    """A value of the protocol as printed; ``between`` separates the parts of a list or mapping."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return between.join(f"{key} {in_words(part, between)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return between.join(in_words(part, between) for part in value)
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
 
 
 def mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:

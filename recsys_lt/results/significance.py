@@ -34,7 +34,7 @@ _MOST_SEEDS = 100
 class Spread(NamedTuple):
     """Variance between the means of one cell's seeds.
 
-    ``residual`` is the part of it that comes from users alone: each seed ranks some users better and others worse.
+    ``residual`` is its part from users only: each seed ranks some users better and others worse.
     """
 
     seeds: float
@@ -43,14 +43,14 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Variances:
-    """What the variance of a difference is made of.
+    """Parts of the variance of a difference.
 
     Parameters
     ----------
     ours, theirs
         Variance of one seed's mean, of the cell and of the reference.
     freedom
-        Degrees of freedom of each; 0 for a single seed, which is taken to vary as those of the other side do.
+        Degrees of freedom of each; 0 for a single seed, which is assumed to vary as those of the other side do.
     beyond
         Variance between users of the difference, less the part that is seed noise and counted above.
     users
@@ -77,7 +77,7 @@ class Variances:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a cell has over its reference, and how sure that is.
+    """Difference of a cell from its reference, with a test of it.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Difference:
         Whether the test is over users and seeds, and so speaks of the methods. Otherwise one of the two has a single
         seed, the test is over users only, and it speaks of these trained models.
     variances
-        What its variance is made of; None where both have a single seed, as nothing is known of seeds then.
+        Parts of its variance; None where both have a single seed, which says nothing of the variance between seeds.
     level
         Level of the test, divided by the number of comparisons that ``corrected`` was given.
     published
@@ -112,7 +112,7 @@ class Difference:
 
     @property
     def detectable(self) -> float | None:
-        """The true difference that is found with a probability of about 0.8; None for a test over users only."""
+        """True difference that is found with a probability of about 0.8; None for a test over users only."""
         return self._detectable(*self.seeds) if self.over_seeds and self.variances is not None else None
 
     @property
@@ -123,7 +123,7 @@ class Difference:
         """
         if self.variances is None:
             return None
-        # What is detectable shrinks with every seed.
+        # The detectable difference shrinks with every seed.
         found = 2 + bisect_left(
             range(2, _MOST_SEEDS + 1),
             -abs(self.value),
@@ -180,16 +180,8 @@ def compare_cells(
 def compare_with(cell: Cell, number: float, metric: str, k: int) -> Difference | None:
     """Test a cell's mean against a published one of a single run.
 
-    The run is taken to be one more seed that varies as the cell's do. Its users are not known, so users are not paired.
-
-    Parameters
-    ----------
-    cell
-        The cell.
-    number
-        The published mean.
-    metric, k
-        The gain.
+    The run is assumed to be one more seed that varies as the cell's do. Its users are not known, so users are not
+    paired. ``number`` is the published mean; ``metric`` and ``k`` name the gain.
     """
     found = users_of(cell, metric, k, "")
     if found is None or len(found.user) < 2:
@@ -198,9 +190,9 @@ def compare_with(cell: Cell, number: float, metric: str, k: int) -> Difference |
     value, of_users = float(means.mean()) - number, float(means.var(ddof=1)) / users
     own = spread(found.value)
     if own is None:
-        return replace(_over_users(value, of_users, users, (n, 1), None), published=True)
+        return replace(_tested(value, of_users, users - 1, (n, 1), False, None), published=True)
     variances = Variances(own.seeds, own.seeds, (n - 1, 0), max(of_users - own.residual / n, 0.0), users)
-    return replace(_difference(value, variances, (n, 1)), published=True)
+    return replace(_tested(value, *variances.of(n, 1), (n, 1), True, variances), published=True)
 
 
 def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: float = 1.0) -> Difference:
@@ -227,42 +219,35 @@ def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: fl
     gained = ours.mean(0) - share * theirs.mean(0)
     value, of_users = float(gained.mean()), float(gained.var(ddof=1)) / users
     a, b = spread(ours), spread(theirs, share)
-    one, other = a or b, b or a  # a single seed is taken to vary as the other cell's do
+    one, other = a or b, b or a  # a single seed is assumed to vary as the other cell's do
     if one is None or other is None:
-        return _over_users(value, of_users, users, n, None)
+        return _tested(value, of_users, users - 1, n, False, None)
     beyond = max(of_users - one.residual / n[0] - other.residual / n[1], 0.0)
     variances = Variances(one.seeds, other.seeds, (n[0] - 1, n[1] - 1), beyond, users)
     if a is None or b is None:
-        return _over_users(value, of_users, users, n, variances)
-    return _difference(value, variances, n)
+        return _tested(value, of_users, users - 1, n, False, variances)
+    return _tested(value, *variances.of(*n), n, True, variances)
 
 
-def _over_users(
-    value: float, variance: float, users: int, seeds: tuple[int, int], known: Variances | None
+def _tested(
+    value: float, variance: float, df: float, seeds: tuple[int, int], over_seeds: bool, variances: Variances | None
 ) -> Difference:
-    low, high, p = _tested(value, variance, users - 1)
-    return Difference(value, low, high, p, seeds, False, known)
-
-
-def _difference(value: float, variances: Variances, seeds: tuple[int, int]) -> Difference:
-    low, high, p = _tested(value, *variances.of(*seeds))
-    return Difference(value, low, high, p, seeds, True, variances)
-
-
-def _tested(value: float, variance: float, df: float) -> tuple[float, float, float]:
-    """Both ends of the 95 % interval, and p."""
+    """A difference with its 95 % interval and p by Student's t."""
     from scipy import stats
 
     if variance**0.5 <= 1e-12:  # gains are between 0 and 1, so this is rounding
-        return value, value, 0.0 if abs(value) > 1e-12 else 1.0
-    half = float(stats.t.ppf(1 - LEVEL / 2, df)) * variance**0.5
-    return value - half, value + half, float(2 * stats.t.sf(abs(value) / variance**0.5, df))
+        low, high, p = value, value, 0.0 if abs(value) > 1e-12 else 1.0
+    else:
+        half = float(stats.t.ppf(1 - LEVEL / 2, df)) * variance**0.5
+        low, high, p = value - half, value + half, float(2 * stats.t.sf(abs(value) / variance**0.5, df))
+    return Difference(value, low, high, p, seeds, over_seeds, variances)
 
 
 def spread(gains_of: NDArray[np.float64], share: float = 1.0) -> Spread | None:
-    """Variances of a cell's seeds, of gains [n, U]; None for n = 1. The one between seeds is at least that of users.
+    """Variances of a cell's seeds, from gains [n, U]; None for n = 1.
 
-    Two or three seeds may agree by luck. The part of users is known from all of them, and no luck goes below it.
+    The variance between seeds is at least its part from users: two or three seeds may agree by chance, but that part
+    is estimated from all users.
     """
     n, users = gains_of.shape
     if n < 2:
@@ -313,11 +298,6 @@ def users_of(cell: Cell, metric: str, k: int, group: str) -> Users | None:
     if not found or not all(found[0].same_users(other) for other in found):
         return None
     return Users(found[0].user, found[0].target, np.concatenate([each.value for each in found]))
-
-
-def can_be_tested(cell: Cell, reference: Cell) -> bool:
-    """Whether all runs of two cells have a ranks.parquet, of the same users and targets."""
-    return not why_untested(cell, reference)
 
 
 def why_untested(cell: Cell, reference: Cell) -> str:

@@ -1,23 +1,63 @@
-"""The W&B workspace as wandb-workspaces has it, and how it gets there."""
+"""The Weights & Biases workspace of ``wandb_workspace.yaml``, and how it is saved."""
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from recsys_lt.errors import UserError
-from recsys_lt.results.wandb_panels import COLUMNS, GROUPED_BY, MOST, SECTIONS, Section
-from recsys_lt.training.loggers import has_key
+import yaml
 
-# Both packages are imported where they are used: one is an extra, and the other takes a second.
+from recsys_lt.errors import UserError
+
+# Both packages of W&B are imported where they are used: one is an extra, and the other takes a second.
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wandb.apis.public import Project
-    from wandb_workspaces.workspaces import Section as DrawnSection
     from wandb_workspaces.workspaces import Workspace
+
+#: W&B's own limit is ten runs, fewer than a small sweep has.
+_MOST = 100
+
+
+class Panel(NamedTuple):
+    """A panel: ``bars``, ``curve``, ``points`` or ``pictures``, its title, and the keys of a run that it shows."""
+
+    kind: str
+    title: str
+    keys: tuple[str, ...]
+
+
+class Section(NamedTuple):
+    """Panels under one heading, all on one page of it."""
+
+    name: str
+    columns: int
+    panels: tuple[Panel, ...]
+    is_open: bool
+
+    @property
+    def rows(self) -> int:
+        return -(-len(self.panels) // self.columns)
+
+
+_CONTENT: dict[str, Any] = yaml.safe_load(
+    files("recsys_lt.results").joinpath("wandb_workspace.yaml").read_text(encoding="utf-8")
+)
+GROUPED_BY: tuple[str, ...] = tuple(_CONTENT["grouped_by"])
+COLUMNS: tuple[str, ...] = tuple(_CONTENT["columns"])
+SECTIONS = tuple(
+    Section(
+        each["name"],
+        each["columns"],
+        tuple(Panel(kind, title, tuple(keys)) for kind, title, *keys in each["panels"]),
+        not each.get("closed", False),
+    )
+    for each in _CONTENT["sections"]
+)
 
 
 def workspace(entity: str, project: str, dataset: str | None = None) -> Workspace:
@@ -30,16 +70,27 @@ def workspace(entity: str, project: str, dataset: str | None = None) -> Workspac
     project
         W&B project.
     dataset
-        Show this dataset's runs alone; None for all.
+        Show the runs of this dataset only; None for all.
     """
     from wandb_workspaces import workspaces as ws
 
+    sections = [
+        ws.Section(
+            name=section.name,
+            panels=[_drawn(panel) for panel in section.panels],
+            is_open=section.is_open,
+            layout_settings=ws.SectionLayoutSettings(columns=section.columns, rows=section.rows),
+            # A section's own settings stand above the workspace's.
+            panel_settings=ws.SectionPanelSettings(x_axis="epoch", smoothing_type="none"),
+        )
+        for section in SECTIONS
+    ]
     return ws.Workspace(
         entity=entity,
         project=project,
         name="recsys_lt" if dataset is None else f"recsys_lt: {dataset}",
-        sections=[_drawn(section) for section in SECTIONS],
-        settings=ws.WorkspaceSettings(x_axis="epoch", smoothing_type="none", max_runs=MOST),
+        sections=sections,
+        settings=ws.WorkspaceSettings(x_axis="epoch", smoothing_type="none", max_runs=_MOST),
         runset_settings=ws.RunsetSettings(
             filters="" if dataset is None else ws.And(ws.Config("dataset") == dataset),
             groupby=[ws.Config(name) for name in GROUPED_BY],
@@ -50,26 +101,33 @@ def workspace(entity: str, project: str, dataset: str | None = None) -> Workspac
     )
 
 
-def _drawn(section: Section) -> DrawnSection:
-    from wandb_workspaces import workspaces as ws
+def _drawn(panel: Panel) -> Any:
+    """A panel of wandb-workspaces."""
+    from wandb_workspaces.reports import v2
 
-    return ws.Section(
-        name=section.name,
-        panels=[panel.drawn() for panel in section.panels],
-        is_open=section.is_open,
-        layout_settings=ws.SectionLayoutSettings(columns=section.columns, rows=section.rows),
-        # A section's own settings stand above the workspace's.
-        panel_settings=ws.SectionPanelSettings(x_axis="epoch", smoothing_type="none"),
-    )
+    title, keys = panel.title, list(panel.keys)
+    over_seeds = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "max_runs_to_show": _MOST}
+    match panel.kind:
+        case "bars":
+            return v2.BarPlot(title=title, metrics=keys, max_bars_to_show=_MOST, **over_seeds)
+        case "curve":
+            names = {"title_x": "completed epochs", "smoothing_type": "none"}
+            return v2.LinePlot(title=title, x=keys[0], y=keys[1:], **names, **over_seeds)
+        case "points":
+            return v2.ScatterPlot(title=title, x=keys[0], y=keys[1])
+        case _:
+            return v2.MediaBrowser(title=title, media_keys=keys)
 
 
-def save(entity: str, project: str, dataset: str | None = None, view: str | None = None) -> str:
+def save(entity: str, project: str, has_key: bool, dataset: str | None = None, view: str | None = None) -> str:
     """Save the workspace as a view of a project that is there.
 
     Parameters
     ----------
     entity, project, dataset
         As for ``workspace``.
+    has_key
+        Whether an API key of W&B is configured.
     view
         URL of a saved view, or what follows ``nw=`` in it, to be made this workspace; None for a new view.
 
@@ -89,18 +147,18 @@ def save(entity: str, project: str, dataset: str | None = None, view: str | None
     except ImportError as error:
         raise UserError(
             "wandb-workspaces is missing",
-            where="recsys_lt.cli.dashboard",
+            where="recsys_lt dashboard",
             remedy="Install it with pip install 'recsys_lt[dashboard]'; --dry-run does without it",
         ) from error
-    if not has_key():
+    if not has_key:
         raise UserError(
             "no W&B API key is configured",
-            where="recsys_lt.cli.dashboard",
+            where="recsys_lt dashboard",
             remedy="Run wandb login, or set WANDB_API_KEY; --dry-run does without it",
         )
     found = _project(entity, project)
     made = workspace(entity, project, dataset)
-    with _said_in_a_line(f"{entity}/{project}"):
+    with _as_user_error(f"{entity}/{project}"):
         if view is None:
             made.save()
         else:
@@ -115,12 +173,12 @@ def save(entity: str, project: str, dataset: str | None = None, view: str | None
 
 
 def _project(entity: str, project: str) -> Project:
-    """The project, which is asked for: a view of one that is not there would be lost."""
+    """The project, which must exist: a view of a missing one would be lost."""
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True))  # what is to be said, we say
+    wandb.setup(wandb.Settings(silent=True))
     server = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
-    _ask(server)
+    _check_answers(server)
     try:
         found = wandb.Api().project(project, entity)
         assert found.id
@@ -131,7 +189,7 @@ def _project(entity: str, project: str) -> Project:
             remedy="Run wandb login --relogin, or mend WANDB_API_KEY",
         ) from error
     except ValueError as error:
-        if error.__cause__ is not None:  # it was asked for, and no answer came
+        if error.__cause__ is not None:  # no answer came
             raise _no_answer(server) from error
         raise UserError(
             "W&B has no such project, or not for this account",
@@ -141,8 +199,8 @@ def _project(entity: str, project: str) -> Project:
     return found
 
 
-def _ask(server: str) -> None:
-    """Ask for anything at all: wandb tries for minutes, and its process keeps ours from ending while it does."""
+def _check_answers(server: str) -> None:
+    """Check that the server answers: wandb itself tries for minutes, and its process outlives ours meanwhile."""
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
@@ -166,8 +224,8 @@ def _no_answer(server: str) -> UserError:
 
 
 @contextmanager
-def _said_in_a_line(where: str) -> Iterator[None]:
-    """W&B's clients raise errors of many kinds, and all of them mean that the view is not saved."""
+def _as_user_error(where: str) -> Iterator[None]:
+    """Any error of W&B's clients as a UserError: they raise many kinds, and all mean that the view is not saved."""
     try:
         yield
     except Exception as error:

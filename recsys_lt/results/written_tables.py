@@ -1,4 +1,4 @@
-"""A sweep's table as text for papers and pages."""
+"""Tables as Markdown and LaTeX."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from recsys_lt.errors import one_line
 
 
 class Entry(NamedTuple):
-    """What stands in one place of a table; ``value`` is the number it shows, None for none."""
+    """Entry of a table; ``value`` is the number it shows, None for none."""
 
     text: str
     best: bool = False
@@ -23,17 +23,17 @@ class Content(NamedTuple):
     sections: list[list[list[Entry]]]
 
 
-#: What Markdown, and HTML in it, would take for its own. An underscore inside a word is none.
+#: Characters that Markdown, and HTML in it, would read as markup. An underscore inside a word is none.
 _MARKS = {c: f"\\{c}" for c in "\\`*[]|"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
 def in_markdown(text: str) -> str:
-    """Text as it is read in Markdown: in one line, and nothing of it marked up."""
+    """Text in one line of Markdown, with nothing in it marked up."""
     return "".join(_MARKS.get(c, c) for c in one_line(text))
 
 
 def markdown(content: Content, caption: Sequence[str] = ()) -> str:
-    """Write a table in GitHub's Markdown, the best in bold, and below it what one must know to read it."""
+    """A table in GitHub's Markdown, the best in bold, and the caption below it."""
 
     def line(cells: list[str]) -> str:
         return f"| {' | '.join(cells)} |"
@@ -53,7 +53,7 @@ _SPECIAL |= {"±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", "`": r"
 
 
 def latex(content: Content, caption: Sequence[str] = ()) -> str:
-    """Write a tabular in LaTeX with booktabs' rules, the best in bold, and above it, as comments, how to read it."""
+    """A tabular in LaTeX with booktabs' rules, the best in bold, and the caption above it as comments."""
 
     def plain(text: str) -> str:
         return "".join(_SPECIAL.get(c, c) for c in one_line(text)).replace("+-", r"$\pm$")

@@ -22,7 +22,7 @@ from recsys_lt.metrics.ranking import random_order, ranking
 from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.results.plots import run_figures
+from recsys_lt.results.plots.run_figures import RunFigures
 from recsys_lt.runs.commit import commit
 from recsys_lt.runs.stored import Stored
 from recsys_lt.system.atomic import replacing, write_json
@@ -220,14 +220,12 @@ class Results:
         )
 
     def _draw(self, pictures: dict[str, Path], metrics: dict[str, Any]) -> None:
-        title, test, long_tail = run_figures.title(metrics), metrics["test"], metrics["long_tail"]
+        figures = RunFigures(metrics, self.groups)
         popularity = target_popularity(self.test.ranks, self.test.targets, self.groups)
-        run_figures.learning_curve(self.journal.history, pictures["learning_curve"], title)
-        run_figures.ndcg_by_popularity(
-            popularity, self.test.targets, self.groups, test, pictures["ndcg_by_popularity"], title
-        )
-        run_figures.ndcg_along_the_tail(long_tail["deciles"], self.groups, test, pictures["long_tail"], title)
-        run_figures.ndcg_by_history_length(long_tail["histories"], pictures["history_length"], title)
+        figures.learning_curve(self.journal.history, pictures["learning_curve"])
+        figures.ndcg_by_popularity(popularity, self.test.targets, pictures["ndcg_by_popularity"])
+        figures.ndcg_along_the_tail(pictures["long_tail"])
+        figures.ndcg_by_history_length(pictures["history_length"])
 
 
 def _capped(some: int, every: int) -> str | None:

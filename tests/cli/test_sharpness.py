@@ -16,7 +16,7 @@ from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.metrics.groups import popularity_groups
 from recsys_lt.optim.eisam import EISAM
 from recsys_lt.recommenders.step_closure import StepClosure
-from recsys_lt.results.sharpness import Landscape, Probes, measure
+from recsys_lt.results.loss_landscape import LossLandscape, measure
 from recsys_lt.training.trained import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def landscape(folder):
     run = Run(folder)
     module = run.model
     batches = TrainBatches(run.data, module.task, 64, 0, Share(), False)
-    return Landscape(module, [batches[0, step] for step in range(2)], popularity_groups(run.data.popularity))
+    return LossLandscape(module, [batches[0, step] for step in range(2)], popularity_groups(run.data.popularity))
 
 
 def test_the_rise_is_the_gradients_length_to_first_order(landscape):
@@ -56,7 +56,7 @@ def test_the_rise_is_the_gradients_length_to_first_order(landscape):
 
 
 def test_no_direction_of_the_same_length_rises_faster_than_a_groups_own(landscape):
-    found = measure(landscape, torch.linspace(0.5, 2, 60), Probes((1e-3,), 2))
+    found = measure(landscape, torch.linspace(0.5, 2, 60), (1e-3,), 2)
     for group in ("head", "mid", "tail"):
         rises = {direction: by_radius["0.001"][group] for direction, by_radius in found["rise"].items()}
         assert max(rises, key=rises.get) == group
@@ -93,7 +93,7 @@ def test_a_rules_neighbourhood_is_where_it_looks_in_training(landscape, folder, 
     rule.gradients(evaluate)
     for moved, step in zip(seen[1], landscape.neighbourhood(rule), strict=True):
         torch.testing.assert_close(moved, step, rtol=1e-3, atol=1e-6)
-    found = measure(landscape, torch.ones(60), Probes((0.1,), 2, rule))
+    found = measure(landscape, torch.ones(60), (0.1,), 2, rule)
     assert found["neighbourhood"]["all"] > 0
     assert {"plain", "weighted", "neighbourhood", "own"} < set(found["items"]["tail"][0])
     assert all(torch.equal(p, was) for p, was in zip(landscape.parameters, before, strict=True))

@@ -1,10 +1,13 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys_lt.metrics.groups import HEAD, ItemGroups, popularity_groups
-from recsys_lt.metrics.long_tail import deciles, histories
+from recsys_lt.metrics.long_tail import bootstrap_mean, deciles, equal_bins, histories, target_popularity
 from recsys_lt.metrics.ranking import ranking
 
 RANDOM = np.random.default_rng(0)
@@ -64,3 +67,50 @@ def test_histories_part_the_users_by_length():
         assert part["ndcg@10"] == pytest.approx(ranking(RANKS[inside], [10])["ndcg@10"])
         assert part["nonhead"]["ndcg@10"] == pytest.approx(ranking(RANKS[nonhead], [10])["ndcg@10"])
     assert json.loads(json.dumps(found)) == found
+
+
+def test_bins_of_equally_popular_targets_are_those_of_a_plain_sort():
+    found = target_popularity(RANKS, TARGETS, GROUPS)
+    counts = POPULARITY[TARGETS]
+    assert [row["most"] for row in found] == sorted((row["most"] for row in found), reverse=True)
+    for row in found:
+        inside = (counts >= row["least"]) & (counts <= row["most"])
+        assert row["users"] == inside.sum()
+        assert row["ndcg@10"] == pytest.approx(ranking(RANKS[inside], [10])["ndcg@10"])
+    assert sum(row["users"] for row in found) == len(TARGETS)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(1, 12))
+def test_every_user_is_in_one_bin_and_bins_ascend(counts, n_bins):
+    counts = np.array(counts)
+    bins = equal_bins(counts, n_bins)
+    assert 1 <= len(bins) <= n_bins
+    assert np.sum(bins, axis=0).tolist() == [1] * len(counts)
+    for lower, upper in pairwise(bins):
+        assert counts[lower].max() < counts[upper].min()
+
+
+def test_distinct_counts_make_equal_bins():
+    assert [b.sum() for b in equal_bins(np.random.default_rng(0).permutation(80), 8)] == [10] * 8
+
+
+def test_what_many_share_costs_the_others_no_bins():
+    counts = np.array([4] * 700 + list(range(5, 305)))
+    assert [b.sum() for b in equal_bins(counts, 4)] == [700, 100, 100, 100]
+
+
+def test_bins_part_the_users_and_keep_equals_together():
+    counts = np.array([1] * 50 + list(range(2, 52)))
+    bins = equal_bins(counts)
+    assert np.sum(bins, axis=0).tolist() == [1] * 100
+    assert bins[0].sum() == 50
+    assert 4 <= len(bins) <= 10
+
+
+def test_bootstrap_interval_is_that_of_the_mean():
+    values = np.random.default_rng(0).choice([0.0, 0.5, 1.0], 2000)
+    mean, low, high = bootstrap_mean(values)
+    error = values.std() / np.sqrt(2000)
+    assert mean == pytest.approx(values.mean())
+    assert low == pytest.approx(mean - 1.96 * error, abs=0.3 * error)
+    assert high == pytest.approx(mean + 1.96 * error, abs=0.3 * error)

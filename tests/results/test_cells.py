@@ -191,3 +191,12 @@ def test_own_files_of_one_name_are_compared_apart(tmp_path):
         "beauty, split leave-one-out, 50 items, 1348 interactions": ["sce"],
         "beauty, split temporal, 50 items, 1341 interactions": ["bce"],
     }
+
+
+def test_no_best_is_marked_where_all_cells_have_the_same(tmp_path, capsys):
+    make_run(tmp_path / "a", 0.05)
+    make_run(tmp_path / "b", 0.04, loss="sce")
+    out = run(capsys, tmp_path, "--metric", "ndcg@10", "gini@10")[1]
+    assert "*0.0500" in out
+    assert "*0.5000" not in out
+    assert out.count("0.5000") == 2

@@ -39,7 +39,7 @@ def beside(axes: Any, points: Sequence[tuple[Look, float, float]], where: Sequen
     for (look, x, y), (px, py) in pairs:
         size = _SIZE if look.coloured else _SMALL
         half = 0.32 * size * len(look.text)  # a digit is 0.64 of the letters' size wide
-        near = where if look.coloured else where[:8]  # farther out, nobody could tell whose a grey label is
+        near = where if look.coloured else where[:8]  # a grey label farther out could belong to any point
         offsets = [(_across(column, half), up) for column, up in near]
         free = [
             (dx, dy) for dx, dy in offsets

@@ -1,11 +1,11 @@
-"""Some users: what they had chosen, what they chose next, and what was recommended to them."""
+"""Example users: history, target, and the lists that the best cell and the reference recommend to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,21 +29,13 @@ _CHECKPOINT = "best.ckpt"
 
 @dataclass(frozen=True)
 class Listed:
-    """One cell's answer for a user.
+    """The first ten of one cell for a user, from its run with this seed.
 
-    Parameters
-    ----------
-    member
-        The cell.
-    seed
-        Of the run whose model it is.
-    rank
-        Of the target; 0 for one that was not listed.
-    items
-        The first ten: title (id where there is none), group, and whether it is the target.
+    ``rank`` is the target's, 0 if it was not listed. ``items`` are title (id where there is none), group, and whether
+    it is the target.
     """
 
-    member: StyledCell
+    cell: StyledCell
     seed: str
     rank: int
     items: tuple[tuple[str, str, bool], ...]
@@ -51,7 +43,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Example:
-    """A user, with the answers of one or two cells.
+    """A user with the lists of one or two cells.
 
     Parameters
     ----------
@@ -62,9 +54,9 @@ class Example:
     recent
         Titles of its last events, oldest first.
     target, group, interactions
-        Of the target: its title, its group, its training interactions.
+        Title, group and training interactions of the target.
     answers
-        Of the cells.
+        The lists.
     """
 
     user: str
@@ -78,7 +70,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """The users of one dataset; ``lacking`` says what is not shown, and why."""
+    """The example users of one dataset; ``lacking`` says what is not shown, and why."""
 
     users: tuple[Example, ...]
     catalogue: int
@@ -105,90 +97,96 @@ class Trained(Protocol):
 Open = Callable[[Path], Trained]
 
 
-def examples(members: Sequence[StyledCell], compared: Comparison, users: int, open_run: Open) -> Examples:
-    """Ask the best cell and the reference (where they are one: the next best) about the same few users.
+class _Answer(NamedTuple):
+    """Lists of one run for the example users; their targets (title, group, interactions, id); items of its data."""
+
+    lists: list[Recommendation]
+    targets: list[tuple[str, str, int, str]]
+    n_items: int
+
+
+def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open_run: Open) -> Examples:
+    """Lists of the best cell and the reference (if they are the same: of the next best) for the same few users.
 
     Parameters
     ----------
-    members
+    cells
         Cells of one dataset.
     compared
-        What says which cell is best.
+        Comparison of all cells.
     users
-        How many. They are drawn evenly from the users with a head, a mid and a tail target, whatever came out.
+        How many. They are drawn evenly from the users with a head, a mid and a tail target, whatever the results.
     open_run
         Opens the run in a folder.
     """
     if users == 0:
         return Examples((), 0, ("No users: --users 0.",))
-    ran = [member for member in members if member.cell.finished]
-    able = [member for member in ran if _whole(member.cell) is not None]
+    ran = [each for each in cells if each.cell.finished]
+    able = {each: run for each in ran if (run := _with_lists(each.cell)) is not None}
     if not able:
         words = f"No users' lists: no run holds both {_CHECKPOINT} and {RANKS}, which they are made from."
         return Examples((), 0, (words,))
-    chosen, notes = _chosen(ran, able, compared)
-    lacking = list(notes)
-    found: list[tuple[StyledCell, Run, Ranks]] = []
-    for member in chosen:
-        run = _whole(member.cell)
-        assert run is not None
+    chosen, lacking = _chosen(ran, able, compared)
+    ranked: dict[StyledCell, Ranks] = {}
+    for each in chosen:
         try:
-            found.append((member, run, read_ranks(run.folder / RANKS)))
+            ranked[each] = read_ranks(able[each].folder / RANKS)
         except UserError as error:
-            lacking.append(f"Cell {member.number} is not asked: {_without_path(error)}.")
-    if not found:
-        return Examples((), 0, tuple(lacking))
-    rows = _drawn([ranked for _, _, ranked in found], users)
-    answers: list[tuple[StyledCell, Run, Ranks, list[Recommendation]]] = []
-    shown = _Shown({}, 0)
-    for member, run, ranked in found:
+            lacking.append(f"Cell {each.number} is not asked: {_without_path(error)}.")
+    rows = _drawn(list(ranked.values()), users) if ranked else []
+    answers: dict[StyledCell, _Answer] = {}
+    for each in ranked:
+        folder = able[each].folder
         try:
-            lists, shown_here = _asked(open_run(run.folder), run.folder, rows)
-            if answers and shown_here != shown:
-                raise UserError("it ran on other data than the cell before it", where=run.folder)
+            answer = _answer(open_run(folder), folder, rows)
+            if any(answer[1:] != other[1:] for other in answers.values()):
+                raise UserError("it ran on other data than the cell before it", where=folder)
         except UserError as error:
-            lacking.append(f"Cell {member.number} ({member.name}) is not asked: {_without_path(error)}.")
+            lacking.append(f"Cell {each.number} ({each.name}) is not asked: {_without_path(error)}.")
             continue
-        shown = shown_here
-        answers.append((member, run, ranked, lists))
-    if not answers:
-        return Examples((), 0, tuple(lacking))
-    return Examples(
-        tuple(_example(place, row, answers, shown) for place, row in enumerate(rows)), shown.items, tuple(lacking)
-    )
+        answers[each] = answer
+    found = []
+    for place, row in enumerate(rows if answers else ()):
+        first = next(iter(answers.values()))
+        one, (target, group, interactions, identity) = first.lists[place], first.targets[place]
+        listed = []
+        for each, answer in answers.items():
+            items = tuple((i.title or i.item, i.group, i.item == identity) for i in answer.lists[place].items)
+            rank = int(ranked[each].rank[np.searchsorted(ranked[each].user, row)])
+            listed.append(Listed(each, str(able[each].seed), rank, items))
+        recent = tuple(title or item for item, title in one.recent)
+        found.append(Example(one.user, one.events, recent, target, group, interactions, tuple(listed)))
+    return Examples(tuple(found), next((answer.n_items for answer in answers.values()), 0), tuple(lacking))
 
 
-def _whole(cell: Cell) -> Run | None:
-    """A run of the cell that can be asked."""
+def _with_lists(cell: Cell) -> Run | None:
+    """A run of the cell that lists can be made from."""
     return next(
         (run for run in cell.finished if all((run.folder / name).is_file() for name in (_CHECKPOINT, RANKS))), None
     )
 
 
 def _without_path(error: UserError) -> str:
-    """What is wrong, without the folders of the machine it went wrong on."""
+    """What is wrong, without the folders of this machine."""
     where = "" if error.where is None else f"{Path(str(error.where)).name}: "
     return where + " ".join(error.what.split())
 
 
 def _chosen(
-    ran: Sequence[StyledCell], able: Sequence[StyledCell], compared: Comparison
+    ran: Sequence[StyledCell], able: Collection[StyledCell], compared: Comparison
 ) -> tuple[list[StyledCell], list[str]]:
-    def order(member: StyledCell) -> tuple[bool, float]:
-        return best_first(member.cell, compared.decisive)
-
-    ranking = sorted(ran, key=order)
-    reference = next((m for m in ran if any(m.cell is cell for cell in compared.references.values())), None)
-    wanted = list(dict.fromkeys(member.number for member in (ranking[0], reference) if member is not None))
-    wanted += [member.number for member in ranking if member.number not in wanted][: 2 - len(wanted)]
-    gone = [member for member in ran if member.number in wanted and member not in able]
-    chosen = [member for member in able if member.number in wanted]
-    chosen += [member for member in sorted(able, key=order) if member not in chosen][: 2 - len(chosen)]
+    """The cells to show, best first, and why others are not shown."""
+    ranking = sorted(ran, key=lambda each: best_first(each.cell, compared.decisive))
+    references = [each for each in ran if any(each.cell is cell for cell in compared.references.values())]
+    wanted = list(dict.fromkeys((ranking[0], *references[:1], *ranking)))[:2]
+    chosen = [each for each in wanted if each in able]
+    chosen += [each for each in ranking if each in able and each not in chosen][: 2 - len(chosen)]
     notes = [
-        f"Cell {member.number} ({member.name}) is not asked: its runs hold no {_CHECKPOINT} or no {RANKS}."
-        for member in gone
+        f"Cell {each.number} ({each.name}) is not asked: its runs hold no {_CHECKPOINT} or no {RANKS}."
+        for each in ran
+        if each in wanted and each not in able
     ]
-    return sorted(chosen, key=order), notes
+    return sorted(chosen, key=ranking.index), notes
 
 
 def _drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
@@ -207,15 +205,7 @@ def _drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
     return rows
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """The targets of the users, as they are shown, and the size of the catalogue."""
-
-    targets: dict[int, tuple[str, str, int, str]]
-    items: int
-
-
-def _asked(run: Trained, folder: Path, rows: Sequence[int]) -> tuple[list[Recommendation], _Shown]:
+def _answer(run: Trained, folder: Path, rows: Sequence[int]) -> _Answer:
     from recsys_lt.recommenders.lists import lists
 
     run.check_events()
@@ -224,23 +214,9 @@ def _asked(run: Trained, folder: Path, rows: Sequence[int]) -> tuple[list[Recomm
         raise UserError("its ranks are of other data", where=folder / RANKS, remedy="Run it again")
     groups = run.groups.of
     found = lists(run.model, data, rows, min(K, data.n_items), groups, stage="test", recent=RECENT)
-    targets = {}
+    targets = []
     for row in rows:
         item = int(data.items[data.offsets[row] + data.test_at[row]])
-        name = str(data.titles[item]) or str(data.item_ids[item])
-        targets[row] = (name, GROUPS[groups[item]], int(data.popularity[item]), str(data.item_ids[item]))
-    return found, _Shown(targets, data.n_items)
-
-
-def _example(
-    place: int, row: int, answers: Sequence[tuple[StyledCell, Run, Ranks, list[Recommendation]]], shown: _Shown
-) -> Example:
-    target, group, interactions, identity = shown.targets[row]
-    one = answers[0][3][place]
-    listed = []
-    for member, run, ranked, lists in answers:
-        items = tuple((item.title or item.item, item.group, item.item == identity) for item in lists[place].items)
-        rank = int(ranked.rank[np.searchsorted(ranked.user, row)])
-        listed.append(Listed(member, str(run.seed), rank, items))
-    recent = tuple(title or item for item, title in one.recent)
-    return Example(one.user, one.events, recent, target, group, interactions, tuple(listed))
+        identity = str(data.item_ids[item])
+        targets.append((str(data.titles[item]) or identity, GROUPS[groups[item]], int(data.popularity[item]), identity))
+    return _Answer(found, targets, data.n_items)

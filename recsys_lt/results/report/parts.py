@@ -1,95 +1,80 @@
-"""A report's parts, gathered for the page."""
+"""Content of the report, a part for each dataset."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import recsys_lt
 from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best, compare
 from recsys_lt.results.numbers import shown
-from recsys_lt.results.report.examples import Examples, Open, examples
-from recsys_lt.results.report.exposure_table import exposure_table
-from recsys_lt.results.report.figures import Illustration, by_history, by_popularity, cost, learning, tradeoff
-from recsys_lt.results.report.metrics_by_group import metrics_by_group
+from recsys_lt.results.report.examples import Open, examples
+from recsys_lt.results.report.figures import Figures
 from recsys_lt.results.report.page import page
-from recsys_lt.results.report.what_was_run import Facts, what_was_run
+from recsys_lt.results.report.tables import exposure_table, metrics_by_group
+from recsys_lt.results.report.what_was_run import what_was_run
 from recsys_lt.results.significance import LEVEL, why_untested
 from recsys_lt.results.sweep_table import caption, content, mean_and_std
 from recsys_lt.results.written_tables import Content
 
 
-class Part(NamedTuple):
-    """What a report says of one dataset."""
-
-    dataset: str
-    title: str
-    members: list[StyledCell]
-    by_number: dict[str, StyledCell]
-    key: list[StyledCell]
-    in_short: str
-    facts: Facts
-    table: Content | None
-    by_group: Content | None
-    learning: list[Illustration]
-    popularity: list[Illustration]
-    exposure: Content | None
-    cost: Illustration
-    users: Examples
-
-
 def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Open) -> str:
     """The report as HTML; see ``recsys_lt.cli.report.write_report``."""
     compared = compare([folder], metrics, against)
-    everyone = styled_cells(compared)
-    rows = content(compared)
-    # What a cell is called stands in one column: the numbers are what one wants to see, on a phone too.
-    names = len(rows.names)
-    parts = []
-    for number, ((dataset, members), section) in enumerate(zip(everyone.items(), rows.sections, strict=True)):
-        table = [[*member.entries, *row[names:]] for member, row in zip(members, section, strict=True)]
-        alone = len(members) == 1 and bool(members[0].cell.finished)
-        prefix = f"d{number}-"
-        parts.append(
-            Part(
-                dataset,
-                heading(dataset, members),
-                members,
-                {str(member.number): member for member in members},
-                [member for member in members if member.look.coloured] if len(members) > 1 else [],
-                _in_short(compared, dataset, members),
-                what_was_run(members, folder),
-                None if alone and metrics is None else Content(["#", "cell"], rows.headings, [table]),
-                metrics_by_group(members[0].cell) if alone else None,
-                learning(members, prefix),
-                [*by_popularity(members, prefix), tradeoff(members, prefix), by_history(members, prefix)],
-                exposure_table(members),
-                cost(members, compared.decisive, prefix),
-                examples(members, compared, users, open_run),
-            )
-        )
+    styled = styled_cells(compared)
+    table = content(compared)
+    parts = [
+        _part(compared, dataset, cells, rows, f"d{number}-", metrics is None)
+        | {"facts": what_was_run(cells, folder), "users": examples(cells, compared, users, open_run)}
+        for number, ((dataset, cells), rows) in enumerate(zip(styled.items(), _named(table, styled), strict=True))
+    ]
+    by_cell = {id(each.cell): each for cells in styled.values() for each in cells}
+
+    def name(cell: Cell) -> str:
+        each = by_cell[id(cell)]
+        return f"cell {each.number} ({each.full_name})"
+
     return page(
         title=folder.resolve().name,
         extent=_extent(compared),
         parts=parts,
-        caption=_caption(compared, everyone) if any(part.table is not None for part in parts) else [],
+        caption=caption(compared, "bold", name) if any(part["table"] is not None for part in parts) else [],
         version=recsys_lt.__version__,
         day=datetime.date.today().isoformat(),
     )
 
 
-def _caption(compared: Comparison, everyone: Mapping[str, Sequence[StyledCell]]) -> list[str]:
-    by_cell = {id(member.cell): member for members in everyone.values() for member in members}
+def _named(table: Content, styled: Mapping[str, Sequence[StyledCell]]) -> Iterator[Content]:
+    """The table of each dataset, with number and name of a cell in place of model, loss, optimizer and settings."""
+    for cells, section in zip(styled.values(), table.sections, strict=True):
+        rows = [[*each.entries, *row[len(table.names) :]] for each, row in zip(cells, section, strict=True)]
+        yield Content(["#", "cell"], table.headings, [rows])
 
-    def name(cell: Cell) -> str:
-        member = by_cell[id(cell)]
-        return f"cell {member.number} ({member.full_name})"
 
-    return caption(compared, "bold", name)
+def _part(
+    compared: Comparison, dataset: str, cells: list[StyledCell], table: Content, prefix: str, usual: bool
+) -> dict[str, Any]:
+    """What the page shows of one dataset; ``usual`` if no metrics were chosen for its table."""
+    figures = Figures(cells, prefix)
+    alone = len(cells) == 1 and bool(cells[0].cell.finished)
+    return {
+        "dataset": dataset,
+        "title": heading(dataset, cells),
+        "cells": cells,
+        "by_number": {each.look.text: each for each in cells},
+        "key": [each for each in cells if each.look.coloured] if len(cells) > 1 else [],
+        "in_short": _in_short(compared, dataset, cells),
+        "table": None if alone and usual else table,
+        "by_group": metrics_by_group(cells[0].cell) if alone else None,
+        "learning": figures.learning(),
+        "popularity": [*figures.by_popularity(), figures.head_against_nonhead(), figures.by_history()],
+        "exposure": exposure_table(cells),
+        "cost": figures.cost(compared.decisive),
+    }
 
 
 def _counted(n: int, what: str) -> str:
@@ -104,13 +89,13 @@ def _extent(compared: Comparison) -> str:
     return text + (f"; {failed} failed or unfinished." if failed else ".")
 
 
-def _in_short(compared: Comparison, dataset: str, members: Sequence[StyledCell]) -> str:
+def _in_short(compared: Comparison, dataset: str, cells: Sequence[StyledCell]) -> str:
     metric = compared.decisive
-    ran = [member for member in members if member.cell.finished and member.cell.mean_std(metric)[0] is not None]
+    ran = [each for each in cells if each.cell.finished and each.cell.mean_std(metric)[0] is not None]
     if not ran:
         return f"No run measured {metric}."
-    highest = best([member.cell for member in ran], metric)
-    first = next(member for member in ran if member.cell.mean_std(metric)[0] == highest)
+    highest = best([each.cell for each in ran], metric)
+    first = next(each for each in ran if each.cell.mean_std(metric)[0] == highest)
     said = f"{_spelt(metric)} is {mean_and_std(first.cell, metric)}"
     groups = ", ".join(
         f"{group} {shown(metric, mean)}"
@@ -123,7 +108,7 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[StyledCell])
     n = len(first.cell.finished)
     text = f"Highest on the test: cell {first.number}, {first.full_name}; {said}, {_counted(n, 'run')}."
     reference = compared.references[dataset]
-    if reference is None or not any(compared.difference(member.cell) is not None for member in ran):
+    if reference is None or not any(compared.difference(each.cell) is not None for each in ran):
         return text + " No differences could be tested."
     whom = "it" if first.cell is reference else f"cell {_number(ran, reference)}"
     whom += compared.why_reference
@@ -139,7 +124,7 @@ def _in_short(compared: Comparison, dataset: str, members: Sequence[StyledCell])
 
 def _differing(compared: Comparison, ran: Sequence[StyledCell], group: str, over_seeds: bool) -> str:
     """How many of the cells tested in this way differ from their reference, in words; "" where there is none."""
-    found = (compared.difference(member.cell, group) for member in ran)
+    found = (compared.difference(each.cell, group) for each in ran)
     known = [each.p for each in found if each is not None and each.over_seeds is over_seeds]
     if not known:
         return ""
@@ -149,8 +134,8 @@ def _differing(compared: Comparison, ran: Sequence[StyledCell], group: str, over
     return f"{differ or 'none'} of {len(known)} cells {'differs' if differ == 1 else 'differ'}"
 
 
-def _number(members: Sequence[StyledCell], cell: object) -> int:
-    return next(member.number for member in members if member.cell is cell)
+def _number(cells: Sequence[StyledCell], cell: object) -> int:
+    return next(each.number for each in cells if each.cell is cell)
 
 
 def _spelt(metric: str) -> str:

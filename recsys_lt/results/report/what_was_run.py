@@ -1,4 +1,4 @@
-"""What was run: the protocol, how the configurations differ, with which versions, and what failed."""
+"""Protocol, configurations, versions and failures of a dataset's runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from recsys_lt.errors import UserError
 from recsys_lt.results.cell_styles import StyledCell, numbers
 from recsys_lt.results.cells import compared
-from recsys_lt.results.numbers import MISSING
+from recsys_lt.results.numbers import MISSING, in_words
 from recsys_lt.results.written_tables import Content, Entry
 from recsys_lt.runs.listing import Run
 from recsys_lt.runs.reading import read_json
@@ -29,14 +29,14 @@ class Facts:
     protocol, versions
         Name and value; where runs differ, each value with the cells it is of.
     differing
-        The keys of the configuration that differ between cells, a row a cell, or a row a key where they are many; None
+        Keys of the configuration that differ between cells, a row a cell, or a row a key where they are many; None
         where none differ.
     shared
         Key and value of the rest of the configuration.
     failed
         Folder, seed and reason of each run that failed or has not finished.
     lacking
-        What is not told, and why: a line each.
+        What is not known, and why: a line each.
     """
 
     protocol: list[tuple[str, str]]
@@ -57,25 +57,21 @@ def what_was_run(members: Sequence[StyledCell], root: Path) -> Facts:
     root
         The folder that all runs lie in.
     """
-    differing, shared = _configurations(members)
     bare = [run for member in members for run in (*member.cell.finished, *member.cell.failed) if not run.config]
-    lacking = (f"{_runs(len(bare))} no config.yaml: how they were configured is not known.",) if bare else ()
-    failed = [
-        (_relative(run.folder, root), str(run.seed), _reason(run)) for member in members for run in member.cell.failed
-    ]
-    versions = _said_of_all(members, lambda metrics: metrics.get("versions"))
+    holders = "One run holds" if len(bare) == 1 else f"{len(bare)} runs hold"
     machine = ("device", "processes", "threads")
-    versions += _said_of_all(members, lambda metrics: {key: metrics.get("train", {}).get(key) for key in machine})
-    return Facts(_said_of_all(members, lambda m: m.get("protocol")), versions, differing, shared, failed, lacking)
+    return Facts(
+        _values_of(members, lambda metrics: metrics.get("protocol")),
+        _values_of(members, lambda metrics: metrics.get("versions"))
+        + _values_of(members, lambda metrics: {key: metrics.get("train", {}).get(key) for key in machine}),
+        *_configurations(members),
+        [(_below(run.folder, root), str(run.seed), _reason(run)) for each in members for run in each.cell.failed],
+        (f"{holders} no config.yaml: how they were configured is not known.",) if bare else (),
+    )
 
 
-def _runs(n: int) -> str:
-    return "One run holds" if n == 1 else f"{n} runs hold"
-
-
-def _relative(folder: Path, root: Path) -> str:
-    path = folder.relative_to(root)
-    return str(path) if path.parts else folder.resolve().name
+def _below(folder: Path, root: Path) -> str:
+    return folder.resolve().name if folder == root else str(folder.relative_to(root))
 
 
 def _reason(run: Run) -> str:
@@ -87,34 +83,24 @@ def _reason(run: Run) -> str:
         return "no metrics.json and no failed.json: still running, or killed"
 
 
-def _said_of_all(members: Sequence[StyledCell], part: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str]]:
-    """Each key of a part of metrics.json with its value, or with its values and whose they are."""
+def _values_of(members: Sequence[StyledCell], part: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str]]:
+    """Each key of a part of metrics.json with its value, or with its values and the cells that have them."""
     values: dict[str, dict[str, dict[StyledCell, None]]] = {}
     for member in members:
         for run in member.cell.finished:
             of_run = part(run.metrics or {})
             for key, value in (of_run if isinstance(of_run, dict) else {}).items():
                 if value is not None:
-                    values.setdefault(key, {}).setdefault(_words(value), {})[member] = None
+                    values.setdefault(key, {}).setdefault(in_words(value, ", "), {})[member] = None
     return [
-        (key.replace("_", " "), next(iter(found)) if len(found) == 1 else "; ".join(map(_whose, found.items())))
+        (
+            key.replace("_", " "),
+            next(iter(found))
+            if len(found) == 1
+            else "; ".join(f"{text} ({numbers(list(cells))})" for text, cells in found.items()),
+        )
         for key, found in values.items()
     ]
-
-
-def _whose(value: tuple[str, dict[StyledCell, None]]) -> str:
-    text, whose = value
-    return f"{text} ({numbers(list(whose))})"
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_words, value))
-    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
 
 
 def _configurations(members: Sequence[StyledCell]) -> tuple[Content | None, list[tuple[str, str]]]:
@@ -125,9 +111,9 @@ def _configurations(members: Sequence[StyledCell]) -> tuple[Content | None, list
             configured.append((member, compared(run)))
     keys = list(dict.fromkeys(key for _, of_run in configured for key in of_run))
     values = {key: _values(key, [of_run for _, of_run in configured]) for key in keys}
-    told = [key for key in keys if any(_tells(key, value) for value in values[key])]
-    shared = [(key, _cut(values[key][0])) for key in told if len(values[key]) == 1]
-    differing = [key for key in told if len(values[key]) > 1]
+    listed = [key for key in keys if any(_listed(key, value) for value in values[key])]
+    shared = [(key, _cut(values[key][0])) for key in listed if len(values[key]) == 1]
+    differing = [key for key in listed if len(values[key]) > 1]
     if not differing:
         return None, shared
     rows = []
@@ -145,9 +131,9 @@ def _turned(keys: Sequence[str], rows: Sequence[Sequence[Entry]]) -> Content:
     """A row a key and a column a cell: more keys than that make a table wider than any page."""
     of_cells, *names = zip(*(row[: len(_NAMES)] for row in rows), strict=True)
     values = zip(*(row[len(_NAMES) :] for row in rows), strict=True)
-    told = [[Entry(name), *entries] for name, entries in zip(_NAMES[1:], names, strict=True) if len(set(entries)) > 1]
+    kinds = [[Entry(name), *entries] for name, entries in zip(_NAMES[1:], names, strict=True) if len(set(entries)) > 1]
     settings = [[Entry(key), *entries] for key, entries in zip(keys, values, strict=True)]
-    return Content(["cell"], [entry.text for entry in of_cells], [told + settings])
+    return Content(["cell"], [entry.text for entry in of_cells], [kinds + settings])
 
 
 def _values(key: str, configurations: Sequence[dict[str, str]]) -> list[str]:
@@ -162,15 +148,15 @@ def _values(key: str, configurations: Sequence[dict[str, str]]) -> list[str]:
     return known + [MISSING] * elsewhere
 
 
-def _tells(key: str, value: str) -> bool:
-    """Whether a key is worth a reader's time: not a class's name or a reference to another key."""
+def _listed(key: str, value: str) -> bool:
+    """Whether a key is shown: no class's name, and no reference to another key."""
     return not key.split(".")[-1].startswith("_") and not value.startswith("${") and key != "group"
 
 
 def _cut(value: str) -> str:
     value = " ".join(value.split())
     if value.startswith(("/", "~")):
-        return Path(value).name  # reports get passed around: where things lay is nobody's business
+        return Path(value).name  # reports get passed around, and paths of the machine are private
     return value if len(value) <= _LONGEST else value[:_LONGEST].rstrip() + " …"
 
 

@@ -1,4 +1,4 @@
-"""The page itself: template, style and what is vendored, filled in."""
+"""The HTML page: template, style sheet and the vendored script that sorts tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SORTING = "vendored/sortable-tablesort-4.1.7.auto.min.js"
 
 
 def page(**content: Any) -> str:
-    """The whole HTML file.
+    """The HTML file.
 
     Parameters
     ----------
     content
-        What ``report.html.j2`` asks for.
+        Variables of ``report.html.j2``.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 

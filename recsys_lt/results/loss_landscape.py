@@ -1,8 +1,7 @@
-"""How much the loss rises around a trained model, for popular and for rare items."""
+"""The loss landscape around a trained model: how much the loss of head, mid and tail items rises."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.optim.perturbations import Joint, perturbed
 from recsys_lt.optim.sharpness_aware import SharpnessAware
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.results.plots import verbatim
-from recsys_lt.system.atomic import replacing
+from recsys_lt.results.plots.drawing import canvas, save_png
+from recsys_lt.results.plots.palette import CELLS, INK, MUTED
 
-#: Places on a slice, on both sides of the model together.
+#: Points of a slice, on both sides of the model together.
 PLACES = 21
 
 
-class Landscape:
+class LossLandscape:
     """The loss of a model on a fixed sample of training batches, without dropout.
 
     Negatives are those of the batches' keys: the same wherever the parameters are.
@@ -56,7 +55,7 @@ class Landscape:
         return self.means_of(*self.losses())
 
     def means_of(self, losses: Tensor, items: Tensor) -> dict[str, float]:
-        """The same of losses that are known, [N] and [N]."""
+        """The same means of given losses and items, [N] and [N]."""
         of = self.groups[items]
         found = {"all": float(losses.mean())}
         return found | {name: float(losses[of == g].mean()) for g, name in enumerate(GROUPS) if (of == g).any()}
@@ -76,15 +75,15 @@ class Landscape:
         return total
 
     def moved(self, steps: Sequence[Tensor], times: float) -> AbstractContextManager[None]:
-        """Parameters moved by so many times the steps."""
+        """Context in which the parameters are moved by the steps, times a factor."""
         return perturbed(self.parameters, [step * times for step in steps])
 
     def step_along(self, item_weights: Tensor) -> list[Tensor]:
-        """The step of length 1 along the gradient of the weighted loss."""
+        """Step of length 1 along the gradient of the weighted loss."""
         return Joint(1.0).steps(self.parameters, self.gradient(item_weights), Tensor)
 
     def neighbourhood(self, rule: SharpnessAware) -> list[Tensor]:
-        """Perturbation of a rule that is prepared for these parameters, along the gradient of the sample."""
+        """Perturbation that an update rule, prepared with these parameters, would choose on the sample."""
         weights = rule.ascent_weights
         along = self.gradient(torch.ones(len(self.groups)) if weights is None else weights)
         by_parameter = dict(zip(self.parameters, along, strict=True))
@@ -99,26 +98,10 @@ class Landscape:
         return float(torch.stack([p.detach().norm() for p in self.parameters]).norm())
 
 
-@dataclass(frozen=True)
-class Probes:
-    """Where the loss is evaluated.
-
-    Parameters
-    ----------
-    radii
-        Distances from the model.
-    items
-        Items of each group that are evaluated one by one.
-    rule
-        A rule whose perturbation is evaluated too.
-    """
-
-    radii: tuple[float, ...]
-    items: int
-    rule: SharpnessAware | None = None
-
-
-def measure(landscape: Landscape, item_weights: Tensor, probes: Probes) -> dict[str, Any]:
+def measure(
+    landscape: LossLandscape, item_weights: Tensor, radii: Sequence[float], n_items: int,
+    rule: SharpnessAware | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Rises and slices of the loss.
 
     Parameters
@@ -126,120 +109,112 @@ def measure(landscape: Landscape, item_weights: Tensor, probes: Probes) -> dict[
     landscape
         The model and its sample.
     item_weights
-        What the weighted direction weighs items by, [I].
-    probes
-        Radii and number of items.
+        Item weights of the weighted direction, [I].
+    radii
+        Distances from the model.
+    n_items
+        Number of items of each group that are measured one by one.
+    rule
+        Update rule whose perturbation is measured too.
 
     Returns
     -------
     dict
         ``here``: mean losses of the model, all and by group. ``rise``: for the gradient's directions ``plain``,
         ``weighted`` and each group's own (``head``, ...), for each radius, how much each mean rises. ``slices``: for
-        plain and weighted, mean losses on a line through the model. ``neighbourhood``: how much each mean rises where
-        the rule perturbs; None without one. ``items``: for some items of each group, the rise of an item's loss at the
-        largest radius along the plain, the weighted and its ``own`` gradient, and in the rule's perturbation.
+        plain and weighted, mean losses on a line through the model. ``neighbourhood``: how much each mean rises at the
+        rule's perturbation; None without one. ``items``: for some items of each group, the rise of an item's loss at
+        the largest radius along the plain, the weighted and its ``own`` gradient, and at the rule's perturbation.
     """
     here = landscape.means()
+    far = max(radii)
+
+    def rises(steps: Sequence[Tensor], times: float) -> tuple[dict[str, float], Tensor]:
+        """Rise of each mean where the parameters are moved, and the losses there."""
+        with landscape.moved(steps, times):
+            losses, items = landscape.losses()
+        there = landscape.means_of(losses, items)
+        return {group: there[group] - here[group] for group in here}, losses
+
     directions = {"plain": torch.ones_like(item_weights), "weighted": item_weights}
     directions |= {name: (landscape.groups == g).to(item_weights) for g, name in enumerate(GROUPS) if name in here}
+    losses_at: dict[str, Tensor] = {}
+    neighbourhood = None
+    if rule is not None:
+        neighbourhood, losses_at["neighbourhood"] = rises(landscape.neighbourhood(rule), 1.0)
     rise: dict[str, dict[str, dict[str, float]]] = {}
     slices: dict[str, list[dict[str, float]]] = {}
-    # Losses of all targets, for the items.
-    raised: dict[str, Tensor] = {}
-    looked = None
-    if probes.rule is not None:
-        with landscape.moved(landscape.neighbourhood(probes.rule), 1.0):
-            raised["neighbourhood"], items = landscape.losses()
-        there = landscape.means_of(raised["neighbourhood"], items)
-        looked = {group: there[group] - here[group] for group in here}
     for name, weights in directions.items():
         step = landscape.step_along(weights)
-        rise[name] = {}
-        for radius in probes.radii:
-            with landscape.moved(step, radius):
-                losses, items = landscape.losses()
-            there = landscape.means_of(losses, items)
-            if radius == max(probes.radii) and name in ("plain", "weighted"):
-                raised[name] = losses
-            rise[name][f"{radius:g}"] = {group: there[group] - here[group] for group in here}
+        rise[name] = {f"{radius:g}": rises(step, radius)[0] for radius in radii}
         if name in ("plain", "weighted"):
+            losses_at[name] = rises(step, far)[1]
             slices[name] = []
-            for distance in np.linspace(-max(probes.radii), max(probes.radii), PLACES):
+            for distance in np.linspace(-far, far, PLACES):
                 with landscape.moved(step, float(distance)):
                     slices[name].append({"distance": float(distance), **landscape.means()})
     return {
         "here": here,
         "targets": landscape.n_targets,
         "parameter_norm": landscape.norm(),
-        "radii": list(probes.radii),
+        "radii": list(radii),
         "rise": rise,
         "slices": slices,
-        "neighbourhood": looked,
-        "items": _items(landscape, probes, raised),
+        "neighbourhood": neighbourhood,
+        "items": _items(landscape, far, n_items, losses_at),
     }
 
 
-def _items(landscape: Landscape, probes: Probes, elsewhere: Mapping[str, Tensor]) -> dict[str, list[dict[str, float]]]:
+def _items(
+    landscape: LossLandscape, far: float, n_items: int, losses_at: Mapping[str, Tensor]
+) -> dict[str, list[dict[str, float]]]:
     losses, items = landscape.losses()
     counts = torch.bincount(items, minlength=len(landscape.groups))
     found: dict[str, list[dict[str, float]]] = {}
     for g, name in enumerate(GROUPS):
-        there = ((landscape.groups == g) & (counts > 0)).nonzero().squeeze(1)
+        known = ((landscape.groups == g) & (counts > 0)).nonzero().squeeze(1)
         # Evenly over the group's ids, which say nothing of popularity: the same ones every time.
-        chosen = there[torch.linspace(0, len(there) - 1, min(probes.items, len(there))).long()] if len(there) else there
+        chosen = known[torch.linspace(0, len(known) - 1, min(n_items, len(known))).long()] if len(known) else known
         found[name] = []
         for item in chosen.tolist():
             own = torch.zeros(len(landscape.groups))
             own[item] = 1
-            with landscape.moved(landscape.step_along(own), max(probes.radii)):
-                raised = landscape.losses()[0]
+            with landscape.moved(landscape.step_along(own), far):
+                at_own = landscape.losses()[0]
             of = items == item
-            rises = {key: float((there[of] - losses[of]).mean()) for key, there in {**elsewhere, "own": raised}.items()}
+            rises = {key: float((at[of] - losses[of]).mean()) for key, at in {**losses_at, "own": at_own}.items()}
             found[name].append({"item": item, "targets": int(of.sum()), **rises})
     return found
 
 
 def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
-    """Draw the rises at the largest radius and in the rule's perturbation, the items' own, and the slices."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from recsys_lt.results.plots import BLUE, GREY, ORANGE
-
-    colours = {"all": "black", "head": BLUE, "mid": GREY, "tail": ORANGE}
-    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    bars, dots, lines = figure.subplots(1, 3)
+    """Draw what ``measure`` gives: rises at the largest radius and of the rule, the items' own, and the slices."""
+    colours = {"all": INK.light, "head": CELLS[0].light, "mid": MUTED.light, "tail": CELLS[1].light}
     far = f"{max(result['radii']):g}"
-    names, looked = list(result["here"]), result["neighbourhood"]
-    for n, group in enumerate(names):
-        heights = [result["rise"][direction][far][group] for direction in ("plain", "weighted")]
-        heights += [] if looked is None else [looked[group]]
-        bars.bar(
-            np.arange(len(heights)) + (n - (len(names) - 1) / 2) * 0.2, heights, 0.18, color=colours[group], label=group
-        )
-    below = ["all items'\ngradient", "weighted\nby rarity", f"perturbation\nof {result['rule']}"]
-    bars.set_xticks(range(2 if looked is None else 3), below[: 2 if looked is None else 3])
-    bars.set_ylabel(f"rise of the loss at distance {far}" + ("" if looked is None else ", or the rule's"))
-    bars.legend(frameon=False, fontsize=8)
-    spread = np.random.default_rng(0)
-    for place, group in enumerate(GROUPS):
-        rises = [item["own"] for item in result["items"][group]]
-        dots.scatter(place + spread.uniform(-0.15, 0.15, len(rises)), rises, s=12, color=colours[group], alpha=0.7)
-        if rises:
-            dots.hlines(float(np.median(rises)), place - 0.3, place + 0.3, color=colours[group])
-    dots.set_xticks(range(len(GROUPS)), GROUPS)
-    dots.set_ylabel(f"rise of an item's loss at {far}, its own gradient")
-    for group in names:
-        for direction, style in (("weighted", "-"), ("plain", ":")):
-            xs, ys = zip(*((row["distance"], row[group]) for row in result["slices"][direction]), strict=True)
-            lines.plot(xs, ys, style, color=colours[group])
-    lines.set_xlabel("distance along the gradient")
-    lines.set_ylabel("mean loss (weighted by rarity; dotted: all items alike)", fontsize=8)
-    for axes in (bars, dots, lines):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        axes.set_axisbelow(True)
-    figure.suptitle(verbatim(title), fontsize=10)
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", dpi=200)
+    names, neighbourhood = list(result["here"]), result["neighbourhood"]
+    with canvas(10.5, 3.8, columns=3) as (figure, (bars, dots, lines)):
+        figure.suptitle(title)
+        for n, group in enumerate(names):
+            heights = [result["rise"][direction][far][group] for direction in ("plain", "weighted")]
+            heights += [] if neighbourhood is None else [neighbourhood[group]]
+            places = np.arange(len(heights)) + (n - (len(names) - 1) / 2) * 0.2
+            bars.bar(places, heights, 0.18, color=colours[group], label=group)
+        below = ["all items'\ngradient", "weighted\nby rarity", f"perturbation\nof {result['rule']}"]
+        bars.set_xticks(range(len(heights)), below[: len(heights)])
+        bars.set_ylabel(f"rise of the loss at distance {far}" + ("" if neighbourhood is None else ", or the rule's"))
+        bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, fontsize=8)
+        spread = np.random.default_rng(0)
+        for place, group in enumerate(GROUPS):
+            rises = [item["own"] for item in result["items"][group]]
+            dots.scatter(place + spread.uniform(-0.15, 0.15, len(rises)), rises, s=12, color=colours[group], alpha=0.7)
+            if rises:
+                dots.hlines(float(np.median(rises)), place - 0.3, place + 0.3, color=colours[group])
+        dots.set_xticks(range(len(GROUPS)), GROUPS)
+        dots.set_ylabel(f"rise of an item's loss at {far}, its own gradient")
+        for group in names:
+            for direction, dash in (("weighted", "-"), ("plain", ":")):
+                xs, ys = zip(*((row["distance"], row[group]) for row in result["slices"][direction]), strict=True)
+                lines.plot(xs, ys, dash, color=colours[group])
+        lines.set_xlabel("distance along the gradient")
+        lines.set_ylabel("mean loss (weighted by rarity; dotted: all items alike)", fontsize=8)
+        save_png(figure, path)

@@ -9,13 +9,7 @@ from recsys_lt.metrics.long_tail import deciles, histories, target_popularity
 from recsys_lt.results.plots import panels
 from recsys_lt.results.plots.drawing import canvas
 from recsys_lt.results.plots.palette import CELLS, Look
-from recsys_lt.results.plots.run_figures import (
-    learning_curve,
-    ndcg_along_the_tail,
-    ndcg_by_history_length,
-    ndcg_by_popularity,
-    title,
-)
+from recsys_lt.results.plots.run_figures import RunFigures
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -29,6 +23,13 @@ def groups_of(popularity):
     return ItemGroups(popularity, popularity_groups(popularity))
 
 
+RUN = {"dataset": "beauty", "model": "$x^$", "loss": "ce", "optimizer": "sam", "seed": 3}
+
+
+def figures(groups=None, test=None, long_tail=None):
+    return RunFigures(RUN | {"test": test or {}, "long_tail": long_tail or {}}, groups)
+
+
 @pytest.mark.parametrize("epochs", [1, 12])
 @pytest.mark.parametrize("groups", [(), ("head/", "nonhead/"), ("nonhead/",)])
 def test_learning_curve(tmp_path, epochs, groups):
@@ -40,12 +41,12 @@ def test_learning_curve(tmp_path, epochs, groups):
         }
         for e in range(epochs + 1)
     ]
-    learning_curve(history, tmp_path / "plots" / "curve.png", "beauty, sasrec, ce")
+    figures().learning_curve(history, tmp_path / "plots" / "curve.png")
     assert is_whole_png(tmp_path / "plots" / "curve.png")
 
 
 def test_learning_curve_without_validation(tmp_path):
-    learning_curve([{"epoch": 1, "train/loss": 2.0}], tmp_path / "curve.png", "beauty, sasrec, ce")
+    figures().learning_curve([{"epoch": 1, "train/loss": 2.0}], tmp_path / "curve.png")
     assert is_whole_png(tmp_path / "curve.png")
 
 
@@ -57,7 +58,7 @@ def test_ndcg_by_popularity(tmp_path, users, least):
     targets = rng.integers(0, 100, users)
     groups = groups_of(popularity)
     rows = target_popularity(rng.integers(0, 30, users), targets, groups)
-    ndcg_by_popularity(rows, targets, groups, {"ndcg@10": 0.1}, tmp_path / "p.png", "beauty, sasrec, ce")
+    figures(groups, {"ndcg@10": 0.1}).ndcg_by_popularity(rows, targets, tmp_path / "p.png")
     assert is_whole_png(tmp_path / "p.png")
 
 
@@ -89,14 +90,18 @@ def test_the_long_tail(tmp_path, monkeypatch, users, n_items, counted):
     ranks, targets = rng.integers(0, 30, users), rng.integers(0, n_items, users)
     exposed = rng.integers(0, 40, n_items) * counted
     test = {"ndcg@10": 0.1, "head/ndcg@10": 0.25, "tail/ndcg@10": None, "arp@10": 62.4, "gini@10": 0.5}
+    long_tail = {
+        "deciles": deciles(ranks, targets, exposed, groups),
+        "histories": histories(ranks, targets, rng.geometric(0.1, users), groups),
+    }
+    drawn = figures(groups, test, long_tail)
     with watched_texts(monkeypatch) as texts:
-        ndcg_along_the_tail(deciles(ranks, targets, exposed, groups), groups, test, tmp_path / "a" / "t.png", "title")
+        drawn.ndcg_along_the_tail(tmp_path / "a" / "t.png")
     assert any("ARP 62.4, APLT -, coverage -, Gini 0.5000" in text for text in texts)
     if n_items == 100 and counted:
         assert {"head\n0.2500", "tail\n-"} <= set(texts)
     assert is_whole_png(tmp_path / "a" / "t.png")
-    lengths = rng.geometric(0.1, users)
-    ndcg_by_history_length(histories(ranks, targets, lengths, groups), tmp_path / "b" / "h.png", "title")
+    drawn.ndcg_by_history_length(tmp_path / "b" / "h.png")
     assert is_whole_png(tmp_path / "b" / "h.png")
 
 
@@ -112,17 +117,14 @@ def test_a_failed_write_leaves_the_old_figure(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(UserError, match="disk full"):
-        learning_curve([{"epoch": 1, "train/loss": 2.0}], path, "t")
+        figures().learning_curve([{"epoch": 1, "train/loss": 2.0}], path)
     assert path.read_bytes() == b"old"
     assert [path] == list(tmp_path.iterdir())
 
 
-RUN = {"dataset": "beauty", "model": "$x^$", "loss": "ce", "optimizer": "sam", "seed": 3}
-
-
 def test_a_figure_names_dataset_model_loss_optimizer_and_seed_letter_by_letter(tmp_path, monkeypatch):
     with watched_texts(monkeypatch) as texts:
-        learning_curve([{"epoch": 1, "train/loss": 2.0}], tmp_path / "curve.png", title(RUN))
+        figures().learning_curve([{"epoch": 1, "train/loss": 2.0}], tmp_path / "curve.png")
     assert "beauty: $x^$, ce, sam, seed 3" in texts
 
 
@@ -159,8 +161,9 @@ def test_popular_items_are_left_in_every_figure(tmp_path, monkeypatch):
         assert [row["most"] for row in rows] == sorted((row["most"] for row in rows), reverse=True)
         assert sum(row["users"] for row in rows) == 500
     with watched_texts(monkeypatch) as texts:
-        ndcg_along_the_tail(tables[0], groups, {}, tmp_path / "t.png", "")
-        ndcg_by_popularity(tables[1], targets, groups, {}, tmp_path / "p.png", "")
+        drawn = figures(groups, long_tail={"deciles": tables[0]})
+        drawn.ndcg_along_the_tail(tmp_path / "t.png")
+        drawn.ndcg_by_popularity(tables[1], targets, tmp_path / "p.png")
     assert len([text for text in texts if "most popular first" in text]) == 2
 
 
