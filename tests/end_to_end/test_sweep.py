@@ -21,7 +21,7 @@ def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(cli: Cli, h
         "hydra.sweep.dir=multirun/grid", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.count("optimizer.lr: lr is -1") == 2
+    assert done.stderr.count("optimizer.lr: it is -1") == 2
     assert "Traceback" not in done.stderr
     cells = sorted(path.parent.name for path in (tmp_path / "multirun/grid").glob("*/metrics.json"))
     assert cells == ["0_synthetic_sasrec_ce_adam_seed0", "1_synthetic_sasrec_ce_adam_seed1"]

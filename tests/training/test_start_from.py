@@ -97,7 +97,7 @@ def test_a_model_that_keeps_users_is_of_the_same_events(here: Cli, source: Path,
     caser = ("model=caser", "trainer.max_epochs=1")
     ended = here(*RUN, *caser, "hydra.run.dir=users", cwd=source)
     assert ended.returncode == 0, ended.stderr
-    events(tmp_path / "events.csv", length=9)
+    events(tmp_path / "events.csv", users=USERS + 5)
     assert "a vector for each user" in refusal(here, tmp_path, *caser, f"model.start_from={source / 'users'}")
 
 
