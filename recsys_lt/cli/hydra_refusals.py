@@ -3,7 +3,6 @@
 import difflib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,27 +19,29 @@ _LAUNCHERS = {"joblib": "sweep", "slurm": "slurm", "submitit_local": "slurm", "s
 
 
 @contextmanager
-def composed() -> Iterator[None]:
-    """Turn what Hydra and OmegaConf refuse inside the block into ``UserError``."""
+def composed(arguments: list[str]) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf refuse inside the block into ``UserError``; ``arguments`` as ``hydra_line``."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(hydra_line(error).removesuffix(".")) from error
+        raise UserError(hydra_line(error, arguments).removesuffix(".")) from error
 
 
-def hydra_line(error: Exception) -> str:
+def hydra_line(error: Exception, arguments: list[str]) -> str:
     """Hydra's message without its lists of packages and its advice to add unknown keys.
 
     Parameters
     ----------
     error
-        What Hydra, or OmegaConf, raised for the command line of this process.
+        What Hydra, or OmegaConf, raised.
+    arguments
+        The choices and keys that it was raised for.
     """
     text = str(error)
     lacking = re.search(r"[Mm]issing mandatory value: (\S+)", text) or re.search(
         r"Interpolation key '([^']+)' not", text
     )
-    left_out = [given[1:].partition("=")[0] for given in sys.argv[1:] if given.startswith("~")]
+    left_out = [given[1:].partition("=")[0] for given in arguments if given.startswith("~")]
     missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
     for key in left_out:
         found = lacking or missing
@@ -54,7 +55,7 @@ def hydra_line(error: Exception) -> str:
     if missing:
         asked = re.search(r"Could not override '([^']+)'", text)
         key = asked.group(1) if asked else missing.group(1)
-        return f"there is no key {key!r}. {_similar_key(key)}"
+        return f"there is no key {key!r}. {_similar_key(key, arguments)}"
     choice = re.search(r"(?:Could not find|Could not load|Unable to find or open) '([^']+)'", text) or re.search(
         r"In '[^']*': Could not find '([^']+)'", text
     )
@@ -62,26 +63,26 @@ def hydra_line(error: Exception) -> str:
         group, _, name = choice.group(1).rpartition("/")
         if group == "hydra/launcher":
             return _no_launcher(name)
-        options = _choices(group)
+        options = _choices(group, arguments)
         if group and options:
             near = difflib.get_close_matches(name, options, n=1)
             meant = f"Did you mean {near[0]}? " if near else ""
             return f"{group} has no choice {name!r}. {meant}Choose from {', '.join(options)}."
     group_missing = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
     if group_missing:
-        return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1))}"
+        return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1), arguments)}"
     if "Cannot merge DictConfig with ListConfig" in text:
         where = re.search(r"In '([^']+)'", text)
         place = where[1] if where else "configuration"
         return f"{place}: a list where keys belong. In a file, write metrics: {{groups: {{shares: [...]}}}}."
     first = [line.strip() for line in text.splitlines() if line.strip()]
     if "override_grammar" in text:
-        given = next((argument for argument in sys.argv[1:] if not is_read(argument)), None)
+        given = next((argument for argument in arguments if not is_read(argument)), None)
         if given is None:
             return " ".join(first[:2])
         key, equals, _ = given.partition("=")
         if not equals:
-            return f"{given}: it is no key=value. {_similar_key(key)}"
+            return f"{given}: it is no key=value. {_similar_key(key, arguments)}"
         given = " ".join(given.split())
         return f"{given}: its value cannot be read. Put it in quotes, twice for the shell: '{key}=\"...\"'."
     return " ".join(first[:3])
@@ -93,27 +94,27 @@ def _no_launcher(name: str) -> str:
     return f"hydra/launcher={name}: it is not installed. Install it with: pip install 'recsys_lt[{_LAUNCHERS[name]}]'"
 
 
-def _choices(group: str) -> list[str]:
+def _choices(group: str, arguments: list[str]) -> list[str]:
     """The names of a group's choices, the user's own among them."""
-    files = (path for folder in choice_folders(sys.argv[1:]) for path in (folder / group).glob("*.yaml"))
+    files = (path for folder in choice_folders(arguments) for path in (folder / group).glob("*.yaml"))
     return sorted({path.stem for path in files if not path.stem.startswith("_")})
 
 
-def _similar_key(key: str) -> str:
+def _similar_key(key: str, arguments: list[str]) -> str:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    folders = choice_folders(sys.argv[1:])
+    folders = choice_folders(arguments)
 
     def is_group(name: str) -> bool:
         return re.fullmatch(r"\w+(/\w+)*", name) is not None and any((folder / name).is_dir() for folder in folders)
 
     if is_group(key):  # a group without a default choice
-        given = next((given for given in sys.argv[1:] if given.startswith(f"{key}=")), f"{key}=...")
+        given = next((given for given in arguments if given.startswith(f"{key}=")), f"{key}=...")
         return f"Did you mean +{given}?"
-    chosen = [given for given in sys.argv[1:] if is_group(given.partition("=")[0].lstrip("+")) and "," not in given]
-    if own := search_path(sys.argv[1:])[0]:
+    chosen = [given for given in arguments if is_group(given.partition("=")[0].lstrip("+")) and "," not in given]
+    if own := search_path(arguments)[0]:
         chosen.append(f"hydra.searchpath={json.dumps(own)}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:

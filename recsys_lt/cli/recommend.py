@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_lt.cli.command import exit_code
-from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import add_trust, trusting
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from recsys_lt.data.sequences import Sequences
     from recsys_lt.recommenders.lists import Recommendation
 
 #: Columns a title is folded to in a narrow terminal, at the least.
@@ -43,60 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the lists here")
     add_trust(parser)
     return parser
-
-
-def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
-    import numpy as np
-
-    rows = []
-    for user in users:
-        found = np.flatnonzero(data.user_ids == user)
-        if len(found) == 0:
-            # Of other lengths of history, so that they are worth trying.
-            order = np.linspace(0, data.n_users - 1, min(3, data.n_users)).astype(np.int64)
-            some = ", ".join(str(data.user_ids[row]) for row in order)
-            raise UserError(
-                f"{data.name} has no user {user!r} (after its k-core)",
-                where="--user",
-                remedy=f"There are {data.n_users:,} users, such as {some}",
-            )
-        rows.append(int(found[0]))
-    return rows
-
-
-def recommend(folder: Path, users: Sequence[str], k: int) -> list[Recommendation]:
-    """What a run's best checkpoint recommends after each user's whole history.
-
-    Parameters
-    ----------
-    folder
-        The run folder.
-    users
-        The source's own user ids.
-    k
-        Length of the lists.
-
-    Raises
-    ------
-    UserError
-        If the folder is no trained run, the checkpoint is broken or of other data, a user is unknown, or k
-        does not fit the catalogue.
-    """
-    if k < 1:
-        raise UserError(f"it is {k}", where="--k", remedy="Give a whole number of at least 1")
-    from recsys_lt.recommenders.lists import lists
-    from recsys_lt.training.trained import Run
-
-    run = Run(folder)
-    data = run.data
-    if k > data.n_items:
-        raise UserError(
-            f"{k} is larger than the catalogue of {data.n_items} items",
-            where="--k",
-            remedy=f"Give at most {data.n_items}",
-        )
-    rows = _rows_of(data, list(dict.fromkeys(users)))
-    return lists(run.model, data, rows, k, run.groups.of)
 
 
 def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> RenderableType:
@@ -160,20 +104,6 @@ def _show(console: Console, one: Recommendation, k: int) -> None:
         console.print(Text(f"Only {len(one.items)} items: the others were seen before, or the model lists no more.\n"))
 
 
-def _write_csv(path: Path, lists: Sequence[Recommendation]) -> None:
-    import csv
-
-    from recsys_lt.system.atomic import replacing
-
-    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["user", "rank", "item", "title", "score", "group", "training_interactions"])
-        for one in lists:
-            for i in one.items:
-                score = _said(i.score, ".8g")
-                writer.writerow([one.user, i.rank, i.item, i.title, score, i.group, i.interactions])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the lists; 0, or 2 with one line on standard error for what the user can mend."""
     arguments = _parser().parse_args(argv)
@@ -182,10 +112,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    lists = recommend(arguments.folder, arguments.user, arguments.k)
-    if arguments.csv is not None:
-        _write_csv(arguments.csv, lists)
     from rich.console import Console
+
+    from recsys_lt.recommenders.lists import frame
+    from recsys_lt.system.atomic import write_text
+    from recsys_lt.training.trained import Run
+
+    lists = Run(arguments.folder).lists(arguments.user, k=arguments.k)
+    if arguments.csv is not None:
+        table = frame(lists)
+        write_text(arguments.csv, table.to_csv(index=False, float_format="%.8g", lineterminator="\r\n"))
 
     console = Console()
     for one in lists:

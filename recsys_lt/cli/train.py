@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import re
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt import CONF
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from recsys_lt.runs.stored import Stored
     from recsys_lt.runs.sweep import Claim
     from recsys_lt.training.build import Parts
+    from recsys_lt.training.trained import Run
 
 #: What a single run refused: raised out of the task, Hydra would add lines of its own.
 _refused: list[UserError] = []
@@ -52,7 +55,7 @@ def _task(config: DictConfig) -> None:
             _cell(config, hydra_config, folder)
         return
     try:
-        with refusals(), composed():
+        with refusals(), composed(sys.argv[1:]):
             _single(config, hydra_config, folder)
     except UserError as error:
         stopping.raise_lost()
@@ -72,7 +75,42 @@ def _leave_nothing_above(folder: Path, working: Path) -> None:
                 above.rmdir()  # stays if there is something in it
 
 
-def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> None:
+def train_here(overrides: list[str], folder: str | Path | None, config_dir: str | Path | None) -> "Run":
+    """One run in this process, as ``recsys_lt.train`` has it; see there."""
+    from recsys_lt.training.trained import Run
+
+    if flags := [given for given in overrides if given.startswith("-")]:
+        raise UserError(f"{flags[0]} is a flag of the command", where="train", remedy="Give choices and keys alone")
+    own = [] if config_dir is None else [f"hydra.searchpath=[{_quoted(config_dir)}]"]
+    own += [] if folder is None else [f"hydra.run.dir={_quoted(folder)}"]
+    arguments = [*as_meant(overrides), *own]
+    check_arguments(arguments)
+    GlobalHydra.instance().clear()
+    with refusals(), composed(arguments), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", arguments, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        hydra_config = config.hydra
+        wanted = Path(hydra_config.run.dir).absolute()
+        with open_dict(config):
+            del config["hydra"]
+        there = [path for path in (wanted, *wanted.parents) if path.exists()]
+        wanted.mkdir(parents=True, exist_ok=True)
+        try:
+            return Run(_single(config, hydra_config, wanted))
+        except UserError:
+            for path in (wanted, *wanted.parents):
+                if path not in there:
+                    with contextlib.suppress(OSError):
+                        path.rmdir()  # stays if there is something in it
+            raise
+
+
+def _quoted(path: str | Path) -> str:
+    return json.dumps(str(Path(path).expanduser().absolute()))
+
+
+def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> Path:
+    """Do one run; the folder that it is in."""
     # Heavy imports wait until there is something to do.
     from recsys_lt.runs.run_folder import holds_a_run, new_folder, resume_command
     from recsys_lt.runs.stored import store
@@ -87,8 +125,9 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> None:
             run_stages(this, parts, folder, False, _composed)
     except Stopped as stop:
         advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
-        _leave_nothing_above(folder, Path(hydra_config.runtime.cwd))
+        _leave_nothing_above(folder, Path(OmegaConf.select(hydra_config, "runtime.cwd") or Path.cwd()))
         raise Stopped(stop.number, advice) from None
+    return folder
 
 
 def _composed(choices: list[str]) -> DictConfig:
@@ -172,7 +211,7 @@ def _noted(folder: Path, config: DictConfig, complain: Callable[[str], None]) ->
 
     launch = current_launch()
     try:
-        with refusals(), composed():
+        with refusals(), composed(sys.argv[1:]):
             yield
     except Exception as error:
         stopping.raise_lost()
@@ -244,7 +283,7 @@ def _run() -> int:
         earlier = asked_to_resume(sys.argv[1:])
         if earlier is not None:
             _began.append(True)
-            with refusals(), composed():
+            with refusals(), composed(sys.argv[1:]):
                 resume(*earlier)
             return 0
         sys.argv[1:] = in_order(as_meant(sys.argv[1:]))
@@ -254,7 +293,7 @@ def _run() -> int:
         stopping.raise_lost()
         if debug:
             raise
-        _complain(str(error) if isinstance(error, UserError) else hydra_line(error))
+        _complain(str(error) if isinstance(error, UserError) else hydra_line(error, sys.argv[1:]))
         return 2
     except SweepRefused as unwanted:
         _complain(str(unwanted))

@@ -1,7 +1,9 @@
 """Recommendation lists of a trained model, with the source's own ids and titles."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +13,9 @@ from recsys_lt.data.loader import RankBatches
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.recommenders.recommender import Recommender
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Events of the user's history that are kept.
 RECENT = 5
@@ -124,3 +129,16 @@ def lists(
             )
         )
     return found
+
+
+def frame(lists: Sequence[Recommendation]) -> "pd.DataFrame":
+    """Lists as a table: one row an item; the score is missing where the model gives none."""
+    import pandas as pd
+
+    columns = ("user", "rank", "item", "title", "score", "group", "training_interactions")
+    rows = [
+        (one.user, i.rank, i.item, i.title, None if math.isinf(i.score) else i.score, i.group, i.interactions)
+        for one in lists
+        for i in one.items
+    ]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,16 +1,20 @@
 """Finished runs: their configuration, metrics, data and model, and what they give to the runs that need them."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.data.needs import Artifact, Need, TrainedRun
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import ItemGroups
+from recsys_lt.recommenders.lists import Recommendation, frame, lists
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.runs.checkpoints import OURS, check_finite, load
 from recsys_lt.runs.metrics_file import read_metrics
@@ -19,6 +23,9 @@ from recsys_lt.runs.stored import Stored, stored
 from recsys_lt.runs.trained_as import check_trained_as, trained_as
 from recsys_lt.runs.trust import trusting_as
 from recsys_lt.training.build import Parts, build
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Run:
@@ -53,6 +60,11 @@ class Run:
             reason = str(error).splitlines()[0]
             raise UserError(reason, where=folder / "config.yaml", remedy="Mend it, or train anew") from error
 
+    @property
+    def config(self) -> DictConfig:
+        """The whole configuration, as config.yaml has it."""
+        return self.stored.config
+
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json."""
@@ -72,6 +84,64 @@ class Run:
     def model(self) -> Recommender:
         """The best checkpoint on ``data``, in eval mode."""
         return self.model_on(self.data)
+
+    def recommend(
+        self,
+        users: Sequence[str] | None = None,
+        *,
+        histories: Mapping[str, Sequence[str]] | None = None,
+        k: int = 10,
+    ) -> "pd.DataFrame":
+        """The first k items for each of some users, best first.
+
+        Parameters
+        ----------
+        users
+            Users of the data, by the source's own ids; their whole histories are read.
+        histories
+            Instead of users: the item ids of anybody's events, oldest first, by a name. Items that the data do not have
+            are left out, with a warning.
+        k
+            Length of the lists.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns user, rank, item, title, score, group (head, mid or tail), training_interactions.
+
+        Raises
+        ------
+        UserError
+            If the checkpoint is broken or of other items, a user is unknown, a history has no known item, k does not
+            fit the catalogue, or the model keeps a vector for each user and is given histories.
+        """
+        return frame(self.lists(users, histories=histories, k=k))
+
+    def lists(
+        self,
+        users: Sequence[str] | None = None,
+        *,
+        histories: Mapping[str, Sequence[str]] | None = None,
+        k: int = 10,
+    ) -> list[Recommendation]:
+        """The same as ``recommend`` gives, with the end of each history."""
+        data = self.data
+        if (users is None) == (histories is None):
+            raise UserError("there must be either users or histories", where="recommend", remedy="Give one of them")
+        if not 1 <= k <= data.n_items:
+            raise UserError(f"it is {k}", where="k", remedy=f"Give a whole number from 1 to {data.n_items}, all items")
+        if histories is None:
+            return lists(self.model, data, _rows_of(data, list(dict.fromkeys(users or ()))), k, self.groups.of)
+        if self.parts.model.kind.keeps_users:
+            raise UserError(
+                "it keeps a vector for each user of its training data, and has none for these histories",
+                where=self.folder,
+                remedy="Use a model that reads histories alone, such as model=sasrec",
+            )
+        others, unknown = data.of_histories({name: list(map(str, items)) for name, items in histories.items()})
+        if unknown:
+            warnings.warn(f"{unknown} events are left out: {data.name} does not have their items", stacklevel=2)
+        return lists(self.model, others, range(others.n_users), k, self.groups.of)
 
     def check_events(self) -> None:
         """Raise UserError if ``data`` are no longer what the run was trained on: results of the two do not compare."""
@@ -112,6 +182,24 @@ class Run:
         # A quantised language model is where it was loaded; the rest joins it.
         elsewhere = next((p.device for p in module.parameters() if p.device.type != "cpu"), None)
         return module.eval() if elsewhere is None else module.eval().to(elsewhere)
+
+
+def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
+    """Places of users in the data."""
+    rows = []
+    for user in users:
+        found = np.flatnonzero(data.user_ids == user)
+        if len(found) == 0:
+            # Of other lengths of history, so that they are worth trying.
+            order = np.linspace(0, data.n_users - 1, min(3, data.n_users)).astype(np.int64)
+            some = ", ".join(str(data.user_ids[row]) for row in order)
+            raise UserError(
+                f"{data.name} has no user {user!r} (after its k-core)",
+                where="user",
+                remedy=f"There are {data.n_users:,} users, such as {some}",
+            )
+        rows.append(int(found[0]))
+    return rows
 
 
 def check_users(parts: Parts, notes: Mapping[str, Any], data: Sequences, path: Path) -> None:

@@ -15,6 +15,7 @@ from recsys_lt.metrics.groups import GROUPS, popularity_groups
 from recsys_lt.runs.checkpoints import load
 from recsys_lt.runs.stored import stored
 from recsys_lt.training.build import build
+from recsys_lt.training.trained import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("trainer.max_epochs=2", "trainer.batch_rows=64", "model.width=8", "logger=none", "strategy=cpu")
@@ -104,7 +105,7 @@ def expected(folder, user, masked=True):
 
 
 def test_the_list_is_the_argsort_of_states_times_table_without_what_was_seen(titled):
-    lists = recommend.recommend(titled, ["u3", "u0", "u3"], k=7)
+    lists = Run(titled).lists(["u3", "u0", "u3"], k=7)
     assert [one.user for one in lists] == ["u3", "u0"]  # as asked, each once
     for one in lists:
         order, scores, data = expected(titled, one.user)
@@ -118,7 +119,7 @@ def test_the_list_is_the_argsort_of_states_times_table_without_what_was_seen(tit
 
 
 def test_the_history_is_whole(titled):
-    (one,) = recommend.recommend(titled, ["u5"], k=1)
+    (one,) = Run(titled).lists(["u5"], k=1)
     _, data = trained(titled)
     row = list(data.user_ids).index("u5")
     history = data.items[data.offsets[row] : data.offsets[row + 1]]
@@ -131,7 +132,7 @@ def test_masking_follows_the_run(titled, tmp_path):
     shutil.copytree(titled, unmasked)
     text = (titled / "config.yaml").read_text()
     (unmasked / "config.yaml").write_text(text.replace("mask_seen: published", "mask_seen: none"))
-    (one,) = recommend.recommend(unmasked, ["u3"], k=60)
+    (one,) = Run(unmasked).lists(["u3"], k=60)
     order, _, data = expected(titled, "u3", masked=False)
     assert [i.item for i in one.items] == [data.item_ids[i] for i in order]
 
@@ -139,7 +140,7 @@ def test_masking_follows_the_run(titled, tmp_path):
 def test_what_is_printed(titled, call):
     code, out, err = call(titled, "--user", "u3", "--user", "u4", "--k", 3)
     assert (code, err) == (0, "")
-    first, *_ = recommend.recommend(titled, ["u3"], k=3)
+    first, *_ = Run(titled).lists(["u3"], k=3)
     assert f"user u3: {first.events} events" in out
     assert "user u4: " in out
     for item in first.items:
@@ -154,7 +155,7 @@ def test_csv(titled, call, tmp_path):
     with (tmp_path / "new" / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["user"], row["rank"]) for row in rows] == [(u, str(r)) for u in ("u3", "u4") for r in range(1, 5)]
-    (one, _) = recommend.recommend(titled, ["u3", "u4"], k=4)
+    (one, _) = Run(titled).lists(["u3", "u4"], k=4)
     assert [row["item"] for row in rows[:4]] == [item.item for item in one.items]
     (tmp_path / "file").touch()
     assert "is in the way" in fails(call, titled, "--user", "u3", "--csv", tmp_path / "file" / "out.csv")
@@ -190,7 +191,7 @@ def test_unknown_user(titled, call):
     assert "no user '3'" in error
     named = error.rsplit("such as ", 1)[1].strip().rstrip(".").split(", ")
     assert len(named) == 3
-    assert len(recommend.recommend(titled, named, k=1)) == 3
+    assert len(Run(titled).lists(named, k=1)) == 3
 
 
 @pytest.mark.parametrize(("k", "said"), [(0, "at least 1"), (-3, "at least 1"), (61, "catalogue of 60 items")])

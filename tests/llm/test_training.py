@@ -8,13 +8,13 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from recsys_lt import CONF
-from recsys_lt.cli.recommend import recommend
 from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.results.cells import cells_of
 from recsys_lt.runs.checkpoints import load
 from recsys_lt.runs.listing import find_runs
 from recsys_lt.runs.stored import Names, Stored, store
 from recsys_lt.runs.sweep import claimed
+from recsys_lt.training.trained import Run
 from tests.end_to_end.conftest import cli, environment, here
 from tests.llm.conftest import N_ITEMS, training_batch
 
@@ -95,7 +95,7 @@ def test_a_run_of_two_stages_its_resume_and_what_it_recommends(here, tmp_path: P
     assert whole.returncode == 0, whole.stderr
     one, other = (json.loads((tmp_path / f"{name}/metrics.json").read_text()) for name in ("run", "whole"))
     assert one["test"] == other["test"]
-    (one,) = recommend(tmp_path / "run", ["u0"], 3)
+    (one,) = Run(tmp_path / "run").lists(["u0"], k=3)
     assert [item.rank for item in one.items] == [1, 2, 3]
     assert one.items[0].score >= one.items[1].score
 
@@ -128,7 +128,7 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
     assert {name.split(".")[0] for name in kept[0]} == {"language"} | ({"retriever"} if stage else set())
     for name, tensor in kept[0].items():
         assert torch.equal(tensor, kept[1][name]), name
-    (told,) = recommend(tmp_path / "run", ["u0"], 3)
+    (told,) = Run(tmp_path / "run").lists(["u0"], k=3)
     assert [item.rank for item in told.items] == [1, 2, 3]
 
 
@@ -240,7 +240,7 @@ def test_cells_of_a_sweep_share_a_first_stage(here, tmp_path: Path) -> None:
     assert [(stage.parent, stage.name[:10]) for stage in stages] == [(tmp_path / "sweep" / ".needs", "sasrec_ce_")]
     # It moves with the sweep.
     (tmp_path / "sweep").rename(tmp_path / "elsewhere")
-    (one,) = recommend(tmp_path / "elsewhere" / cells[0].name, ["u1"], 3)
+    (one,) = Run(tmp_path / "elsewhere" / cells[0].name).lists(["u1"], k=3)
     assert len(one.items) == 3
 
 

@@ -104,7 +104,6 @@ def test_a_model_that_keeps_users_is_of_the_same_events(here: Cli, source: Path,
 def test_a_run_recommends_to_a_user_who_came_later(
     here: Cli, source: Path, tmp_path: Path, monkeypatch, environment
 ) -> None:
-    from recsys_lt.cli.recommend import recommend
     from recsys_lt.training.trained import Run
 
     for name, value in environment.items():
@@ -112,10 +111,10 @@ def test_a_run_recommends_to_a_user_who_came_later(
     place = shutil.copytree(source, tmp_path / "place")
     text = (place / "first/config.yaml").read_text().replace(str(source), str(place))
     (place / "first/config.yaml").write_text(text)
-    known = recommend(place / "first", ["u3"], 5)
+    known = Run(place / "first").lists(["u3"], k=5)
     with (place / "events.csv").open("a") as file:
         file.write("new,i3\nnew,i4\nnew,i5\n")
-    later, new = recommend(place / "first", ["u3", "new"], 5)
+    later, new = Run(place / "first").lists(["u3", "new"], k=5)
     assert [item.item for item in later.items] == [item.item for item in known[0].items]
     assert len(new.items) == 5
     assert not {item.item for item in new.items} & {"i3", "i4", "i5"}
@@ -124,4 +123,4 @@ def test_a_run_recommends_to_a_user_who_came_later(
     with (place / "events.csv").open("a") as file:
         file.write("new,brand-new\n")
     with pytest.raises(UserError, match="other items"):
-        recommend(place / "first", ["u3"], 5)
+        Run(place / "first").lists(["u3"], k=5)
