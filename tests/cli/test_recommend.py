@@ -194,7 +194,7 @@ def test_unknown_user(titled, call):
     assert len(Run(titled).lists(named, k=1)) == 3
 
 
-@pytest.mark.parametrize(("k", "said"), [(0, "at least 1"), (-3, "at least 1"), (61, "catalogue of 60 items")])
+@pytest.mark.parametrize(("k", "said"), [(0, "it is 0"), (-3, "it is -3"), (61, "from 1 to 60")])
 def test_k_that_fits_no_catalogue(titled, call, k, said):
     assert said in fails(call, titled, "--user", "u3", f"--k={k}")
 
