@@ -69,7 +69,7 @@ def test_a_run_recommends_for_histories_it_has_never_seen(runs) -> None:
         ({"users": ["nobody"]}, "nobody"),
         ({"users": ["u3"], "k": 0}, "k"),
         ({"histories": {"new": []}}, "new"),
-        ({"histories": {"new": ["no such item"]}}, "no such item"),
+        ({"histories": {"old": ["i3"], "new": ["no such item"]}}, "no event of user new is of a known item"),
     ],
 )
 def test_what_cannot_be_recommended_is_a_user_error(runs, given, said: str) -> None:
