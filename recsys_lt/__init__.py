@@ -122,7 +122,9 @@ def table(
     """
     from recsys_lt.cli.table import frame
 
-    return frame([Path(getattr(run, "folder", run)) for run in runs], metrics, against)
+    return frame(
+        [Path(getattr(run, "folder", run)) for run in runs], None if metrics is None else list(metrics), against
+    )
 
 
 def _as_overrides(tree: Mapping[str, Any], above: str = "") -> list[str]:

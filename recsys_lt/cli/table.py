@@ -11,6 +11,7 @@ from recsys_lt.cli.command import exit_code
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.table import Table
 
     from recsys_lt.results.comparison import Comparison
@@ -83,10 +84,16 @@ def _table(content: Content, title: str | None, plain: bool) -> Table:
     return table
 
 
-def _write_csv(path: Path, compared: Comparison) -> None:
-    import pandas as pd
+def frame(folders: Sequence[Path], metrics: Sequence[str] | None, against: str | None) -> DataFrame:
+    """The table of runs in these folders as a data frame, as ``recsys_lt.table`` has it; see there."""
+    from recsys_lt.results.comparison import compare
 
-    from recsys_lt.system.atomic import write_text
+    return _numbers(compare(folders, metrics, against))
+
+
+def _numbers(compared: Comparison) -> DataFrame:
+    """A row for each cell: what it is, its means and spreads, and its differences from the reference."""
+    import pandas as pd
 
     settings = list(dict.fromkeys(key for cell in compared.cells for key in cell.settings))
     rows = []
@@ -100,7 +107,7 @@ def _write_csv(path: Path, compared: Comparison) -> None:
             row |= {f"{name} {group}".strip(): value for name, value in _test(compared.difference(cell, group)).items()}
         rows.append(row)
     # As objects: an empty place would make whole numbers fractions.
-    write_text(path, pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\r\n"))
+    return pd.DataFrame(rows, dtype=object)
 
 
 def _test(found: Difference | None) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def _run(arguments: argparse.Namespace) -> None:
     console = Console(width=max(console.width, width))
     caption = sweep_table.caption(compared, "bold")
     writers: tuple[tuple[Path | None, Callable[[Path], None]], ...] = (
-        (arguments.csv, lambda path: _write_csv(path, compared)),
+        (arguments.csv, lambda path: write_text(path, _numbers(compared).to_csv(index=False, lineterminator="\r\n"))),
         (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
         (arguments.latex, lambda path: write_text(path, latex(content, caption))),
         (arguments.plot, lambda path: head_against_nonhead(compared, path)),
