@@ -122,9 +122,8 @@ def table(
     """
     from recsys_lt.cli.table import frame
 
-    return frame(
-        [Path(getattr(run, "folder", run)) for run in runs], None if metrics is None else list(metrics), against
-    )
+    folders = [Path(run) if isinstance(run, str | Path) else run.folder for run in runs]
+    return frame(folders, None if metrics is None else list(metrics), against)
 
 
 def _as_overrides(tree: Mapping[str, Any], above: str = "") -> list[str]:
