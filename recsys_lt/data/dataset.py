@@ -92,6 +92,9 @@ class Dataset:
     def load(self, announce: Announce = print, with_times: bool = False) -> Sequences:
         """Find, fetch, prepare or remember the dataset.
 
+        Raises UserError where a setting means nothing, the source cannot be had or read, the preparation leaves
+        nothing, or the counts are not the published ones.
+
         Parameters
         ----------
         announce
@@ -104,12 +107,6 @@ class Dataset:
         Sequences
             Its arrays are mapped from the cache, a column of items when it is first read; its fingerprint is the
             hash of the source's content and of the preparation.
-
-        Raises
-        ------
-        UserError
-            A setting means nothing, the source cannot be had or read, the preparation leaves nothing,
-            or the counts are not the published ones.
         """
         self._preparation.check()
         try:

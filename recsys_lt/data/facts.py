@@ -46,17 +46,14 @@ class DataFacts:
     def texts(self, column: str, where: str = "model") -> list[str]:
         """A column of texts, [I], "" for an item without one.
 
+        Raises UserError where the dataset has no such column, it holds vectors, or no item has a text in it.
+
         Parameters
         ----------
         column
             Its name: title, attributes, or another that the dataset offers.
         where
             The setting that has it read, for messages.
-
-        Raises
-        ------
-        UserError
-            The dataset has no such column, it holds vectors, or no item has a text in it.
         """
         texts = [str(text) for text in self._column(column, where, 1)]
         if not any(text.strip() for text in texts):
@@ -66,15 +63,7 @@ class DataFacts:
     def vectors(self, column: str, where: str = "model") -> NDArray[np.float32]:
         """A column of vectors, [I, d], mapped from a file; zeros for an item without one.
 
-        Parameters
-        ----------
-        column, where
-            See ``texts``.
-
-        Raises
-        ------
-        UserError
-            The dataset has no such column, or it holds texts.
+        Raises UserError where the dataset has no such column, or it holds texts.
         """
         return self._column(column, where, 2).view(np.float32)
 

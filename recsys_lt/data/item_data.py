@@ -43,7 +43,9 @@ def write_column(path: Path, name: str, raw: RawColumn, item_ids: NDArray[np.str
     """Write a column in the order of the vocabulary as a ``.npy`` that can be mapped.
 
     Texts are without HTML's entities and line ends, and cut at ``LONGEST_TEXT`` characters (a title at
-    ``LONGEST_TITLE``); an item without a text has "". Vectors are 32-bit floats; an item without one has zeros.
+    ``LONGEST_TITLE``); an item without a text has "". Vectors are 32-bit floats; an item without one has zeros. Raises
+    UserError where no row is of an item of the vocabulary, an item has two rows, or a vector holds a number that is not
+    finite.
 
     Parameters
     ----------
@@ -60,11 +62,6 @@ def write_column(path: Path, name: str, raw: RawColumn, item_ids: NDArray[np.str
     -------
     list of str
         A line on the items without a value and the rows of other items, where there are any.
-
-    Raises
-    ------
-    UserError
-        No row is of an item of the vocabulary, an item has two rows, or a vector holds a number that is not finite.
     """
     import pandas as pd
 

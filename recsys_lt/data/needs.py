@@ -37,17 +37,12 @@ class TrainedRun:
 def starting_point(start_from: str | None, kind: type = object) -> TrainedRun:
     """The run that training starts from, frozen: the reference of a preference loss.
 
+    Raises UserError if training starts from random weights.
+
     Parameters
     ----------
     start_from
         Its run folder, ``model.start_from``.
-    kind
-        See ``TrainedRun``.
-
-    Raises
-    ------
-    UserError
-        If training starts from random weights.
     """
     if start_from is None:
         raise UserError(

@@ -53,6 +53,8 @@ class Preparation:
     def __call__(self, events: Interactions, name: str, with_times: bool = False) -> tuple[Sequences, list[str]]:
         """Prepare.
 
+        Raises UserError where nothing is left, there is nothing to rank, or nobody has a target.
+
         Parameters
         ----------
         events
@@ -69,11 +71,6 @@ class Preparation:
             The sequences, without a fingerprint, and what was dropped, one short line each. Users and
             items are numbered in order of first appearance among the events that stay; a user's events
             are in order of time, equal times in the order of the source.
-
-        Raises
-        ------
-        UserError
-            Nothing is left, there is nothing to rank, or nobody has a target.
         """
         split = split_named(self.split, self.temporal_cuts)
         _check_ids("user", events.user_ids, events.users, events, name)

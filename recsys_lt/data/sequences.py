@@ -96,6 +96,8 @@ class Sequences:
     def of_histories(self, histories: Mapping[str, List[str]]) -> tuple["Sequences", int]:
         """Histories of other users, or newer ones of the same users, over this item vocabulary.
 
+        Raises UserError where nothing is left of a user's history.
+
         Parameters
         ----------
         histories
@@ -106,11 +108,6 @@ class Sequences:
         sequences, unknown
             The histories, without training events or targets: their item vocabulary, item data and popularity are
             these data's. And how many events were left out because their item is not in the vocabulary.
-
-        Raises
-        ------
-        UserError
-            Nothing is left of a user's history.
         """
         import pandas as pd
 
@@ -156,12 +153,7 @@ class Sequences:
     def popularity_within(self, seconds: float) -> Ints:
         """Training interactions of each item in the last ``seconds`` up to the latest of all, [I] int64.
 
-        One that is older by ``seconds`` exactly does not count.
-
-        Raises
-        ------
-        ValueError
-            Without ``times``.
+        One that is older by ``seconds`` exactly does not count. Raises ValueError without ``times``.
         """
         if self.times is None:
             raise ValueError(f"{self.name} has no times")

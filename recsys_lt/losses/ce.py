@@ -20,12 +20,8 @@ _SAFE = 60.0
 class CE(Loss):
     """Cross-entropy over the whole catalogue: -s_target + log sum_v exp(s_v).
 
-    Three matrix products a block (logits, gradient by states, gradient by table) and one pass of
-    exponentials; no more than a block of logits is ever held.
-
-    References
-    ----------
-    Xu et al., arXiv 2402.06216, equation of l_CE.
+    Three matrix products a block (logits, gradient by states, gradient by table) and one pass of exponentials; no more
+    than a block of logits is ever held. Source: Xu et al., arXiv 2402.06216, equation of l_CE.
     """
 
     def __call__(
@@ -36,7 +32,6 @@ class CE(Loss):
         weights: Tensor | None = None,
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """See ``Loss.__call__``."""
         return weighted_means(states, targets, table, weights, softmax_pass)
 
     def by_blocks(
@@ -75,8 +70,6 @@ def softmax_pass(
 
     Parameters
     ----------
-    states, targets, table, weights, wanted
-        See ``Pass``.
     cut
         Logits [n, I] and their targets [n] -> the least score [n, 1] of an item that has part in the softmax, at most
         the target's; None: all have.

@@ -14,7 +14,7 @@ class GBCE(SampledLoss):
     (beta = 1), t = 1 corrects all of the over-confidence that sampling brings (beta = a).
 
     Of negatives shared by a batch those outside a target's pool are left out: its divisor is one more than those that
-    are left. The sampling rate stays that of the K drawn.
+    are left. The sampling rate stays that of the K drawn. Source: Petrov & Macdonald, RecSys 2023 (gSASRec).
 
     Parameters
     ----------
@@ -24,10 +24,6 @@ class GBCE(SampledLoss):
         Calibration in [0, 1] (published: 0.75).
     pool, share
         See ``Negatives``; published: all, position.
-
-    References
-    ----------
-    Petrov & Macdonald, RecSys 2023 (gSASRec).
     """
 
     def __init__(self, k: int, t: float = 0.75, pool: str = "all", share: str = "position") -> None:

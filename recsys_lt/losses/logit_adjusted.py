@@ -16,16 +16,13 @@ from recsys_lt.losses.sce import SCE
 class LogitAdjusted(Loss):
     """Gives the loss it is mixed into s_v + tau log pi_v for s_v, pi_v the item's share of the training interactions.
 
-    Ranking is by s_v. An item without interactions counts as one with a single one.
+    Ranking is by s_v. An item without interactions counts as one with a single one. Source: Menon et al., "Long-tail
+    learning via logit adjustment", ICLR 2021, equation 10.
 
     Parameters
     ----------
     tau
         How much of the prior is taken out of the scores; 0 leaves the loss as it is.
-
-    References
-    ----------
-    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10.
     """
 
     def __init__(self, *of_loss: Any, tau: float = 1.0, **by_name: Any) -> None:
@@ -36,7 +33,6 @@ class LogitAdjusted(Loss):
         self._shift: Tensor | None = None
 
     def prepare(self, counts: Tensor, needs: Mapping[str, Any] | None = None) -> None:
-        """See ``Loss.prepare``."""
         super().prepare(counts, needs)
         share = counts.double().clamp(min=1) / counts.sum().clamp(min=1)
         self._shift = (self.tau * share.log()).float()
@@ -49,7 +45,6 @@ class LogitAdjusted(Loss):
         weights: Tensor | None = None,
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """See ``Loss.__call__``."""
         if self._shift is None:
             raise RuntimeError("the loss does not know the items' counts: call prepare first")
         shift = self._shift.to(table.weight)
@@ -69,12 +64,4 @@ class LogitAdjustedCE(LogitAdjusted, CE):
 
 
 class LogitAdjustedSCE(LogitAdjusted, SCE):
-    """Scaled cross-entropy of adjusted scores, those of the negatives too; ours, by analogy.
-
-    Parameters
-    ----------
-    k, alpha, pool, share
-        See ``SCE``.
-    tau
-        See ``LogitAdjusted``.
-    """
+    """Scaled cross-entropy of adjusted scores, those of the negatives too; ours, by analogy."""

@@ -67,8 +67,6 @@ class Loss(HasNeeds, ABC):
         ----------
         states
             [N, ...], as the scorer takes them.
-        targets, weights
-            See ``__call__``.
         scorer
             Scores of the catalogue.
 

@@ -11,14 +11,7 @@ from recsys_lt.losses.sampled import SampledLoss
 class NEG(SampledLoss):
     """Negative sampling: softplus(-s_target) + sum over the K negatives of softplus(s_j).
 
-    Parameters
-    ----------
-    k, pool, share
-        See ``Negatives``.
-
-    References
-    ----------
-    Mikolov et al., NeurIPS 2013; arXiv 2402.06216v2.
+    Source: Mikolov et al., NeurIPS 2013; arXiv 2402.06216v2.
     """
 
     def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
@@ -35,6 +28,8 @@ class NCE(NEG):
 
     -log(K q) is log(I / K) for uniform noise q = 1 / I, and c stands for the log-partition sum.
 
+    Source: Gutmann & Hyvarinen, AISTATS 2010; arXiv 2402.06216v2.
+
     Parameters
     ----------
     k
@@ -43,10 +38,6 @@ class NCE(NEG):
         The assumed log-partition sum (published: 10; 1 and 5 are slower, 50 fails on Beauty).
     pool, share
         See ``Negatives``; published: all, position.
-
-    References
-    ----------
-    Gutmann & Hyvarinen, AISTATS 2010; arXiv 2402.06216v2.
     """
 
     def __init__(self, k: int, c: float = 10.0, pool: str = "all", share: str = "position") -> None:

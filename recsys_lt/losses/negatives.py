@@ -105,6 +105,8 @@ _SHARES = ("position", "batch")
 class Negatives:
     """K negatives for each target.
 
+    Raises UserError if ``k`` is not a positive integer, or pool or share is not one of those words.
+
     Parameters
     ----------
     k
@@ -114,11 +116,6 @@ class Negatives:
     share
         ``position``: each target has its own draw (as published); ``batch``: one draw serves all targets
         of a step, which turns N x K gathers into one matrix product at the price of correlated draws.
-
-    Raises
-    ------
-    UserError
-        If ``k`` is not a positive integer, or pool or share is not one of those words.
     """
 
     def __init__(self, k: int, pool: str, share: str) -> None:

@@ -46,18 +46,15 @@ class OutputTable(NamedTuple):
 
     @property
     def n_items(self) -> int:
-        """See ``Scorer.n_items``."""
         return len(self.weight)
 
     def block(self, states: Tensor, start: int, stop: int) -> Tensor:
-        """See ``Scorer.block``."""
         scores = states @ self.weight[start:stop].T
         if self.bias is not None:
             scores += self.bias[start:stop]
         return scores
 
     def lower_bounds(self, states: Tensor, items: Tensor) -> Tensor:
-        """See ``Scorer.lower_bounds``."""
         vectors = self.weight[items]
         score = (states * vectors).sum(1)
         # Two orders of summation of one dot product differ by about sqrt(d) roundings of its size.

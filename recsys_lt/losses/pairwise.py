@@ -9,16 +9,13 @@ from recsys_lt.losses.sampled import SampledLoss, n_allowed
 class BCE(SampledLoss):
     """Binary cross-entropy: softplus(-s_target) + mean over the K negatives of softplus(s_j).
 
-    Of negatives shared by a batch those outside a target's pool are left out of its mean.
+    Of negatives shared by a batch those outside a target's pool are left out of its mean. Source: Kang & McAuley, ICDM
+    2018 (SASRec); arXiv 2402.06216 for the mean over K.
 
     Parameters
     ----------
     k, pool, share
         See ``Negatives``; published: 1, unseen, position.
-
-    References
-    ----------
-    Kang & McAuley, ICDM 2018 (SASRec); arXiv 2402.06216 for the mean over K.
     """
 
     def __init__(self, k: int = 1, pool: str = "unseen", share: str = "position") -> None:
@@ -31,16 +28,13 @@ class BCE(SampledLoss):
 class BPR(SampledLoss):
     """Bayesian personalised ranking: mean over the K negatives of softplus(s_j - s_target).
 
-    Of negatives shared by a batch those outside a target's pool are left out of its mean.
+    Of negatives shared by a batch those outside a target's pool are left out of its mean. Source: Rendle et al., UAI
+    2009.
 
     Parameters
     ----------
     k, pool, share
         See ``Negatives``; published: 1, unseen, position.
-
-    References
-    ----------
-    Rendle et al., UAI 2009.
     """
 
     def __init__(self, k: int = 1, pool: str = "unseen", share: str = "position") -> None:

@@ -45,7 +45,6 @@ class SampledLoss(Loss):
         self.negatives.check(n_items)
 
     def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
-        """See ``Loss.covered``."""
         ids, _ = self.negatives(draw, targets, len(table.weight))
         found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
         found[ids.flatten()] = True
@@ -63,7 +62,6 @@ class SampledLoss(Loss):
         weights: Tensor | None = None,
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """See ``Loss.__call__``."""
         assert draw is not None, "a sampled loss needs a draw"
         ids, forbidden = self.negatives(draw, targets, len(table.weight))
 

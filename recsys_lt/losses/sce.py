@@ -12,6 +12,8 @@ from recsys_lt.losses.sampled import SampledLoss
 class SCE(SampledLoss):
     """Scaled cross-entropy: -s_target + log(exp(s_target) + alpha * sum_j exp(s_j)).
 
+    Source: Xu et al., arXiv 2402.06216, equation of l_SCE.
+
     Parameters
     ----------
     k
@@ -20,10 +22,6 @@ class SCE(SampledLoss):
         Weight of the sampled partition sum (published: 100). (I - 1) / k makes the sum unbiased; 1 is SSM.
     pool, share
         See ``Negatives``; published: all, position.
-
-    References
-    ----------
-    Xu et al., arXiv 2402.06216, equation of l_SCE.
     """
 
     def __init__(self, k: int, alpha: float, pool: str = "all", share: str = "position") -> None:
@@ -51,13 +49,7 @@ class SCE(SampledLoss):
 
 
 class SSM(SCE):
-    """Sampled softmax: cross-entropy over the target and K sampled items, which is SCE with alpha 1.
-
-    Parameters
-    ----------
-    k, pool, share
-        See ``Negatives``.
-    """
+    """Sampled softmax: cross-entropy over the target and K sampled items, which is SCE with alpha 1."""
 
     def __init__(self, k: int, pool: str = "all", share: str = "position") -> None:
         super().__init__(k, 1.0, pool, share)

@@ -29,11 +29,9 @@ class _Truncated(Loss):
         weights: Tensor | None = None,
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """See ``Loss.__call__``."""
         return weighted_means(states, targets, table, weights, partial(softmax_pass, cut=self.cut))
 
     def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
-        """See ``Loss.covered``."""
         found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
         for rows in row_blocks(len(states), len(table.weight), states.device):
             logits = F.linear(states[rows], table.weight, table.bias).to(states.dtype)
@@ -56,15 +54,13 @@ class CEEta(_Truncated):
     eta -> infinity is CE; eta = 0 keeps the items scored at least as high as the target, the tightest bound on
     -log NDCG. What is left out gets no gradient.
 
+    Source: Xu et al., arXiv 2402.06216, equation of l_CE-eta and figure 1a.
+
     Parameters
     ----------
     eta
         Width of the band below the target, as a share of its score's size; at least 0 (about 0.7 is best
         for SASRec on Beauty).
-
-    References
-    ----------
-    Xu et al., arXiv 2402.06216, equation of l_CE-eta and figure 1a.
     """
 
     _slack = 1e-8  # as in the published code
@@ -82,16 +78,13 @@ class CEEta(_Truncated):
 class CEN(_Truncated):
     """CE over the n highest-scored items (at least down to the target): for analysis, not for training.
 
-    Proposition 1: for any n >= rank, -log NDCG(rank) <= -log MRR(rank) <= CE-n.
+    Proposition 1: for any n >= rank, -log NDCG(rank) <= -log MRR(rank) <= CE-n. Source: Xu et al., arXiv 2402.06216,
+    Proposition 1.
 
     Parameters
     ----------
     n
         Items kept; a target ranked below n keeps as many as its rank.
-
-    References
-    ----------
-    Xu et al., arXiv 2402.06216, Proposition 1.
     """
 
     def __init__(self, n: int) -> None:

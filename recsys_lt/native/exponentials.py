@@ -12,8 +12,6 @@ def exp_rows(kernels: ctypes.CDLL, x: Tensor, cuts: Tensor | None = None, shifts
 
     Parameters
     ----------
-    kernels
-        See ``recsys_lt.native.library``.
     x
         [n, width]; a row's values lie side by side.
     cuts, shifts

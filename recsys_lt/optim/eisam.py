@@ -25,12 +25,11 @@ class EISAM(SharpnessAware):
 
     Minimises J(w) = L(w) + lam (max_{|e| <= rho} L^f(w + e) - L^f(w)), L^f(w) = mean_b f(n_{y_b}) l_b(w). One e for all
     items bounds the sum of the items' own maxima from below, and one gradient finds it. The form is Focal-SAM's, with
-    weights that differ among thousands of items.
+    weights that differ among thousands of items. Raises UserError for a word that is no choice or a number out of
+    range.
 
     Parameters
     ----------
-    base, lr, weight_decay, rho, perturb, accumulate
-        See ``SharpnessAware``.
     scale
         ``none``: radii are lengths; ``tensor``: relative to the norm of the tensor, of the row for ``rowwise``.
     lam
@@ -45,11 +44,6 @@ class EISAM(SharpnessAware):
         Perturb at every so many evaluations only, with ``lam`` times as much weight; the others are the base's steps.
     rows
         Rows of the item tables that ``rowwise`` perturbs: of the batch's ``targets``, or ``all`` (see ``PerItem``).
-
-    Raises
-    ------
-    UserError
-        For a word that is no choice or a number out of range.
     """
 
     def __init__(
@@ -78,7 +72,6 @@ class EISAM(SharpnessAware):
         self._ascent: Gradients | None = None
 
     def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:
-        """See ``SharpnessAware``."""
         weights = self.weighting(counts)
         coefficients = self.lam * weights
         return 1 - coefficients, weights, coefficients
@@ -86,7 +79,6 @@ class EISAM(SharpnessAware):
     def prepare(
         self, parameters: Mapping[str, torch.nn.Parameter], item_tables: Collection[Tensor], counts: Tensor
     ) -> None:
-        """See ``UpdateRule.prepare``."""
         super().prepare(parameters, item_tables, counts)
         if self.form != "rowwise":
             return
@@ -136,9 +128,7 @@ class EISAM(SharpnessAware):
         self._ascent = None
 
     def state_dict(self) -> dict[str, Any]:
-        """See ``UpdateRule.state_dict``."""
         return {"evaluations": self._evaluations, "ascent": self._ascent}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See ``UpdateRule.load_state_dict``."""
         self._evaluations, self._ascent = state.get("evaluations", 0), state.get("ascent")

@@ -16,8 +16,6 @@ class FocalSAM(SharpnessAware):
 
     Parameters
     ----------
-    base, lr, weight_decay, rho, perturb, accumulate
-        See ``SharpnessAware``.
     lam
         Weight of the sharpness.
     gamma
@@ -30,6 +28,5 @@ class FocalSAM(SharpnessAware):
         self.lam, self._focal = lam, Weighting("focal", gamma, normalise=False)
 
     def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:
-        """See ``SharpnessAware``."""
         coefficients = self.lam * self._focal(counts)
         return 1 - coefficients, coefficients, coefficients

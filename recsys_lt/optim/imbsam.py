@@ -18,8 +18,6 @@ class ImbSAM(SharpnessAware):
 
     Parameters
     ----------
-    base, lr, weight_decay, rho, perturb, accumulate
-        See ``SharpnessAware``.
     c
         Factor of the rare items' loss.
     """
@@ -33,6 +31,5 @@ class ImbSAM(SharpnessAware):
         self.c, self._rare = c, Weighting("step", 0.0, normalise=False)
 
     def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:
-        """See ``SharpnessAware``."""
         rare = self._rare(counts)
         return 1 - rare, rare, self.c * rare

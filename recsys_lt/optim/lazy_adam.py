@@ -22,11 +22,6 @@ class LazyAdam(torch.optim.Adam):
 
     The moments are dense and serve both kinds of steps, so that a checkpoint is Adam's. But for the two moments, no
     tensor of a table's size is ever made.
-
-    Parameters
-    ----------
-    params, lr, betas, eps, weight_decay
-        See ``torch.optim.Adam``.
     """
 
     #: Read by ``recsys_lt.optim.plain.Plain``.
@@ -43,7 +38,6 @@ class LazyAdam(torch.optim.Adam):
         super().__init__(params, lr, betas, eps, weight_decay, fused=True)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """See ``torch.optim.Optimizer.step``."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -48,7 +48,6 @@ class Joint(Perturbation):
     """One ball for all parameters: rho g / |g| (Foret et al., ICLR 2021, equation 2)."""
 
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
-        """See ``Perturbation.steps``."""
         factor = self.rho / (_norm(gradients) + _EPSILON)
         return [gradient.mul_(factor) for gradient in gradients]
 
@@ -57,7 +56,6 @@ class PerTensor(Perturbation):
     """A ball for each tensor with a radius of rho times the tensor's norm, so that it grows with the weights."""
 
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
-        """See ``Perturbation.steps``."""
         return [
             gradient.mul_(self.rho * _norm([parameter]) / (_norm([gradient]) + _EPSILON))
             for parameter, gradient in zip(parameters, gradients, strict=True)
@@ -82,7 +80,6 @@ class Adaptive(Perturbation):
         self.eta, self.weights = eta, weights
 
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
-        """See ``Perturbation.steps``."""
         scales = [
             parameter.abs().add_(self.eta) if weight else torch.ones_like(parameter)
             for parameter, weight in zip(parameters, self.weights, strict=True)
@@ -121,7 +118,6 @@ class PerItem(Perturbation):
         self.item_weights, self.tables, self.relative, self.every_item = item_weights, tables, relative, every_item
 
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
-        """See ``Perturbation.steps``."""
         others = [gradient for gradient, table in zip(gradients, self.tables, strict=True) if not table]
         rest = self.rho / (_norm(others) + _EPSILON) if others else None
         self.item_weights = self.item_weights.to(gradients[0].device)

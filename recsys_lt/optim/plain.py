@@ -23,7 +23,6 @@ class Plain(UpdateRule):
         self.sparse_gradients = getattr(getattr(self.base, "func", self.base), "sparse_gradients", False)
 
     def gradients(self, closure: GradientClosure) -> tuple[Tensor, Gradients]:
-        """See ``UpdateRule.gradients``."""
         totals, (gradients,) = closure(self.item_weights)
         return totals[0], gradients
 
@@ -35,8 +34,6 @@ class Reweighted(Plain):
     ----------
     weighting, gamma, normalise
         f: see ``Weighting``. ``power`` with gamma 1 is the inverse frequency, clipped.
-    base, lr, weight_decay
-        See ``UpdateRule``.
     """
 
     def __init__(
@@ -46,5 +43,4 @@ class Reweighted(Plain):
         self.weighting = Weighting(weighting, gamma, normalise)
 
     def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:
-        """See ``UpdateRule.weights_of``."""
         return (self.weighting(counts),)

@@ -37,6 +37,8 @@ class GradientClosure(Protocol):
 class UpdateRule(ABC):
     """From the losses of a step to the gradients that a torch optimizer steps on.
 
+    Raises UserError if the optimizer cannot be made, or cannot step on a gradient alone.
+
     Parameters
     ----------
     base
@@ -55,11 +57,6 @@ class UpdateRule(ABC):
     per_step
         Whether the closure covers all batches of a step, and not one of them. The batches are then evaluated one
         after the other, so that memory is that of one.
-
-    Raises
-    ------
-    UserError
-        If the optimizer cannot be made, or cannot step on a gradient alone.
     """
 
     sparse_gradients: bool = False

@@ -13,16 +13,9 @@ from recsys_lt.optim.sharpness_aware import SharpnessAware
 
 
 class SAM(SharpnessAware):
-    """Sharpness-aware minimization (Foret et al., ICLR 2021): two forward and two backward passes.
-
-    Parameters
-    ----------
-    base, lr, weight_decay, rho, perturb, accumulate, scale
-        See ``SharpnessAware``.
-    """
+    """Sharpness-aware minimization (Foret et al., ICLR 2021): two forward and two backward passes."""
 
     def gradients(self, closure: GradientClosure) -> tuple[Tensor, Gradients]:
-        """See ``UpdateRule.gradients``."""
         totals, (ascent,) = closure(None)
         with self._perturbed(ascent, closure):
             _, (gradients,) = closure(None)
@@ -34,8 +27,6 @@ class ASAM(SAM):
 
     Parameters
     ----------
-    base, lr, weight_decay, rho, perturb, accumulate
-        See ``SharpnessAware``.
     eta
         Added to every weight's size.
     """
@@ -49,7 +40,6 @@ class ASAM(SAM):
     def prepare(
         self, parameters: Mapping[str, torch.nn.Parameter], item_tables: Collection[Tensor], counts: Tensor
     ) -> None:
-        """See ``UpdateRule.prepare``."""
         super().prepare(parameters, item_tables, counts)
         # As in SamsungLabs/ASAM: whatever is called a weight.
         self.perturbation = Adaptive(self.rho, self.eta, ["weight" in name for name in self.perturbed_names])

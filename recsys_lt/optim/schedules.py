@@ -9,17 +9,14 @@ from recsys_lt.errors import UserError
 class Schedule(ABC):
     """A schedule: the factor of the learning rate at each step of a run.
 
+    Raises UserError for a share out of range.
+
     Parameters
     ----------
     warmup
         Share of the steps over which the rate rises linearly from 0.
     final
         Share of the rate at the end.
-
-    Raises
-    ------
-    UserError
-        For a share out of range.
     """
 
     def __init__(self, warmup: float = 0.0, final: float = 0.0) -> None:
@@ -42,19 +39,12 @@ class Schedule(ABC):
 
 
 class Constant(Schedule):
-    """A constant rate after the warm-up.
-
-    Parameters
-    ----------
-    warmup
-        See ``Schedule``.
-    """
+    """A constant rate after the warm-up."""
 
     def __init__(self, warmup: float = 0.0) -> None:
         super().__init__(warmup)
 
     def falling(self, gone: float) -> float:
-        """See ``Schedule.falling``."""
         return 1.0
 
 
@@ -62,7 +52,6 @@ class Linear(Schedule):
     """A linear decay."""
 
     def falling(self, gone: float) -> float:
-        """See ``Schedule.falling``."""
         return 1 - gone
 
 
@@ -70,5 +59,4 @@ class Cosine(Schedule):
     """A decay along half a cosine (Loshchilov & Hutter, ICLR 2017)."""
 
     def falling(self, gone: float) -> float:
-        """See ``Schedule.falling``."""
         return (1 + math.cos(math.pi * gone)) / 2

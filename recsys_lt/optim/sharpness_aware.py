@@ -38,7 +38,8 @@ class SharpnessAware(UpdateRule):
 
     Unless a subclass says otherwise, the gradient is that of the loss under the item weights ``here``, plus that of the
     loss under ``there`` at parameters perturbed along the gradient of the loss under ``ascent``: two forward and three
-    backward passes. ``weights_of`` gives these three weights, in the order here, ascent, there.
+    backward passes. ``weights_of`` gives these three weights, in the order here, ascent, there. Raises UserError for a
+    word that is no choice, or a radius that is not positive.
 
     Parameters
     ----------
@@ -55,11 +56,6 @@ class SharpnessAware(UpdateRule):
         batches are evaluated one after the other, twice.
     scale
         ``none``: rho is a length, as published; ``tensor``: a radius for each tensor, rho times its norm.
-
-    Raises
-    ------
-    UserError
-        For a word that is no choice, or a radius that is not positive.
     """
 
     moves_parameters = True
@@ -85,7 +81,6 @@ class SharpnessAware(UpdateRule):
     def prepare(
         self, parameters: Mapping[str, torch.nn.Parameter], item_tables: Collection[Tensor], counts: Tensor
     ) -> None:
-        """See ``UpdateRule.prepare``."""
         super().prepare(parameters, item_tables, counts)
         tables = set(item_tables)
         self._parameters = list(parameters.values())
@@ -101,7 +96,6 @@ class SharpnessAware(UpdateRule):
         return None if self.item_weights is None else self.item_weights[1]
 
     def gradients(self, closure: GradientClosure) -> tuple[Tensor, Gradients]:
-        """See ``UpdateRule.gradients``."""
         (here, ascent), gradients = self._penalised(closure)
         return here + ascent, gradients
 

@@ -56,9 +56,9 @@ class Weighting:
     """f(n) of an item with n training interactions.
 
     ``power`` (n_median / n)^gamma, within [0.1, 10]; ``effective`` (1 - beta) / (1 - beta^n), beta = 0.999 (Cui et al.,
-    CVPR 2019); ``focal`` (1 - n / sum n)^gamma (Focal-SAM, arXiv 2505.01660); ``focal_max``
-    (1 - n / (max n + 1))^gamma; ``step`` 0 for the most popular 20 % of the items and 1 for the others (ImbSAM,
-    arXiv 2308.07815); ``uniform`` 1.
+    CVPR 2019); ``focal`` (1 - n / sum n)^gamma (Focal-SAM, arXiv 2505.01660); ``focal_max`` (1 - n / (max n +
+    1))^gamma; ``step`` 0 for the most popular 20 % of the items and 1 for the others (ImbSAM, arXiv 2308.07815);
+    ``uniform`` 1. Raises UserError for an unknown name, or a negative gamma.
 
     Parameters
     ----------
@@ -69,11 +69,6 @@ class Weighting:
         weigh more.
     normalise
         Scale f so that its mean over the training interactions is 1.
-
-    Raises
-    ------
-    UserError
-        For an unknown name, or a negative gamma.
     """
 
     def __init__(self, name: str, gamma: float, normalise: bool) -> None:

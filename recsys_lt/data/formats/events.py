@@ -33,6 +33,9 @@ def read_events(
 ) -> Interactions:
     """The events of a file, in its order.
 
+    Raises UserError where the file cannot be parsed, lacks a column, or has no rows; or an id, a time or a part is
+    missing or not readable, naming the first such row.
+
     Parameters
     ----------
     form
@@ -43,12 +46,6 @@ def read_events(
         Names of the columns, by role: user, item, and where there are such, time and split.
     needed
         Roles without which the file is refused.
-
-    Raises
-    ------
-    UserError
-        The file cannot be parsed, lacks a column, or has no rows; or an id, a time or a part is missing or not
-        readable, naming the first such row.
     """
     found = chosen(form.headers(path), columns, needed, path)
     repeated = [name for role, name in found.items() if role != "time"]
@@ -67,11 +64,6 @@ def interactions_of(columns: Mapping[str, Any], path: Path, place: Callable[[Pat
         The file, for messages.
     place
         Words for where a row is in the file.
-
-    Raises
-    ------
-    UserError
-        See ``read_events``.
     """
     if len(columns["user"]) == 0:
         raise UserError("there are no interactions in it", where=path, remedy="Give a file with events")

@@ -25,18 +25,15 @@ TABLES: Mapping[str, TableFormat] = {
 def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, ColumnReader]:
     """The columns of the files that ``dataset.items`` names.
 
+    Raises UserError where a file cannot be had, a table has no column of ids, two files have a column of one name, or
+    no table has a header of ``columns``.
+
     Parameters
     ----------
     files
         Tables by their endings (``TABLES``), and ``.npy`` arrays.
     columns
         ``dataset.columns``: headers by name. ``item`` is the column of ids, which is otherwise named item or item_id.
-
-    Raises
-    ------
-    UserError
-        A file cannot be had, a table has no column of ids, two files have a column of one name, or no table has a
-        header of ``columns``.
     """
     named = {name: header for name, header in columns.items() if name not in ROLES}
     found: dict[str, ColumnReader] = {}

@@ -38,14 +38,9 @@ class NextItemLines:
 def read_next_item(folder: Path) -> Interactions:
     """The users of the training rows, and one user for each validation and test row.
 
-    Training rows are a user's growing, then sliding, prefixes one after another; they are chained
-    back to the one sequence they came from. A validation or test row is a user with no event for
-    training: its history is input only, its next item the target.
-
-    Raises
-    ------
-    UserError
-        A line is not such a row, or an item has no name.
+    Training rows are a user's growing, then sliding, prefixes one after another; they are chained back to the one
+    sequence they came from. A validation or test row is a user with no event for training: its history is input only,
+    its next item the target. Raises UserError where a line is not such a row, or an item has no name.
     """
     ids, _ = _names(folder / _NAMES)
     place = {item: number for number, item in enumerate(ids)}

@@ -50,8 +50,6 @@ def recbole_material(
     ----------
     inter
         The file of events.
-    columns, needed
-        See ``read_events``.
     """
     item = inter.with_suffix(".item")
     readers = table_columns(TABLES[".item"], item, "item_id", words=True) if item.is_file() else {}

@@ -43,10 +43,7 @@ def sequence_material(text: Path) -> Material:
 def read_sequences(path: Path) -> Interactions:
     """One event for each item of each line; a user on a second line goes on there.
 
-    Raises
-    ------
-    UserError
-        The file is empty, not UTF-8, or no line has an item.
+    Raises UserError where the file is empty, not UTF-8, or no line has an item.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

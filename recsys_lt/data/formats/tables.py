@@ -20,6 +20,8 @@ class TableFormat(Protocol):
     def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
         """Some columns of a file as a ``pyarrow.Table``, rows in the file's order.
 
+        Raises UserError where the file cannot be parsed, or has no rows.
+
         Parameters
         ----------
         path
@@ -28,11 +30,6 @@ class TableFormat(Protocol):
             Names of the columns, which are in ``headers``.
         repeated
             Those whose values repeat: kept as a dictionary of distinct values where the file holds text.
-
-        Raises
-        ------
-        UserError
-            The file cannot be parsed, or has no rows.
         """
 
     def place(self, path: Path, row: int) -> str:
@@ -41,6 +38,8 @@ class TableFormat(Protocol):
 
 def chosen(headers: Sequence[str], wanted: Mapping[str, str], needed: Collection[str], path: Path) -> dict[str, str]:
     """The column of each role.
+
+    Raises UserError where a needed column is missing, or two columns have its name.
 
     Parameters
     ----------
@@ -52,11 +51,6 @@ def chosen(headers: Sequence[str], wanted: Mapping[str, str], needed: Collection
         Roles without which the file is refused; the others are left out where they are missing.
     path
         The file, for messages.
-
-    Raises
-    ------
-    UserError
-        A needed column is missing, or two columns have its name.
     """
     missing = {role: wanted[role] for role in needed if wanted[role] not in headers}
     if missing:

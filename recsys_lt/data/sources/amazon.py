@@ -53,13 +53,7 @@ class Amazon:
 
 @dataclass(frozen=True)
 class AmazonReviews:
-    """``reviews_<category>_5.json.gz`` and, for titles, ``meta_<category>.json.gz``, packed or not.
-
-    Parameters
-    ----------
-    category
-        See ``Amazon``.
-    """
+    """``reviews_<category>_5.json.gz`` and, for titles, ``meta_<category>.json.gz``, packed or not."""
 
     category: str
 

@@ -19,6 +19,8 @@ RAW_FOLDERS = "RECSYS_LT_RAW"  # environment variable: a folder with one folder 
 def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence[Route], by_hand: str) -> Material:
     """The dataset's files.
 
+    Raises UserError where the user's folder holds none of the layouts, or no route works.
+
     Parameters
     ----------
     request
@@ -30,11 +32,6 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
         Ways to fetch them, tried in this order.
     by_hand
         Which file to get from where, as a sentence without a full stop, for a user who must.
-
-    Raises
-    ------
-    UserError
-        The user's folder holds none of the layouts, or no route works.
     """
     request.refuse_path()
     layouts = (*official, RecBoleAtomic(request.name), SequenceText(), NextItemLines())

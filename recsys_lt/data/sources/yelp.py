@@ -40,13 +40,7 @@ class Yelp:
 
 @dataclass(frozen=True)
 class YelpReviews:
-    """``yelp_academic_dataset_review.json`` and, for names, ``yelp_academic_dataset_business.json``.
-
-    Parameters
-    ----------
-    first, last
-        See ``Yelp``.
-    """
+    """``yelp_academic_dataset_review.json`` and, for names, ``yelp_academic_dataset_business.json``."""
 
     first: str
     last: str

@@ -23,7 +23,8 @@ class MaskedItems(UserTask):
     """One example a user: the last ``max_length`` training items, some masked; each masked item is a target.
 
     A masked event holds ``n_items``, the number after the last item. At least one item of an example is masked. The
-    masks are drawn anew in every epoch.
+    masks are drawn anew in every epoch. Raises UserError if a probability is outside its range. Source: Sun et al.,
+    CIKM 2019.
 
     Parameters
     ----------
@@ -33,15 +34,6 @@ class MaskedItems(UserTask):
         Of an item to be masked, in (0, 1).
     last_only
         Probability that the last item alone is masked, as when ranking, in [0, 1].
-
-    Raises
-    ------
-    UserError
-        If a probability is outside its range.
-
-    References
-    ----------
-    Sun et al., CIKM 2019.
     """
 
     max_length: int
@@ -57,11 +49,9 @@ class MaskedItems(UserTask):
             )
 
     def count(self, train_end: Ints) -> Ints:
-        """See ``UserTask.count``."""
         return (train_end >= 2).astype(np.int64)
 
     def batch(self, data: Sequences, numbers: Ints, stream: int) -> Batch:
-        """See ``Task.batch``."""
         user, _ = self.located(data, numbers)
         first = np.asarray(data.offsets)[user]
         stop = first + np.asarray(data.train_end)[user]

@@ -45,7 +45,6 @@ class NextItem(UserTask):
         """Spans of example number ``place`` of each user, whose events begin at ``first``; all [B]."""
 
     def batch(self, data: Sequences, numbers: Ints, stream: int) -> Batch:
-        """See ``Task.batch``."""
         user, (start, stop, n_targets) = self._spans(data, numbers)
         lengths = stop - start
         index = ragged_index(start, lengths)
@@ -62,7 +61,6 @@ class NextItem(UserTask):
         )
 
     def n_targets(self, data: Sequences, numbers: Ints, stream: int) -> int:
-        """See ``Task.n_targets``."""
         return len(numbers) if self.one_target else int(self._spans(data, numbers)[1].n_targets.sum())
 
     def _spans(self, data: Sequences, numbers: Ints) -> tuple[Ints, Spans]:
@@ -78,11 +76,9 @@ class EveryPosition(NextItem):
     max_length: int
 
     def count(self, train_end: Ints) -> Ints:
-        """See ``UserTask.count``."""
         return (train_end >= 2).astype(np.int64)
 
     def spans(self, place: Ints, first: Ints, train_end: Ints) -> Spans:
-        """See ``NextItem.spans``."""
         stop = first + train_end - 1
         start = np.maximum(first, stop - self.max_length)
         return Spans(start, stop, stop - start)
@@ -91,6 +87,8 @@ class EveryPosition(NextItem):
 @dataclass(frozen=True)
 class Prefixes(NextItem):
     """One example a prefix: its last item is the target, the ``max_length`` items before it the input.
+
+    Raises UserError if ``recent`` leaves no item to read beside the target.
 
     Parameters
     ----------
@@ -102,11 +100,6 @@ class Prefixes(NextItem):
     recent
         Form prefixes only of a user's last ``max_length`` training items (FMLP-Rec, BSARec), so that
         no input is older than that.
-
-    Raises
-    ------
-    UserError
-        If ``recent`` leaves no item to read beside the target.
     """
 
     max_length: int
@@ -123,11 +116,9 @@ class Prefixes(NextItem):
             )
 
     def count(self, train_end: Ints) -> Ints:
-        """See ``UserTask.count``."""
         return np.where(train_end < 2, 0, train_end - self._first_target(train_end))
 
     def spans(self, place: Ints, first: Ints, train_end: Ints) -> Spans:
-        """See ``NextItem.spans``."""
         stop = first + self._first_target(train_end) + place
         start = np.maximum(first + self._oldest(train_end), stop - self.max_length)
         return Spans(start, stop, np.ones_like(stop))
@@ -153,11 +144,9 @@ class OnePass(NextItem):
     max_length: int
 
     def count(self, train_end: Ints) -> Ints:
-        """See ``UserTask.count``."""
         return np.where(train_end < 2, 0, 1 + np.maximum(train_end - 1 - self.max_length, 0))
 
     def spans(self, place: Ints, first: Ints, train_end: Ints) -> Spans:
-        """See ``NextItem.spans``."""
         stop = first + np.minimum(train_end - 1, self.max_length + place)
         start = np.maximum(first, stop - self.max_length)
         return Spans(start, stop, np.where(place == 0, stop - start, 1))

@@ -61,7 +61,6 @@ class UserTask(Task):
         """Examples of users with so many training events: [n] -> [n]."""
 
     def n_examples(self, data: Sequences) -> int:
-        """See ``Task.n_examples``."""
         return int(_examples_before(self, data)[-1])
 
     def located(self, data: Sequences, numbers: Ints) -> tuple[Ints, Ints]:
