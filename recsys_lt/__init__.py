@@ -17,18 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys_lt.errors import UserError
+from recsys_lt.system.package import CONF, __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from recsys_lt.training.trained import Run
 
-__version__ = "0.2.0"
-__all__ = ["CONF", "UserError", "load", "table", "train"]
-
-_PACKAGE = Path(__file__).resolve().parent
-#: What can be chosen: a folder a group. In the wheel it lies inside the package; in a checkout, beside it.
-CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+__all__ = ["CONF", "UserError", "__version__", "load", "table", "train"]
 
 
 def train(

@@ -10,9 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
-from recsys_lt import CONF
 from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import literal
+from recsys_lt.system.package import CONF
 
 #: A key in a group: its value may be a path, in which a comma is no list.
 _IN_A_GROUP = re.compile(r"\+{0,2}\w+(\.\w+)+=")

@@ -10,9 +10,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt import CONF
 from recsys_lt.cli.arguments import choice_folders, is_read, search_path
 from recsys_lt.errors import UserError
+from recsys_lt.system.package import CONF
 
 #: Hydra's launchers that are not part of it -> the extra of ours that brings them.
 _LAUNCHERS = {"joblib": "sweep", "slurm": "slurm", "submitit_local": "slurm", "submitit_slurm": "slurm"}

@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from recsys_lt import CONF
 from recsys_lt.cli.arguments import search_path
 from recsys_lt.errors import UserError
+from recsys_lt.system.package import CONF
 
 _NAMED = "Give the run folder that was printed, such as resume outputs/<run>"
 _NEW = "Start a new run for anything else"

@@ -19,7 +19,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt import CONF
 from recsys_lt.cli.arguments import as_meant, check_arguments, in_order
 from recsys_lt.cli.hydra_refusals import composed, hydra_line
 from recsys_lt.cli.resume import asked_to_resume, resume
@@ -28,6 +27,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import trusting, without_trust, write_out_references
 from recsys_lt.system import machine, stopping
 from recsys_lt.system.machine import refusals
+from recsys_lt.system.package import CONF
 from recsys_lt.system.stopping import Stopped
 
 if TYPE_CHECKING:

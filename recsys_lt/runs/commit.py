@@ -4,7 +4,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import recsys_lt
+from recsys_lt.system import package
 
 
 @cache
@@ -13,7 +13,7 @@ def commit() -> str | None:
 
     An installed package may lie in somebody else's repository, whose commits say nothing of it.
     """
-    folder = Path(recsys_lt.__file__).parent
+    folder = package.PACKAGE
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     return _git(folder, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")

@@ -12,10 +12,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recsys_lt import CONF, __version__
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.reading import nodes
 from recsys_lt.runs.run_folder import OLDER
+from recsys_lt.system.package import CONF, __version__
 
 #: Where what is trusted is kept: in the environment, which the processes of a run and the workers of a sweep inherit.
 _TRUSTED = "RECSYS_LT_TRUST"

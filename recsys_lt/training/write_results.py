@@ -12,7 +12,6 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-import recsys_lt
 from recsys_lt.data.loader import TrainBatches, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
@@ -27,6 +26,7 @@ from recsys_lt.runs.commit import commit
 from recsys_lt.runs.stored import Stored
 from recsys_lt.system.atomic import replacing, write_json
 from recsys_lt.system.memory import peak_rss_mb
+from recsys_lt.system.package import __version__
 from recsys_lt.training.build import Parts
 from recsys_lt.training.journal import Journal
 from recsys_lt.training.settings import MetricsSettings
@@ -149,7 +149,7 @@ class Results:
             "finished": self.finished,
             "train": self._training(),
             "versions": {
-                "recsys_lt": recsys_lt.__version__,
+                "recsys_lt": __version__,
                 "commit": commit(),
                 "python": platform.python_version(),
                 "torch": torch.__version__,

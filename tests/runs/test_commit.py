@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import recsys_lt
 from recsys_lt.runs import commit as module
 
 
@@ -24,7 +23,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "__init__.py").write_text("")
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "somebody's work")
-    monkeypatch.setattr(recsys_lt, "__file__", str(folder / "__init__.py"))
+    monkeypatch.setattr("recsys_lt.system.package.PACKAGE", folder)
     module.commit.cache_clear()
     yield folder
     module.commit.cache_clear()

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import recsys_lt
 from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best, compare
@@ -20,6 +19,7 @@ from recsys_lt.results.report.what_was_run import what_was_run
 from recsys_lt.results.significance import LEVEL, why_untested
 from recsys_lt.results.sweep_table import caption, content, mean_and_std
 from recsys_lt.results.written_tables import Content
+from recsys_lt.system.package import __version__
 
 
 def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Open) -> str:
@@ -43,7 +43,7 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
         extent=_extent(compared),
         parts=parts,
         caption=caption(compared, "bold", name) if any(part["table"] is not None for part in parts) else [],
-        version=recsys_lt.__version__,
+        version=__version__,
         day=datetime.date.today().isoformat(),
     )
 
