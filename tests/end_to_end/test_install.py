@@ -18,8 +18,6 @@ def test_the_wheel_carries_conf(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     shipped = {f"recsys_lt/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     page = ROOT / "recsys_lt" / "results" / "report" / "page"  # template, style sheet, a script and its licence
-        ROOT / "recsys_lt" / "results" / "report" / "page"
-    )  # a template, a style sheet, and a script with its licence
     shipped |= {f"{path.relative_to(ROOT)}" for path in page.rglob("*") if path.suffix not in (".py", ".pyc", "")}
     shipped.add("recsys_lt/results/report/page/vendored/sortable-tablesort-LICENSE")
     assert shipped <= inside
