@@ -1,5 +1,6 @@
 """Prepared sequences and item data on disk: made once, found again by content, mapped into memory."""
 
+import hashlib
 import json
 import shutil
 import time
@@ -14,12 +15,47 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lt.data.arrays import pieces
 from recsys_lt.data.item_data import ColumnReader, ItemColumn, write_column
-from recsys_lt.data.pieces import pieces
+from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.system.atomic import replacing, temporary_beside, write_json
 from recsys_lt.system.lock import locked
 from recsys_lt.system.machine import refusals
+
+
+class ContentHashes:
+    """SHA-256 of files, kept in a folder so that an unchanged file is read once only.
+
+    Parameters
+    ----------
+    folder
+        Where they are remembered: one small file for each path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def of(self, path: Path) -> str:
+        """The SHA-256 of the file's content, in hexadecimal."""
+        path = path.resolve()
+        stat = path.stat()
+        # A file may be rewritten at the same size within one tick of mtime; ctime and inode tell too.
+        seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        memory = self._folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+        try:
+            remembered = json.loads(memory.read_text(encoding="utf-8"))
+            if remembered["seen"] == seen:
+                return str(remembered["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # never hashed, or a damaged note: hash
+        with path.open("rb") as file, shown(f"hashing {path.name}"):
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with replacing(memory) as temporary:
+            temporary.write_text(json.dumps({"seen": seen, "sha256": digest}), encoding="utf-8")
+        return digest
+
 
 FORMAT = 1  # of the preparation: part of the key. Raise it when the events that come out change
 #: Version of the folder and of the item data in it. It is outside the key: older copies are prepared again under it.

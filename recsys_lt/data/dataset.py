@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from recsys_lt.data.cache import FORMAT, CachedItemData, Prepared, PreparedCache
-from recsys_lt.data.content_hash import ContentHashes
+from recsys_lt.data.cache import FORMAT, CachedItemData, ContentHashes, Prepared, PreparedCache
 from recsys_lt.data.formats.items import TABLES, ids_beside, own_columns
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.preparation import Preparation

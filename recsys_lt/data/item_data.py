@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.data.pieces import PIECE, pieces
+from recsys_lt.data.arrays import PIECE, pieces
 from recsys_lt.errors import UserError
 
 ItemColumn = NDArray[np.str_] | NDArray[np.float32]

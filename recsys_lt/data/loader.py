@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from recsys_lt.data.arrays import PIECE, Ints, pieces, ragged_index
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.permutation import Order, order_of
-from recsys_lt.data.pieces import PIECE, pieces
-from recsys_lt.data.ragged import Ints, ragged_index
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.streams import key_of
 from recsys_lt.data.tasks.task import Task, packed, streams_of, tensor_of

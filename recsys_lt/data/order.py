@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lt.data.arrays import PIECE, Ints, counts_of, offsets_of, pieces, place_type
 from recsys_lt.data.interactions import Codes, Times
-from recsys_lt.data.pieces import PIECE, counts_of, pieces, place_type
-from recsys_lt.data.ragged import Ints, offsets_of
 
 Places = NDArray[np.int32 | np.int64]
 _MOST_GROUPS = 1 << 12

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.data.ragged import Ints
+from recsys_lt.data.arrays import Ints
 from recsys_lt.data.streams import key_of
 
 Words = NDArray[np.uint64]

@@ -6,12 +6,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.data.duplicates import duplicate_policy
+from recsys_lt.data.arrays import counts_of, offsets_of
+from recsys_lt.data.filters import duplicate_policy, k_core
 from recsys_lt.data.interactions import Codes, Interactions, Texts
-from recsys_lt.data.k_core import k_core
 from recsys_lt.data.order import Places, in_time_order, renumbered
-from recsys_lt.data.pieces import counts_of
-from recsys_lt.data.ragged import offsets_of
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.splits import Ordered, split_named
 from recsys_lt.errors import UserError

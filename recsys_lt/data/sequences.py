@@ -1,6 +1,7 @@
 """What every model trains on and is ranked by: each user's events in order, and where the split cuts."""
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field, fields, replace
@@ -11,11 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lt.data.arrays import Ints, offsets_of, pieces, ragged_index
 from recsys_lt.data.item_data import TITLE, ItemColumn
-from recsys_lt.data.mapped import FileOf, file_of
-from recsys_lt.data.pieces import pieces
-from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
 from recsys_lt.errors import UserError
+
+
+@dataclass(frozen=True)
+class FileOf:
+    """Stands for an array on its way to another process."""
+
+    path: str
+
+    def opened(self) -> NDArray[Any]:
+        """Map the array."""
+        array: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return array
+
+
+def file_of(value: Any) -> Any:
+    """The file of an array that is the whole map of one; anything else as it is."""
+    if isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap) and value.filename is not None:
+        return FileOf(str(value.filename))
+    return value
 
 
 @dataclass(frozen=True, eq=False)  # arrays are not compared; what is worked out of an object is kept by it

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lt.data.arrays import Ints
 from recsys_lt.data.interactions import Mark, Times
-from recsys_lt.data.ragged import Ints
 from recsys_lt.errors import UserError
 
 

@@ -10,7 +10,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.output_table import OutputTable, Scorer
-from recsys_lt.losses.sce import SCE
+from recsys_lt.losses.sampled_losses import SCE
 
 
 class LogitAdjusted(Loss):

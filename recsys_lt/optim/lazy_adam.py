@@ -1,4 +1,4 @@
-"""Adam that updates the rows of a table that a batch touches: a step's time does not grow with the catalogue."""
+"""Optimizing on sparse gradients: Adam that updates the rows a batch touches, and clipping."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ class LazyAdam(torch.optim.Adam):
     tensor of a table's size is ever made.
     """
 
-    #: Read by ``recsys_lt.optim.plain.Plain``.
+    #: Read by ``recsys_lt.optim.rule.Plain``.
     sparse_gradients: ClassVar[bool] = True
 
     def __init__(
@@ -85,3 +85,29 @@ class LazyAdam(torch.optim.Adam):
         )
         for table, row in zip(tables, rows, strict=True):
             table.index_copy_(0, ids, row)
+
+
+def clip_norm(parameters: Iterable[torch.nn.Parameter], largest: float) -> Tensor:
+    """Scale all gradients so that their joint norm is at most ``largest``.
+
+    As ``torch.nn.utils.clip_grad_norm_``, which takes no sparse gradients. The rows of these count once their repeats
+    are summed.
+
+    Returns
+    -------
+    The norm before, a scalar.
+    """
+    values = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        else:
+            values.append(parameter.grad)
+    norm = torch.nn.utils.get_total_norm(values)
+    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(scale)
+    return norm

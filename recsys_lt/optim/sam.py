@@ -1,4 +1,4 @@
-"""SAM and ASAM: the gradient of the loss at perturbed parameters."""
+"""SAM and its kin: ASAM, ImbSAM and Focal-SAM."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,7 +9,8 @@ from torch import Tensor
 from recsys_lt.errors import UserError
 from recsys_lt.optim.perturbations import Adaptive
 from recsys_lt.optim.rule import GradientClosure, Gradients
-from recsys_lt.optim.sharpness_aware import SharpnessAware
+from recsys_lt.optim.sharpness_aware import SharpnessAware, check_lam
+from recsys_lt.optim.weighting import Weighting
 
 
 class SAM(SharpnessAware):
@@ -43,3 +44,53 @@ class ASAM(SAM):
         super().prepare(parameters, item_tables, counts)
         # As in SamsungLabs/ASAM: whatever is called a weight.
         self.perturbation = Adaptive(self.rho, self.eta, ["weight" in name for name in self.perturbed_names])
+
+
+class ImbSAM(SharpnessAware):
+    """Imbalanced SAM (Zhou et al., ICCV 2023, arXiv 2308.07815): two forward and three backward passes.
+
+    The loss is split by class: g = grad H(w) + grad T(w + e), with e along the gradient of T. The published code calls
+    classes with fewer than a fixed number of samples rare and doubles their loss; here they are the items outside the
+    most popular 20 %.
+
+    Parameters
+    ----------
+    c
+        Factor of the rare items' loss.
+    """
+
+    def __init__(self, *of_rule: Any, c: float = 2.0, **by_name: Any) -> None:
+        super().__init__(*of_rule, **by_name)
+        if not c > 0:
+            raise UserError(
+                f"it is {c}", where="optimizer.c", remedy="Give a positive factor; 1 leaves the loss as it is"
+            )
+        self.c, self._rare = c, Weighting("step", 0.0, normalise=False)
+
+    def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:
+        rare = self._rare(counts)
+        return 1 - rare, rare, self.c * rare
+
+
+class FocalSAM(SharpnessAware):
+    """Focal-SAM (ICML 2025, arXiv 2505.01660): two forward and three backward passes.
+
+    Minimises L(w) + lam (max_e L^f(w + e) - L^f(w)) with L^f = sum_i (1 - pi_i)^gamma L_i, pi the items' shares of the
+    training interactions. Among thousands of items the weights are almost constant unless gamma is hundreds.
+
+    Parameters
+    ----------
+    lam
+        Weight of the sharpness.
+    gamma
+        Focusing exponent.
+    """
+
+    def __init__(self, *of_rule: Any, lam: float = 0.8, gamma: float = 0.8, **by_name: Any) -> None:
+        super().__init__(*of_rule, **by_name)
+        check_lam(lam)
+        self.lam, self._focal = lam, Weighting("focal", gamma, normalise=False)
+
+    def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:
+        coefficients = self.lam * self._focal(counts)
+        return 1 - coefficients, coefficients, coefficients

@@ -8,7 +8,7 @@ import numpy as np
 import torch.distributed as dist
 from torch import Tensor
 
-from recsys_lt.data.ragged import Ints
+from recsys_lt.data.arrays import Ints
 from recsys_lt.metrics.exposure import Exposure
 from recsys_lt.recommenders.full_ranking import Ranking
 

@@ -14,7 +14,7 @@ from recsys_lt.data.needs import HasNeeds
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Loss
-from recsys_lt.optim.clipping import clip_norm
+from recsys_lt.optim.lazy_adam import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
 from recsys_lt.recommenders.evaluation import Collector, Evaluation

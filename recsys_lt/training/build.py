@@ -15,8 +15,7 @@ from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.needs import HasNeeds, Need, TrainedRun
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.losses.loss import Loss
-from recsys_lt.losses.own import Own
+from recsys_lt.losses.loss import Loss, Own
 from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule

@@ -91,8 +91,8 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
     import recsys_lt.backbones.sasrec
     import recsys_lt.data.dataset
     import recsys_lt.data.sources.synthetic
-    import recsys_lt.losses.sce
-    import recsys_lt.optim.plain
+    import recsys_lt.losses.sampled_losses
+    import recsys_lt.optim.rule
     import recsys_lt.training.loggers
     import recsys_lt.training.strategies  # noqa: F401  (what a configuration names is imported by then)
     from recsys_lt.runs.stored import Names, Stored

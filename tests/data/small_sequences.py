@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from recsys_lt.data.arrays import offsets_of
 from recsys_lt.data.dataset import Dataset
 from recsys_lt.data.loader import Share, TrainBatches
-from recsys_lt.data.ragged import offsets_of
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.data.streams import key_of

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_lt.data.k_core import k_core
+from recsys_lt.data.filters import k_core
 
 
 def brute_force(pairs: list[tuple[int, int]], k: int) -> list[bool]:

@@ -7,8 +7,7 @@ import pytest
 from small_sequences import prepared, same_batch
 
 from recsys_lt.data.loader import Share, TrainBatches, train_loader
-from recsys_lt.data.mapped import FileOf, file_of
-from recsys_lt.data.sequences import Sequences
+from recsys_lt.data.sequences import FileOf, Sequences, file_of
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 
 FIELDS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "counted")

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lt.data import order, pieces
+from recsys_lt.data import arrays, order
+from recsys_lt.data.arrays import counts_of, place_type
+from recsys_lt.data.filters import k_core
 from recsys_lt.data.interactions import Interactions
-from recsys_lt.data.k_core import k_core
 from recsys_lt.data.order import in_time_order, renumbered, repeated
-from recsys_lt.data.pieces import counts_of, place_type
 from recsys_lt.data.preparation import Preparation
 
 some = settings(deadline=None, max_examples=60)
@@ -25,7 +25,7 @@ limits = st.sampled_from([1, 2, 1 << 12])  # on the number of groups
 @contextmanager
 def in_pieces(size, most_groups=1 << 12):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE", size)
+        patch.setattr(arrays, "PIECE", size)
         patch.setattr(order, "PIECE", size)
         patch.setattr(order, "_MOST_GROUPS", most_groups)
         yield

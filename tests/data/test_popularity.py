@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lt.data import sequences as module
-from recsys_lt.data.pieces import pieces
+from recsys_lt.data.arrays import pieces
 from tests.data.small_sequences import sequences_of, split_sequences
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_lt.data.content_hash import ContentHashes
+from recsys_lt.data.cache import ContentHashes
 from recsys_lt.data.dataset import Dataset
 from recsys_lt.data.sources.file import File
 from recsys_lt.data.sources.synthetic import Synthetic

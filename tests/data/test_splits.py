@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_lt.data.arrays import offsets_of
 from recsys_lt.data.interactions import Mark
-from recsys_lt.data.ragged import offsets_of
 from recsys_lt.data.splits import AsGiven, LeaveOneOut, Ordered, Temporal, split_named
 from recsys_lt.errors import UserError
 

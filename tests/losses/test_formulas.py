@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from loss_cases import random_case, small_blocks
 
 from recsys_lt.losses.ce import CE
-from recsys_lt.losses.gbce import GBCE
-from recsys_lt.losses.nce import NCE, NEG
-from recsys_lt.losses.pairwise import BCE, BPR
-from recsys_lt.losses.sce import SCE, SSM
+from recsys_lt.losses.sampled_losses import BCE, BPR, GBCE, NCE, NEG, SCE, SSM
 from recsys_lt.losses.truncated import CEN, CEEta
 
 

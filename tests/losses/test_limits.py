@@ -11,12 +11,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.losses.ce import CE
-from recsys_lt.losses.gbce import GBCE
 from recsys_lt.losses.loss import Draw
-from recsys_lt.losses.nce import NCE, NEG
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.losses.pairwise import BCE
-from recsys_lt.losses.sce import SCE, SSM
+from recsys_lt.losses.sampled_losses import BCE, GBCE, NCE, NEG, SCE, SSM
 from recsys_lt.losses.truncated import CEN, CEEta
 
 seeds = st.integers(0, 2**31)

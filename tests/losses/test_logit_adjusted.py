@@ -5,7 +5,7 @@ from loss_cases import random_case
 from recsys_lt.errors import UserError
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.logit_adjusted import LogitAdjustedCE, LogitAdjustedSCE
-from recsys_lt.losses.sce import SCE
+from recsys_lt.losses.sampled_losses import SCE
 
 COUNTS = torch.tensor([40, 9, 3, 1, 0, 7, 7, 2, 1])
 PAIRS = {

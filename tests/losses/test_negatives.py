@@ -7,11 +7,10 @@ from scipy.stats import chisquare
 
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
-from recsys_lt.losses.gbce import GBCE
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.negatives import Negatives
 from recsys_lt.losses.sampled import SampledLoss
-from recsys_lt.losses.sce import SCE
+from recsys_lt.losses.sampled_losses import GBCE, SCE
 from recsys_lt.losses.truncated import CEN, CEEta
 
 

@@ -6,8 +6,7 @@ import torch
 from recsys_lt.data.streams import keys_of
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.losses.pairwise import BCE
-from recsys_lt.losses.sce import SCE
+from recsys_lt.losses.sampled_losses import BCE, SCE
 from recsys_lt.native import sampled
 
 

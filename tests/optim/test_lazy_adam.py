@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.optim.clipping import clip_norm
-from recsys_lt.optim.lazy_adam import LazyAdam
-from recsys_lt.optim.plain import Plain
+from recsys_lt.optim.lazy_adam import LazyAdam, clip_norm
+from recsys_lt.optim.rule import Plain
 from tests.optim.problems import ADAM
 
 ITEMS, D = 30, 4

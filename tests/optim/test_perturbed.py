@@ -9,11 +9,9 @@ import torch
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.eisam import EISAM
-from recsys_lt.optim.focal_sam import FocalSAM
-from recsys_lt.optim.imbsam import ImbSAM
 from recsys_lt.optim.perturbations import Adaptive, Joint, PerItem, PerTensor
-from recsys_lt.optim.plain import Plain, Reweighted
-from recsys_lt.optim.sam import ASAM, SAM
+from recsys_lt.optim.rule import Plain, Reweighted
+from recsys_lt.optim.sam import ASAM, SAM, FocalSAM, ImbSAM
 from recsys_lt.optim.weighting import Weighting
 from tests.optim.problems import (
     ADAM,

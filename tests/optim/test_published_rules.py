@@ -7,10 +7,8 @@ import torch
 from torch import nn
 
 from recsys_lt.optim.eisam import EISAM
-from recsys_lt.optim.focal_sam import FocalSAM
-from recsys_lt.optim.imbsam import ImbSAM
 from recsys_lt.optim.perturbations import Adaptive
-from recsys_lt.optim.sam import SAM
+from recsys_lt.optim.sam import SAM, FocalSAM, ImbSAM
 from tests.optim.problems import (
     ADAM,
     COUNTS,

@@ -13,8 +13,8 @@ from recsys_lt.errors import UserError
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Loss
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.losses.sce import SCE
-from recsys_lt.optim.plain import Plain
+from recsys_lt.losses.sampled_losses import SCE
+from recsys_lt.optim.rule import Plain
 from recsys_lt.optim.sam import SAM
 from recsys_lt.recommenders.full_ranking import rank_by_scores
 from recsys_lt.recommenders.recommender import Terms

@@ -15,7 +15,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.losses.blocks import plain_means
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.metrics.ranking import UNLISTED
-from recsys_lt.optim.plain import Plain
+from recsys_lt.optim.rule import Plain
 from recsys_lt.recommenders.full_ranking import Ranking
 from recsys_lt.recommenders.recommender import Recommender, Terms
 from recsys_lt.training.settings import MetricsSettings

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_lt.data.arrays import Ints, offsets_of
 from recsys_lt.data.formats.items import object_array
 from recsys_lt.data.formats.material import Material
 from recsys_lt.data.interactions import Interactions
 from recsys_lt.data.item_data import TITLE, RawColumn
-from recsys_lt.data.ragged import Ints, offsets_of
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys_lt.data.arrays import Ints, offsets_of, ragged_index
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.ragged import Ints, offsets_of, ragged_index
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.streams import key_of, keys_of, uniform
 from recsys_lt.data.tasks.task import UserTask, packed, streams_of, tensor_of

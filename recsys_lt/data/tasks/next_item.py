@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from recsys_lt.data.arrays import Ints, ragged_index
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.ragged import Ints, ragged_index
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.tasks.task import UserTask, packed, streams_of
 from recsys_lt.errors import UserError

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys_lt.data.arrays import Ints, offsets_of
 from recsys_lt.data.batch import Batch
-from recsys_lt.data.ragged import Ints, offsets_of
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.streams import keys_of
 
