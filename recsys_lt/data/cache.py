@@ -25,13 +25,7 @@ from recsys_lt.system.machine import refusals
 
 
 class ContentHashes:
-    """SHA-256 of files, kept in a folder so that an unchanged file is read once only.
-
-    Parameters
-    ----------
-    folder
-        Where they are remembered: one small file for each path.
-    """
+    """SHA-256 of files, kept in a folder, one small file a path: an unchanged file is read once only."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -72,21 +66,11 @@ Prepared = tuple[Sequences, list[str]]
 
 
 class PreparedCache:
-    """A prepared dataset's folder.
+    """A prepared dataset's folder, of the dataset's name and the hash ``key`` of everything it is made of.
 
-    A dataset is written under a temporary name and renamed, so that a folder is whole or absent; each
-    array has a checksum, so that one damaged later is noticed and prepared again.
-
-    Parameters
-    ----------
-    folder
-        The folder of all prepared datasets.
-    name
-        The dataset's name.
-    key
-        Hash of everything the dataset is made of.
-    announce
-        Takes a line where this process waits for another one, and on a damaged copy.
+    A dataset is written under a temporary name and renamed, so that a folder is whole or absent; each array has a
+    checksum, so that one damaged later is noticed and prepared again. ``announce`` takes a line where this process
+    waits for another one, and on a damaged copy.
     """
 
     def __init__(self, folder: Path, name: str, key: str, announce: Callable[[str], None]) -> None:
@@ -94,15 +78,7 @@ class PreparedCache:
         self._folder, self._key, self._place = folder, key, folder / key
 
     def get(self, prepare: Callable[[], Prepared], with_times: bool = False) -> Prepared:
-        """The sequences, and the notes of their preparation.
-
-        Parameters
-        ----------
-        prepare
-            Makes them where they are not there.
-        with_times
-            Whether the times of events are wanted too, where there are any.
-        """
+        """The sequences, with the times of events if wanted and there, and the notes of their preparation."""
         self._folder.mkdir(parents=True, exist_ok=True)
         found = self._load(with_times)
         if found is not None:
@@ -127,17 +103,7 @@ class PreparedCache:
         return found
 
     def column(self, name: str, reader: ColumnReader, item_ids: NDArray[np.str_]) -> ItemColumn:
-        """A column of the items, [I] or [I, d], mapped; read from its file where it is not there yet.
-
-        Parameters
-        ----------
-        name
-            Its name.
-        reader
-            Reads it from its file.
-        item_ids
-            The item vocabulary, [I].
-        """
+        """A column of the items, [I] or [I, d], mapped; ``reader`` reads it from its file where it is not there yet."""
         array = f"column_{quote(name, safe='')}"
         found = self._column(array, item_ids)
         if found is not None:
@@ -261,17 +227,7 @@ class PreparedCache:
 
 
 class CachedItemData(Mapping[str, ItemColumn]):
-    """The columns of items that a source offers; each is prepared and mapped when it is first read.
-
-    Parameters
-    ----------
-    cache
-        Where they are kept.
-    readers
-        Read them from their files, by name.
-    item_ids
-        The item vocabulary, [I].
-    """
+    """The columns of items that a source offers; each is prepared and mapped when it is first read."""
 
     def __init__(self, cache: PreparedCache, readers: Mapping[str, ColumnReader], item_ids: NDArray[np.str_]) -> None:
         self._cache, self._readers, self._item_ids = cache, readers, item_ids

@@ -12,19 +12,9 @@ from recsys_lt.errors import UserError
 
 
 def k_core(users: Codes, items: Codes, k: int) -> NDArray[np.bool_]:
-    """Which events remain when users and items with fewer than k events go, again and again.
+    """Which events [E] remain when users and items with fewer than k events go, again and again.
 
-    Parameters
-    ----------
-    users, items
-        Codes from 0, [E].
-    k
-        Fewest events of a user, and of an item, that stay; 1 or less keeps all.
-
-    Returns
-    -------
-    keep
-        [E] bool. The same whatever the order of removal.
+    The order of removal makes no difference; a k of 1 or less keeps all.
     """
     keep = np.ones(len(users), dtype=np.bool_)
     if k <= 1 or not len(users):

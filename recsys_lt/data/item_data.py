@@ -18,16 +18,9 @@ LONGEST_TEXT = 2048
 
 
 class RawColumn(NamedTuple):
-    """A column as its file holds it.
+    """A column as its file holds it: ids [n], values [n] texts or [n, d] numbers, and the file, for messages.
 
-    Parameters
-    ----------
-    ids
-        The source's item ids, [n] texts.
-    values
-        [n] texts or [n, d] numbers; an array that is mapped from a file is read in pieces.
-    where
-        The file, for messages.
+    Values that are mapped from a file are read in pieces.
     """
 
     ids: NDArray[np.object_]
@@ -40,28 +33,12 @@ ColumnReader = Callable[[NDArray[Any]], RawColumn]
 
 
 def write_column(path: Path, name: str, raw: RawColumn, item_ids: NDArray[np.str_]) -> list[str]:
-    """Write a column in the order of the vocabulary as a ``.npy`` that can be mapped.
+    """Write a column in the order of the vocabulary [I] as a ``.npy`` that can be mapped.
 
     Texts are without HTML's entities and line ends, and cut at ``LONGEST_TEXT`` characters (a title at
-    ``LONGEST_TITLE``); an item without a text has "". Vectors are 32-bit floats; an item without one has zeros. Raises
-    UserError where no row is of an item of the vocabulary, an item has two rows, or a vector holds a number that is not
-    finite.
-
-    Parameters
-    ----------
-    path
-        The new file.
-    name
-        The column's name.
-    raw
-        The column.
-    item_ids
-        The vocabulary, [I].
-
-    Returns
-    -------
-    list of str
-        A line on the items without a value and the rows of other items, where there are any.
+    ``LONGEST_TITLE``); an item without a text has "". Vectors are 32-bit floats; an item without one has zeros. Returns
+    lines on the items without a value and the rows of other items. Raises UserError where no row is of an item of the
+    vocabulary, an item has two rows, or a vector holds a number that is not finite.
     """
     import pandas as pd
 
@@ -123,12 +100,7 @@ def _write_vectors(path: Path, raw: RawColumn, rows: NDArray[np.intp], item_ids:
 def plain_attributes(text: str, words: bool) -> str:
     """Attributes as "Comedy, Drama", from texts with bars, commas or Python's list marks between them.
 
-    Parameters
-    ----------
-    text
-        As the file has it.
-    words
-        Whether each word is an attribute (RecBole's token_seq) where neither a bar nor a comma is in the text.
+    With ``words`` each word is an attribute (RecBole's token_seq) where neither a bar nor a comma is in the text.
     """
     mark = next((mark for mark in "|," if mark in text), " " if words else "|")
     parts = (part.strip("[]'\" ") for part in text.split(mark))

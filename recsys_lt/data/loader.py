@@ -36,29 +36,10 @@ _ALONE = Share()
 class TrainBatches(Dataset[Batch]):
     """Training batches: batch (epoch, step) is a pure function of those two numbers.
 
-    Parameters
-    ----------
-    data, task
-        The sequences, and what a training example is.
-    batch_rows
-        Examples a batch, over all ranks.
-    seed
-        Of the run.
-    share
-        This process's part; the ranks' parts of a step together are the single process's batch.
-    with_seen
-        Whether batches carry each row's training items (losses with unseen negatives).
-    accumulate
-        Batches whose gradients make one step.
-    max_rows
-        Examples of an epoch, its order's first ones; None for all.
-
-    Attributes
-    ----------
-    n_examples
-        Examples the task makes of the data.
-    n_rows
-        Examples of an epoch.
+    A batch has ``batch_rows`` examples over all ranks; the ranks' parts (``share``) of a step together are the single
+    process's batch. ``with_seen`` has batches carry each row's training items (losses with unseen negatives). The
+    gradients of ``accumulate`` batches make one step. An epoch has ``n_rows`` of the task's ``n_examples`` examples:
+    the first ``max_rows`` of its order, or all.
     """
 
     def __init__(
@@ -130,12 +111,7 @@ class TrainBatches(Dataset[Batch]):
 class EpochSteps(Sampler[tuple[int, int]]):
     """The (epoch, step) pairs of the epoch set last; Lightning calls ``set_epoch``.
 
-    Parameters
-    ----------
-    n_steps
-        Batches an epoch.
-    epoch
-        The first epoch asked for: workers fetch ahead before Lightning says which epoch a resumed run is at.
+    ``epoch`` is the first one asked for: workers fetch ahead before Lightning says which epoch a resumed run is at.
     """
 
     def __init__(self, n_steps: int, epoch: int = 0) -> None:
@@ -155,22 +131,9 @@ class EpochSteps(Sampler[tuple[int, int]]):
 class RankBatches(Dataset[Batch]):
     """Batches of users to rank the catalogue for, with their target.
 
-    Parameters
-    ----------
-    data
-        The sequences.
-    users
-        Whose targets to rank, [n] int64.
-    stage
-        ``valid`` or ``test``: which target; or None to read whole histories without a target (to recommend).
-    max_length
-        Latest events read of a history.
-    batch_rows
-        Users a batch.
-    with_seen
-        Whether batches carry each user's distinct earlier items, to be masked.
-    share
-        This process's part of the users.
+    ``users`` [n] are read up to the target of ``stage`` (``valid`` or ``test``; None: whole histories without a target,
+    to recommend), their latest ``max_length`` events alone. A batch has ``batch_rows`` users; ``share`` is this
+    process's part of them. ``with_seen`` has batches carry each user's distinct earlier items, to be masked.
     """
 
     def __init__(
@@ -203,16 +166,9 @@ class RankBatches(Dataset[Batch]):
 
 
 def users_with_target(data: Sequences, stage: str, most: int | None = None) -> Ints:
-    """Users with a target at a stage and an event before it, in order, [n] int64.
+    """Users with a target at a stage (``valid`` or ``test``) and an event before it, in order, [n] int64.
 
-    Parameters
-    ----------
-    data
-        The sequences.
-    stage
-        ``valid`` or ``test``.
-    most
-        Only so many of them, drawn at random and the same in every run; None for all.
+    Of more than ``most`` of them so many are drawn at random, the same in every run; None keeps all.
     """
     users = np.flatnonzero(np.asarray(data.targets_at(stage)) >= 1)
     if most is None or most >= len(users):

@@ -35,14 +35,9 @@ class TrainedRun:
 
 
 def starting_point(start_from: str | None, kind: type = object) -> TrainedRun:
-    """The run that training starts from, frozen: the reference of a preference loss.
+    """The run that training starts from (``model.start_from``), frozen: the reference of a preference loss.
 
     Raises UserError if training starts from random weights.
-
-    Parameters
-    ----------
-    start_from
-        Its run folder, ``model.start_from``.
     """
     if start_from is None:
         raise UserError(
@@ -93,11 +88,7 @@ class HasNeeds:
     def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
         """What must be made first, by name; a model finds it in ``DataFacts.needs``, a loss in ``Loss.prepare``.
 
-        Parameters
-        ----------
-        options
-            The constructor's arguments as the configuration has them: plain values, mappings and lists.
-        start_from
-            Run folder whose weights training starts from (see ``starting_point``); None for random ones.
+        ``options`` are the constructor's arguments as the configuration has them; ``start_from`` is the run folder
+        whose weights training starts from (see ``starting_point``), or None.
         """
         return {}

@@ -15,17 +15,9 @@ _MOST_GROUPS = 1 << 12
 
 
 def renumbered(codes: Codes, n: int) -> tuple[Codes, Ints]:
-    """Codes 0, 1, ... in order of first appearance, and the old code of each new one.
+    """Codes [E] of 0..n-1 as 0, 1, ... in order of first appearance, and the old code of each new one.
 
-    Parameters
-    ----------
-    codes
-        Of 0..n-1, [E].
-
-    Returns
-    -------
-    new, old
-        [E] (``codes`` itself where nothing changes) and [as many as occur].
+    Where nothing changes, the codes are returned as they are.
     """
     first = np.full(n, len(codes), dtype=np.int64)
     # Backwards, as of several values for one place the last one written stays.

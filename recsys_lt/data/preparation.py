@@ -20,19 +20,7 @@ LONGEST_ID = 256  # characters
 
 @dataclass(frozen=True)
 class Preparation:
-    """How interactions become sequences.
-
-    Parameters
-    ----------
-    k_core
-        Fewest events of a user and of an item; 1 or less keeps all, items without an event too.
-    split
-        A word of ``splits.split_named``.
-    temporal_cuts
-        The two quantiles of the temporal split.
-    duplicates
-        A word of ``duplicates.duplicate_policy``.
-    """
+    """How interactions become sequences: the settings of ``Dataset`` of these names."""
 
     k_core: int = 5
     split: str = "leave_one_out"
@@ -49,26 +37,12 @@ class Preparation:
         duplicate_policy(self.duplicates)
 
     def __call__(self, events: Interactions, name: str, with_times: bool = False) -> tuple[Sequences, list[str]]:
-        """Prepare.
+        """Sequences without a fingerprint, and what was dropped, one short line each.
 
-        Raises UserError where nothing is left, there is nothing to rank, or nobody has a target.
-
-        Parameters
-        ----------
-        events
-            The source's interactions.
-        name
-            The dataset's name, for messages.
-        with_times
-            Whether to keep the times of events, where there are any: putting them in order costs as much as all
-            the rest.
-
-        Returns
-        -------
-        sequences, notes
-            The sequences, without a fingerprint, and what was dropped, one short line each. Users and
-            items are numbered in order of first appearance among the events that stay; a user's events
-            are in order of time, equal times in the order of the source.
+        Users and items are numbered in order of first appearance among the events that stay; a user's events are in
+        order of time, equal times in the order of the source. Times are kept only on demand: putting them in order
+        costs as much as all the rest. Raises UserError where nothing is left, there is nothing to rank, or nobody has a
+        target.
         """
         split = split_named(self.split, self.temporal_cuts)
         _check_ids("user", events.user_ids, events.users, events, name)

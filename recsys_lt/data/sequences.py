@@ -191,18 +191,7 @@ class Sequences:
             yield ragged_index(self.offsets[:-1][users], self.train_end[users])
 
     def distinct_items(self, first: Ints, end: Ints) -> tuple[Ints, Ints]:
-        """The distinct items of pieces of the flat events, ascending in each piece.
-
-        Parameters
-        ----------
-        first, end
-            Each piece is ``items[first:end]``, [n] and [n].
-
-        Returns
-        -------
-        items, offsets
-            Flat [S], and [n + 1].
-        """
+        """The distinct items of pieces ``items[first:end]`` [n], ascending in each: flat [S], and offsets [n + 1]."""
         lengths = end - first
         row = np.repeat(np.arange(len(first)), lengths)
         pairs = np.sort(row * self.n_items + np.asarray(self.items)[ragged_index(first, lengths)])

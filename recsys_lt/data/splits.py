@@ -16,16 +16,8 @@ from recsys_lt.errors import UserError
 class Ordered:
     """All events, user after user, each user's in time order; every user has at least one.
 
-    Parameters
-    ----------
-    offsets
-        User u's events are ``[offsets[u], offsets[u + 1])``, [U + 1].
-    times
-        [E], or None; only for a split that reads them.
-    marks
-        ``Mark`` of each event, [E], or None.
-    user_ids
-        The source's own ids, [U], for messages.
+    User u's events are ``[offsets[u], offsets[u + 1])``. ``times`` [E] are there only for a split that reads them,
+    ``marks`` [E] (``Mark``) only where the source comes ready split; ``user_ids`` [U] serve messages.
     """
 
     offsets: Ints
@@ -58,14 +50,8 @@ class Cuts(NamedTuple):
 class Split(Protocol):
     """A rule that cuts every user's sequence.
 
-    Attributes
-    ----------
-    words
-        The rule, for the protocol.
-    remedy
-        What to do where nobody has a target.
-    reads_times
-        Whether it cuts by ``Ordered.times``: putting them in order costs as much as all the rest.
+    ``words`` name it in the protocol, ``remedy`` says what to do where nobody has a target, and ``reads_times`` whether
+    it cuts by ``Ordered.times``: putting them in order costs as much as all the rest.
     """
 
     @property
@@ -98,16 +84,10 @@ class LeaveOneOut:
 
 @dataclass(frozen=True)
 class Temporal:
-    """Two moments cut everyone's events, so that nothing is learnt from anyone's future.
+    """Two moments, quantiles of all times, cut everyone's events: nothing is learnt from anyone's future.
 
-    Training is all before the first moment. The validation target is a user's first event from the
-    first moment on, if it is before the second; the test target the first from the second on. Either
-    needs an event before it.
-
-    Parameters
-    ----------
-    first, second
-        The moments, as quantiles of the times of all events.
+    Training is all before the first moment. The validation target is a user's first event from the first moment on, if
+    it is before the second; the test target the first from the second on. Either needs an event before it.
     """
 
     first: float = 0.8

@@ -41,16 +41,9 @@ def product_dtype(x: Tensor) -> torch.dtype:
 class Gradients:
     """What a loss's forward pass leaves for its backward pass.
 
-    Parameters
-    ----------
-    states
-        Gradient of each target's own loss by its state, [N, d].
-    table
-        Gradient of ``weights @ losses`` by the output weight, [W, I, d].
-    bias
-        The same by the bias, [W, I], or None where the table has none.
-    ids
-        The rows [U] of the table, ascending, that ``table`` [W, U, d] and ``bias`` [W, U] are of; None for all I.
+    ``states`` [N, d] is the gradient of each target's own loss by its state; ``table`` [W, I, d] and ``bias`` [W, I]
+    (None without one) are those of ``weights @ losses``. ``ids`` [U], ascending, are the rows that ``table`` and
+    ``bias`` are of; None for all I.
     """
 
     states: Tensor
@@ -70,14 +63,9 @@ class Gradients:
     def touching(
         cls, states: Tensor, table: OutputTable, n_weights: int, *ids: Tensor
     ) -> "tuple[Gradients, tuple[Tensor, ...]]":
-        """Zeros for the rows ``ids`` alone, where the table asks for that and they are fewer than its rows.
+        """Zeros for the rows ``ids`` alone where the table asks for that and they are fewer than its own; else for all.
 
-        Returns
-        -------
-        gradients
-            Of those rows, each once; of all rows otherwise.
-        places
-            Where in ``gradients`` each id's row is, shaped like ``ids``.
+        Also returns where in the gradients each id's row is, shaped like ``ids``.
         """
         if not table.sparse or sum(part.numel() for part in ids) >= len(table.weight):
             return cls.zeros(states, table, n_weights), ids

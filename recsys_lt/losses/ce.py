@@ -68,11 +68,8 @@ def softmax_pass(
 ) -> tuple[Tensor, Gradients | None]:
     """Cross-entropy in blocks, a ``Pass``.
 
-    Parameters
-    ----------
-    cut
-        Logits [n, I] and their targets [n] -> the least score [n, 1] of an item that has part in the softmax, at most
-        the target's; None: all have.
+    ``cut`` gives for logits [n, I] and targets [n] the least score [n, 1] of an item that has part in the softmax, at
+    most the target's; None: all have.
     """
     n_items = len(table.weight)
     dtype = product_dtype(states)

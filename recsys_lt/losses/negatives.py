@@ -103,19 +103,11 @@ _SHARES = ("position", "batch")
 
 
 class Negatives:
-    """K negatives for each target.
+    """K negatives for each target, drawn with replacement from the pool ``all``, ``unseen`` or ``non_target``.
 
-    Raises UserError if ``k`` is not a positive integer, or pool or share is not one of those words.
-
-    Parameters
-    ----------
-    k
-        Negatives drawn, with replacement.
-    pool
-        ``all``, ``unseen`` or ``non_target``.
-    share
-        ``position``: each target has its own draw (as published); ``batch``: one draw serves all targets
-        of a step, which turns N x K gathers into one matrix product at the price of correlated draws.
+    Share ``position``: each target has its own draw (as published); ``batch``: one draw serves all targets of a step,
+    which turns N x K gathers into one matrix product at the price of correlated draws. Raises UserError if ``k`` is not
+    a positive integer, or pool or share is not one of those words.
     """
 
     def __init__(self, k: int, pool: str, share: str) -> None:

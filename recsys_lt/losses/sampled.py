@@ -21,20 +21,11 @@ _COMPILED_DENSE_SHARE = 4
 
 
 class SampledLoss(Loss):
-    """A loss whose value for a target is a function of its score and those of K negatives.
+    """A loss whose value for a target is a function of its score and those of K negatives (see ``Negatives``).
 
-    A subclass gives that function, ``target_losses``; here negatives are drawn, scored in blocks by the cheapest
-    of three ways that give the same numbers (one product for shared negatives; gathered vectors; or a dense
-    block of logits from which the sampled ones are picked), and the gradients are formed on the way.
-
-    Parameters
-    ----------
-    k
-        Negatives for each target.
-    pool
-        ``all``, ``unseen`` or ``non_target``: what a negative may be.
-    share
-        ``position`` or ``batch``: whose draw it is.
+    A subclass gives that function, ``target_losses``; here negatives are drawn, scored in blocks by the cheapest of
+    three ways that give the same numbers (one product for shared negatives; gathered vectors; or a dense block of
+    logits from which the sampled ones are picked), and the gradients are formed on the way.
     """
 
     def __init__(self, k: int, pool: str = "all", share: str = "position") -> None:

@@ -37,20 +37,9 @@ class _Arguments(ctypes.Structure):
 class Histories:
     """Where the histories of a batch lie, and their dropout.
 
-    Parameters
-    ----------
-    offsets
-        Row b's events are ``offsets[b]`` to ``offsets[b + 1]``, [B + 1] int64.
-    streams
-        Of each query, [Q] int64; None for no dropout.
-    heads
-        Attention heads.
-    slots
-        L, the padded length.
-    last
-        Whether only the last event of each row asks.
-    salt, cut, scale
-        Of the dropout layer.
+    Row b's events are ``offsets[b]`` to ``offsets[b + 1]``, [B + 1] int64. Each query has a stream, [Q] int64 (None: no
+    dropout). ``slots`` is L, the padded length; ``last``: only the last event of each row asks; salt, cut and scale are
+    the dropout layer's.
     """
 
     offsets: Tensor

@@ -10,12 +10,7 @@ from recsys_lt.native.library import address
 def exp_rows(kernels: ctypes.CDLL, x: Tensor, cuts: Tensor | None = None, shifts: Tensor | None = None) -> Tensor:
     """Replace x [n, width] by exp(x - shift), 0 where x is below its row's cut; the sums of the rows, [n].
 
-    Parameters
-    ----------
-    x
-        [n, width]; a row's values lie side by side.
-    cuts, shifts
-        [n] or [n, 1]; None for no cut, and for a shift of 0.
+    A row's values lie side by side. Cuts and shifts are [n] or [n, 1]; None for no cut, and for a shift of 0.
     """
     assert x.shape[1] <= 1 or x.stride(1) == 1
     sums = x.new_empty(len(x))

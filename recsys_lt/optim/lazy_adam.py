@@ -88,14 +88,10 @@ class LazyAdam(torch.optim.Adam):
 
 
 def clip_norm(parameters: Iterable[torch.nn.Parameter], largest: float) -> Tensor:
-    """Scale all gradients so that their joint norm is at most ``largest``.
+    """Scale all gradients so that their joint norm is at most ``largest``; the norm before, a scalar.
 
     As ``torch.nn.utils.clip_grad_norm_``, which takes no sparse gradients. The rows of these count once their repeats
     are summed.
-
-    Returns
-    -------
-    The norm before, a scalar.
     """
     values = []
     for parameter in parameters:

@@ -18,13 +18,7 @@ def _norm(tensors: Sequence[Tensor]) -> Tensor:
 
 
 class Perturbation(ABC):
-    """A neighbourhood of the parameters.
-
-    Parameters
-    ----------
-    rho
-        Its radius.
-    """
+    """A neighbourhood of the parameters, of radius rho."""
 
     def __init__(self, rho: float) -> None:
         self.rho = rho
@@ -33,14 +27,8 @@ class Perturbation(ABC):
     def steps(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], targets: Targets) -> list[Tensor]:
         """What to add to each parameter.
 
-        Parameters
-        ----------
-        parameters
-            The parameters to perturb.
-        gradients
-            Of the loss to raise, by each parameter; may be overwritten.
-        targets
-            Items whose losses make up that loss.
+        The gradients are those of the loss to raise, and may be overwritten; ``targets`` gives the items whose losses
+        make it up.
         """
 
 
@@ -63,17 +51,7 @@ class PerTensor(Perturbation):
 
 
 class Adaptive(Perturbation):
-    """ASAM's ellipsoid: rho T^2 g / |T g|, T = |w| + eta for weights and 1 for biases (Kwon et al., ICML 2021).
-
-    Parameters
-    ----------
-    rho
-        Its radius.
-    eta
-        Keeps T from zero.
-    weights
-        Which of the parameters are weights.
-    """
+    """ASAM's ellipsoid: rho T^2 g / |T g|, T = |w| + eta for weights and 1 for biases (Kwon et al., ICML 2021)."""
 
     def __init__(self, rho: float, eta: float, weights: Sequence[bool]) -> None:
         super().__init__(rho)
@@ -143,15 +121,7 @@ class PerItem(Perturbation):
 
 @contextmanager
 def perturbed(parameters: Sequence[torch.nn.Parameter], steps: Sequence[Tensor]) -> Iterator[None]:
-    """Parameters moved by their steps inside the block, restored bit for bit after it.
-
-    Parameters
-    ----------
-    parameters
-        What is moved.
-    steps
-        One a parameter. Their memory is freed once they are added.
-    """
+    """Parameters moved by their steps inside the block, restored bit for bit after it; the steps' memory is freed."""
     kept = [p.detach().clone() for p in parameters]
     try:
         with torch.no_grad():

@@ -9,14 +9,8 @@ from recsys_lt.errors import UserError
 class Schedule(ABC):
     """A schedule: the factor of the learning rate at each step of a run.
 
-    Raises UserError for a share out of range.
-
-    Parameters
-    ----------
-    warmup
-        Share of the steps over which the rate rises linearly from 0.
-    final
-        Share of the rate at the end.
+    The rate rises linearly from 0 over a share ``warmup`` of the steps, and ends at a share ``final`` of itself. Raises
+    UserError for a share out of range.
     """
 
     def __init__(self, warmup: float = 0.0, final: float = 0.0) -> None:

@@ -31,21 +31,10 @@ _FILL = "Fill it in or leave the row out"
 def read_events(
     form: TableFormat, path: Path, columns: Mapping[str, str], needed: Collection[str] = ("user", "item")
 ) -> Interactions:
-    """The events of a file, in its order.
+    """The events of a file, in its order; ``columns`` names its columns by role: user, item, time and split.
 
-    Raises UserError where the file cannot be parsed, lacks a column, or has no rows; or an id, a time or a part is
-    missing or not readable, naming the first such row.
-
-    Parameters
-    ----------
-    form
-        How the file is written.
-    path
-        The file.
-    columns
-        Names of the columns, by role: user, item, and where there are such, time and split.
-    needed
-        Roles without which the file is refused.
+    Raises UserError where the file cannot be parsed, lacks a column of a ``needed`` role, or has no rows; or an id, a
+    time or a part is missing or not readable, naming the first such row.
     """
     found = chosen(form.headers(path), columns, needed, path)
     repeated = [name for role, name in found.items() if role != "time"]
@@ -54,16 +43,9 @@ def read_events(
 
 
 def interactions_of(columns: Mapping[str, Any], path: Path, place: Callable[[Path, int], str]) -> Interactions:
-    """Interactions from Arrow columns.
+    """Interactions from Arrow columns [E] by role, of any type an id or a time may have.
 
-    Parameters
-    ----------
-    columns
-        ``pyarrow.ChunkedArray`` of any type an id or a time may have, [E], by role.
-    path
-        The file, for messages.
-    place
-        Words for where a row is in the file.
+    ``place`` gives words for where a row is in the file. Raises UserError as ``read_events``.
     """
     if len(columns["user"]) == 0:
         raise UserError("there are no interactions in it", where=path, remedy="Give a file with events")

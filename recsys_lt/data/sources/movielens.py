@@ -26,15 +26,7 @@ _COLUMNS = {"user": "userId", "item": _ID, "time": "timestamp"}
 
 @dataclass(frozen=True)
 class MovieLensRatings:
-    """A file of ratings and the file of movies beside it.
-
-    Parameters
-    ----------
-    ratings, movies
-        Their names.
-    ratings_format, movies_format
-        How they are written.
-    """
+    """A file of ratings and the file of movies beside it: their names, and how they are written."""
 
     ratings: str
     movies: str

@@ -17,21 +17,11 @@ RAW_FOLDERS = "RECSYS_LT_RAW"  # environment variable: a folder with one folder 
 
 
 def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence[Route], by_hand: str) -> Material:
-    """The dataset's files.
+    """The dataset's files: the user's own, else those fetched before, else fetched by the first route that works.
 
-    Raises UserError where the user's folder holds none of the layouts, or no route works.
-
-    Parameters
-    ----------
-    request
-        The user's request.
-    official
-        Layouts of the owner's own files; RecBole's atomic files, sequence text and next-item lines are
-        looked for as well.
-    routes
-        Ways to fetch them, tried in this order.
-    by_hand
-        Which file to get from where, as a sentence without a full stop, for a user who must.
+    ``official`` are layouts of the owner's own files; RecBole's atomic files, sequence text and next-item lines are
+    looked for as well. ``by_hand`` says which file to get from where, as a sentence without a full stop. Raises
+    UserError where the user's folder holds none of the layouts, or no route works.
     """
     request.refuse_path()
     layouts = (*official, RecBoleAtomic(request.name), SequenceText(), NextItemLines())

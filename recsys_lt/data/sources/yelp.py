@@ -19,13 +19,7 @@ _BUSINESS = JsonLines({"business_id": "string", "name": "string", "categories": 
 
 @dataclass(frozen=True)
 class Yelp:
-    """Reviews of a period.
-
-    Parameters
-    ----------
-    first, last
-        From when to when, both included, as "YYYY-MM-DD hh:mm:ss".
-    """
+    """Reviews of a period: from first to last, both included, as "YYYY-MM-DD hh:mm:ss"."""
 
     first: str
     last: str

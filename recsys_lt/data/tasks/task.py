@@ -84,19 +84,7 @@ def packed(
     streams: Tensor,
     target_events: Ints | None = None,
 ) -> Batch:
-    """Batch made of arrays; see ``Batch`` for the shapes.
-
-    Parameters
-    ----------
-    user
-        User of each row, [B].
-    items, lengths
-        Inputs of the rows, end to end, [T]; how many each row has, [B].
-    targets, target_events
-        [N]; see ``Batch``.
-    streams
-        Random stream of each row, [B] int64.
-    """
+    """Batch made of arrays: rows' users [B], their inputs end to end [T], lengths [B], targets [N]; see ``Batch``."""
     return Batch(
         users=tensor_of(user),
         items=tensor_of(items),
