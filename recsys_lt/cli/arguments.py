@@ -109,13 +109,7 @@ def _is_no_choice(argument: str) -> bool:
 
 
 def in_order(arguments: list[str]) -> list[str]:
-    """Flags first, each with its value, wherever they were typed.
-
-    Raises
-    ------
-    UserError
-        For a flag that Hydra does not know, or one whose value is missing or none of its choices.
-    """
+    """Flags first, each with its value, wherever they were typed; UserError for a flag that Hydra would not take."""
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:  # argparse would print its usage, in eight lines

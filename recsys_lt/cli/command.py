@@ -11,22 +11,10 @@ from recsys_lt.system.machine import refusals
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Do the work and say in one line on standard error what ended it, if something did.
+    """Do the work and say in one line on standard error what ended it, if something did; the exit code.
 
-    Parameters
-    ----------
-    work
-        What the command does.
-
-    Returns
-    -------
-    int
-        0; 2 for what the user can mend; 128 and the number of a signal.
-
-    Raises
-    ------
-    Exception
-        Whatever else the work raises: a fault of ours keeps its traceback.
+    It is 0; 2 for what the user can mend; 128 and the number of a signal. Whatever else the work raises is a fault of
+    ours and keeps its traceback.
     """
     line = None
     with stopping.raised() as heard:

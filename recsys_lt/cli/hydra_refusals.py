@@ -28,15 +28,7 @@ def composed(arguments: list[str]) -> Iterator[None]:
 
 
 def hydra_line(error: Exception, arguments: list[str]) -> str:
-    """Hydra's message without its lists of packages and its advice to add unknown keys.
-
-    Parameters
-    ----------
-    error
-        What Hydra, or OmegaConf, raised.
-    arguments
-        The choices and keys that it was raised for.
-    """
+    """What Hydra or OmegaConf raised for these arguments, without its lists of packages and its advice to add keys."""
     text = str(error)
     lacking = re.search(r"[Mm]issing mandatory value: (\S+)", text) or re.search(
         r"Interpolation key '([^']+)' not", text

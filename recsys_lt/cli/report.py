@@ -57,27 +57,11 @@ def write_report(
     against: str | None = None,
     users: int = 4,
 ) -> Path:
-    """Write the report of a run or a sweep.
+    """Write the report of a run, or of the runs in a folder, and return its path.
 
-    Parameters
-    ----------
-    folder
-        The run, or the folder the runs lie in; nothing is written there but the report.
-    out
-        The file; None for ``report.html`` in the folder, of packed runs beside the pack.
-    metrics, against
-        See ``recsys_lt.results.comparison.compare``.
-    users
-        How many users to show.
-
-    Returns
-    -------
-    The file.
-
-    Raises
-    ------
-    UserError
-        If the folder holds no finished run, one cannot be read, or the file cannot be written.
+    ``out`` is the file; None for ``report.html`` in the folder, of packed runs beside the pack. For ``metrics`` and
+    ``against`` see ``recsys_lt.results.comparison.compare``; ``users`` is how many users to show. UserError if the
+    folder holds no finished run, one cannot be read, or the file cannot be written.
     """
     if users < 0:
         raise UserError(f"it is {users}", where="--users", remedy="Give a whole number, 0 for no users")

@@ -20,13 +20,7 @@ _NEW = "Start a new run for anything else"
 
 
 def asked_to_resume(arguments: list[str]) -> tuple[Path, list[str]] | None:
-    """The run folder and the other arguments of ``resume <folder> ...``; None for another command line.
-
-    Raises
-    ------
-    UserError
-        If no folder is named, or it is to be a sweep.
-    """
+    """The run folder and the other arguments of ``resume <folder> ...``; None for another command line."""
     if arguments[:1] != ["resume"]:
         return None
     if len(arguments) == 1:
@@ -43,19 +37,8 @@ def asked_to_resume(arguments: list[str]) -> tuple[Path, list[str]] | None:
 def resume(folder: Path, arguments: list[str]) -> None:
     """Go on with the run in a folder.
 
-    Parameters
-    ----------
-    folder
-        The run folder.
-    arguments
-        What changes: ``trainer.<key>=<value>``, ``debug=true``; and ``--config-dir <folder>``, Hydra's.
-
-    Raises
-    ------
-    UserError
-        If the run cannot go on; it is as it was then.
-    Stopped
-        After a signal.
+    The arguments say what changes: ``trainer.<key>=<value>``, ``debug=true``; and ``--config-dir <folder>``, Hydra's. A
+    run that cannot go on raises UserError and is as it was; a signal raises Stopped.
     """
     if not (folder / "config.yaml").is_file():
         raise UserError("there is no run to resume (no config.yaml in it)", where=folder, remedy=_NAMED)

@@ -52,30 +52,12 @@ def sharpness(
 ) -> dict[str, Any]:
     """Measure, and leave ``sharpness.json`` and ``sharpness.png`` in the run folder.
 
-    Parameters
-    ----------
-    folder
-        The run folder.
-    radii
-        Distances from the model.
-    weighting, gamma
-        See ``recsys_lt.optim.weighting.Weighting``.
-    n_batches
-        Training batches of the first epoch that are evaluated.
-    n_items
-        Items of each group evaluated one by one.
-    rule_of
-        Run folder whose optimizer's perturbation to use; None for the run's own, if it has one.
+    ``radii`` are distances from the model; for ``weighting`` and ``gamma`` see ``recsys_lt.optim.weighting.Weighting``.
+    ``n_batches`` training batches of the first epoch are evaluated, and ``n_items`` items of each group one by one.
+    ``rule_of`` is the run folder whose optimizer's perturbation to use; None for the run's own, if it has one.
 
-    Returns
-    -------
-    dict
-        See ``recsys_lt.results.loss_landscape.measure``.
-
-    Raises
-    ------
-    UserError
-        If the folder is no trained run of a model that trains, or a number is out of range.
+    The result is that of ``recsys_lt.results.loss_landscape.measure``. UserError if the folder is no trained run of a
+    model that trains, or a number is out of range.
     """
     for key, least, value in (("--batches", 1, n_batches), ("--items", 0, n_items)):
         if value < least:

@@ -28,13 +28,7 @@ class SweepRefused(BaseException):
 
 
 class SweepStart(Callback):
-    """Hydra's callback; ``conf/config.yaml`` names it.
-
-    Raises
-    ------
-    SweepRefused
-        If the command line names the folder of a single run.
-    """
+    """Hydra's callback, named in ``conf/config.yaml``; SweepRefused where the folder of a single run is named."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         named = [given for given in config.hydra.overrides.hydra if given.lstrip("+").startswith("hydra.run.dir=")]
@@ -71,12 +65,7 @@ def forget_launch() -> None:
 def end_of_sweep(launch: Launch, complain: Callable[[str], None]) -> int:
     """Print the table of a sweep and name its failed cells; the exit code, to which this start alone counts.
 
-    Parameters
-    ----------
-    launch
-        The start of the sweep.
-    complain
-        Prints a line on standard error.
+    ``complain`` prints a line on standard error.
     """
     from recsys_lt.runs.sweep import failures
 

@@ -158,13 +158,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def print_table(folder: Path) -> None:
-    """Print the table of a sweep.
-
-    Raises
-    ------
-    UserError
-        If the runs in the folder make no table.
-    """
+    """Print the table of a sweep; UserError if the runs in the folder make no table."""
     _run(_parser().parse_args([str(folder)]))
 
 

@@ -22,16 +22,9 @@ _NO_DIFFERENCE = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a sweep.
+    """One cell of a sweep: its dataset, model, loss and optimizer, and its finished and failed runs.
 
-    Parameters
-    ----------
-    identity
-        Dataset, model, loss, optimizer.
-    settings
-        Other keys that distinguish the cells of this dataset, with this cell's values as text.
-    finished, failed
-        Its runs.
+    ``settings`` are the other keys that distinguish the cells of this dataset, with this cell's values as text.
     """
 
     identity: tuple[str, ...]

@@ -18,35 +18,18 @@ HIGHER_IS_BETTER = {"ndcg": True, "hr": True, "mrr": True, "coverage": True, "ap
 
 @dataclass(frozen=True)
 class Comparison:
-    """Cells of sweeps, compared with a reference on each dataset.
+    """Cells of the sweeps in ``roots``, compared with a reference on each dataset.
 
-    Parameters
-    ----------
-    roots
-        The folders the runs lie in.
-    by_dataset
-        The cells of each dataset, by its name. A dataset that was ranked in several ways (for some users only, with
-        other items masked, split otherwise), or a name of several data, is several entries. Only the cells of one entry
-        are compared with each other.
-    metrics
-        Test metrics to show.
-    decisive
-        The metric that says which cell is best.
-    gain
-        The per-user gain the tests are on, and its k.
-    tested
-        Groups of targets whose users are tested; "" for all.
-    repeated
-        Seeds of which several runs were found, by the id of their cell; the first of each counts.
-    references
-        The cell the others of a dataset are tested against; None where the dataset has none.
-    differences
-        Difference of every finished cell but the references from its reference, by the id of the cell and the group of
-        the targets. Its p is corrected for the cells of the dataset that were tested alike. None for no test.
-    why_reference
-        Why those are the references, in words that follow their names; "" where the user named them.
-    broken
-        Runs that cannot be read; they belong to no cell.
+    A dataset that was ranked in several ways (for some users only, with other items masked, split otherwise), or a name
+    of several data, is several entries of ``by_dataset``; only the cells of one entry are compared with each other.
+    ``metrics`` are the test metrics to show, ``decisive`` the one that says which cell is best. The tests are on the
+    per-user ``gain`` at its k, for the groups of targets in ``tested`` ("" for all).
+
+    ``differences`` has every finished cell but the references, by the id of the cell and the group; its p is corrected
+    for the cells of the dataset that were tested alike, and None stands for no test. ``why_reference`` says why the
+    ``references`` are these, in words that follow their names; "" where the user named them. ``repeated`` are seeds of
+    which several runs were found, by the id of their cell; the first of each counts. Runs in ``broken`` cannot be read,
+    and belong to no cell.
     """
 
     roots: tuple[Path, ...]
@@ -76,24 +59,13 @@ def compare(
     against: str | None = None,
     groups: Sequence[str] = TESTED,
 ) -> Comparison:
-    """Compare the cells of sweeps.
+    """Compare the cells of sweeps, or runs; a run that lies in several of the roots counts once.
 
-    Parameters
-    ----------
-    roots
-        Sweeps, or runs; a run that lies in several of them counts once.
-    metrics
-        Test metrics to show; None for the usual ones. The first with a better side decides which cell is best.
-    against
-        Names that single out the cell to test against; None for the one that is best on validation (on the test where
-        some have none), of those that can be tested against another.
-    groups
-        Groups of targets whose users are tested too: ``head``, ``mid``, ``tail`` or ``nonhead``.
-
-    Raises
-    ------
-    UserError
-        Where a folder holds no finished run, or none that can be read, or there is no such metric or cell.
+    ``metrics`` are the test metrics to show, None for the usual ones; the first with a better side decides which cell
+    is best. ``against`` are names that single out the cell to test against; None for the one that is best on validation
+    (on the test where some have none), of those that can be tested against another. The users of some ``groups`` of
+    targets are tested too: ``head``, ``mid``, ``tail`` or ``nonhead``. UserError where a folder holds no finished run,
+    or none that can be read, or there is no such metric or cell.
     """
     cells = []
     runs = {run.folder.resolve(): run for root in roots for run in find_runs(root)}

@@ -45,14 +45,8 @@ def print_final_table(
 ) -> None:
     """Print test metrics overall and by popularity of the target, exposure metrics, and the protocol.
 
-    Parameters
-    ----------
-    metrics
-        The content of metrics.json.
-    ks
-        List lengths to show; those at 10 come first and bold. Lengths without a metric are left out.
-    console
-        Where to print, in no more than 80 columns; None for standard output.
+    ``metrics`` is the content of metrics.json. Of the list lengths ``ks`` those at 10 come first and bold; lengths
+    without a metric are left out. The table takes no more than 80 columns.
     """
     from rich import box
     from rich.console import Console

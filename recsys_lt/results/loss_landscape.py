@@ -23,18 +23,10 @@ PLACES = 21
 
 
 class LossLandscape:
-    """The loss of a model on a fixed sample of training batches, without dropout.
+    """The loss of a model in eval mode on a fixed sample of training batches, without dropout.
 
-    Negatives are those of the batches' keys: the same wherever the parameters are.
-
-    Parameters
-    ----------
-    module
-        The model, in eval mode; its parameters are where they were after every call.
-    batches
-        The sample.
-    groups
-        Group of each item (0 head, 1 mid, 2 tail), [I].
+    Negatives are those of the batches' keys: the same wherever the parameters are. After every call the parameters are
+    where they were. ``groups`` are those of the items (0 head, 1 mid, 2 tail), [I].
     """
 
     def __init__(self, module: Recommender, batches: Sequence[Batch], groups: NDArray[np.int8]) -> None:
@@ -102,29 +94,14 @@ def measure(
     landscape: LossLandscape, item_weights: Tensor, radii: Sequence[float], n_items: int,
     rule: SharpnessAware | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Rises and slices of the loss.
+    """Rises and slices of the loss at ``radii`` from the model; ``item_weights`` [I] are of the weighted direction.
 
-    Parameters
-    ----------
-    landscape
-        The model and its sample.
-    item_weights
-        Item weights of the weighted direction, [I].
-    radii
-        Distances from the model.
-    n_items
-        Number of items of each group that are measured one by one.
-    rule
-        Update rule whose perturbation is measured too.
-
-    Returns
-    -------
-    dict
-        ``here``: mean losses of the model, all and by group. ``rise``: for the gradient's directions ``plain``,
-        ``weighted`` and each group's own (``head``, ...), for each radius, how much each mean rises. ``slices``: for
-        plain and weighted, mean losses on a line through the model. ``neighbourhood``: how much each mean rises at the
-        rule's perturbation; None without one. ``items``: for some items of each group, the rise of an item's loss at
-        the largest radius along the plain, the weighted and its ``own`` gradient, and at the rule's perturbation.
+    ``here`` are mean losses of the model, all and by group; ``rise``, for the gradient's directions ``plain``,
+    ``weighted`` and each group's own (``head``, ...), for each radius, how much each mean rises; ``slices``, for plain
+    and weighted, mean losses on a line through the model; ``neighbourhood``, how much each mean rises at the
+    perturbation of the update ``rule``, None without one; ``items``, for ``n_items`` of each group, the rise of an
+    item's loss at the largest radius along the plain, the weighted and its ``own`` gradient, and at the rule's
+    perturbation.
     """
     here = landscape.means()
     far = max(radii)

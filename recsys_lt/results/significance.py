@@ -43,18 +43,11 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Variances:
-    """Parts of the variance of a difference.
+    """Parts of the variance of a difference over so many users.
 
-    Parameters
-    ----------
-    ours, theirs
-        Variance of one seed's mean, of the cell and of the reference.
-    freedom
-        Degrees of freedom of each; 0 for a single seed, which is assumed to vary as those of the other side do.
-    beyond
-        Variance between users of the difference, less the part that is seed noise and counted above.
-    users
-        How many users.
+    ``ours`` and ``theirs`` are the variance of one seed's mean, of the cell and of the reference, with their degrees of
+    ``freedom``: 0 for a single seed, which is assumed to vary as those of the other side do. ``beyond`` is the variance
+    between users of the difference, less the part that is seed noise and counted above.
     """
 
     ours: float
@@ -77,27 +70,13 @@ class Variances:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of a cell from its reference, with a test of it.
+    """Difference of a cell from its reference: of the means over users and seeds, its 95 % interval, two-sided p.
 
-    Parameters
-    ----------
-    value
-        Difference of the means over users and seeds.
-    low, high
-        Its 95 % interval.
-    p
-        Two-sided p-value that the true difference is zero.
-    seeds
-        Seeds of the cell and of the reference.
-    over_seeds
-        Whether the test is over users and seeds, and so speaks of the methods. Otherwise one of the two has a single
-        seed, the test is over users only, and it speaks of these trained models.
-    variances
-        Parts of its variance; None where both have a single seed, which says nothing of the variance between seeds.
-    level
-        Level of the test, divided by the number of comparisons that ``corrected`` was given.
-    published
-        Whether the reference is a published run, which gets no more seeds.
+    ``seeds`` are those of the cell and of the reference. A test ``over_seeds`` is over users and seeds, and so speaks
+    of the methods. Otherwise one of the two has a single seed, the test is over users only, and it speaks of these
+    trained models. ``variances`` are None where both have a single seed, which says nothing of the variance between
+    seeds. ``level`` is that of the test, divided by the number of comparisons that ``corrected`` was given. A
+    ``published`` reference gets no more seeds.
     """
 
     value: float
@@ -153,23 +132,11 @@ class Users(NamedTuple):
 def compare_cells(
     cell: Cell, reference: Cell, metric: str, k: int, group: str = "", share: float = 1.0
 ) -> Difference | None:
-    """Test a cell against a reference on the gains of their users.
+    """Test a cell against a reference on the gains of their users: ``ndcg`` at 10, for example.
 
-    Parameters
-    ----------
-    cell, reference
-        Cells of one dataset.
-    metric, k
-        The gain: ``ndcg`` at 10, for example.
-    group
-        Test the users whose target is in this popularity group; "" for all.
-    share
-        Share of the reference's mean that is subtracted. Below 1, a cell that is significantly higher is no worse than
-        the reference by more than the rest.
-
-    Returns
-    -------
-    The difference; None where the cells cannot be compared (``why_untested`` says why).
+    Only users whose target is in the popularity ``group`` count; "" for all. ``share`` of the reference's mean is
+    subtracted: below 1, a cell that is significantly higher is no worse than the reference by more than the rest. None
+    where the cells cannot be compared (``why_untested`` says why).
     """
     ours, theirs = users_of(cell, metric, k, group), users_of(reference, metric, k, group)
     if ours is None or theirs is None or not ours.same_users(theirs) or len(ours.user) < 2:
@@ -196,7 +163,7 @@ def compare_with(cell: Cell, number: float, metric: str, k: int) -> Difference |
 
 
 def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: float = 1.0) -> Difference:
-    """Difference of two methods that ranked the same users, tested over users and seeds.
+    """Difference of two methods that ranked the same users, tested over users and seeds; its p is not corrected.
 
     This adapts the analysis of multi-reader multi-case studies (Obuchowski and Rockette, Commun. Stat. Simul. Comput.
     1995; Hillis, Stat. Med. 2007): seeds are readers, of whom each method has its own, and users are cases. Users are
@@ -204,16 +171,7 @@ def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: fl
     the difference has two parts: the variance between the seeds of each method over their number (Welch), and the
     variance between users of the difference, less its seed noise, which the first part already counts.
 
-    Parameters
-    ----------
-    ours, theirs
-        Gains [n, U] of n seeds for the same U users, U at least 2; n may differ.
-    share
-        As in ``compare_cells``.
-
-    Returns
-    -------
-    The difference; its p is not corrected.
+    Gains are [n, U] of n seeds for the same U users, U at least 2; n may differ. ``share`` is as in ``compare_cells``.
     """
     n, users = (len(ours), len(theirs)), ours.shape[1]
     gained = ours.mean(0) - share * theirs.mean(0)

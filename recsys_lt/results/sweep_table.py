@@ -59,17 +59,7 @@ def mean_and_std(cell: Cell, metric: str, sign: str = "±") -> str:
 
 
 def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambda cell: cell.label) -> list[str]:
-    """Lines that say how to read the table.
-
-    Parameters
-    ----------
-    compared
-        The cells.
-    mark
-        How the best ones are marked, in a word.
-    name
-        Gives the name of a cell.
-    """
+    """Lines that say how to read the table; ``mark`` says how the best are marked, ``name`` gives a cell's name."""
     lines = [f"Test metrics, mean and sample standard deviation over n runs (seeds); {mark}: best of its dataset."]
     against = "; ".join(
         (f"{dataset}: " if len(compared.references) > 1 else "") + (name(cell) if cell else "no such cell")

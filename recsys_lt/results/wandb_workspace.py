@@ -61,17 +61,7 @@ SECTIONS = tuple(
 
 
 def workspace(entity: str, project: str, dataset: str | None = None) -> Workspace:
-    """The workspace, not yet sent anywhere.
-
-    Parameters
-    ----------
-    entity
-        W&B user or team.
-    project
-        W&B project.
-    dataset
-        Show the runs of this dataset only; None for all.
-    """
+    """The workspace, not yet sent anywhere; of the runs of one dataset, or None for all."""
     from wandb_workspaces import workspaces as ws
 
     sections = [
@@ -120,27 +110,11 @@ def _drawn(panel: Panel) -> Any:
 
 
 def save(entity: str, project: str, has_key: bool, dataset: str | None = None, view: str | None = None) -> str:
-    """Save the workspace as a view of a project that is there.
+    """Save the workspace as a view of a project that is there; the URL of the view.
 
-    Parameters
-    ----------
-    entity, project, dataset
-        As for ``workspace``.
-    has_key
-        Whether an API key of W&B is configured.
-    view
-        URL of a saved view, or what follows ``nw=`` in it, to be made this workspace; None for a new view.
-
-    Returns
-    -------
-    str
-        URL of the view.
-
-    Raises
-    ------
-    UserError
-        If the package is missing, nobody is logged in, W&B does not answer, or it does not have the project or the
-        view.
+    ``has_key`` says whether an API key of W&B is configured. ``view`` is the URL of a saved view, or what follows
+    ``nw=`` in it, to be made this workspace; None for a new view. UserError if the package is missing, nobody is logged
+    in, W&B does not answer, or it does not have the project or the view.
     """
     try:
         from wandb_workspaces import workspaces as ws

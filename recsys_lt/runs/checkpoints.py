@@ -24,14 +24,9 @@ _FORMAT = 2
 class Notes(NamedTuple):
     """What a checkpoint was trained on, and as what.
 
-    Parameters
-    ----------
-    items
-        Fingerprint of the item vocabulary: weights fit all data that share it.
-    events
-        Fingerprint of the events: a run goes on, and results compare, on the same events alone.
-    trained_as
-        The configuration that decides the result.
+    ``items`` is the fingerprint of the item vocabulary: weights fit all data that share it. ``events`` is that of the
+    events: a run goes on, and results compare, on the same events alone. ``trained_as`` is the configuration that
+    decides the result.
     """
 
     items: str
@@ -42,10 +37,7 @@ class Notes(NamedTuple):
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoints, put in place whole or not at all, and read without unpickling code.
 
-    Parameters
-    ----------
-    notes
-        Written into every checkpoint; fingerprints are compared with those of every one that is read.
+    The notes are written into every checkpoint; their fingerprints are compared with those of every one that is read.
     """
 
     def __init__(self, notes: Notes) -> None:
@@ -59,13 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def save(path: Path, checkpoint: dict[str, Any], notes: Notes) -> None:
-    """Write a checkpoint with its notes.
-
-    Raises
-    ------
-    MachineError
-        If the disk does not take it; an earlier checkpoint of that name is as it was.
-    """
+    """Write a checkpoint with its notes; where the disk does not take it, an earlier one of that name is as it was."""
     with replacing(path) as partial:
         torch.save(checkpoint | {OURS: {"format": _FORMAT, **notes._asdict()}}, partial)
 
@@ -89,18 +75,8 @@ def load(path: Path, *, items: str | None = None, events: str | None = None) -> 
     """Map a checkpoint: its tensors are read from the file where they are used.
 
     A file that is replaced meanwhile stays as it was for who has mapped it; writing to a tensor does not write to it.
-
-    Parameters
-    ----------
-    path
-        The file.
-    items, events
-        Fingerprints of the data it must be of; None for any.
-
-    Raises
-    ------
-    UserError
-        If the file is absent, broken, not one of ours, of an earlier version, or of other data.
+    ``items`` and ``events`` are fingerprints of the data it must be of; None for any. UserError if the file is absent,
+    broken, not one of ours, of an earlier version, or of other data.
     """
     if not path.is_file():
         raise UserError("there is no such checkpoint", where=path, remedy="Name a run folder that has trained")

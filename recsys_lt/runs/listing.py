@@ -23,18 +23,9 @@ IDENTITY = ("dataset", "model", "loss", "optimizer")
 class Run:
     """One run folder.
 
-    Parameters
-    ----------
-    folder
-        Where it is.
-    metrics
-        The content of metrics.json; None for a run that failed, or has not finished.
-    config
-        Its configuration with dotted keys, ``model.dropout``; empty where the folder holds none.
-    choices
-        What was chosen of each config group, as Hydra noted it; read for runs without metrics only.
-    broken
-        Why its files cannot be read; "" where they can.
+    ``metrics`` is the content of metrics.json; None for a run that failed, or has not finished. ``config`` is its
+    configuration with dotted keys, ``model.dropout``; empty where the folder holds none. ``choices`` is what was chosen
+    of each config group, and ``broken`` why its files cannot be read; "" where they can.
     """
 
     folder: Path
@@ -63,13 +54,7 @@ def _name_in(config: dict[str, Any], part: str) -> str:
 
 
 def _read(folder: Path, finished: bool) -> Run:
-    """Read a run; one that cannot be read says why.
-
-    Raises
-    ------
-    UserError
-        If metrics.json or config.yaml is not what a run writes.
-    """
+    """Read a run; UserError if metrics.json or config.yaml is not what a run writes."""
     metrics = read_metrics(folder / "metrics.json") if finished else None
     if metrics is not None and metrics.get("finished") is False:
         metrics = None  # interrupted: what it measured is of a shorter training
@@ -102,13 +87,9 @@ def _in_order(folder: Path) -> list[tuple[int, int, str]]:
 def find_runs(root: Path) -> list[Run]:
     """Every run below a folder or in a pack, or the folder itself, in the order of the sweep.
 
-    A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below
-    it: that one failed. One that cannot be read does not keep the others from being read: it says why it cannot.
-
-    Raises
-    ------
-    UserError
-        Where there is no such folder, no metrics.json in it, or none that can be read.
+    A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below it: that one
+    failed. One that cannot be read does not keep the others from being read: it says why it cannot. UserError where
+    there is no such folder, no metrics.json in it, or none that can be read.
     """
     packed = runs_in(root)
     if packed is None and not root.is_dir():

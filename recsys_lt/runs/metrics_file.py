@@ -98,18 +98,7 @@ class _File(_Part):
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """Read and check the metrics of a run.
-
-    Parameters
-    ----------
-    path
-        Its metrics.json.
-
-    Raises
-    ------
-    UserError
-        If the file is absent or no JSON, or what it holds is not what a run writes.
-    """
+    """Read and check the metrics.json of a run; UserError for a file that is absent, or not what a run writes."""
     content = read_json(path)
     try:
         _File.model_validate(content)

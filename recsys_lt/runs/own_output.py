@@ -15,11 +15,8 @@ def own_output(folder: Path) -> Iterator[Callable[[str], None]]:
     """Send what this process and its children print to ``output.txt`` of a run folder while the block runs.
 
     File descriptors are redirected, not Python's streams alone, so that child processes and libraries in C are heard.
-    The file is added to, not begun anew: a run that goes on keeps what it said before.
-
-    Yields
-    ------
-    A function that prints a line where output went before.
+    The file is added to, not begun anew: a run that goes on keeps what it said before. Yields a function that prints a
+    line where output went before.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

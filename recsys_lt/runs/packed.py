@@ -50,13 +50,7 @@ def pack_of(path: Path) -> Path | None:
 
 
 def runs_in(path: Path) -> list[Path] | None:
-    """The runs of a pack, or those below a path in it, as paths; None for a path that leads into no pack.
-
-    Raises
-    ------
-    UserError
-        If the file holds no packed runs.
-    """
+    """The runs of a pack, or below a path in it, as paths; None for a path into no pack, UserError for a broken one."""
     place = _place(path)
     if place is None:
         return None
@@ -66,15 +60,7 @@ def runs_in(path: Path) -> list[Path] | None:
 
 
 def content(path: Path, most: int = -1) -> bytes | None:
-    """The first ``most`` bytes (-1: all) of a run's text file, in a folder or in a pack; None where it is absent.
-
-    Raises
-    ------
-    UserError
-        If the path leads into a file that holds no packed runs.
-    OSError
-        If the file cannot be read.
-    """
+    """The first ``most`` bytes (-1: all) of a run's text file, in a folder or in a pack; None where it is absent."""
     if path.is_file():
         with path.open("rb") as file:
             return file.read(most)
@@ -98,13 +84,7 @@ def ranks_changed(run: Path) -> int | None:
 
 
 def packed_ranks(path: Path) -> "pa.Table | None":
-    """The columns of a packed run's ranks; None where they are absent, or the path leads into no pack.
-
-    Parameters
-    ----------
-    path
-        ``ranks.parquet`` below a run's path in a pack.
-    """
+    """The columns of a packed run's ``ranks.parquet``; None where they are absent, or the path leads into no pack."""
     import pyarrow as pa
 
     place = None if path.is_file() else _place(path.parent)

@@ -16,16 +16,8 @@ _LARGEST = 1 << 31  # numbers of users and items fit in 32 bits
 class Ranks(NamedTuple):
     """The test targets of a run, users in order.
 
-    Parameters
-    ----------
-    user
-        Their numbers, each once, [n].
-    target
-        Item ids, [n].
-    rank
-        1-based; 0 for a target that was not listed, [n].
-    group
-        The target's: 0 head, 1 mid, 2 tail, [n]; None in files of the first version, which had none.
+    ``user`` are their numbers, each once; ``target`` item ids; ``rank`` is 1-based, 0 for a target that was not listed;
+    ``group`` is the target's: 0 head, 1 mid, 2 tail; all [n].
     """
 
     user: NDArray[np.int64]
@@ -35,18 +27,7 @@ class Ranks(NamedTuple):
 
 
 def read_ranks(path: Path) -> Ranks:
-    """Read and check the ranks of a run.
-
-    Parameters
-    ----------
-    path
-        Its ranks.parquet.
-
-    Raises
-    ------
-    UserError
-        If the file is absent or no Parquet, lacks a column, or holds a value that no run writes.
-    """
+    """Read and check the ranks.parquet of a run; UserError for one that is absent, or not what a run writes."""
     from pyarrow import ArrowException, parquet, types
 
     columns = {}

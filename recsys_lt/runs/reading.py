@@ -19,13 +19,7 @@ _REMEDY = "Mend or remove that run folder"
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file: plain values, numbers finite.
-
-    Raises
-    ------
-    UserError
-        If it is absent, larger than any of ours, or no JSON.
-    """
+    """The content of a JSON file, numbers finite; UserError if it is absent, larger than any of ours, or no JSON."""
     text = _text(path, "JSON")
     try:
         value = json.loads(text, parse_constant=_refuse)
@@ -39,11 +33,7 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file as OmegaConf reads it, references in it as they are written.
 
     Aliases and tags are refused, which no file of ours has: a few lines of aliases stand for more than fits in memory.
-
-    Raises
-    ------
-    UserError
-        If it is absent, larger than any of ours, or no such YAML.
+    UserError if it is absent, larger than any of ours, or no such YAML.
     """
     text = _text(path, "YAML")
     try:
@@ -107,21 +97,8 @@ def nodes(
 ) -> Iterator[tuple[str, Any]]:
     """Every value of a tree of mappings and lists, the tree itself among them, with its dotted key.
 
-    Parameters
-    ----------
-    tree, place
-        The tree and its own key.
-    lists
-        Whether the values in lists are given too.
-    joint
-        Between the parts of a key.
-    depth
-        How deep the tree lies in another.
-
-    Raises
-    ------
-    ValueError
-        If it is nested too deeply.
+    ``place`` is the tree's own key, and ``depth`` how deep it lies in another; without ``lists`` the values in lists
+    are left out, and ``joint`` stands between the parts of a key. ValueError if it is nested too deeply.
     """
     if depth > _DEEPEST:
         raise ValueError("it is nested too deeply")

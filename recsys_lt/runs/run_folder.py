@@ -44,19 +44,8 @@ def new_folder(wanted: Path, fixed: bool) -> Iterator[Path]:
     """Hold a folder without a run while the block runs.
 
     A run that is refused or stopped before it did anything leaves nothing in it: tables would show it as failed.
-
-    Parameters
-    ----------
-    wanted
-        The folder; it exists.
-    fixed
-        Whether it must be this one. Else a number is added to its name if another run has it: two runs may start in
-        the same second.
-
-    Raises
-    ------
-    UserError
-        If it must be this one, and another run has it.
+    ``wanted`` exists. Where another run has it a number is added to its name, as two runs may start in the same second;
+    UserError if it is ``fixed``.
     """
     folder, number = wanted, 1
     while True:

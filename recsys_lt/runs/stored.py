@@ -44,10 +44,7 @@ class Stored(NamedTuple):
 def store(folder: Path, run: Stored) -> None:
     """Write a run's configuration into its folder.
 
-    Raises
-    ------
-    UserError
-        If ``stored`` would not read it: nobody could use what was trained. An earlier file is as it was.
+    UserError if ``stored`` would not read it: nobody could use what was trained. An earlier file is as it was.
     """
     plain = OmegaConf.to_container(run.config, resolve=False)
     whole = {"choices": run.names._asdict(), "group": run.group} | plain  # type: ignore[operator]
@@ -67,13 +64,9 @@ def store(folder: Path, run: Stored) -> None:
 def stored(folder: Path) -> Stored:
     """Read the configuration of the run in a folder.
 
-    The folder may come from anybody. The configuration that is returned names no class but those of this program and
-    of modules that the user trusts (``recsys_lt.runs.trust``), and reads nothing outside itself.
-
-    Raises
-    ------
-    UserError
-        If there is no such folder, no configuration in it, something else of that name, or one that names more.
+    The folder may come from anybody. The configuration that is returned names no class but those of this program and of
+    modules that the user trusts (``recsys_lt.runs.trust``), and reads nothing outside itself. UserError if there is no
+    such folder, no configuration in it, something else of that name, or one that names more.
     """
     found = stored_as_text(folder)
     _check(found, folder / _FILE)
@@ -81,13 +74,7 @@ def stored(folder: Path) -> Stored:
 
 
 def stored_as_text(folder: Path) -> Stored:
-    """Read the configuration of a run without a check of its classes. Compare it; build nothing from it.
-
-    Raises
-    ------
-    UserError
-        As ``stored``; classes are not checked.
-    """
+    """Read the configuration of a run without a check of its classes. Compare it; build nothing from it."""
     if not folder.is_dir():
         raise UserError("there is no such folder", where=folder, remedy=_NAME_IT)
     path = folder / _FILE

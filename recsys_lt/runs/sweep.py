@@ -35,20 +35,9 @@ class Claim(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A cell that failed.
+    """A cell that failed: its folder's name, why (in one line), its exit code, and the process it ran in.
 
-    Parameters
-    ----------
-    cell
-        Its folder's name.
-    line
-        Why, in one line.
-    code
-        Its exit code.
-    process
-        The process it ran in.
-    launch
-        The start of the sweep in which it failed; "" where its note cannot be read.
+    ``launch`` is the start of the sweep in which it failed; "" where its note cannot be read.
     """
 
     cell: str
@@ -63,16 +52,12 @@ def claimed(run: Stored, wanted: Path) -> Iterator[Claim]:
     """Claim a cell of a sweep while the block runs.
 
     Cells are told apart by their resolved configuration, so that a sweep may be started again in another order, on
-    other devices, by another launcher, or twice at once. Where the file system has no locks (some network folders)
-    two sweeps at once may both run a cell.
+    other devices, by another launcher, or twice at once. Where the file system has no locks (some network folders) two
+    sweeps at once may both run a cell.
 
-    Parameters
-    ----------
-    run
-        The cell; written as ``config.yaml`` of the folder it gets, if it is to be run.
-    wanted
-        The run folder it would have, in the folder of the sweep. One that holds another cell (of an earlier sweep with
-        another configuration) is left as it is, and a number added to the name.
+    ``wanted`` is the run folder it would have, in the folder of the sweep. One that holds another cell (of an earlier
+    sweep with another configuration) is left as it is, and a number added to the name. A new cell's ``config.yaml`` is
+    written.
     """
     sweep = wanted.parent
     locks = sweep / ".cells"

@@ -28,21 +28,10 @@ def trained_as(config: DictConfig) -> dict[str, Any]:
 
 
 def check_trained_as(then: Mapping[str, Any], now: Mapping[str, Any], path: Path, parts: Sequence[str] = ()) -> None:
-    """Compare a run's configuration with the one a checkpoint was trained with.
+    """Compare a run's configuration with the one a checkpoint was trained with, each as ``trained_as`` gives it.
 
-    Parameters
-    ----------
-    then, now
-        What ``trained_as`` gave of the checkpoint's configuration, and gives of the run's.
-    path
-        The checkpoint.
-    parts
-        Parts of the configuration to compare; all of them, if none is named.
-
-    Raises
-    ------
-    UserError
-        If a key differs. A file or folder may have moved: what is in it is compared where it is read.
+    ``path`` is the checkpoint; of ``parts`` alone, if any are named. UserError if a key differs. A file or folder may
+    have moved: what is in it is compared where it is read.
     """
     before, after = flat(then), flat(now)
     for key in sorted(before.keys() | after.keys()):

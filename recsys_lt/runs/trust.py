@@ -77,15 +77,7 @@ def is_trusted(name: str) -> bool:
 
 
 def check_references(tree: Any, where: Path) -> None:
-    """Raise UserError for a reference that reads more than the file itself, or for more of them than ours have.
-
-    Parameters
-    ----------
-    tree
-        The configuration as plain values.
-    where
-        Its file.
-    """
+    """Raise UserError for a reference that reads more than the file itself, or for more of them than ours have."""
     count = 0
     for place, value in nodes(tree):
         found, foreign = _references(value)
@@ -100,12 +92,7 @@ def check_references(tree: Any, where: Path) -> None:
 def write_out_references(config: DictConfig) -> None:
     """Put in the place of each reference that a stored configuration may not have what it stands for here and now.
 
-    Where there are more references than it may have, all of them are replaced.
-
-    Parameters
-    ----------
-    config
-        Any configuration; changed in place.
+    Where there are more references than it may have, all of them are replaced. The configuration is changed in place.
     """
     plain = OmegaConf.to_container(config, resolve=False)
     few = sum(_references(value)[0] for _, value in nodes(plain)) <= _MOST_REFERENCES
@@ -144,13 +131,6 @@ def check_classes(tree: Any, where: Path) -> None:
     """Raise UserError for a class that is neither of this program nor of a module its user trusts.
 
     Nothing else is imported or looked up.
-
-    Parameters
-    ----------
-    tree
-        The configuration as plain values.
-    where
-        Its file.
     """
     for place, node in nodes(tree):
         if not isinstance(node, dict):

@@ -24,15 +24,9 @@ def temporary_beside(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside ``path`` to write; it takes the place of ``path`` when the block ends well.
 
-    Folders are made as needed. After an error ``path`` is as it was, and nothing is left beside it.
-
-    Raises
-    ------
-    UserError
-        Where ``path`` is a link, a device, a pipe or a socket: a file in its place would be another thing, and a link
-        in a run folder may lead anywhere.
-    MachineError
-        If the machine does not take it: no space, no right, a name too long.
+    Folders are made as needed. After an error ``path`` is as it was, and nothing is left beside it. UserError where it
+    is a link, a device, a pipe or a socket: a file in its place would be another thing, and a link in a run folder may
+    lead anywhere. MachineError if the machine does not take it: no space, no right, a name too long.
     """
     temporary = temporary_beside(path)
     with refusals(path):

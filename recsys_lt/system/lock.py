@@ -19,14 +19,8 @@ def locked_at_once(path: Path, waiting: Callable[[], None] | None = None) -> Ite
     """Hold the lock while the block runs, if it is free; yield whether it was.
 
     Where the system has no such locks (some network folders, Windows) it counts as free: writers rename whole folders
-    into place, so a lock saves work and is not what keeps data whole.
-
-    Parameters
-    ----------
-    path
-        The lock file; made where absent, and left.
-    waiting
-        Called once where another process holds the lock, which is then waited for; None not to wait.
+    into place, so a lock saves work and is not what keeps data whole. The lock file is made where absent, and left.
+    ``waiting`` is called once where another process holds the lock, which is then waited for; None not to wait.
     """
     with refusals(path):
         # A pipe in its place would be waited for without end, and a link may lead anywhere.

@@ -47,17 +47,8 @@ class MachineError(UserError):
 def refusal(error: BaseException, where: object = None) -> MachineError | None:
     """What the machine refused; None for an error of another kind, which is then a fault of ours.
 
-    Parameters
-    ----------
-    error
-        Any exception.
-    where
-        The path or setting it concerns, where the exception does not name one.
-
-    Returns
-    -------
-    MachineError or None
-        None also for a missing file that neither the exception nor ``where`` names.
+    ``where`` is the path or setting it concerns, where the exception does not name one. None also for a missing file
+    that neither names.
     """
     if isinstance(error, MachineError):
         return error
@@ -98,17 +89,9 @@ def _too_large(text: str) -> str:
 
 @contextmanager
 def refusals(where: object = None) -> Iterator[None]:
-    """Turn what the machine refuses inside the block into ``MachineError``.
+    """Turn what the machine refuses inside the block into ``MachineError``; other errors pass.
 
-    Parameters
-    ----------
-    where
-        The path or setting the block is about; None for the path that the error names.
-
-    Raises
-    ------
-    MachineError
-        In place of what the machine refused. Other errors pass.
+    ``where`` is the path or setting the block is about; None for the path that the error names.
     """
     try:
         yield

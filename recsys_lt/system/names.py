@@ -6,15 +6,7 @@ _LONGEST = 150  # bytes: a file system takes 255, and endings and numbers are ad
 
 
 def check_name(name: object, where: str) -> None:
-    """Raise UserError for a name that would lead out of the folder it is to lie in, or that no file can have.
-
-    Parameters
-    ----------
-    name
-        What was configured.
-    where
-        Its key.
-    """
+    """Raise UserError for a name that would lead out of the folder it is to lie in, or that no file can have."""
     plain = isinstance(name, str) and name.isprintable() and not set(name) & set("/\\") and name not in ("", ".", "..")
     if not plain or len(str(name).encode(errors="replace")) > _LONGEST:
         raise UserError(

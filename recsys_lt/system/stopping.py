@@ -22,15 +22,7 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class Stopped(KeyboardInterrupt):
-    """The work was ended by a signal.
-
-    Parameters
-    ----------
-    number
-        The signal's.
-    advice
-        How to go on, if that is known.
-    """
+    """The work was ended by a signal of this number; ``advice`` is how to go on, if that is known."""
 
     def __init__(self, number: int, advice: str | None = None) -> None:
         super().__init__(number, advice)
@@ -40,12 +32,8 @@ class Stopped(KeyboardInterrupt):
 class Stop:
     """A clean stop, once a signal has asked for it.
 
-    Parameters
-    ----------
-    begin
-        Called once, at the first signal, with its number.
-    patient
-        Whether further signals change nothing; else the second raises ``Stopped``.
+    ``begin`` is called once, at the first signal, with its number. If ``patient``, further signals change nothing; else
+    the second raises ``Stopped``.
     """
 
     def __init__(self, begin: Callable[[int], None], patient: bool = False) -> None:
@@ -120,13 +108,7 @@ def let_through() -> None:
 
 
 def end_with(parent: int) -> None:
-    """Have the system kill this process when its parent dies, however that dies.
-
-    Parameters
-    ----------
-    parent
-        Its number, as that one knows it: it may have died already.
-    """
+    """Have the system kill this process when ``parent`` dies, however that dies; it may have died already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

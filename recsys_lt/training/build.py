@@ -54,14 +54,8 @@ class Model:
 class Parts:
     """The objects that a configuration names, made once a run; the model waits for the data.
 
-    Parameters
-    ----------
-    config
-        The configuration.
-    start_from
-        Run folder whose weights training starts from; None starts from random ones.
-    needs
-        What must be made before the run, by the option it stands for, such as ``model.item_vectors``.
+    ``start_from`` is the run folder whose weights training starts from; None starts from random ones. ``needs`` is what
+    must be made before the run, by the option it stands for, such as ``model.item_vectors``.
     """
 
     config: DictConfig
@@ -126,13 +120,7 @@ class Parts:
         return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
 
     def check_data(self, data: Sequences) -> ItemGroups:
-        """Head, mid and tail of the data's items.
-
-        Raises
-        ------
-        UserError
-            If a metric or the loss does not fit the data.
-        """
+        """Head, mid and tail of the data's items; UserError if a metric or the loss does not fit the data."""
         self.metrics.check(data.n_items)
         groups = self.metrics.groups.of(data)
         self.loss.check(data.n_items)
@@ -143,19 +131,9 @@ class Parts:
     ) -> Recommender:
         """Make the model for these data, and the recommender that trains it; weights come of torch's current seed.
 
-        Parameters
-        ----------
-        data
-            What it is trained on.
-        needs
-            What was made for ``Parts.needs``.
-        outline
-            Make it only to find out whether it can be made: weights from elsewhere are not read.
-
-        Raises
-        ------
-        UserError
-            If the model or the loss does not fit the data, or a language model's weights cannot be had.
+        ``needs`` is what was made for ``Parts.needs``. An ``outline`` is made only to find out whether it can be made:
+        weights from elsewhere are not read. UserError if the model or the loss does not fit the data, or a language
+        model's weights cannot be had.
         """
         facts = DataFacts(
             data.n_users,
@@ -190,13 +168,9 @@ def _of(part: str, needs: Mapping[str, Any]) -> dict[str, Any]:
 def build(config: DictConfig) -> Parts:
     """Make every object that a composed configuration names.
 
-    Places in the configuration (files, run folders) are made absolute, so that a stored run finds them again.
-
-    Raises
-    ------
-    UserError
-        For the first thing in it that no run can be made of: keys, classes, types, numbers, parts that do not go
-        together, a value that a class refuses.
+    Places in the configuration (files, run folders) are made absolute, so that a stored run finds them again. UserError
+    for the first thing in it that no run can be made of: keys, classes, types, numbers, parts that do not go together,
+    a value that a class refuses.
     """
     from recsys_lt.data.dataset import Dataset
     from recsys_lt.training.loggers import NoLogger

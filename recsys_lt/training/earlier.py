@@ -30,21 +30,8 @@ class Earlier(NamedTuple):
 def read_earlier(folder: Path, notes: Notes, parts: Parts, module: nn.Module) -> Earlier | None:
     """Find the state to go on from; None if the run was stopped before its first epoch ended.
 
-    Parameters
-    ----------
-    folder
-        The run folder.
-    notes
-        The data's fingerprints, and the configuration that the checkpoints must be of.
-    parts
-        Of the run.
-    module
-        The recommender it makes.
-
-    Raises
-    ------
-    UserError
-        If the checkpoints are not of this run, or the run is longer than it is to become.
+    The checkpoints must be of these notes, and fit the recommender that the run makes. UserError if they are not of
+    this run, or the run is longer than it is to become.
     """
     path, best = folder / LAST, folder / BEST
     if not path.exists():
@@ -95,19 +82,9 @@ def begin_anew(folder: Path, this: Stored) -> None:
 
 
 def load_start(folder: Path, parts: Parts, data: Sequences, module: nn.Module) -> None:
-    """Load the weights of another run's best checkpoint, from which training starts.
+    """Load the weights of the best checkpoint in another run's folder, from which training of this one starts.
 
-    Parameters
-    ----------
-    folder
-        The other run's folder.
-    parts, data, module
-        Of this run.
-
-    Raises
-    ------
-    UserError
-        If there is no such checkpoint, or it is of other items or of a model of other shapes.
+    UserError if there is no such checkpoint, or it is of other items or of a model of other shapes.
     """
     path = folder / BEST
     checkpoint = load(path, items=data.item_fingerprint)

@@ -40,24 +40,11 @@ def check_numbers(where: str, value: object, largest: int = LARGEST) -> None:
 
 
 def instantiate(where: str, node: object, *kinds: type) -> Any:
-    """Make what a ``_target_`` node stands for.
+    """Make what a resolved ``_target_`` node stands for; ``where`` is its key.
 
     Hydra's ``instantiate`` would resolve values a second time, take the name of a file for a reference, and say what is
-    wrong in a traceback.
-
-    Parameters
-    ----------
-    where
-        The node's key.
-    node
-        The node, resolved: mappings, lists and plain values.
-    kinds
-        What its class must be one of; a protocol's class must have its members.
-
-    Raises
-    ------
-    UserError
-        As ``class_and_options``, and for a value that the class refuses.
+    wrong in a traceback. The class must be one of ``kinds``, or have the members of a protocol. UserError as
+    ``class_and_options``, and for a value that the class refuses.
     """
     made, options = class_and_options(where, node, kinds, later=False)
     return call(where, made, options)
@@ -78,19 +65,9 @@ def class_and_options(where: str, node: object, kinds: tuple[type, ...], later: 
 
     The class's parameters are compared with the keys, and plain types of their annotations with the values: numbers,
     words, booleans, null, lists and mappings of them, and nodes in the place of objects. What a value must be beyond
-    that, its class says.
+    that, its class says. UserError names the key, its value and what it must be.
 
-    Parameters
-    ----------
-    where, node, kinds
-        See ``instantiate``.
-    later
-        Whether the class is called later, with positional arguments that the node does not have (``_partial_``).
-
-    Raises
-    ------
-    UserError
-        Naming the key, its value and what it must be.
+    A class that is called ``later`` (``_partial_``) gets positional arguments that the node does not have.
     """
     if not isinstance(node, Mapping) or "_target_" not in node:
         names = " or ".join(kind.__name__ for kind in kinds)

@@ -26,28 +26,13 @@ class StopRun(Exception):  # noqa: N818  (no error: the user asked)
 
 
 class Journal(pl.Callback):
-    """Keeps history, best epoch and checkpoints; decides when to validate and when to stop.
+    """Keeps history, best epoch and checkpoints; decides by the settings when to validate and when to stop.
 
-    Parameters
-    ----------
-    folder
-        The run folder.
-    settings
-        When to evaluate and when to stop.
-    measure
-        What a validation found -> its metrics, as ``report`` gives them. Of the groups' metrics only the one that
-        selects goes into the curve; the best epoch keeps all.
-    notes
-        Written into checkpoints.
-    stop
-        Whether the run is to stop, and on what signal.
-    begin
-        Called by the first process before it writes anything, and before each further epoch: what is in the folder of
-        an earlier state of the run is no longer true then.
-    logger
-        Where rows also go.
-    watch
-        Callbacks whose ``row`` an epoch's row holds too.
+    ``measure`` turns what a validation found into its metrics: of the groups' metrics only the one that selects goes
+    into the curve; the best epoch keeps all. The notes are written into checkpoints. ``begin`` is called by the first
+    process before it writes anything, and before each further epoch: what is in the folder of an earlier state of the
+    run is no longer true then. Rows also go to the logger, and an epoch's row holds the ``row`` of the callbacks in
+    ``watch`` too.
     """
 
     def __init__(

@@ -36,31 +36,11 @@ class _Said(NamedTuple):
 def launch(
     function: Callable[..., Any], arguments: tuple[Any, ...], n_processes: int, remedy: str | None = None
 ) -> tuple[Any, int]:
-    """Call ``function(*arguments, stop)`` in ``n_processes`` spawned processes.
+    """Call ``function(*arguments, stop)`` in spawned processes; what the first returned, and the signal or 0.
 
-    A signal reaches all of them; the second ends them at once. They never outlive this process.
-
-    Parameters
-    ----------
-    function
-        Its last argument is the ``Stop`` to heed.
-    arguments
-        Those before.
-    n_processes
-        How many.
-    remedy
-        What a user can do when one of them is killed.
-
-    Returns
-    -------
-    What the first process returned, and the signal that came, or 0.
-
-    Raises
-    ------
-    UserError
-        The first that any process raised; or that one was killed.
-    Stopped
-        After a second signal.
+    ``stop`` is the ``Stop`` to heed. A signal reaches all of them; the second ends them at once, and raises Stopped.
+    They never outlive this process. UserError is the first that any process raised; or one was killed, and then
+    ``remedy`` says what a user can do.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 

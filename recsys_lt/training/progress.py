@@ -24,15 +24,7 @@ _LOOKS_BACK = 3600.0
 
 
 class _Pace:
-    """How fast work goes since it was begun.
-
-    Parameters
-    ----------
-    done
-        Of the work, in whatever it is counted in.
-    tokens
-        That a language model has read before; None where there is none.
-    """
+    """How fast work goes since so much of it was done, and a language model had read so many tokens."""
 
     def __init__(self, done: float, tokens: int | None) -> None:
         self._at, self._done, self._tokens = time.monotonic(), done, tokens
@@ -56,12 +48,7 @@ class _Pace:
 class TrainingProgress(pl.Callback):
     """A bar on a terminal, elsewhere a line a validation, and one a minute in training and ranking alike.
 
-    Parameters
-    ----------
-    console
-        Where to print.
-    journal
-        Whose rows to show; it must come before this callback.
+    It shows the rows of the journal, which must come before this callback.
     """
 
     def __init__(self, console: Console, journal: Journal) -> None:

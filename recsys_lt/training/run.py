@@ -40,32 +40,13 @@ from recsys_lt.training.write_results import Results, measure, shared_titles
 
 
 def run(this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool) -> dict[str, Any]:
-    """Train, test, and leave the results in the run folder.
+    """Train, test, and leave the results in the run folder; what metrics.json holds.
 
-    Parameters
-    ----------
-    this
-        The run's configuration, with the names of its choices and the sweep it belongs to.
-    parts
-        The objects that the configuration names.
-    data
-        What it is trained on.
-    folder
-        The run folder; it exists, what the run needs is in it, and no other process works on it.
-    resumed
-        Whether ``folder`` holds an earlier, unfinished run to go on with.
-
-    Returns
-    -------
-    dict
-        What metrics.json holds.
-
-    Raises
-    ------
-    UserError
-        For what the user can mend. What the folder holds of an earlier state is as it was.
-    Stopped
-        After a signal, once what was reached is evaluated and written.
+    ``this`` is the run's configuration, with the names of its choices and the sweep it belongs to, ``parts`` the
+    objects that it names. The folder exists, what the run needs is in it, and no other process works on it; if
+    ``resumed``, it holds an earlier, unfinished run to go on with. UserError for what the user can mend: what the
+    folder holds of an earlier state is as it was. Stopped after a signal, once what was reached is evaluated and
+    written.
     """
     if parts.strategy.several and parts.trainer.devices > 1:
         arguments = (this, folder, resumed)

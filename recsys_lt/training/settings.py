@@ -113,13 +113,7 @@ class GroupSettings:
             )
 
     def of(self, data: Sequences) -> ItemGroups:
-        """The groups of a dataset's items.
-
-        Raises
-        ------
-        UserError
-            For a window of data without times.
-        """
+        """The groups of a dataset's items; UserError for a window of data without times."""
         if self.window is None:
             counts = data.popularity
             return ItemGroups(counts, popularity_groups(counts, self.shares))

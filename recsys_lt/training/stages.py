@@ -33,34 +33,10 @@ Compose = Callable[[list[str]], DictConfig]
 def run_stages(
     this: Stored, parts: Parts, folder: Path, resumed: bool, compose: Compose, outer: "_Maker | None" = None
 ) -> dict[str, Any]:
-    """Make what a run needs, and do the run.
+    """Make what a run needs, and do the run, as ``run`` does; ``config.yaml`` is in the folder.
 
-    Parameters
-    ----------
-    this
-        The run's configuration, with the names of its choices and the sweep it belongs to.
-    parts
-        The objects that the configuration names.
-    folder
-        The run folder; ``config.yaml`` is in it.
-    resumed
-        Whether ``folder`` holds an earlier, unfinished run to go on with.
-    compose
-        Makes the configuration of a run that this one needs.
-    outer
-        What makes this run, where another run needs it.
-
-    Returns
-    -------
-    dict
-        What metrics.json holds.
-
-    Raises
-    ------
-    UserError
-        As ``run``; for what cannot be made, and for a need that needs itself.
-    Stopped
-        As ``run``, also while a run is trained that this one needs.
+    ``compose`` makes the configuration of a run that this one needs, and ``outer`` is what makes this run, where
+    another run needs it. UserError also for what cannot be made, and for a need that needs itself.
     """
     with kept(folder):
         parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
@@ -83,18 +59,9 @@ def _is_made(need: Need, folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes what a run needs, each thing in a folder that is named by what decides its content.
+    """Makes what a run needs, each thing in a subfolder that is named by what decides its content.
 
-    Parameters
-    ----------
-    parts, data, dataset
-        Of the run; the name of its choice of a dataset.
-    folder
-        Where the folders are made.
-    compose
-        See ``run_stages``.
-    chain
-        The needs that the run itself is made for, outermost first.
+    ``dataset`` is the name of the run's choice, ``chain`` the needs that the run itself is made for, outermost first.
     """
 
     parts: Parts

@@ -31,12 +31,7 @@ class _Sums(NamedTuple):
 def bounds(module: SequentialRecommender, batch: Batch) -> tuple[Tensor, Tensor]:
     """Whether each target's loss is at least -log NDCG of its rank among all items, and the items it covers.
 
-    Returns
-    -------
-    bounded
-        [N] bool.
-    covered
-        Items that are negatives of some target, [I] bool.
+    The first is [N] bool; the second are the items that are negatives of some target, [I] bool.
     """
     module.begin_step()
     states, table, draw = module.training_states(batch), module.backbone.output_table(), draw_of(batch)
@@ -53,15 +48,8 @@ def bounds(module: SequentialRecommender, batch: Batch) -> tuple[Tensor, Tensor]
 class Tightness(pl.Callback):
     """Measures ``bounds`` on the first targets of an epoch, a random sample, as rows are shuffled.
 
-    Nothing of the run changes: a recommender's evaluations are pure. Of several processes, the first one's targets are
-    measured.
-
-    Parameters
-    ----------
-    n_targets
-        How many targets an epoch, at least; whole batches are measured.
-    groups
-        Head, mid and tail.
+    Nothing of the run changes: a recommender's evaluations are pure. Whole batches are measured, so ``n_targets`` is
+    the least; of several processes, the first one's targets are measured.
     """
 
     def __init__(self, n_targets: int, groups: ItemGroups) -> None:

@@ -148,20 +148,11 @@ class Run:
         load(self.folder / BEST, items=self.data.item_fingerprint, events=self.data.fingerprint)
 
     def model_on(self, data: Sequences, events: str | None = None) -> Recommender:
-        """The best checkpoint with the data's sizes, in eval mode.
+        """The best checkpoint with the sizes of data of the run's item vocabulary, in eval mode.
 
-        Parameters
-        ----------
-        data
-            Data of the run's item vocabulary.
-        events
-            Fingerprint of the events that the run must have been trained on; None for any.
-
-        Raises
-        ------
-        UserError
-            If the checkpoint is broken, of other items, of other events where these are given or the model keeps a
-            vector for each user, or of another model.
+        ``events`` is the fingerprint of the events that the run must have been trained on; None for any. UserError if
+        the checkpoint is broken, of other items, of other events where these are given or the model keeps a vector for
+        each user, or of another model.
         """
         path = self.folder / BEST
         checkpoint = load(path, items=data.item_fingerprint, events=events)
@@ -213,23 +204,10 @@ def check_users(parts: Parts, notes: Mapping[str, Any], data: Sequences, path: P
 
 
 def given(parts: Parts, data: Sequences, folder: Path, events: str) -> dict[str, Any]:
-    """What a run's needs give to its model and loss, by option.
+    """What a run's needs give to its model, which is made for ``data``, and to its loss, by option.
 
-    Parameters
-    ----------
-    parts
-        Of the run.
-    data
-        What its model is made for.
-    folder
-        The run folder, in which what was made for the run lies.
-    events
-        Fingerprint of the events that the run is, or was, trained on.
-
-    Raises
-    ------
-    UserError
-        If something is missing, or a trained run is of other data or of another kind of model.
+    What was made for the run lies in its folder; ``events`` is the fingerprint of what it is, or was, trained on.
+    UserError if something is missing, or a trained run is of other data or of another kind of model.
     """
     with trusting_as(parts.config):  # they may be of other choices, but not of other modules
         return {

@@ -40,28 +40,9 @@ def measure(
     """Every metric of an evaluation, of all users and by group, by its name.
 
     Metrics of a ranking that this one was made from are under its name, such as ``retriever/``; where its first items
-    were re-ranked, those of a random order of them are under ``random_order/``.
-
-    Parameters
-    ----------
-    data
-        What was ranked; its training interactions say how popular an item is.
-    measured
-        Which metrics, at which k.
-    groups
-        Which group an item is in.
-    found
-        The ranks and lists of the evaluated users.
-
-    Returns
-    -------
-    dict
-        None for a metric of a group without users, or at a k beyond ``Evaluation.depth``.
-
-    Raises
-    ------
-    UserError
-        For a model whose lists are too short to select the best epoch.
+    were re-ranked, those of a random order of them are under ``random_order/``. None for a metric of a group without
+    users, or at a k beyond ``Evaluation.depth``. UserError for a model whose lists are too short to select the best
+    epoch.
     """
     if found.depth is not None and found.depth < K:
         raise UserError(
@@ -90,20 +71,9 @@ def shared_titles(module: Recommender, data: Sequences) -> str | None:
 
 @dataclass(frozen=True)
 class Results:
-    """All that the results of a run are made from.
+    """All that the results of a run are made from: what was run, on what, how it was trained, and the test's ranking.
 
-    Parameters
-    ----------
-    this, parts, data
-        What was run, on what.
-    groups
-        Head, mid and tail.
-    journal, trainer, batches
-        How it was trained.
-    test
-        The best epoch's ranking of the test targets.
-    finished
-        False if the run was stopped early by its user.
+    ``test`` is the best epoch's; ``finished`` is False if the run was stopped early by its user.
     """
 
     this: Stored

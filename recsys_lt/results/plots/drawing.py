@@ -57,16 +57,10 @@ _STYLE = {
 def canvas(
     width: float = WIDTH, height: float = HEIGHT, ratios: Sequence[float] = (1,), columns: int = 1
 ) -> Iterator[tuple[Figure, Any]]:
-    """A figure and its axes, in a style that holds inside the block.
+    """A figure and its axes, in a style that holds inside the block; the size is in inches.
 
-    Parameters
-    ----------
-    width, height
-        Size in inches.
-    ratios
-        Relative heights of the rows of panels. One panel is an ``Axes``, several are an array of them.
-    columns
-        Panels in a row; in a single column the panels share their horizontal axis.
+    ``ratios`` are relative heights of the rows of panels. One panel is an ``Axes``, several are an array of them. In a
+    single column the panels share their horizontal axis.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -89,16 +83,8 @@ def save_png(figure: Figure, path: Path) -> None:
 def inline_svg(figure: Figure, alt: str, prefix: str, kind: str = "") -> Markup:
     """A figure as an ``<svg>`` element; called inside the block of its ``canvas``.
 
-    Parameters
-    ----------
-    figure
-        The figure.
-    alt
-        Description for readers who cannot see it; "" for an ornament.
-    prefix
-        Prefix of its ids, which keeps the figures of a page apart.
-    kind
-        Class in the page's style sheet.
+    ``alt`` is its description for readers who cannot see it, "" for an ornament. The ``prefix`` of its ids keeps the
+    figures of a page apart; ``kind`` is its class in the page's style sheet.
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 

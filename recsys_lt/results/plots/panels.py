@@ -40,18 +40,8 @@ def learning_curves(
 ) -> None:
     """A value over completed epochs: a thick line is the mean of a line's runs, a thin one a single run of several.
 
-    Parameters
-    ----------
-    axes
-        The axes.
-    lines
-        Look of each line, and the curves of its runs.
-    name
-        What the value is.
-    last
-        Last epoch of all that is drawn.
-    from_zero
-        Whether the axis of the value begins at 0.
+    ``lines`` are the look of each line and the curves of its runs, ``name`` what the value is, ``last`` the last epoch
+    of all that is drawn; ``from_zero`` has the axis of the value begin at 0.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -90,16 +80,9 @@ def best_epoch(axes: Sequence[Any], curve: Curve) -> tuple[float, float]:
 
 
 def ndcg_by_bin(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]], intervals: bool) -> None:
-    """Test NDCG@10 of the users in each bin.
+    """Test NDCG@10 of the users in each bin, with ``intervals`` of 95 % where wanted, and means of few users hollow.
 
-    Parameters
-    ----------
-    axes
-        The axes.
-    lines
-        Look of each line, and its rows with ``ndcg@10``, ``low``, ``high`` and ``users``; one without users has None.
-    intervals
-        Whether to draw the 95 % intervals, and means of few users hollow.
+    The rows of a line have ``ndcg@10``, ``low``, ``high`` and ``users``; one without users has None.
     """
     highest = 1e-3
     for number, (look, rows) in enumerate(_grey_first(lines)):
@@ -162,18 +145,9 @@ def span(first: float, last: float) -> str:
 def scatter(
     axes: Any, points: Sequence[tuple[Look, Point, Point]], names: tuple[str, str], orders: bool = False
 ) -> None:
-    """A labelled point a cell, with its spread over seeds.
+    """A labelled point a cell, mean and spread over seeds on both axes.
 
-    Parameters
-    ----------
-    axes
-        The axes.
-    points
-        Look of each point, and mean and spread on both axes.
-    names
-        What the axes show.
-    orders
-        Whether the horizontal axis may run over orders of magnitude.
+    ``names`` say what the axes show; the horizontal one may run over ``orders`` of magnitude.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 

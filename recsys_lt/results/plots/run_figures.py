@@ -31,12 +31,7 @@ _MEAN = Look("mean and 95 % bootstrap interval", CELLS[0])
 class RunFigures:
     """Figures of one run as PNG files, titled with its dataset, model, loss, optimizer and seed.
 
-    Parameters
-    ----------
-    metrics
-        Content of metrics.json.
-    groups
-        Groups of the items.
+    ``metrics`` is the content of metrics.json, ``groups`` are those of the items.
     """
 
     def __init__(self, metrics: Mapping[str, Any], groups: ItemGroups) -> None:
@@ -151,12 +146,7 @@ def _few(rows: Sequence[panels.Row]) -> bool:
 def head_against_nonhead(compared: Comparison, path: Path) -> None:
     """NDCG@10 of head targets against that of all others: a panel a dataset, a numbered point a cell.
 
-    Parameters
-    ----------
-    compared
-        The cells; those that did not measure both are left out.
-    path
-        PNG file to write.
+    Cells that did not measure both are left out.
     """
     drawn = {
         dataset: [each for each in cells if each.cell.values(HEAD) and each.cell.values(NONHEAD)]

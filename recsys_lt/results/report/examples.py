@@ -45,18 +45,8 @@ class Listed:
 class Example:
     """A user with the lists of one or two cells.
 
-    Parameters
-    ----------
-    user
-        The source's own id.
-    events
-        Length of the history before the target.
-    recent
-        Titles of its last events, oldest first.
-    target, group, interactions
-        Title, group and training interactions of the target.
-    answers
-        The lists.
+    ``user`` is the source's own id, ``events`` the length of the history before the target, ``recent`` the titles of
+    its last events, oldest first; ``group`` and training ``interactions`` are the target's.
     """
 
     user: str
@@ -108,16 +98,8 @@ class _Answer(NamedTuple):
 def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open_run: Open) -> Examples:
     """Lists of the best cell and the reference (if they are the same: of the next best) for the same few users.
 
-    Parameters
-    ----------
-    cells
-        Cells of one dataset.
-    compared
-        Comparison of all cells.
-    users
-        How many. They are drawn evenly from the users with a head, a mid and a tail target, whatever the results.
-    open_run
-        Opens the run in a folder.
+    The cells are of one dataset. Users are drawn evenly from those with a head, a mid and a tail target, whatever the
+    results. ``open_run`` opens the run in a folder.
     """
     if users == 0:
         return Examples((), 0, ("No users: --users 0.",))

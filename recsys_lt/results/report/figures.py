@@ -29,20 +29,10 @@ _Side = tuple[str, Callable[[Cell], panels.Point]]
 
 @dataclass(frozen=True)
 class Illustration:
-    """One figure of the report.
+    """One figure of the report, with a caption that says in a sentence or two what it shows and how to read it.
 
-    Parameters
-    ----------
-    title
-        Its title.
-    caption
-        What it shows and how to read it, in a sentence or two.
-    svg
-        The drawing; None where nothing could be drawn, and ``lacking`` says why.
-    numbers
-        What was drawn, as a table.
-    lacking
-        What is not in it, and why: a line each.
+    ``svg`` is None where nothing could be drawn. ``numbers`` is what was drawn, as a table; ``lacking`` is what is not
+    in it, and why: a line each.
     """
 
     title: str

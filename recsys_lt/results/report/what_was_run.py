@@ -24,19 +24,10 @@ _MOST_KEYS_ACROSS = 8
 class Facts:
     """What was run on one dataset.
 
-    Parameters
-    ----------
-    protocol, versions
-        Name and value; where runs differ, each value with the cells it is of.
-    differing
-        Keys of the configuration that differ between cells, a row a cell, or a row a key where they are many; None
-        where none differ.
-    shared
-        Key and value of the rest of the configuration.
-    failed
-        Folder, seed and reason of each run that failed or has not finished.
-    lacking
-        What is not known, and why: a line each.
+    ``protocol`` and ``versions`` are names and values; where runs differ, each value with the cells it is of.
+    ``differing`` are keys of the configuration that differ between cells, a row a cell, or a row a key where they are
+    many; ``shared`` is the rest of it. ``failed`` has folder, seed and reason of each run that failed or has not
+    finished; ``lacking`` says what is not known, and why: a line each.
     """
 
     protocol: list[tuple[str, str]]
@@ -48,15 +39,7 @@ class Facts:
 
 
 def what_was_run(members: Sequence[StyledCell], root: Path) -> Facts:
-    """Gather the facts from the runs' metrics.json, config.yaml and failed.json.
-
-    Parameters
-    ----------
-    members
-        Cells of one dataset.
-    root
-        The folder that all runs lie in.
-    """
+    """Gather the facts of one dataset's cells from the files of their runs, which lie below a root."""
     bare = [run for member in members for run in (*member.cell.finished, *member.cell.failed) if not run.config]
     holders = "One run holds" if len(bare) == 1 else f"{len(bare)} runs hold"
     machine = ("device", "processes", "threads")
