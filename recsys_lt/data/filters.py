@@ -38,10 +38,6 @@ def k_core(users: Codes, items: Codes, k: int) -> NDArray[np.bool_]:
 Keep = NDArray[np.bool_] | None
 
 
-def _keep(_events: Interactions, _name: str) -> Keep:
-    return None
-
-
 def _drop(events: Interactions, _name: str) -> Keep:
     return ~repeated(events.users, events.items, events.times, len(events.user_ids))
 
@@ -61,13 +57,16 @@ def _error(events: Interactions, name: str) -> Keep:
     return None
 
 
-_POLICIES: dict[str, Callable[[Interactions, str], Keep]] = {"keep": _keep, "drop": _drop, "error": _error}
+_POLICIES: dict[str, Callable[[Interactions, str], Keep]] = {
+    "keep": lambda events, name: None,
+    "drop": _drop,
+    "error": _error,
+}
 
 
 def duplicate_policy(word: str) -> Callable[[Interactions, str], Keep]:
     """The policy of this name, keep, drop (the first stays) or error: (events, dataset's name) -> which stay."""
     if word not in _POLICIES:
-        raise UserError(
-            f"no policy {word!r}", where="dataset.duplicates", remedy=f"Choose one of {', '.join(_POLICIES)}"
-        )
+        choices = f"Choose one of {', '.join(_POLICIES)}"
+        raise UserError(f"no policy {word!r}", where="dataset.duplicates", remedy=choices)
     return _POLICIES[word]

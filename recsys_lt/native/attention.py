@@ -17,17 +17,8 @@ class _Arguments(ctypes.Structure):
     """``Attention`` of attention.c."""
 
     _fields_ = (
-        ("query", _POINTER),
-        ("key_value", _POINTER),
-        ("pad", _POINTER),
-        ("offsets", _POINTER),
-        ("streams", _POINTER),
-        ("rows", _INTEGER),
-        ("heads", _INTEGER),
-        ("depth", _INTEGER),
-        ("slots", _INTEGER),
-        ("last", _INTEGER),
-        ("salt", _INTEGER),
+        *((name, _POINTER) for name in ("query", "key_value", "pad", "offsets", "streams")),
+        *((name, _INTEGER) for name in ("rows", "heads", "depth", "slots", "last", "salt")),
         ("cut", ctypes.c_int),
         ("scale", ctypes.c_float),
     )
@@ -85,19 +76,8 @@ def _check(failed: int) -> None:
 
 
 def _arguments(query: Tensor, key_value: Tensor, pad: Tensor, histories: Histories) -> _Arguments:
-    width = query.shape[1]
-    return _Arguments(
-        address(query),
-        address(key_value),
-        address(pad),
-        address(histories.offsets),
-        None if histories.streams is None else address(histories.streams),
-        len(histories.offsets) - 1,
-        histories.heads,
-        width // histories.heads,
-        histories.slots,
-        histories.last,
-        histories.salt,
-        histories.cut,
-        histories.scale,
-    )
+    pointers = (address(tensor) for tensor in (query, key_value, pad, histories.offsets))
+    streams = None if histories.streams is None else address(histories.streams)
+    rows, depth = len(histories.offsets) - 1, query.shape[1] // histories.heads
+    integers = (rows, histories.heads, depth, histories.slots, histories.last, histories.salt)
+    return _Arguments(*pointers, streams, *integers, histories.cut, histories.scale)

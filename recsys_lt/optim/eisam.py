@@ -1,14 +1,13 @@
 """EISAM, reconstructed from its abstract: sharpness weighed by the frequency of the target item."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.perturbations import PerItem
-from recsys_lt.optim.rule import GradientClosure, Gradients, added
+from recsys_lt.optim.rule import GradientClosure, Gradients, Named, added
 from recsys_lt.optim.sharpness_aware import SharpnessAware, check_choice, check_lam
 from recsys_lt.optim.weighting import Weighting
 
@@ -76,9 +75,7 @@ class EISAM(SharpnessAware):
         coefficients = self.lam * weights
         return 1 - coefficients, weights, coefficients
 
-    def prepare(
-        self, parameters: Mapping[str, torch.nn.Parameter], item_tables: Collection[Tensor], counts: Tensor
-    ) -> None:
+    def prepare(self, parameters: Named, item_tables: Collection[Tensor], counts: Tensor) -> None:
         super().prepare(parameters, item_tables, counts)
         if self.form != "rowwise":
             return

@@ -10,6 +10,7 @@ from torch import Tensor
 from recsys_lt.errors import UserError
 from recsys_lt.optim.weighting import Weighting
 
+Named = Mapping[str, torch.nn.Parameter]
 #: One for each parameter given to ``UpdateRule.prepare``, in that order; None where there is none.
 Gradients = list[Tensor | None]
 
@@ -83,9 +84,7 @@ class UpdateRule(ABC):
             reason = " ".join(str(error).split())
             raise UserError(reason, where="optimizer", remedy="Look at torch.optim for its settings") from error
 
-    def prepare(
-        self, parameters: Mapping[str, torch.nn.Parameter], item_tables: Collection[Tensor], counts: Tensor
-    ) -> None:
+    def prepare(self, parameters: Named, item_tables: Collection[Tensor], counts: Tensor) -> None:
         """Set up the rule for a model, once, before training.
 
         Parameters

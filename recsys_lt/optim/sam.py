@@ -1,14 +1,13 @@
 """SAM and its kin: ASAM, ImbSAM and Focal-SAM."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.perturbations import Adaptive
-from recsys_lt.optim.rule import GradientClosure, Gradients
+from recsys_lt.optim.rule import GradientClosure, Gradients, Named
 from recsys_lt.optim.sharpness_aware import SharpnessAware, check_lam
 from recsys_lt.optim.weighting import Weighting
 
@@ -38,9 +37,7 @@ class ASAM(SAM):
             raise UserError(f"it is {eta}", where="optimizer.eta", remedy="Give 0 or more")
         self.eta = eta
 
-    def prepare(
-        self, parameters: Mapping[str, torch.nn.Parameter], item_tables: Collection[Tensor], counts: Tensor
-    ) -> None:
+    def prepare(self, parameters: Named, item_tables: Collection[Tensor], counts: Tensor) -> None:
         super().prepare(parameters, item_tables, counts)
         # As in SamsungLabs/ASAM: whatever is called a weight.
         self.perturbation = Adaptive(self.rho, self.eta, ["weight" in name for name in self.perturbed_names])

@@ -1,7 +1,7 @@
 """Base class of sharpness-aware rules: gradients at perturbed parameters."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.perturbations import Joint, PerTensor, Perturbation, perturbed
-from recsys_lt.optim.rule import GradientClosure, Gradients, UpdateRule, added
+from recsys_lt.optim.rule import GradientClosure, Gradients, Named, UpdateRule, added
 
 _ACCUMULATE = ("per_batch", "two_pass")
 _PERTURBED: dict[str, Callable[[bool], bool]] = {
@@ -78,9 +78,7 @@ class SharpnessAware(UpdateRule):
         self.rho, self._is_perturbed, self.per_step = rho, _PERTURBED[perturb], accumulate == "two_pass"
         self.perturbation: Perturbation = _SCALES[scale](rho)
 
-    def prepare(
-        self, parameters: Mapping[str, torch.nn.Parameter], item_tables: Collection[Tensor], counts: Tensor
-    ) -> None:
+    def prepare(self, parameters: Named, item_tables: Collection[Tensor], counts: Tensor) -> None:
         super().prepare(parameters, item_tables, counts)
         tables = set(item_tables)
         self._parameters = list(parameters.values())

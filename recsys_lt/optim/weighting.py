@@ -13,26 +13,10 @@ _LEAST, _MOST = 0.1, 10.0
 _BETA = 0.999
 
 
-def _uniform(n: Tensor, _gamma: float) -> Tensor:
-    return torch.ones_like(n)
-
-
 def _power(n: Tensor, gamma: float) -> Tensor:
     seen = n[n > 0]
     median = seen.median() if len(seen) else torch.ones((), dtype=n.dtype)
     return (median / n.clamp(min=1)).pow(gamma).clamp(_LEAST, _MOST)
-
-
-def _effective(n: Tensor, _gamma: float) -> Tensor:
-    return (1 - _BETA) / (1 - _BETA ** n.clamp(min=1))
-
-
-def _focal(n: Tensor, gamma: float) -> Tensor:
-    return (1 - n / n.sum().clamp(min=1)).pow(gamma)
-
-
-def _focal_max(n: Tensor, gamma: float) -> Tensor:
-    return (1 - n / (n.max() + 1)).pow(gamma)
 
 
 def _step(n: Tensor, _gamma: float) -> Tensor:
@@ -44,11 +28,11 @@ def _step(n: Tensor, _gamma: float) -> Tensor:
 
 _WEIGHTINGS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "power": _power,
-    "effective": _effective,
-    "focal": _focal,
-    "focal_max": _focal_max,
+    "effective": lambda n, _gamma: (1 - _BETA) / (1 - _BETA ** n.clamp(min=1)),
+    "focal": lambda n, gamma: (1 - n / n.sum().clamp(min=1)).pow(gamma),
+    "focal_max": lambda n, gamma: (1 - n / (n.max() + 1)).pow(gamma),
     "step": _step,
-    "uniform": _uniform,
+    "uniform": lambda n, _gamma: torch.ones_like(n),
 }
 
 
@@ -73,17 +57,11 @@ class Weighting:
 
     def __init__(self, name: str, gamma: float, normalise: bool) -> None:
         if name not in _WEIGHTINGS:
-            raise UserError(
-                f"no weighting is named {name!r}",
-                where="optimizer.weighting",
-                remedy=f"Choose from {', '.join(_WEIGHTINGS)}",
-            )
+            choices = f"Choose from {', '.join(_WEIGHTINGS)}"
+            raise UserError(f"no weighting is named {name!r}", where="optimizer.weighting", remedy=choices)
         if not (math.isfinite(gamma) and (gamma >= 0 or name == "power")):
-            raise UserError(
-                f"it is {gamma}",
-                where="optimizer.gamma",
-                remedy="Give 0 or more (weighting=power takes any number; below 0 the frequent weigh more)",
-            )
+            remedy = "Give 0 or more (weighting=power takes any number; below 0 the frequent weigh more)"
+            raise UserError(f"it is {gamma}", where="optimizer.gamma", remedy=remedy)
         self._of, self.gamma, self.normalise = _WEIGHTINGS[name], gamma, normalise
 
     def __call__(self, counts: Tensor) -> Tensor:
