@@ -8,6 +8,7 @@ own, so that W weighted means cost one pass over the logits.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -80,8 +81,18 @@ class Gradients:
         return gradients, tuple(place.view_as(part) for place, part in zip(places, ids, strict=True))
 
 
-# (states, targets, table, weights [W, N], whether gradients are wanted) -> losses [N], gradients or None
-Pass = Callable[[Tensor, Tensor, OutputTable, Tensor, bool], tuple[Tensor, Gradients | None]]
+class Evaluation(NamedTuple):
+    """States [N, d] to score against targets [N] under weights [W, N], and whether gradients are wanted."""
+
+    states: Tensor
+    targets: Tensor
+    table: OutputTable
+    weights: Tensor
+    wanted: bool
+
+
+Passed = tuple[Tensor, Gradients | None]  # losses [N], and gradients where they are wanted
+Pass = Callable[[Evaluation], Passed]
 
 
 class _WeightedMeans(torch.autograd.Function):
@@ -97,7 +108,7 @@ class _WeightedMeans(torch.autograd.Function):
         one_pass: Pass,
     ) -> tuple[Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad[:3])
-        losses, gradients = one_pass(states, targets, OutputTable(weight, bias, sparse), weights, wanted)
+        losses, gradients = one_pass(Evaluation(states, targets, OutputTable(weight, bias, sparse), weights, wanted))
         if gradients is not None:
             ctx.save_for_backward(weights, gradients.states, gradients.table, gradients.bias, gradients.ids)
             ctx.n_items = len(weight)

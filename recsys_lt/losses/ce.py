@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
-from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.blocks import Evaluation, Gradients, Pass, Passed, plain_means, product_dtype, row_blocks
+from recsys_lt.losses.loss import Draw, PassLoss
 from recsys_lt.losses.output_table import OutputTable, Scorer
 from recsys_lt.native.exponentials import exp_rows
 from recsys_lt.native.library import usable
@@ -17,22 +17,15 @@ from recsys_lt.native.library import usable
 _SAFE = 60.0
 
 
-class CE(Loss):
+class CE(PassLoss):
     """Cross-entropy over the whole catalogue: -s_target + log sum_v exp(s_v).
 
     Three matrix products a block (logits, gradient by states, gradient by table) and one pass of exponentials; no more
     than a block of logits is ever held. Source: Xu et al., arXiv 2402.06216, equation of l_CE.
     """
 
-    def __call__(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        table: OutputTable,
-        weights: Tensor | None = None,
-        draw: Draw | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        return weighted_means(states, targets, table, weights, softmax_pass)
+    def one_pass(self, targets: Tensor, n_items: int, draw: Draw | None) -> Pass:
+        return softmax_pass
 
     def by_blocks(
         self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None
@@ -58,21 +51,14 @@ class CE(Loss):
         return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
 
 
-def softmax_pass(
-    states: Tensor,
-    targets: Tensor,
-    table: OutputTable,
-    weights: Tensor,
-    wanted: bool,
-    cut: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> tuple[Tensor, Gradients | None]:
+def softmax_pass(at: Evaluation, cut: Callable[[Tensor, Tensor], Tensor] | None = None) -> Passed:
     """Cross-entropy in blocks, a ``Pass``.
 
     ``cut`` gives for logits [n, I] and targets [n] the least score [n, 1] of an item that has part in the softmax, at
     most the target's; None: all have.
     """
-    n_items = len(table.weight)
-    dtype = product_dtype(states)
+    states, targets, table, weights, wanted = at
+    n_items, dtype = len(table.weight), product_dtype(states)
     item_vectors = table.weight.to(dtype)
     shift = _needs_shift(states, table)
     losses = torch.empty_like(states[:, 0])

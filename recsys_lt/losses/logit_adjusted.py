@@ -8,12 +8,12 @@ from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.losses.ce import CE
-from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.loss import Loss, PassLoss
 from recsys_lt.losses.output_table import OutputTable, Scorer
 from recsys_lt.losses.sampled_losses import SCE
 
 
-class LogitAdjusted(Loss):
+class LogitAdjusted(PassLoss):
     """Gives the loss it is mixed into s_v + tau log pi_v for s_v, pi_v the item's share of the training interactions.
 
     Ranking is by s_v. An item without interactions counts as one with a single one. Source: Menon et al., "Long-tail
@@ -37,20 +37,11 @@ class LogitAdjusted(Loss):
         share = counts.double().clamp(min=1) / counts.sum().clamp(min=1)
         self._shift = (self.tau * share.log()).float()
 
-    def __call__(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        table: OutputTable,
-        weights: Tensor | None = None,
-        draw: Draw | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def adjusted(self, table: OutputTable) -> OutputTable:
         if self._shift is None:
             raise RuntimeError("the loss does not know the items' counts: call prepare first")
         shift = self._shift.to(table.weight)
-        bias = shift if table.bias is None else table.bias + shift
-        # The loss this is mixed into comes next in the order of resolution.
-        return super().__call__(states, targets, table._replace(bias=bias), weights, draw)  # type: ignore[safe-super]
+        return table._replace(bias=shift if table.bias is None else table.bias + shift)
 
     def by_blocks(
         self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None

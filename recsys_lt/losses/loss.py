@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recsys_lt.data.needs import HasNeeds
 from recsys_lt.errors import UserError
+from recsys_lt.losses.blocks import Pass, weighted_means
 from recsys_lt.losses.output_table import OutputTable, Scorer
 
 
@@ -113,8 +114,16 @@ class Loss(HasNeeds, ABC):
         """
 
 
-class Own(Loss):
-    """Placeholder where a model with an objective of its own needs no loss; no other model takes it."""
+class PassLoss(Loss):
+    """A loss of which a ``Pass`` forms the gradients as it goes."""
+
+    @abstractmethod
+    def one_pass(self, targets: Tensor, n_items: int, draw: Draw | None) -> Pass:
+        """The pass that evaluates the loss of these targets."""
+
+    def adjusted(self, table: OutputTable) -> OutputTable:
+        """The table whose scores the loss is of."""
+        return table
 
     def __call__(
         self,
@@ -124,5 +133,13 @@ class Own(Loss):
         weights: Tensor | None = None,
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
+        one_pass = self.one_pass(targets, len(table.weight), draw)
+        return weighted_means(states, targets, self.adjusted(table), weights, one_pass)
+
+
+class Own(Loss):
+    """Placeholder where a model with an objective of its own needs no loss; no other model takes it."""
+
+    def __call__(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Raise TypeError: such a model has no states to score."""
         raise TypeError("loss=own is no function of states")

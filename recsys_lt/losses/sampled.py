@@ -6,8 +6,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from recsys_lt.losses.blocks import Gradients, plain_means, product_dtype, row_blocks, weighted_means
-from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.blocks import Evaluation, Gradients, Pass, Passed, plain_means, product_dtype, row_blocks
+from recsys_lt.losses.loss import Draw, PassLoss
 from recsys_lt.losses.negatives import Negatives
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.native import sampled as native
@@ -20,7 +20,7 @@ _DENSE_SHARE = 40
 _COMPILED_DENSE_SHARE = 4
 
 
-class SampledLoss(Loss):
+class SampledLoss(PassLoss):
     """A loss whose value for a target is a function of its score and those of K negatives (see ``Negatives``).
 
     A subclass gives that function, ``target_losses``; here negatives are drawn, scored in blocks by the cheapest of
@@ -45,28 +45,19 @@ class SampledLoss(Loss):
     def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         """Loss of each target: scores [n] and [n, K] -> [n]. A score of -inf is no negative at all."""
 
-    def __call__(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        table: OutputTable,
-        weights: Tensor | None = None,
-        draw: Draw | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def one_pass(self, targets: Tensor, n_items: int, draw: Draw | None) -> Pass:
         assert draw is not None, "a sampled loss needs a draw"
-        ids, forbidden = self.negatives(draw, targets, len(table.weight))
+        ids, forbidden = self.negatives(draw, targets, n_items)
 
-        def one_pass(
-            states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool
-        ) -> tuple[Tensor, Gradients | None]:
+        def cheapest(at: Evaluation) -> Passed:
             if ids.dim() == 1:
-                return self._shared(states, targets, table, weights, wanted, ids, forbidden)
-            kernels = usable(states, table.weight) if product_dtype(states) == torch.float32 else None
-            if ids.shape[1] * (_COMPILED_DENSE_SHARE if kernels else _DENSE_SHARE) <= len(table.weight):
-                return self._gathered(states, targets, table, weights, wanted, ids, kernels)
-            return self._dense(states, targets, table, weights, wanted, ids)
+                return self._shared(at, ids, forbidden)
+            kernels = usable(at.states, at.table.weight) if product_dtype(at.states) == torch.float32 else None
+            if ids.shape[1] * (_COMPILED_DENSE_SHARE if kernels else _DENSE_SHARE) <= n_items:
+                return self._gathered(at, ids, kernels)
+            return self._dense(at, ids)
 
-        return weighted_means(states, targets, table, weights, one_pass)
+        return cheapest
 
     def plain(
         self,
@@ -103,17 +94,9 @@ class SampledLoss(Loss):
             by_positive, by_negative = torch.autograd.grad(losses.sum(), (positive, negative))
         return losses.detach(), by_positive, by_negative
 
-    def _shared(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        table: OutputTable,
-        weights: Tensor,
-        wanted: bool,
-        ids: Tensor,
-        forbidden: Tensor | None,
-    ) -> tuple[Tensor, Gradients | None]:
+    def _shared(self, at: Evaluation, ids: Tensor, forbidden: Tensor | None) -> Passed:
         """One K-wide product serves every target of the batch."""
+        states, targets, table, weights, wanted = at
         dtype = product_dtype(states)
         vectors = table.weight[ids].to(dtype)
         losses = torch.empty_like(states[:, 0])
@@ -147,25 +130,17 @@ class SampledLoss(Loss):
                 gradients.table[w].index_add_(0, ids_at, by_vectors[w])
         return losses, gradients
 
-    def _gathered(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        table: OutputTable,
-        weights: Tensor,
-        wanted: bool,
-        ids: Tensor,
-        kernels: ctypes.CDLL | None,
-    ) -> tuple[Tensor, Gradients | None]:
+    def _gathered(self, at: Evaluation, ids: Tensor, kernels: ctypes.CDLL | None) -> Passed:
         """Read the K vectors of each target: cheap when K is a small part of the catalogue.
 
         Compiled kernels do so without a copy of the vectors, and sum each item's gradient in registers.
         """
+        states, targets, table, weights, wanted = at
         losses = torch.empty_like(states[:, 0])
         gradients = None
         chosen = torch.cat([targets.unsqueeze(1), ids], 1)
         if wanted:
-            gradients, (at,) = Gradients.touching(states, table, len(weights), chosen)
+            gradients, (places,) = Gradients.touching(states, table, len(weights), chosen)
         width = chosen.shape[1] if kernels else ids.shape[1] * states.shape[1]
         for rows in row_blocks(len(states), width, states.device):
             own, items = states[rows], chosen[rows]
@@ -190,18 +165,17 @@ class SampledLoss(Loss):
                 gradients.states[rows] = torch.bmm(scores.unsqueeze(1), vectors).squeeze(1)
             for w, weight in enumerate(weights[:, rows]):
                 if kernels:
-                    native.add_by_table(kernels, gradients.table[w], own, at[rows], scores, weight)
+                    native.add_by_table(kernels, gradients.table[w], own, places[rows], scores, weight)
                 else:
                     outer = (scores * weight.unsqueeze(1)).unsqueeze(2) * own.unsqueeze(1)
-                    gradients.table[w].index_add_(0, at[rows].flatten(), outer.flatten(0, 1))
+                    gradients.table[w].index_add_(0, places[rows].flatten(), outer.flatten(0, 1))
                 if gradients.bias is not None:
-                    gradients.bias[w].index_add_(0, at[rows].flatten(), (scores * weight.unsqueeze(1)).flatten())
+                    gradients.bias[w].index_add_(0, places[rows].flatten(), (scores * weight.unsqueeze(1)).flatten())
         return losses, gradients
 
-    def _dense(
-        self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor, wanted: bool, ids: Tensor
-    ) -> tuple[Tensor, Gradients | None]:
+    def _dense(self, at: Evaluation, ids: Tensor) -> Passed:
         """Score whole blocks of the catalogue and pick the sampled logits, in cache."""
+        states, targets, table, weights, wanted = at
         n_items = len(table.weight)
         dtype = product_dtype(states)
         item_vectors = table.weight.to(dtype)

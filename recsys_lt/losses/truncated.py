@@ -8,28 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.errors import UserError
-from recsys_lt.losses.blocks import plain_means, row_blocks, weighted_means
+from recsys_lt.losses.blocks import Pass, plain_means, row_blocks
 from recsys_lt.losses.ce import softmax_pass
-from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.loss import Draw, PassLoss
 from recsys_lt.losses.output_table import OutputTable
 
 
-class _Truncated(Loss):
+class _Truncated(PassLoss):
     """Cross-entropy in which items below a score are left out of the partition sum, never the target."""
 
     @abstractmethod
     def cut(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The least score that stays in each target's partition sum, at most its own: logits [n, I] -> [n, 1]."""
 
-    def __call__(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        table: OutputTable,
-        weights: Tensor | None = None,
-        draw: Draw | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        return weighted_means(states, targets, table, weights, partial(softmax_pass, cut=self.cut))
+    def one_pass(self, targets: Tensor, n_items: int, draw: Draw | None) -> Pass:
+        return partial(softmax_pass, cut=self.cut)
 
     def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
         found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
