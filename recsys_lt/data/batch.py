@@ -18,8 +18,7 @@ class SeenSets:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "SeenSets":
         return SeenSets(
-            self.items.to(device, non_blocking=non_blocking),
-            self.offsets.to(device, non_blocking=non_blocking),
+            self.items.to(device, non_blocking=non_blocking), self.offsets.to(device, non_blocking=non_blocking)
         )
 
 

@@ -170,8 +170,5 @@ class Dataset:
             raise UserError(f"no count is called {unknown[0]}", where="dataset.expect", remedy=f"Use {', '.join(got)}")
         wrong = [f"{got[key]:,} {key} instead of {count:,}" for key, count in self._expect.items() if got[key] != count]
         if wrong:
-            raise UserError(
-                f"not the published dataset: {', '.join(wrong)}",
-                where=self.name,
-                remedy="Check the raw files, or set dataset.expect=null if this is on purpose",
-            )
+            remedy = "Check the raw files, or set dataset.expect=null if this is on purpose"
+            raise UserError(f"not the published dataset: {', '.join(wrong)}", where=self.name, remedy=remedy)

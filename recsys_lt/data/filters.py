@@ -49,11 +49,9 @@ def _error(events: Interactions, name: str) -> Keep:
         first = int(np.argmax(twice))
         user, item = events.user_ids[events.users[first]], events.item_ids[events.items[first]]
         at = "" if events.times is None else f" at {events.times[first]}"
-        raise UserError(
-            f"user {user} and item {item}{at} are there a second time ({np.count_nonzero(twice):,} such rows)",
-            where=f"{name}, {events.place(first)}",
-            remedy="Set dataset.duplicates=drop to leave them out, or dataset.duplicates=keep to keep all",
-        )
+        what = f"user {user} and item {item}{at} are there a second time ({np.count_nonzero(twice):,} such rows)"
+        remedy = "Set dataset.duplicates=drop to leave them out, or dataset.duplicates=keep to keep all"
+        raise UserError(what, where=f"{name}, {events.place(first)}", remedy=remedy)
     return None
 
 

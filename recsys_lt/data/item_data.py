@@ -45,19 +45,13 @@ def write_column(path: Path, name: str, raw: RawColumn, item_ids: NDArray[np.str
     index = pd.Index(raw.ids)
     if not index.is_unique:
         twice = int(np.argmax(index.duplicated()))
-        raise UserError(
-            f"item {raw.ids[twice]} is there a second time (row {twice + 1})",
-            where=raw.where,
-            remedy="Give each item one row",
-        )
+        what = f"item {raw.ids[twice]} is there a second time (row {twice + 1})"
+        raise UserError(what, where=raw.where, remedy="Give each item one row")
     rows = index.get_indexer(pd.Index(item_ids.astype(np.object_)))
     known = int(np.count_nonzero(rows >= 0))
     if not known:
-        raise UserError(
-            f"none of its {len(index):,} rows is of one of the {len(rows):,} items",
-            where=raw.where,
-            remedy="Write item ids as the events have them",
-        )
+        what = f"none of its {len(index):,} rows is of one of the {len(rows):,} items"
+        raise UserError(what, where=raw.where, remedy="Write item ids as the events have them")
     if raw.values.ndim == 1:
         longest = LONGEST_TITLE if name == TITLE else LONGEST_TEXT
         texts = [_plain(raw.values[row])[:longest].rstrip() if row >= 0 else "" for row in rows]
@@ -88,11 +82,8 @@ def _write_vectors(path: Path, raw: RawColumn, rows: NDArray[np.intp], item_ids:
             vectors = raw.values[rows[piece][places]].astype(np.float32)
         bad = np.flatnonzero(~np.isfinite(vectors).all(1))
         if len(bad):
-            raise UserError(
-                f"the vector of item {item_ids[piece][places[bad[0]]]} holds a number that is not finite",
-                where=raw.where,
-                remedy="Give finite numbers, or leave the item's row out",
-            )
+            what = f"the vector of item {item_ids[piece][places[bad[0]]]} holds a number that is not finite"
+            raise UserError(what, where=raw.where, remedy="Give finite numbers, or leave the item's row out")
         written[piece][places] = vectors
     written.flush()
 

@@ -40,11 +40,8 @@ def starting_point(start_from: str | None, kind: type = object) -> TrainedRun:
     Raises UserError if training starts from random weights.
     """
     if start_from is None:
-        raise UserError(
-            "it needs the model that training starts from, and there is none",
-            where="model.start_from",
-            remedy="Give the run folder of a trained model",
-        )
+        what = "it needs the model that training starts from, and there is none"
+        raise UserError(what, where="model.start_from", remedy="Give the run folder of a trained model")
     return TrainedRun(start_from, kind=kind, same_events=False)
 
 

@@ -30,9 +30,8 @@ class Preparation:
     def check(self) -> None:
         """Raise ``UserError`` for a word or number that means nothing, before any file is read."""
         if not isinstance(self.k_core, int) or isinstance(self.k_core, bool) or self.k_core < 0:
-            raise UserError(
-                f"{self.k_core!r} is no number of events", where="dataset.k_core", remedy="Give one, such as 5"
-            )
+            what = f"{self.k_core!r} is no number of events"
+            raise UserError(what, where="dataset.k_core", remedy="Give one, such as 5")
         split_named(self.split, self.temporal_cuts)
         duplicate_policy(self.duplicates)
 
@@ -55,11 +54,8 @@ class Preparation:
             unseen = np.setdiff1d(np.arange(len(events.item_ids)), raw_items)
             raw_items = np.concatenate([raw_items, unseen])
         if len(raw_items) < 2:
-            raise UserError(
-                "the catalogue has one item, so there is nothing to rank",
-                where=name,
-                remedy="Give data with more items",
-            )
+            what = "the catalogue has one item, so there is nothing to rank"
+            raise UserError(what, where=name, remedy="Give data with more items")
         times = None if events.times is None else _taken(events.times, keep)
         marks = None if events.marks is None else _taken(events.marks, keep)
         del keep
@@ -74,11 +70,8 @@ class Preparation:
         for stage, at in (("validation", cuts.valid_at), ("test", cuts.test_at)):
             if (at < 0).all():
                 longest = int(np.diff(offsets).max())
-                raise UserError(
-                    f"no user has a {stage} target (split {split.words}; the longest sequence has {longest} events)",
-                    where=name,
-                    remedy=split.remedy,
-                )
+                what = f"no user has a {stage} target (split {split.words}; the longest sequence has {longest} events)"
+                raise UserError(what, where=name, remedy=split.remedy)
         sequences = Sequences(
             name=name,
             items=_taken(items, order),
@@ -140,8 +133,5 @@ def _check_ids(role: str, ids: Texts, codes: Codes, events: Interactions, name: 
     if longest <= LONGEST_ID:
         return
     first = int(np.argmax(codes == next(code for code, text in enumerate(ids) if len(text) == longest)))
-    raise UserError(
-        f"a {role} id has {longest:,} characters, of which {LONGEST_ID} may be",
-        where=f"{name}, {events.place(first)}",
-        remedy="Give shorter ids",
-    )
+    what = f"a {role} id has {longest:,} characters, of which {LONGEST_ID} may be"
+    raise UserError(what, where=f"{name}, {events.place(first)}", remedy="Give shorter ids")

@@ -129,11 +129,9 @@ class AsGiven:
         late[events.offsets[1:-1] - 1] = False  # another user's first event
         if late.any():
             user = np.searchsorted(events.offsets, np.argmax(late) + 1, side="right") - 1
-            raise UserError(
-                f"user {events.user_ids[user]} has an event after one of a later part of the split",
-                where="dataset.split",
-                remedy="Give each user training events first in time, then validation, then test",
-            )
+            what = f"user {events.user_ids[user]} has an event after one of a later part of the split"
+            remedy = "Give each user training events first in time, then validation, then test"
+            raise UserError(what, where="dataset.split", remedy=remedy)
         targets = (events.first(marks == part) for part in (Mark.VALID, Mark.TEST))
         return Cuts(events.count(marks == Mark.TRAIN), *targets)
 
@@ -145,11 +143,8 @@ def _refusal(what: str, use: str) -> UserError:
 def _temporal(cuts: Sequence[float]) -> Temporal:
     numbers = all(isinstance(cut, int | float) for cut in cuts)
     if not numbers or len(cuts) != 2 or not 0 < cuts[0] < cuts[1] < 1:
-        raise UserError(
-            f"{list(cuts)} are not two rising quantiles between 0 and 1",
-            where="dataset.temporal_cuts",
-            remedy="Give two, such as [0.8,0.9]",
-        )
+        what = f"{list(cuts)} are not two rising quantiles between 0 and 1"
+        raise UserError(what, where="dataset.temporal_cuts", remedy="Give two, such as [0.8,0.9]")
     return Temporal(float(cuts[0]), float(cuts[1]))
 
 

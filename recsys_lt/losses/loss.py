@@ -75,11 +75,9 @@ class Loss(HasNeeds, ABC):
         -------
         See ``__call__``.
         """
-        raise UserError(
-            f"{type(self).__name__} needs items that are scored by their vectors, and this model's are not",
-            where="loss",
-            remedy="Choose loss=ce, or let the model's output_table return an OutputTable",
-        )
+        what = f"{type(self).__name__} needs items that are scored by their vectors, and this model's are not"
+        remedy = "Choose loss=ce, or let the model's output_table return an OutputTable"
+        raise UserError(what, where="loss", remedy=remedy)
 
     @abstractmethod
     def __call__(

@@ -62,11 +62,8 @@ class Unseen(Pool):
         sizes = offsets.diff()[draw.rows]
         room = n_items - sizes
         if bool((room <= 0).any()):
-            raise UserError(
-                "a user has interacted with every item of the catalogue, so no negative is unseen",
-                where="loss.pool=unseen",
-                remedy="Use loss.pool=non_target or loss.pool=all",
-            )
+            what = "a user has interacted with every item of the catalogue, so no negative is unseen"
+            raise UserError(what, where="loss.pool=unseen", remedy="Use loss.pool=non_target or loss.pool=all")
         # The r-th unseen item is r + (how many seen items lie at or below it): with the seen items
         # e_0 < e_1 < ..., that is the number of j with e_j - j <= r. One binary search answers for
         # every row at once when each row's values are lifted above those of the rows before.
@@ -116,11 +113,8 @@ class Negatives:
         if pool not in _POOLS:
             raise UserError(f"no pool is named {pool!r}", where="loss.pool", remedy=f"Choose from {', '.join(_POOLS)}")
         if share not in _SHARES:
-            raise UserError(
-                f"no way to share negatives is named {share!r}",
-                where="loss.share",
-                remedy=f"Choose from {', '.join(_SHARES)}",
-            )
+            what = f"no way to share negatives is named {share!r}"
+            raise UserError(what, where="loss.share", remedy=f"Choose from {', '.join(_SHARES)}")
         self.k = k
         self.shared = share == "batch"
         self.pool = _POOLS[pool]()
@@ -128,11 +122,9 @@ class Negatives:
     def check(self, n_items: int) -> None:
         most = n_items - self.pool.least_left_out
         if self.k > most:
-            raise UserError(
-                f"{self.k} negatives are asked of a catalogue of {n_items} items",
-                where="loss.k",
-                remedy=f"Use at most loss.k={max(most, 1)}, or loss=ce for the full softmax",
-            )
+            what = f"{self.k} negatives are asked of a catalogue of {n_items} items"
+            remedy = f"Use at most loss.k={max(most, 1)}, or loss=ce for the full softmax"
+            raise UserError(what, where="loss.k", remedy=remedy)
 
     def __call__(self, draw: Draw, targets: Tensor, n_items: int) -> tuple[Tensor, Tensor | None]:
         """Negative ids, [N, K] or (shared) [K], and which of the shared ones are forbidden, [N, K] or None."""

@@ -87,11 +87,8 @@ class CEN(_Truncated):
 
     def check(self, n_items: int) -> None:
         if self.n > n_items:
-            raise UserError(
-                f"n = {self.n} is larger than the catalogue of {n_items} items",
-                where="loss.n",
-                remedy=f"Use at most loss.n={n_items}, or loss=ce",
-            )
+            what = f"n = {self.n} is larger than the catalogue of {n_items} items"
+            raise UserError(what, where="loss.n", remedy=f"Use at most loss.n={n_items}, or loss=ce")
 
     def cut(self, logits: Tensor, targets: Tensor) -> Tensor:
         nth = logits.topk(min(self.n, logits.shape[1]), dim=1).values[:, -1:]

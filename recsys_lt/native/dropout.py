@@ -16,14 +16,7 @@ class NativeDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
-        x: Tensor,
-        keys: Tensor,
-        salt: int,
-        cut: int,
-        scale: float,
-        relu: bool,
-        kernels: ctypes.CDLL,
+        ctx: Any, x: Tensor, keys: Tensor, salt: int, cut: int, scale: float, relu: bool, kernels: ctypes.CDLL
     ) -> Tensor:
         if len(keys) != len(x):
             raise ValueError(f"{len(keys)} keys for {len(x)} rows")

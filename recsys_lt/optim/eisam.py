@@ -80,9 +80,8 @@ class EISAM(SharpnessAware):
         if self.form != "rowwise":
             return
         if not any(self.perturbed_tables):
-            raise UserError(
-                "no perturbed parameter has one row an item", where="optimizer.perturb", remedy="Use all or table"
-            )
+            what = "no perturbed parameter has one row an item"
+            raise UserError(what, where="optimizer.perturb", remedy="Use all or table")
         assert self.ascent_weights is not None
         self.perturbation = PerItem(
             self.rho, self.ascent_weights, self.perturbed_tables, self._relative, self._every_item

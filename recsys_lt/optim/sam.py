@@ -59,9 +59,8 @@ class ImbSAM(SharpnessAware):
     def __init__(self, *of_rule: Any, c: float = 2.0, **by_name: Any) -> None:
         super().__init__(*of_rule, **by_name)
         if not c > 0:
-            raise UserError(
-                f"it is {c}", where="optimizer.c", remedy="Give a positive factor; 1 leaves the loss as it is"
-            )
+            what = f"it is {c}"
+            raise UserError(what, where="optimizer.c", remedy="Give a positive factor; 1 leaves the loss as it is")
         self.c, self._rare = c, Weighting("step", 0.0, normalise=False)
 
     def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:

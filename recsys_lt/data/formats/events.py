@@ -65,11 +65,9 @@ def _marks(column: Any, path: Path, place: Place) -> NDArray[np.int8]:
     known = {mark.name.lower(): mark for mark in Mark}
     for code, word in enumerate(words):
         if word not in known:
-            raise UserError(
-                f"{word!r} is no part of a split",
-                where=f"{path}, {place(int(np.argmax(codes == code)))}",
-                remedy=f"Write {', '.join(known)}",
-            )
+            what = f"{word!r} is no part of a split"
+            remedy = f"Write {', '.join(known)}"
+            raise UserError(what, where=f"{path}, {place(int(np.argmax(codes == code)))}", remedy=remedy)
     return np.array([known[word] for word in words], dtype=np.int8)[codes]
 
 
@@ -85,9 +83,8 @@ def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts
         try:
             column = column.cast(pa.int64())
         except pa.ArrowInvalid as error:
-            raise UserError(
-                f"the {role} column holds fractions", where=path, remedy="Write ids as text or whole numbers"
-            ) from error
+            what = f"the {role} column holds fractions"
+            raise UserError(what, where=path, remedy="Write ids as text or whole numbers") from error
     elif not any(one(kind) for one in (types.is_string, types.is_large_string, types.is_integer, types.is_dictionary)):
         raise UserError(f"the {role} column is of type {kind}", where=path, remedy="Write ids as text or whole numbers")
     encoded = column if types.is_dictionary(kind) else column.dictionary_encode()
@@ -105,11 +102,8 @@ def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts
     if len(both):
         odd = both[0].as_py()
         row = int(np.argmax(codes == pc.index(names, odd).as_py()))
-        raise UserError(
-            f"{role} ids are text, and both {odd.split('.')[0]} and {odd} ({place(row)}) occur",
-            where=path,
-            remedy="Write each id in one way",
-        )
+        what = f"{role} ids are text, and both {odd.split('.')[0]} and {odd} ({place(row)}) occur"
+        raise UserError(what, where=path, remedy="Write each id in one way")
     return codes, names.to_numpy(zero_copy_only=False).astype(np.object_, copy=False)
 
 

@@ -54,9 +54,8 @@ def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, 
             raise UserError("files of this kind are not read", where=where, remedy=f"Give one that ends in {endings}")
         twice = sorted(found.keys() & more.keys())
         if twice:
-            raise UserError(
-                f"a file before it has a column {twice[0]!r} too", where=where, remedy="Rename one, or leave it out"
-            )
+            remedy = "Rename one, or leave it out"
+            raise UserError(f"a file before it has a column {twice[0]!r} too", where=where, remedy=remedy)
         found |= more
     lost = [name for name in named if name not in found]
     if lost:
@@ -112,29 +111,19 @@ def array_column(path: Path) -> ColumnReader:
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise UserError(
-                f"it cannot be read as an array ({error})", where=path, remedy="Write it with numpy.save"
-            ) from error
+            what = f"it cannot be read as an array ({error})"
+            raise UserError(what, where=path, remedy="Write it with numpy.save") from error
         if values.ndim != 2 or not values.shape[1] or values.dtype.kind not in "fiu":
-            raise UserError(
-                f"it is an array of {values.dtype} of shape {list(values.shape)}",
-                where=path,
-                remedy="Give numbers, one row an item",
-            )
+            what = f"it is an array of {values.dtype} of shape {list(values.shape)}"
+            raise UserError(what, where=path, remedy="Give numbers, one row an item")
         try:
             ids = object_array(beside.read_text(encoding="utf-8-sig").splitlines())
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                "the item ids of the array's rows cannot be read",
-                where=beside,
-                remedy="Write one item id a line, in the order of the rows, in UTF-8",
-            ) from error
+            remedy = "Write one item id a line, in the order of the rows, in UTF-8"
+            raise UserError("the item ids of the array's rows cannot be read", where=beside, remedy=remedy) from error
         if len(ids) != len(values):
-            raise UserError(
-                f"{len(ids):,} ids for the {len(values):,} rows of {path.name}",
-                where=beside,
-                remedy="Write the item id of each row, one a line",
-            )
+            what = f"{len(ids):,} ids for the {len(values):,} rows of {path.name}"
+            raise UserError(what, where=beside, remedy="Write the item id of each row, one a line")
         return RawColumn(ids, values, path)
 
     return read
@@ -160,9 +149,8 @@ def texts_of(column: Any, path: Path, name: str) -> NDArray[np.object_]:
             column = column.cast(pa.int64())  # whole numbers of a table that once had gaps
         text = column.cast(pa.string()).fill_null("")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(
-            f"the column {name} is of type {column.type}", where=path, remedy="Write text, numbers or vectors"
-        ) from error
+        what = f"the column {name} is of type {column.type}"
+        raise UserError(what, where=path, remedy="Write text, numbers or vectors") from error
     return np.asarray(text.to_numpy(zero_copy_only=False), dtype=np.object_)
 
 
@@ -182,7 +170,6 @@ def _values(column: Any, path: Path, name: str) -> NDArray[Any]:
     number = pa.types.is_floating(flat.type) or pa.types.is_integer(flat.type)
     if not number or len(widths) != 1 or not widths[0] or flat.null_count:
         what = f"lists of {' and '.join(map(str, sorted(widths)[:3]))} numbers" if number else f"of type {kind}"
-        raise UserError(
-            f"the column {name} is {what}", where=path, remedy="Give each item a vector of the same width, or null"
-        )
+        remedy = "Give each item a vector of the same width, or null"
+        raise UserError(f"the column {name} is {what}", where=path, remedy=remedy)
     return np.asarray(flat.to_numpy()).reshape(len(vectors), widths[0])

@@ -97,9 +97,8 @@ def _rows(path: Path, place: dict[str, int]) -> Iterator[tuple[list[int], int]]:
                 row = json.loads(line)
                 history, following = [str(item) for item in row["seq"]], str(row["next"])
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    'the line is not a row {"seq": [...], "next": ...}', where=f"{path}, line {number}"
-                ) from error
+                what = 'the line is not a row {"seq": [...], "next": ...}'
+                raise UserError(what, where=f"{path}, line {number}") from error
             for item in history:
                 # The one id without a name pads the history.
                 if item not in place and padding is None:

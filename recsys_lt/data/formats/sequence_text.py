@@ -90,19 +90,13 @@ def _with_raw_ids(events: Interactions, path: Path, key: str) -> Interactions:
     raw: dict[str, str] = {}
     for row, (number, raw_id) in enumerate(zip(numbers, raw_ids, strict=True)):
         if number in raw:
-            raise UserError(
-                f"item {number} is there a second time",
-                where=f"{path}, {_TABLE.place(path, row)}",
-                remedy="Give each item one line",
-            )
+            what = f"item {number} is there a second time"
+            raise UserError(what, where=f"{path}, {_TABLE.place(path, row)}", remedy="Give each item one line")
         raw[number] = raw_id
     unknown = [item for item in events.item_ids if item not in raw]
     if unknown:
-        raise UserError(
-            f"item {unknown[0]} of the sequences is not in it ({len(unknown)} such items)",
-            where=path,
-            remedy="Give a table of all items, or none",
-        )
+        what = f"item {unknown[0]} of the sequences is not in it ({len(unknown)} such items)"
+        raise UserError(what, where=path, remedy="Give a table of all items, or none")
     item_ids = object_array(raw[item] for item in events.item_ids)
     if len(set(item_ids)) < len(item_ids):
         raise UserError(f"two items have one {key}", where=path, remedy="Give each item an id of its own")

@@ -37,11 +37,8 @@ def chosen(headers: Sequence[str], wanted: Mapping[str, str], needed: Collection
     if missing:
         listed = ", ".join(repr(name) if name != name.strip() else name for name in headers)
         example = ", ".join(f"{role}: ..." for role in missing)
-        raise UserError(
-            f"no column named {' or '.join(missing.values())} (found: {listed})",
-            where=path,
-            remedy=f"Rename columns, or say which they are: dataset.columns={{{example}}}",
-        )
+        remedy = f"Rename columns, or say which they are: dataset.columns={{{example}}}"
+        raise UserError(f"no column named {' or '.join(missing.values())} (found: {listed})", where=path, remedy=remedy)
     found = {role: name for role, name in wanted.items() if name in headers}
     twice = [name for name in found.values() if headers.count(name) > 1]
     if twice:
@@ -103,11 +100,9 @@ class Delimited:
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             for line, row in self._rows(path):
                 if len(row) != len(written):
-                    raise UserError(
-                        f"{len(row)} columns where the first line has {len(written)}",
-                        where=f"{path}, line {line}",
-                        remedy="Give every line as many columns as the first",
-                    ) from error
+                    what = f"{len(row)} columns where the first line has {len(written)}"
+                    remedy = "Give every line as many columns as the first"
+                    raise UserError(what, where=f"{path}, line {line}", remedy=remedy) from error
             raise UserError(f"it cannot be read as text with columns ({error})", where=path) from error
         return table.rename_columns(list(columns))
 
@@ -197,11 +192,8 @@ class JsonLines:
                 parse_options=pjson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
             )
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(
-                f"it cannot be read as JSON lines ({error})",
-                where=path,
-                remedy="Fetch the file again: it may be cut short",
-            ) from error
+            what = f"it cannot be read as JSON lines ({error})"
+            raise UserError(what, where=path, remedy="Fetch the file again: it may be cut short") from error
 
     def place(self, path: Path, row: int) -> str:
         return f"line {row + 1}"

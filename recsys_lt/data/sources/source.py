@@ -43,18 +43,13 @@ class Request:
     def refuse_path(self) -> None:
         """Raise ``UserError`` where the user named a file, or columns of events, that this source would not read."""
         if self.path is not None:
-            raise UserError(
-                f"dataset={self.name} does not read a file of yours",
-                where="dataset.path",
-                remedy="Use dataset=file for your own file, or dataset.raw_dir for this dataset's files",
-            )
+            remedy = "Use dataset=file for your own file, or dataset.raw_dir for this dataset's files"
+            raise UserError(f"dataset={self.name} does not read a file of yours", where="dataset.path", remedy=remedy)
         for role in ROLES:
             if role != "item" and role in self.columns:
-                raise UserError(
-                    f"dataset={self.name} reads no column of events by another name",
-                    where=f"dataset.columns.{role}",
-                    remedy="Leave it out: dataset.columns names events' columns for dataset=file alone",
-                )
+                what = f"dataset={self.name} reads no column of events by another name"
+                remedy = "Leave it out: dataset.columns names events' columns for dataset=file alone"
+                raise UserError(what, where=f"dataset.columns.{role}", remedy=remedy)
 
     def refuse_raw_dir(self, remedy: str) -> None:
         """Raise ``UserError`` where the user named a folder that this source would not read."""

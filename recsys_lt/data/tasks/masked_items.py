@@ -42,11 +42,8 @@ class MaskedItems(UserTask):
 
     def __post_init__(self) -> None:
         if not (0 < self.probability < 1 and 0 <= self.last_only <= 1):
-            raise UserError(
-                f"items are masked with probability {self.probability}, and the last alone with {self.last_only}",
-                where="model",
-                remedy="Give mask_probability in (0, 1) and mask_last in [0, 1]",
-            )
+            what = f"items are masked with probability {self.probability}, and the last alone with {self.last_only}"
+            raise UserError(what, where="model", remedy="Give mask_probability in (0, 1) and mask_last in [0, 1]")
 
     def count(self, train_end: Ints) -> Ints:
         return (train_end >= 2).astype(np.int64)

@@ -109,11 +109,8 @@ class Prefixes(NextItem):
 
     def __post_init__(self) -> None:
         if self.recent and self.max_length < 2:
-            raise UserError(
-                f"of a user's last {self.max_length} training items one is the target, so none is left to read",
-                where="model.max_length",
-                remedy="Give at least 2",
-            )
+            what = f"of a user's last {self.max_length} training items one is the target, so none is left to read"
+            raise UserError(what, where="model.max_length", remedy="Give at least 2")
 
     def count(self, train_end: Ints) -> Ints:
         return np.where(train_end < 2, 0, train_end - self._first_target(train_end))
