@@ -89,23 +89,12 @@ class Dataset:
         check_name(self.name, "dataset.name")
 
     def load(self, announce: Announce = print, with_times: bool = False) -> Sequences:
-        """Find, fetch, prepare or remember the dataset.
+        """Find, fetch, prepare or remember the dataset; ``announce`` takes short lines on what came of it.
 
-        Raises UserError where a setting means nothing, the source cannot be had or read, the preparation leaves
-        nothing, or the counts are not the published ones.
-
-        Parameters
-        ----------
-        announce
-            Takes short lines on what was done and what came of it.
-        with_times
-            Whether the times of events are wanted too (``Sequences.times``), where there are any.
-
-        Returns
-        -------
-        Sequences
-            Its arrays are mapped from the cache, a column of items when it is first read; its fingerprint is the
-            hash of the source's content and of the preparation.
+        The arrays are mapped from the cache, a column of items when it is first read; ``Sequences.times`` are there
+        only ``with_times``. The fingerprint is the hash of the source's content and of the preparation. Raises
+        UserError where a setting means nothing, the source cannot be had or read, the preparation leaves nothing, or
+        the counts are not the published ones.
         """
         self._preparation.check()
         try:

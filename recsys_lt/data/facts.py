@@ -46,14 +46,9 @@ class DataFacts:
     def texts(self, column: str, where: str = "model") -> list[str]:
         """A column of texts, [I], "" for an item without one.
 
-        Raises UserError where the dataset has no such column, it holds vectors, or no item has a text in it.
-
-        Parameters
-        ----------
-        column
-            Its name: title, attributes, or another that the dataset offers.
-        where
-            The setting that has it read, for messages.
+        The column is title, attributes, or another that the dataset offers; ``where`` is the setting that has it read,
+        for messages. Raises UserError where the dataset has no such column, it holds vectors, or no item has a text in
+        it.
         """
         texts = [str(text) for text in self._column(column, where, 1)]
         if not any(text.strip() for text in texts):

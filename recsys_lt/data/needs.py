@@ -58,16 +58,10 @@ class Artifact(ABC):
 
     @abstractmethod
     def make(self, data: Sequences, needs: Mapping[str, Any], folder: Path) -> None:
-        """Write the files into an empty folder.
+        """Write the files, made from the data the run is trained on, into an empty folder.
 
-        Parameters
-        ----------
-        data
-            What the run is trained on.
-        needs
-            What was made for ``needs``: models of trained runs, and what ``load`` gives of artifacts.
-        folder
-            Where to write. Torch's generator is seeded with the run's seed.
+        ``needs`` has what was made for ``needs``: models of trained runs, and what ``load`` gives of artifacts. Torch's
+        generator is seeded with the run's seed.
         """
 
     @abstractmethod

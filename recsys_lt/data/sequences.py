@@ -114,18 +114,10 @@ class Sequences:
     def of_histories(self, histories: Mapping[str, List[str]]) -> tuple["Sequences", int]:
         """Histories of other users, or newer ones of the same users, over this item vocabulary.
 
-        Raises UserError where nothing is left of a user's history.
-
-        Parameters
-        ----------
-        histories
-            The source's item ids of each user's events, oldest first, by the user's id.
-
-        Returns
-        -------
-        sequences, unknown
-            The histories, without training events or targets: their item vocabulary, item data and popularity are
-            these data's. And how many events were left out because their item is not in the vocabulary.
+        ``histories`` are the source's item ids of each user's events, oldest first, by the user's id. They become
+        sequences without training events or targets: item vocabulary, item data and popularity are these data's. Events
+        whose item is not in the vocabulary are left out; their number is returned too. Raises UserError where nothing
+        is left of a user's history.
         """
         import pandas as pd
 

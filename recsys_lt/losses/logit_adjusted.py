@@ -16,13 +16,9 @@ from recsys_lt.losses.sampled_losses import SCE
 class LogitAdjusted(PassLoss):
     """Gives the loss it is mixed into s_v + tau log pi_v for s_v, pi_v the item's share of the training interactions.
 
-    Ranking is by s_v. An item without interactions counts as one with a single one. Source: Menon et al., "Long-tail
-    learning via logit adjustment", ICLR 2021, equation 10.
-
-    Parameters
-    ----------
-    tau
-        How much of the prior is taken out of the scores; 0 leaves the loss as it is.
+    Ranking is by s_v. An item without interactions counts as one with a single one. tau is how much of the prior is
+    taken out of the scores; 0 leaves the loss as it is. Source: Menon et al., "Long-tail learning via logit
+    adjustment", ICLR 2021, equation 10.
     """
 
     def __init__(self, *of_loss: Any, tau: float = 1.0, **by_name: Any) -> None:

@@ -18,17 +18,9 @@ from recsys_lt.losses.output_table import OutputTable, Scorer
 class Draw:
     """Where a sampled loss takes its random numbers from, and what it may not draw.
 
-    Parameters
-    ----------
-    keys
-        The random stream of each target, [N] int64.
-    step_key
-        The stream of draws shared by the whole batch (over all ranks).
-    rows
-        The row of each target, [N] int64: it indexes ``seen_offsets``.
-    seen_items, seen_offsets
-        Each row's distinct training items in ascending order, [S] and [B + 1] int64; None where the
-        loss does not ask (``needs_seen``).
+    Each target has a random stream (``keys`` [N]); ``step_key`` is that of draws shared by the whole batch (over all
+    ranks). ``rows`` [N] are the targets' rows in ``seen_offsets`` [B + 1]: each row's distinct training items are in
+    ascending order in ``seen_items`` [S]; None where the loss does not ask (``needs_seen``).
     """
 
     keys: Tensor
@@ -62,18 +54,9 @@ class Loss(HasNeeds, ABC):
     def by_blocks(
         self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Evaluate the loss of scores that are no dot products; most losses cannot.
+        """Evaluate the loss of scores that are no dot products, as ``__call__``; most losses cannot.
 
-        Parameters
-        ----------
-        states
-            [N, ...], as the scorer takes them.
-        scorer
-            Scores of the catalogue.
-
-        Returns
-        -------
-        See ``__call__``.
+        States are [N, ...], as the scorer of the catalogue takes them.
         """
         what = f"{type(self).__name__} needs items that are scored by their vectors, and this model's are not"
         remedy = "Choose loss=ce, or let the model's output_table return an OutputTable"

@@ -30,14 +30,8 @@ class Scorer(Protocol):
 class OutputTable(NamedTuple):
     """Score of item v for a state h: ``weight[v] . h + bias[v]``. The usual ``Scorer``.
 
-    Parameters
-    ----------
-    weight
-        [I, d].
-    bias
-        [I], or None for none.
-    sparse
-        Whether a loss that reads few of the rows may return the gradients of those alone, as a sparse tensor.
+    Weight is [I, d], bias [I] or None. A loss that reads few of the rows may return the gradients of those alone where
+    the table is ``sparse``, as a sparse tensor.
     """
 
     weight: Tensor

@@ -44,16 +44,9 @@ class _Truncated(PassLoss):
 class CEEta(_Truncated):
     """CE over the items within eta * |s_target| below the target's score.
 
-    eta -> infinity is CE; eta = 0 keeps the items scored at least as high as the target, the tightest bound on
-    -log NDCG. What is left out gets no gradient.
-
-    Source: Xu et al., arXiv 2402.06216, equation of l_CE-eta and figure 1a.
-
-    Parameters
-    ----------
-    eta
-        Width of the band below the target, as a share of its score's size; at least 0 (about 0.7 is best
-        for SASRec on Beauty).
+    eta -> infinity is CE; eta = 0 keeps the items scored at least as high as the target, the tightest bound on -log
+    NDCG. About 0.7 is best for SASRec on Beauty. What is left out gets no gradient. Source: Xu et al., arXiv
+    2402.06216, equation of l_CE-eta and figure 1a.
     """
 
     _slack = 1e-8  # as in the published code
@@ -71,13 +64,8 @@ class CEEta(_Truncated):
 class CEN(_Truncated):
     """CE over the n highest-scored items (at least down to the target): for analysis, not for training.
 
-    Proposition 1: for any n >= rank, -log NDCG(rank) <= -log MRR(rank) <= CE-n. Source: Xu et al., arXiv 2402.06216,
-    Proposition 1.
-
-    Parameters
-    ----------
-    n
-        Items kept; a target ranked below n keeps as many as its rank.
+    Proposition 1: for any n >= rank, -log NDCG(rank) <= -log MRR(rank) <= CE-n. A target ranked below n keeps as many
+    items as its rank. Source: Xu et al., arXiv 2402.06216, Proposition 1.
     """
 
     def __init__(self, n: int) -> None:

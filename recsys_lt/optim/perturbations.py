@@ -71,22 +71,11 @@ class Adaptive(Perturbation):
 class PerItem(Perturbation):
     """A ball for each item in the item tables, and one for all other parameters. Our reconstruction.
 
-    Item i's row of a table moves by rho f_i s_i g_i / |g_i|: item-wise in the literal sense, at no further pass.
-    By default only the targets of the batch move. In the many batches that have no target of a rare item, its gradient
-    is that of a negative, whatever f is: the row would move to where the item is scored higher, and be trained down.
-
-    Parameters
-    ----------
-    rho
-        Radius of the joint ball, and of an item's where f and s are 1.
-    item_weights
-        f, [I].
-    tables
-        Which of the parameters are item tables: one row an item.
-    relative
-        Whether s is the row's norm (and radii are relative); else 1.
-    every_item
-        Whether items that are no target of the batch move too.
+    Item i's row of a table (``tables`` says which parameters are one) moves by rho f_i s_i g_i / |g_i|: item-wise in
+    the literal sense, at no further pass. f are the item weights [I]; s is the row's norm where radii are relative,
+    else 1. By default only the targets of the batch move (``every_item``: all do). In the many batches that have no
+    target of a rare item, its gradient is that of a negative, whatever f is: the row would move to where the item is
+    scored higher, and be trained down.
     """
 
     def __init__(

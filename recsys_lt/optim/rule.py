@@ -19,17 +19,9 @@ class GradientClosure(Protocol):
     """Losses of the batches of a step, and their gradients; every call draws the same negatives and dropout masks."""
 
     def __call__(self, weights: Tensor | None, /) -> tuple[Tensor, list[Gradients]]:
-        """Weighted mean losses and their gradients at the present parameters.
+        """Weighted mean losses, [W] and detached, and the gradients of each at the present parameters.
 
-        Parameters
-        ----------
-        weights
-            Item weights [W, I]; None for one row of ones.
-
-        Returns
-        -------
-        Tensor, list of Gradients
-            Totals [W], detached, and the gradients of each total. The caller may overwrite the gradients.
+        Item weights are [W, I]; None for one row of ones. The caller may overwrite the gradients.
         """
 
     def targets(self) -> Tensor:
@@ -155,10 +147,7 @@ class Plain(UpdateRule):
 class Reweighted(Plain):
     """A torch optimizer on the mean of f(n_{y_b}) l_b instead of l_b: inverse-frequency weighting.
 
-    Parameters
-    ----------
-    weighting, gamma, normalise
-        f: see ``Weighting``. ``power`` with gamma 1 is the inverse frequency, clipped.
+    For f see ``Weighting``: ``power`` with gamma 1 is the inverse frequency, clipped.
     """
 
     def __init__(

@@ -23,13 +23,7 @@ class SAM(SharpnessAware):
 
 
 class ASAM(SAM):
-    """Adaptive SAM (Kwon et al., ICML 2021): the neighbourhood follows the size of each weight.
-
-    Parameters
-    ----------
-    eta
-        Added to every weight's size.
-    """
+    """Adaptive SAM (Kwon et al., ICML 2021): the neighbourhood follows the size of each weight, plus eta."""
 
     def __init__(self, *of_rule: Any, rho: float = 0.5, eta: float = 0.01, **by_name: Any) -> None:
         super().__init__(*of_rule, rho=rho, scale="none", **by_name)
@@ -48,12 +42,7 @@ class ImbSAM(SharpnessAware):
 
     The loss is split by class: g = grad H(w) + grad T(w + e), with e along the gradient of T. The published code calls
     classes with fewer than a fixed number of samples rare and doubles their loss; here they are the items outside the
-    most popular 20 %.
-
-    Parameters
-    ----------
-    c
-        Factor of the rare items' loss.
+    most popular 20 %, and c is the factor of their loss.
     """
 
     def __init__(self, *of_rule: Any, c: float = 2.0, **by_name: Any) -> None:
@@ -72,14 +61,8 @@ class FocalSAM(SharpnessAware):
     """Focal-SAM (ICML 2025, arXiv 2505.01660): two forward and three backward passes.
 
     Minimises L(w) + lam (max_e L^f(w + e) - L^f(w)) with L^f = sum_i (1 - pi_i)^gamma L_i, pi the items' shares of the
-    training interactions. Among thousands of items the weights are almost constant unless gamma is hundreds.
-
-    Parameters
-    ----------
-    lam
-        Weight of the sharpness.
-    gamma
-        Focusing exponent.
+    training interactions, lam the weight of the sharpness. Among thousands of items the weights are almost constant
+    unless gamma is hundreds.
     """
 
     def __init__(self, *of_rule: Any, lam: float = 0.8, gamma: float = 0.8, **by_name: Any) -> None:

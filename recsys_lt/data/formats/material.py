@@ -11,21 +11,11 @@ from recsys_lt.data.item_data import ColumnReader
 
 @dataclass(frozen=True)
 class Material:
-    """What a dataset is made of; the same material always makes the same interactions.
+    """What a dataset is made of: every file that is read, and how; the same always makes the same interactions.
 
-    Parameters
-    ----------
-    kind
-        Name of the format and its reader, said to the user and part of the cache's key. Change it when
-        the reader's result changes.
-    files
-        Every file that is read.
-    read
-        Reads the events.
-    settings
-        Whatever else shapes the interactions.
-    item_data
-        Readers of the items' columns, by name.
+    ``kind`` names the format and its reader, for the user and in the cache's key: change it when the reader's result
+    changes. ``settings`` hold whatever else shapes the interactions. ``item_data`` has readers of the items' columns,
+    by name.
     """
 
     kind: str

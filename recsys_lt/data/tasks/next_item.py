@@ -88,18 +88,9 @@ class EveryPosition(NextItem):
 class Prefixes(NextItem):
     """One example a prefix: its last item is the target, the ``max_length`` items before it the input.
 
-    Raises UserError if ``recent`` leaves no item to read beside the target.
-
-    Parameters
-    ----------
-    max_length
-        Inputs kept of a prefix: its last ones.
-    min_length
-        Length of the shortest prefix, target included; a user with fewer training events gives one
-        example of all of them.
-    recent
-        Form prefixes only of a user's last ``max_length`` training items (FMLP-Rec, BSARec), so that
-        no input is older than that.
+    The shortest prefix has ``min_length`` items, target included; a user with fewer training events gives one example
+    of all of them. With ``recent`` prefixes are formed only of a user's last ``max_length`` training items (FMLP-Rec,
+    BSARec), so that no input is older than that. Raises UserError if that leaves no item to read beside the target.
     """
 
     max_length: int
