@@ -6,10 +6,10 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -63,6 +63,7 @@ _BLOCK = 1 << 22
 _STALE = 86_400  # seconds
 
 Prepared = tuple[Sequences, list[str]]
+T = TypeVar("T")
 
 
 class PreparedCache:
@@ -80,13 +81,8 @@ class PreparedCache:
     def get(self, prepare: Callable[[], Prepared], with_times: bool = False) -> Prepared:
         """The sequences, with the times of events if wanted and there, and the notes of their preparation."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        found = self._load(with_times)
-        if found is not None:
-            return found
-        with self._locked():
-            found = self._load(with_times)
-            if found is not None:
-                return found
+
+        def make() -> None:
             self._sweep()
             whole = with_times and self._load(False) is not None
             if self._place.exists() and not whole:
@@ -97,40 +93,38 @@ class PreparedCache:
             if with_times:
                 times = sequences.times
                 self._add(_TIMES, None if times is None else lambda draft: np.save(draft, times, allow_pickle=False))
-        found = self._load(with_times)
-        if found is None:
-            raise OSError(f"{self._place} was written and cannot be read back")
-        return found
+
+        return self._once(lambda: self._load(with_times), make, self._place)
 
     def column(self, name: str, reader: ColumnReader, item_ids: NDArray[np.str_]) -> ItemColumn:
         """A column of the items, [I] or [I, d], mapped; ``reader`` reads it from its file where it is not there yet."""
         array = f"column_{quote(name, safe='')}"
-        found = self._column(array, item_ids)
-        if found is not None:
-            return found
-        with self._locked():
-            found = self._column(array, item_ids)
-            if found is not None:
-                return found
+
+        def load() -> ItemColumn | None:
+            found = self._array(array, self._about().get(array))
+            return found if found is not None and len(found) == len(item_ids) else None
+
+        def make() -> None:
             raw = reader(item_ids)
             lines: list[str] = []
             self._add(array, lambda draft: lines.extend(write_column(draft, name, raw, item_ids)))
-        for line in lines:
-            self.announce(f"{self.name}: {line}")
-        found = self._column(array, item_ids)
-        if found is None:
-            raise OSError(f"{self._place / array}.npy was written and cannot be read back")
-        return found
+            for line in lines:
+                self.announce(f"{self.name}: {line}")
 
-    def _column(self, array: str, item_ids: NDArray[np.str_]) -> ItemColumn | None:
-        found = self._array(array, self._about().get(array))
-        return found if found is not None and len(found) == len(item_ids) else None
+        return self._once(load, make, self._place / f"{array}.npy")
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _once(self, load: Callable[[], T | None], make: Callable[[], None], place: Path) -> T:
+        """What is loaded, made first by one process at a time where it is not there."""
+        if (found := load()) is not None:
+            return found
         waiting = f"{self.name}: waiting for another process that prepares it"
         with locked(self._folder / f"{self._key}.lock", lambda: self.announce(waiting)):
-            yield
+            if (found := load()) is not None:
+                return found
+            make()
+        if (found := load()) is None:
+            raise OSError(f"{place} was written and cannot be read back")
+        return found
 
     def _sweep(self) -> None:
         """Remove what a process that was killed long ago left half-written."""

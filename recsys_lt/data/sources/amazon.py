@@ -30,7 +30,7 @@ _ASIN = re.compile(r"'asin': '([^']+)'")
 
 @dataclass(frozen=True)
 class Amazon:
-    """One category, as the files spell it: Beauty, Toys_and_Games, Sports_and_Outdoors."""
+    """One category, as the files spell it: Beauty, Toys_and_Games, Sports_and_Outdoors; the ``Layout`` of its files."""
 
     category: str
 
@@ -42,14 +42,7 @@ class Amazon:
         names = (f"reviews_{self.category}_5.json.gz", f"meta_{self.category}.json.gz")
         files = tuple(Remote(f"{_HOST}/{name}") for name in names)
         by_hand = f"Download {names[0]} and {names[1]} from {_HOST}/"
-        return find_or_fetch(request, [AmazonReviews(self.category)], [Download(files)], by_hand)
-
-
-@dataclass(frozen=True)
-class AmazonReviews:
-    """``reviews_<category>_5.json.gz`` and, for titles, ``meta_<category>.json.gz``, packed or not."""
-
-    category: str
+        return find_or_fetch(request, [self], [Download(files)], by_hand)
 
     @property
     def wanted(self) -> str:

@@ -19,7 +19,7 @@ _BUSINESS = JsonLines({"business_id": "string", "name": "string", "categories": 
 
 @dataclass(frozen=True)
 class Yelp:
-    """Reviews of a period: from first to last, both included, as "YYYY-MM-DD hh:mm:ss"."""
+    """Reviews of a period, from first to last, both included, as "YYYY-MM-DD hh:mm:ss"; the ``Layout`` of its files."""
 
     first: str
     last: str
@@ -29,15 +29,7 @@ class Yelp:
             "Yelp asks for an agreement: download the Yelp Open Dataset from https://business.yelp.com/data/resources/open-dataset/,"
             f" put {_REVIEWS} and {_BUSINESSES} into one folder"
         )
-        return find_or_fetch(request, [YelpReviews(self.first, self.last)], [], by_hand)
-
-
-@dataclass(frozen=True)
-class YelpReviews:
-    """``yelp_academic_dataset_review.json`` and, for names, ``yelp_academic_dataset_business.json``."""
-
-    first: str
-    last: str
+        return find_or_fetch(request, [self], [], by_hand)
 
     @property
     def wanted(self) -> str:
