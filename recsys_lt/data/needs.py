@@ -12,19 +12,12 @@ from recsys_lt.errors import UserError
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A trained run; given is its model, frozen and in eval mode.
+    """A trained run; given is its model, frozen and in eval mode, which must be of class ``kind``.
 
-    Parameters
-    ----------
-    folder
-        Its run folder; None trains one first, on the same data with the same seed. Give the option of this need's name.
-    model, loss
-        Choices of the run that is trained first; its other settings are the published ones, where there are any.
-    kind
-        Class that the model must be of, such as ``Backbone``.
-    same_events
-        Whether it must be trained on the events that the run itself is trained on, so that it has seen no target of
-        the test; the items must be the same always.
+    ``folder`` is its run folder; give the option of this need's name. None trains a run of ``model`` and ``loss``
+    first, on the same data with the same seed; its other settings are the published ones, where there are any. With
+    ``same_events`` it must be trained on the events that the run itself is trained on, so that it has seen no target of
+    the test; the items must be the same always.
     """
 
     folder: str | None = None

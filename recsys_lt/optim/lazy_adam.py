@@ -11,11 +11,11 @@ from torch.optim.adam import adam
 class LazyAdam(torch.optim.Adam):
     """``torch.optim.Adam`` that also takes sparse gradients, and updates their rows alone.
 
-    A row is touched by a step if its item is in the batch's histories, targets or negatives. Touched rows get
-    Adam's own update, with the table's count of steps in the bias correction: a step that touches every row is
-    Adam's to the last bit. The two differ in the rows that a step does not touch. Adam lets their moments decay and
-    goes on moving them by what is left of the first; here weights and moments do not change until the row is touched
-    again, as in ``torch.optim.SparseAdam``. Weight decay is coupled L2, as in Adam, but only touched rows decay.
+    A row is touched by a step if its item is in the batch's histories, targets or negatives. Touched rows get Adam's
+    own update, with the table's count of steps in the bias correction: a step that touches every row is Adam's to the
+    last bit. The two differ in the rows that a step does not touch. Adam lets their moments decay and goes on moving
+    them by what is left of the first; here weights and moments do not change until the row is touched again, as in
+    ``torch.optim.SparseAdam``. Weight decay is coupled L2, as in Adam, but only touched rows decay.
 
     A gradient of all rows (CE; more ids in a step than the table has rows; own negatives scored densely; tables of
     fewer than 1,000 rows) touches every row: that step is Adam's.

@@ -79,14 +79,8 @@ class UpdateRule(ABC):
     def prepare(self, parameters: Named, item_tables: Collection[Tensor], counts: Tensor) -> None:
         """Set up the rule for a model, once, before training.
 
-        Parameters
-        ----------
-        parameters
-            What is trained, by name.
-        item_tables
-            The parameters with one row an item.
-        counts
-            Training interactions of each item, [I].
+        Given are what is trained, by name, the parameters among it with one row an item, and the items' training
+        interactions [I].
         """
         weights = self.weights_of(counts)
         self.item_weights = None if weights is None else torch.stack(weights)

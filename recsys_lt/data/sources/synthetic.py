@@ -27,20 +27,9 @@ _THINGS = ("anchor", "basket", "candle", "drum", "ember", "falcon", "garden", "h
 class Synthetic:
     """Seeded users who follow an item's successors, or else draw an item by its popularity.
 
-    Parameters
-    ----------
-    n_users, n_items
-        How many.
-    mean_length
-        Mean number of events of a user; lengths are geometric, and at least ``SHORTEST``.
-    exponent
-        Zipf's: the item of popularity rank r is drawn in proportion to r ** -exponent.
-    follow
-        Probability that the next item is a successor of the last one.
-    successors
-        How many successors an item has, all equally likely.
-    seed
-        Same seed, same data.
+    Lengths of users are geometric with mean ``mean_length``, and at least ``SHORTEST``. The item of popularity rank r
+    is drawn in proportion to r ** -exponent (Zipf). With probability ``follow`` the next item is one of the last one's
+    ``successors``, all equally likely. The same seed makes the same data.
     """
 
     n_users: int = 2_000

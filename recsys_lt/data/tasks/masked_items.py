@@ -22,18 +22,10 @@ _EVENTS, _ROWS = key_of(9), key_of(10)
 class MaskedItems(UserTask):
     """One example a user: the last ``max_length`` training items, some masked; each masked item is a target.
 
-    A masked event holds ``n_items``, the number after the last item. At least one item of an example is masked. The
-    masks are drawn anew in every epoch. Raises UserError if a probability is outside its range. Source: Sun et al.,
-    CIKM 2019.
-
-    Parameters
-    ----------
-    max_length
-        Latest training items read.
-    probability
-        Of an item to be masked, in (0, 1).
-    last_only
-        Probability that the last item alone is masked, as when ranking, in [0, 1].
+    Each item is masked with ``probability``, in (0, 1); with probability ``last_only``, in [0, 1], the last item alone
+    is, as when ranking. A masked event holds ``n_items``, the number after the last item. At least one item of an
+    example is masked. The masks are drawn anew in every epoch. Raises UserError if a probability is outside its range.
+    Source: Sun et al., CIKM 2019.
     """
 
     max_length: int
