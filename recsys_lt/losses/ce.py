@@ -10,8 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from recsys_lt.losses.blocks import Evaluation, Gradients, Pass, Passed, plain_means, product_dtype, row_blocks
 from recsys_lt.losses.loss import Draw, PassLoss
 from recsys_lt.losses.output_table import OutputTable, Scorer
-from recsys_lt.native.exponentials import exp_rows
 from recsys_lt.native.library import usable
+from recsys_lt.native.sampled import exp_rows
 
 # exp overflows float32 at 88; a sum of 10**10 terms of exp(60) does not.
 _SAFE = 60.0

@@ -1,7 +1,6 @@
 """Dropout by compiled kernel: see ``recsys_lt.backbones.dropout`` for the plain form."""
 
 import ctypes
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,34 +21,21 @@ class NativeDropout(torch.autograd.Function):
             raise ValueError(f"{len(keys)} keys for {len(x)} rows")
         x, keys = x.contiguous(), keys.contiguous()
         ctx.save_for_backward(keys, x if relu else None)
-        ctx.mask = _Mask(salt, cut, scale, kernels)
-        return ctx.mask(x, x if relu else None, keys)
+        ctx.mask = (salt, cut, scale, kernels)
+        return _masked(x, x if relu else None, keys, *ctx.mask)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         keys, gate = ctx.saved_tensors
-        return ctx.mask(grad.contiguous(), gate, keys), None, None, None, None, None, None
+        return _masked(grad.contiguous(), gate, keys, *ctx.mask), None, None, None, None, None, None
 
 
-@dataclass(frozen=True)
-class _Mask:
-    salt: int
-    cut: int
-    scale: float
-    kernels: ctypes.CDLL
-
-    def __call__(self, x: Tensor, gate: Tensor | None, keys: Tensor) -> Tensor:
-        out = torch.empty_like(x)
-        self.kernels.dropout(
-            address(x),
-            None if gate is None else address(gate),
-            address(keys),
-            ctypes.c_int64(len(x)),
-            ctypes.c_int64(x.numel() // max(len(x), 1)),
-            ctypes.c_int64(self.salt),
-            ctypes.c_int(self.cut),
-            ctypes.c_float(self.scale),
-            address(out),
-        )
-        return out
+def _masked(
+    x: Tensor, gate: Tensor | None, keys: Tensor, salt: int, cut: int, scale: float, kernels: ctypes.CDLL
+) -> Tensor:
+    out = torch.empty_like(x)
+    pointers = address(x), None if gate is None else address(gate), address(keys)
+    sizes = (ctypes.c_int64(size) for size in (len(x), x.numel() // max(len(x), 1), salt))
+    kernels.dropout(*pointers, *sizes, ctypes.c_int(cut), ctypes.c_float(scale), address(out))
+    return out

@@ -1,4 +1,4 @@
-"""Compiled kernels that draw and score sampled items; plain forms: ``data.streams`` and ``losses.sampled``."""
+"""Compiled kernels of losses; their plain forms are in ``data.streams``, ``losses.sampled`` and ``losses.ce``."""
 
 import ctypes
 
@@ -41,18 +41,29 @@ def add_by_table(
 ) -> None:
     """Add the gradient by the table, [I, d], each target's part times its weight [N]."""
     states, ids, by_scores, weights = (x.contiguous() for x in (states, ids, by_scores, weights))
-    failed = kernels.sampled_by_table(
-        address(states),
-        address(ids),
-        address(by_scores),
-        address(weights),
-        *_sizes(states, ids),
-        _INTEGER(len(by_table)),
-        address(by_table),
-    )
+    pointers = (address(x) for x in (states, ids, by_scores, weights))
+    size = _INTEGER(len(by_table))
+    failed = kernels.sampled_by_table(*pointers, *_sizes(states, ids), size, address(by_table))
     if failed:
         raise MemoryError("no memory to sort the sampled items")
 
 
 def _sizes(states: Tensor, ids: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int64]:
     return _INTEGER(len(ids)), _INTEGER(ids.shape[1]), _INTEGER(states.shape[1])
+
+
+def exp_rows(kernels: ctypes.CDLL, x: Tensor, cuts: Tensor | None = None, shifts: Tensor | None = None) -> Tensor:
+    """Replace x [n, width] by exp(x - shift), 0 where x is below its row's cut; the sums of the rows, [n].
+
+    A row's values lie side by side. Cuts and shifts are [n] or [n, 1]; None for no cut, and for a shift of 0.
+    """
+    assert x.shape[1] <= 1 or x.stride(1) == 1
+    sums = x.new_empty(len(x))
+    of_rows = [None if tensor is None else tensor.contiguous() for tensor in (cuts, shifts)]
+    kernels.exp_rows(
+        ctypes.c_void_p(x.data_ptr()),
+        *(ctypes.c_int64(size) for size in (len(x), x.shape[1], x.stride(0))),
+        *(None if tensor is None else address(tensor) for tensor in of_rows),
+        address(sums),
+    )
+    return sums

@@ -5,7 +5,7 @@ import torch
 
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.native.exponentials import exp_rows
+from recsys_lt.native.sampled import exp_rows
 
 
 def test_exp_is_as_exact_as_float32_allows(compiled: ctypes.CDLL) -> None:
