@@ -100,7 +100,7 @@ class PreparedCache:
         """A column of the items, [I] or [I, d], mapped; ``reader`` reads it from its file where it is not there yet."""
         array = f"column_{quote(name, safe='')}"
 
-        def load() -> ItemColumn | None:
+        def load() -> NDArray[Any] | None:
             found = self._array(array, self._about().get(array))
             return found if found is not None and len(found) == len(item_ids) else None
 

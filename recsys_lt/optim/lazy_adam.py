@@ -68,9 +68,9 @@ class LazyAdam(torch.optim.Adam):
         rows = [table.index_select(0, ids) for table in tables]
         # Torch's own kernel on the rows laid end to end: the same arithmetic as for a whole table, to the last bit.
         beta1, beta2 = group["betas"]
-        settings = {key: group[key] for key in ("lr", "weight_decay", "eps")} | {"beta1": beta1, "beta2": beta2}
-        tensors = ([one] for one in (rows[0], gradient.values(), rows[1], rows[2]))
-        adam(*tensors, [], [state["step"]], fused=True, amsgrad=False, maximize=False, **settings)
+        settings: dict[str, Any] = {key: group[key] for key in ("lr", "weight_decay", "eps")}
+        settings |= {"beta1": beta1, "beta2": beta2, "amsgrad": False, "maximize": False}
+        adam([rows[0]], [gradient.values()], [rows[1]], [rows[2]], [], [state["step"]], fused=True, **settings)
         for table, row in zip(tables, rows, strict=True):
             table.index_copy_(0, ids, row)
 
