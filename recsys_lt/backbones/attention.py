@@ -195,8 +195,7 @@ class HistoryAttention(nn.Module):
             cut=drop.cut,
             scale=drop.scale,
         )
-        fast: Tensor = NativeAttention.apply(query, key_value, pad, histories, kernels())
-        return fast
+        return NativeAttention.apply(query, key_value, pad, histories, kernels())
 
     def plain(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
         """Attention of those that ask to their rows' events and pads: [Q, d], [T, 2d] and [2d] -> [Q, d]."""

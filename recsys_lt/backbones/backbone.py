@@ -89,7 +89,6 @@ class Backbone(HasNeeds, nn.Module, ABC):
         """See ``Recommender.begin_ranking``."""
 
     def facts(self) -> Mapping[str, Any]:
-        """See ``Recommender.facts``."""
         return {}
 
     def recommender(self, loss: "Loss", rule: "UpdateRule", terms: "Terms") -> "Recommender":

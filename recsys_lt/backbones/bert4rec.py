@@ -85,7 +85,6 @@ class BERT4Rec(Backbone):
                 nn.init.zeros_(module.bias)
 
     def output_table(self) -> OutputTable:
-        """[I, d] and its bias [I]."""
         return OutputTable(self.head.weight, self.head.bias)
 
     def item_tables(self) -> list[Tensor]:
@@ -115,8 +114,7 @@ class BERT4Rec(Backbone):
         every = layout.every()
         for block in self.blocks[:-1]:
             x = block(x, every, None)
-        states: Tensor = self.blocks[-1](x, every, at)
-        return states
+        return self.blocks[-1](x, every, at)
 
 
 class _Block(nn.Module):
@@ -140,5 +138,4 @@ class _Block(nn.Module):
         if at is not None:
             x, y, streams = x[at], y[at], streams[at]
         x = self.attention_norm(x + self.attention_dropout(self.out(y), streams))
-        answer: Tensor = self.mlp_norm(x + self.mlp_dropout(self.mlp(x), streams))
-        return answer
+        return self.mlp_norm(x + self.mlp_dropout(self.mlp(x), streams))

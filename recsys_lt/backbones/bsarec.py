@@ -91,7 +91,6 @@ class BSARec(Backbone):
                 nn.init.zeros_(module.bias)
 
     def user_states(self, batch: Batch) -> Tensor:
-        """[B, d]."""
         keys = batch.streams
         allowed = attention_mask(is_event(batch, self.max_length))
         x = self.items(batch, self.max_length) + self.positions.weight
@@ -102,7 +101,6 @@ class BSARec(Backbone):
         return torch.squeeze(x, 1)
 
     def output_table(self) -> OutputTable:
-        """[I, d], the input embeddings."""
         return OutputTable(self.items.weight)
 
 
@@ -133,8 +131,7 @@ class Block(nn.Module):
         """From x [B, L, d], allowed [B, L, L] and keys [B] to [B, n, d]: the n positions ``at``."""
         by_frequency = self.frequency(x, keys, at)
         by_attention = self.attention(x, allowed, keys, at)
-        out: Tensor = self.feed_forward(self.alpha * by_frequency + (1 - self.alpha) * by_attention, keys)
-        return out
+        return self.feed_forward(self.alpha * by_frequency + (1 - self.alpha) * by_attention, keys)
 
 
 class FrequencyLayer(nn.Module):
@@ -161,8 +158,7 @@ class FrequencyLayer(nn.Module):
             low = self.low_pass[at] @ x.to(self.low_pass.dtype)
         x = x[:, at]
         y = low + self.beta.square() * (x - low)
-        out: Tensor = self.norm(x + self.dropout(y, keys))
-        return out
+        return self.norm(x + self.dropout(y, keys))
 
 
 class Attention(nn.Module):
@@ -186,8 +182,7 @@ class Attention(nn.Module):
         scores = scores.masked_fill(~allowed[:, None, at], -math.inf)  # no row of it is empty
         weights = self.weight_dropout(scores.softmax(3), keys)
         heads = (weights @ value).transpose(1, 2).flatten(2)
-        out: Tensor = self.norm(x[:, at] + self.dropout(self.out(heads), keys))
-        return out
+        return self.norm(x[:, at] + self.dropout(self.out(heads), keys))
 
     def _split(self, x: Tensor) -> Tensor:
         """[B, n, d] -> [B, heads, n, d / heads]."""
@@ -204,5 +199,4 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
-        out: Tensor = self.norm(x + self.dropout(self.mlp(x), keys))
-        return out
+        return self.norm(x + self.dropout(self.mlp(x), keys))

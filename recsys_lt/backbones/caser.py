@@ -72,7 +72,6 @@ class Caser(Backbone):
         nn.init.zeros_(self.dense.bias)
 
     def user_states(self, batch: Batch) -> Tensor:
-        """[B, 2d]."""
         image = self.items(batch, self.max_length)  # [B, L, d]
         features = torch.cat([self._along_time(image), self._across_coordinates(image)], 1)
         history = self.dense(self.dropout(features, batch.streams)).relu()
@@ -116,7 +115,6 @@ class Caser(Backbone):
         return (torch.cat(tops, 1) + biases).relu()
 
     def output_table(self) -> OutputTable:
-        """[I, 2d] and its bias [I]."""
         return OutputTable(self.out_weight, self.out_bias)
 
     def item_tables(self) -> list[Tensor]:

@@ -44,9 +44,7 @@ class SpectralFilter(nn.Module):
         if self.length > _LONGEST:
             return self.plain(x, weights)
         with torch.autocast(x.device.type, enabled=False):
-            y: Tensor = _ThereAndBack.apply(  # type: ignore[no-untyped-call]
-                at_least_float32(x), at_least_float32(weights), self.there, self.back
-            )
+            y: Tensor = _ThereAndBack.apply(at_least_float32(x), at_least_float32(weights), self.there, self.back)
         return y
 
     def plain(self, x: Tensor, weights: Tensor) -> Tensor:

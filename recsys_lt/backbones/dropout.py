@@ -17,8 +17,7 @@ class _Mask(torch.autograd.Function):
     def forward(ctx, x: Tensor, keep: Tensor, scale: float) -> Tensor:  # type: ignore[override,no-untyped-def]
         ctx.save_for_backward(keep)
         ctx.scale = scale
-        masked: Tensor = torch.ops.aten.native_dropout_backward(x, keep, scale)
-        return masked
+        return torch.ops.aten.native_dropout_backward(x, keep, scale)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override,no-untyped-def]
@@ -63,19 +62,15 @@ class RowDropout(nn.Module):
         if not self.training or self.cut == 0:
             return x
         if kernels := usable(x):
-            fast: Tensor = NativeDropout.apply(x, keys, self.salt, self.cut, self.scale, False, kernels)
-            return fast
+            return NativeDropout.apply(x, keys, self.salt, self.cut, self.scale, False, kernels)
         keep = self.kept(x.shape[1:].numel(), keys).view_as(x)
-        masked: Tensor = _Mask.apply(x, keep, self.scale)  # type: ignore[no-untyped-call]
-        return masked
+        return _Mask.apply(x, keep, self.scale)
 
     def relu(self, x: Tensor, keys: Tensor) -> Tensor:
         """Dropout of max(x, 0), in one pass where there are kernels."""
         if self.training and self.cut and (kernels := usable(x)):
-            fast: Tensor = NativeDropout.apply(x, keys, self.salt, self.cut, self.scale, True, kernels)
-            return fast
-        answer: Tensor = self(F.relu(x), keys)
-        return answer
+            return NativeDropout.apply(x, keys, self.salt, self.cut, self.scale, True, kernels)
+        return self(F.relu(x), keys)
 
     def kept(self, count: int, keys: Tensor) -> Tensor:
         """Which of ``count`` elements survive for every key: keys [n] -> [n, count] bool."""

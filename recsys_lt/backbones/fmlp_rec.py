@@ -35,13 +35,7 @@ class FMLPRec(Backbone):
     """
 
     def __init__(
-        self,
-        facts: DataFacts,
-        *,
-        width: int = 64,
-        blocks: int = 4,
-        max_length: int = 50,
-        dropout: float = 0.5,
+        self, facts: DataFacts, *, width: int = 64, blocks: int = 4, max_length: int = 50, dropout: float = 0.5
     ) -> None:
         super().__init__()
         check_sizes("FMLP-Rec", width=width, blocks=blocks, max_length=max_length)
@@ -66,7 +60,6 @@ class FMLPRec(Backbone):
             block.get_parameter("filter").data.copy_(first)
 
     def user_states(self, batch: Batch) -> Tensor:
-        """[B, d]."""
         keys = batch.streams
         x = self.items(batch, self.max_length) + self.positions.weight
         x = self.dropout(self.norm(x), keys)
@@ -76,7 +69,6 @@ class FMLPRec(Backbone):
         return torch.squeeze(x, 1)
 
     def output_table(self) -> OutputTable:
-        """[I, d], the input embeddings."""
         return OutputTable(self.items.weight)
 
 
@@ -101,5 +93,4 @@ class FilterBlock(nn.Module):
         """From x [B, L, d] and keys [B] to [B, L, d], or the last position of it, [B, 1, d]."""
         y = self.convolve.last(x, self.filter) if only_last else self.convolve(x, self.filter)
         x = self.filter_norm((x[:, -1:] if only_last else x) + self.filter_dropout(y, keys))
-        out: Tensor = self.mlp_norm(x + self.mlp_dropout(self.mlp(x), keys))
-        return out
+        return self.mlp_norm(x + self.mlp_dropout(self.mlp(x), keys))

@@ -64,13 +64,10 @@ class GRU4Rec(Backbone):
         """[N, d]: after each row, or in one pass after each event with a target."""
         if batch.target_events is None:
             return self.user_states(batch)
-        states: Tensor = self.dense(self._hidden(batch, batch.target_events))
-        return states
+        return self.dense(self._hidden(batch, batch.target_events))
 
     def user_states(self, batch: Batch) -> Tensor:
-        """[B, d]."""
-        states: Tensor = self.dense(self._hidden(batch, batch.offsets[1:] - 1))
-        return states
+        return self.dense(self._hidden(batch, batch.offsets[1:] - 1))
 
     def _hidden(self, batch: Batch, at: Tensor) -> Tensor:
         """Hidden states after the events ``at`` [n] -> [n, d]; a row without history has a state of zeros.
@@ -96,7 +93,6 @@ class GRU4Rec(Backbone):
         return hidden
 
     def output_table(self) -> OutputTable:
-        """[I, d], the input embeddings."""
         return OutputTable(self.items.weight)
 
 

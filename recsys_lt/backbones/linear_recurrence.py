@@ -67,8 +67,7 @@ def linear_recurrence(u: Tensor, decay: Tensor, steps: "Steps") -> Tensor:
     Blelloch, "Prefix sums and their applications", CMU-CS-90-190 (the scan in two levels). The published LRURec
     doubles its reach log2(L) times over a padded window instead.
     """
-    states: Tensor = _LinearRecurrence.apply(u, decay, steps)  # type: ignore[no-untyped-call]
-    return states
+    return _LinearRecurrence.apply(u, decay, steps)
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,7 @@ class LRURec(Backbone):
     """
 
     def __init__(
-        self,
-        facts: DataFacts,
-        *,
-        width: int = 64,
-        blocks: int = 2,
-        max_length: int = 50,
-        dropout: float = 0.2,
+        self, facts: DataFacts, *, width: int = 64, blocks: int = 2, max_length: int = 50, dropout: float = 0.2
     ) -> None:
         super().__init__()
         check_sizes("LRURec", width=width, blocks=blocks, max_length=max_length)
@@ -65,7 +59,6 @@ class LRURec(Backbone):
             nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
 
     def output_table(self) -> OutputTable:
-        """[I, d], the input embeddings, and a bias [I]."""
         return OutputTable(self.items.weight, self.out_bias)
 
     def states(self, batch: Batch) -> Tensor:
@@ -121,8 +114,7 @@ class _Block(nn.Module):
             h, x, streams = h[wanted], x[wanted], streams[wanted]
         x = self.unit_norm(x + self.unit_dropout(self.unit.read(h), streams))
         inner = self.inner_dropout(F.gelu(self.inner(x)), streams)
-        answer: Tensor = self.outer_norm(x + self.outer_dropout(self.outer(inner), streams))
-        return answer
+        return self.outer_norm(x + self.outer_dropout(self.outer(inner), streams))
 
 
 class LinearRecurrentUnit(nn.Module):
@@ -167,5 +159,4 @@ class LinearRecurrentUnit(nn.Module):
 
     def read(self, h: Tensor) -> Tensor:
         """States [n, 4d] -> [n, d]."""
-        y: Tensor = self.out_of(h)
-        return y
+        return self.out_of(h)

@@ -31,15 +31,12 @@ class MLP(nn.Sequential):
         if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return self.plain(x)
         inner, outer = self[0], self[2]
-        y: Tensor = _InChunks.apply(  # type: ignore[no-untyped-call]
-            x.reshape(-1, x.shape[-1]), inner.weight, inner.bias, outer.weight, outer.bias
-        )
+        y: Tensor = _InChunks.apply(x.reshape(-1, x.shape[-1]), inner.weight, inner.bias, outer.weight, outer.bias)
         return y.view_as(x)
 
     def plain(self, x: Tensor) -> Tensor:
         """Evaluate the textbook form, gradients by autograd."""
-        y: Tensor = super().forward(x)
-        return y
+        return super().forward(x)
 
 
 class _InChunks(torch.autograd.Function):

@@ -35,10 +35,9 @@ class PaddedItems(nn.Module):
 
     Notes
     -----
-    The reference's pad is a row of the item table with ``padding_idx``: drawn at random, entering the
-    computation, and never learned. But its gradient is zero, not absent, so Adam's coupled weight decay
-    does shrink it (to nothing within an epoch at lr 1e-4, weight decay 5e-4). Hence a parameter with a
-    zero gradient here rather than a buffer.
+    The reference's pad is a row of the item table with ``padding_idx``: drawn at random, entering the computation, and
+    never learned. But its gradient is zero, not absent, so Adam's coupled weight decay does shrink it (to nothing
+    within an epoch at lr 1e-4, weight decay 5e-4). Hence a parameter with a zero gradient here rather than a buffer.
     """
 
     def __init__(self, n_items: int, width: int, std: float) -> None:
@@ -56,9 +55,7 @@ class PaddedItems(nn.Module):
         shift = (ends - batch.offsets[1:])[batch.rows_of_events()]
         slots = shift + torch.arange(len(batch.items), device=batch.items.device)
         events = nn.functional.embedding(batch.items, self.weight, sparse=self.sparse)
-        window: Tensor = _PlaceOnPads.apply(  # type: ignore[no-untyped-call]
-            events, self.pad, slots, len(batch) * length
-        )
+        window: Tensor = _PlaceOnPads.apply(events, self.pad, slots, len(batch) * length)
         return window.view(len(batch), length, -1)
 
 

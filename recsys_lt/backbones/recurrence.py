@@ -29,8 +29,7 @@ def gru(x: Tensor, w_ih: Tensor, w_hh: Tensor, running: tuple[int, ...]) -> Tens
     Tensor
         [T, h], laid out as ``x``.
     """
-    hidden: Tensor = _Gru.apply(x, w_ih, w_hh, running)  # type: ignore[no-untyped-call]
-    return hidden
+    return _Gru.apply(x, w_ih, w_hh, running)
 
 
 class _Gru(torch.autograd.Function):

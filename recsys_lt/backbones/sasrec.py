@@ -70,8 +70,7 @@ class SASRec(Backbone):
         every = layout.every()
         for block in self.blocks:
             x = block(x, every)
-        states: Tensor = self.norm(x)
-        return states
+        return self.norm(x)
 
     def user_states(self, batch: Batch) -> Tensor:
         layout = Layout(batch, self.max_length)
@@ -82,13 +81,11 @@ class SASRec(Backbone):
         # What is read is the last event of each row: the last block need not compute the others.
         for block in self.blocks[-1:]:
             x = block(x, last)
-        states: Tensor = self.norm(x if self.blocks else x[batch.offsets[1:] - 1])
-        return states
+        return self.norm(x if self.blocks else x[batch.offsets[1:] - 1])
 
     def _embedded(self, batch: Batch, layout: "Layout") -> Tensor:
         x = self.items(batch.items) * math.sqrt(self.items.embedding_dim) + self.positions(layout.position)
-        embedded: Tensor = self.dropout(x, layout.streams)
-        return embedded
+        return self.dropout(x, layout.streams)
 
 
 class _Block(nn.Module):
@@ -120,5 +117,4 @@ class _Block(nn.Module):
         # A pad is a zero vector: its key and value are the biases.
         own = self.norm(self.out(self.attend(query, key_value, self.key_value.bias, queries)) + own)
         inner = self.drop_inner.relu(self.inner(own), queries.streams)
-        answer: Tensor = own + self.drop_outer(self.outer(inner), queries.streams)
-        return answer
+        return own + self.drop_outer(self.outer(inner), queries.streams)

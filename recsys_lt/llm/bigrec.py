@@ -59,7 +59,6 @@ class BIGRec(TitleModel):
         self._catalogue: Tensor | None = None
 
     def begin_ranking(self) -> None:
-        """See ``Recommender.begin_ranking``."""
         super().begin_ranking()
         # Of the untuned model, so the same in every ranking of a run.
         if self._catalogue is None or self._catalogue.device != self.opening.device:

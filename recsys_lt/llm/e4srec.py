@@ -60,14 +60,7 @@ class E4SRec(Backbone):
         return {"item_vectors": TrainedRun(options["item_vectors"], "sasrec", "ce", Backbone)}
 
     def __init__(
-        self,
-        facts: DataFacts,
-        *,
-        llm: LLM,
-        prompt: Prompt,
-        item_vectors: str | None,
-        max_length: int,
-        supervise: str,
+        self, facts: DataFacts, *, llm: LLM, prompt: Prompt, item_vectors: str | None, max_length: int, supervise: str
     ) -> None:
         super().__init__()
         if supervise not in ("all", "last"):
@@ -99,7 +92,6 @@ class E4SRec(Backbone):
         self.head = nn.Linear(self.language.width, facts.n_items, bias=False)
 
     def facts(self) -> Mapping[str, Any]:
-        """See ``Recommender.facts``."""
         return {"tokens_read": self.language.tokens_read}
 
     def output_table(self) -> OutputTable:

@@ -96,8 +96,7 @@ class LanguageModel(nn.Module):
     @property
     def vocabulary(self) -> Tensor:
         """Output vectors of the tokens, [V, H]."""
-        weight: Tensor = self._inner.get_output_embeddings().weight
-        return weight
+        return self._inner.get_output_embeddings().weight
 
     @property
     def end(self) -> int:
@@ -127,8 +126,7 @@ class LanguageModel(nn.Module):
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return found
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
 
     def opening(self, text: str) -> Tensor:
         """The tokens of a prompt's beginning, after what the tokenizer begins every text with: [P]."""
@@ -139,8 +137,7 @@ class LanguageModel(nn.Module):
 
     def vectors(self, ids: Tensor) -> Tensor:
         """Input vectors of tokens, [T] -> [T, H]."""
-        embedded: Tensor = self._inner.get_input_embeddings()(ids)
-        return embedded
+        return self._inner.get_input_embeddings()(ids)
 
     @contextmanager
     def untuned(self) -> Iterator[None]:
@@ -328,8 +325,7 @@ class LanguageModel(nn.Module):
                 )
         finally:  # a checkpoint's second pass is left by an exception
             self._streams.keys = None
-        states: Tensor = found.last_hidden_state[0, n_prompt:]
-        return states
+        return found.last_hidden_state[0, n_prompt:]
 
 
 def _nothing_read() -> Any:

@@ -91,7 +91,6 @@ class LlamaRec(PromptedModel):
         return self
 
     def prompts_and_answers(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
-        """See ``PromptedModel.prompts_and_answers``."""
         pools = self._drawn(batch, batch.streams)
         place = (pools == batch.targets.unsqueeze(1)).int().argmax(1)
         answers = [[letter] for letter in self.letters[place].tolist()]
@@ -126,11 +125,9 @@ class LlamaRec(PromptedModel):
         return prompts
 
     def facts(self) -> Mapping[str, Any]:
-        """See ``Recommender.facts``."""
         return {**super().facts(), "candidates": self.n_candidates}
 
     def begin_ranking(self) -> None:
-        """See ``Recommender.begin_ranking``."""
         self.retriever.begin_ranking()
 
     def rank(self, batch: Batch, k: int) -> Ranking:

@@ -49,7 +49,6 @@ class PackagedGGUF(Weights):
         return self._kept().outline()
 
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
-        """See ``Weights.load``."""
         return self._kept().load(options)
 
     def _kept(self) -> Pretrained:

@@ -98,10 +98,9 @@ def _attention(
     """In the place of ``transformers``' ``sdpa``: [1, H, q, d], [1, h, k, d] twice -> [1, q, H, d]."""
     blocks: Blocks | None = module.packed.blocks
     if blocks is None:
-        plain: tuple[Tensor, None] = needed("transformers.integrations.sdpa_attention").sdpa_attention_forward(
+        return needed("transformers.integrations.sdpa_attention").sdpa_attention_forward(
             module, query, key, value, attention_mask, **more
         )
-        return plain
     scale = more.get("scaling")
     # Of the prompt there are queries too, unless it was read before.
     asking = query.shape[2] - len(blocks.back)

@@ -41,7 +41,6 @@ class Pretrained(Weights):
         self._read(lambda transformers, name, common: transformers.AutoConfig.from_pretrained(name, **common))
 
     def outline(self) -> tuple[Any, Any]:
-        """See ``Weights.outline``."""
 
         def both(transformers: ModuleType, name: str, common: Mapping[str, Any]) -> tuple[Any, Any]:
             config = transformers.AutoConfig.from_pretrained(name, **common)
@@ -54,7 +53,6 @@ class Pretrained(Weights):
         return self._read(both)
 
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
-        """See ``Weights.load``."""
 
         def both(transformers: ModuleType, name: str, common: Mapping[str, Any]) -> tuple[Any, Any]:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, **common)

@@ -98,11 +98,9 @@ class PromptedModel(Recommender):
         return [ids[:longest] for ids in self.language.ids([f" {text}" for text in texts])]
 
     def facts(self) -> Mapping[str, Any]:
-        """See ``Recommender.facts``."""
         return {"tokens_read": self.language.tokens_read}
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Recommender.batch_losses``."""
         with self.autocast(self.precision.backbone):
             losses = self.answer_losses(batch).float()
         weights = self.target_weights(batch, item_weights)

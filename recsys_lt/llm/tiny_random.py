@@ -26,7 +26,6 @@ class TinyRandom(Weights):
         self.width, self.layers, self.heads, self.context, self.seed = width, layers, heads, context, seed
 
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
-        """See ``Weights.load``."""
         transformers = needed("transformers")
         config = transformers.LlamaConfig(
             vocab_size=258,

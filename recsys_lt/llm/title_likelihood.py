@@ -25,12 +25,10 @@ class TitleLikelihood(TitleModel):
     """
 
     def begin_ranking(self) -> None:
-        """See ``Recommender.begin_ranking``."""
         super().begin_ranking()
         self._vocabulary = self.language.vocabulary.float()  # of a model that is held in fewer bits, a copy
 
     def scores(self, batch: Batch) -> Tensor:
-        """See ``TitleModel.scores``."""
         return torch.stack([self._of_user(prompt) for prompt in self._prompts(batch)])
 
     def _of_user(self, prompt: list[int]) -> Tensor:

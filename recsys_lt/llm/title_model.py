@@ -41,7 +41,6 @@ class TitleModel(PromptedModel):
         )  # fmt: skip
 
     def prompts_and_answers(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
-        """See ``PromptedModel.prompts_and_answers``."""
         return self._prompts(batch), [self.titles[item] for item in batch.targets.tolist()]
 
     def _prompts(self, batch: Batch) -> list[list[int]]:
@@ -63,7 +62,6 @@ class TitleModel(PromptedModel):
         self.read_opening = self.language.read(self.language.vectors(self.opening)) if len(self.opening) else None
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """See ``Recommender.rank``."""
         return rank_by_scores(self.scores(batch), ScoreMatrix(self.n_items), batch.targets, self.masked(batch), k)
 
     @abstractmethod

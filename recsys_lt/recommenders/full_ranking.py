@@ -68,7 +68,6 @@ class ScoreMatrix(NamedTuple):
     n_items: int
 
     def block(self, states: Tensor, start: int, stop: int) -> Tensor:
-        """See ``Scorer.block``."""
         return states[:, start:stop].clone()
 
     def lower_bounds(self, states: Tensor, items: Tensor) -> Tensor:

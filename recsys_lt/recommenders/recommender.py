@@ -81,13 +81,7 @@ class Recommender(HasNeeds, pl.LightningModule):
     rule: UpdateRule
 
     def __init__(
-        self,
-        n_items: int,
-        task: Task,
-        max_length: int,
-        *,
-        trainable: bool = True,
-        needs_seen: bool = False,
+        self, n_items: int, task: Task, max_length: int, *, trainable: bool = True, needs_seen: bool = False
     ) -> None:
         super().__init__()
         self.automatic_optimization = False

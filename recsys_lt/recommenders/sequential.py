@@ -49,15 +49,12 @@ class SequentialRecommender(Recommender):
             backbone.use_sparse_gradients()
 
     def begin_step(self) -> None:
-        """See ``Recommender.begin_step``."""
         self.backbone.begin_step()
 
     def begin_ranking(self) -> None:
-        """See ``Recommender.begin_ranking``."""
         self.backbone.begin_ranking()
 
     def facts(self) -> Mapping[str, Any]:
-        """See ``Recommender.facts``."""
         return self.backbone.facts()
 
     @property
@@ -66,7 +63,6 @@ class SequentialRecommender(Recommender):
         return self.backbone
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Recommender.batch_losses``."""
         states = self.training_states(batch)
         weights = self.target_weights(batch, item_weights)
         scorer = self.backbone.output_table()
@@ -87,11 +83,9 @@ class SequentialRecommender(Recommender):
         return states.float()
 
     def item_tables(self) -> list[Tensor]:
-        """See ``Recommender.item_tables``."""
         return self.backbone.item_tables()
 
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """See ``Recommender.rank``."""
         states = self.backbone.user_states(batch)
         check_states(states, len(batch), f"{type(self.backbone).__name__}.user_states", "user")
         return rank_by_scores(states, self.backbone.output_table(), batch.targets, self.masked(batch), k)
