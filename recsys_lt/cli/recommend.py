@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_lt.cli.command import exit_code
+from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import add_trust, trusting
 
 # Everything else is imported where it is used, so that --help answers at once.
@@ -118,6 +119,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from recsys_lt.system.atomic import write_text
     from recsys_lt.training.trained import Run
 
+    if arguments.k < 1:  # said before the run is read
+        raise UserError(f"it is {arguments.k}", where="--k", remedy="Give a whole number of at least 1")
     lists = Run(arguments.folder).lists(arguments.user, k=arguments.k)
     if arguments.csv is not None:
         table = frame(lists)

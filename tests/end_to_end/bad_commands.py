@@ -137,8 +137,6 @@ table notes.txt | notes.txt
 report nowhere | nowhere, no such folder
 report run | run, metrics.json
 report run --users -1 | --users
-figures nowhere | nowhere, no such folder
-figures run | run, metrics.json
 recommend nowhere --user 1 | nowhere, no such folder
 recommend run --user 1 | run, config.yaml
 recommend notes.txt --user 1 | notes.txt

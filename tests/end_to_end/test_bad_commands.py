@@ -121,7 +121,7 @@ def test_a_command_that_reads_runs(
     (tmp_path / "notes.txt").write_text("mine")
     name, *rest = arguments.split()
     with nothing_left(tmp_path):
-        code = importlib.import_module(f"recsys_lt.{name if name == 'figures' else f'cli.{name}'}").main(rest)
+        code = importlib.import_module(f"recsys_lt.cli.{name}").main(rest)
     line = only_line(code, capsys.readouterr().err)
     assert [word for word in words if word not in line] == [], line
 

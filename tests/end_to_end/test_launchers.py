@@ -40,9 +40,9 @@ def test_cells_side_by_side(
     # The failure of one cell comes home; the other is done, and the table ends the sweep.
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert "1_synthetic_sasrec_ce_adam_seed0: optimizer.lr: lr is -1" in done.stderr
+    assert "1_synthetic_sasrec_ce_adam_seed0: optimizer.lr: it is -1" in done.stderr
     good, bad = (tmp_path / f"sweep/{number}_synthetic_sasrec_ce_adam_seed0" for number in (0, 1))
-    assert "lr is -1" in json.loads((bad / "failed.json").read_text())["error"]
+    assert "optimizer.lr: it is -1" in json.loads((bad / "failed.json").read_text())["error"]
     metrics = json.loads((good / "metrics.json").read_text())
     assert metrics["train"]["threads"] == 1
     assert "Failed or unfinished: 1_synthetic_sasrec_ce_adam_seed0" in done.stdout
@@ -159,7 +159,7 @@ def test_slurm_with_a_scheduler_of_three_shell_scripts(
     for line in ("--partition=short", "--array=0-1%2", "--time=480", "--gpus-per-node=1", "--mem=32GB"):
         assert f"#SBATCH {line}" in script
     assert done.returncode == 2, done.stderr
-    assert "1_synthetic_sasrec_ce_adam_seed0: optimizer.lr: lr is -1" in done.stderr
+    assert "1_synthetic_sasrec_ce_adam_seed0: optimizer.lr: it is -1" in done.stderr
     good = json.loads((tmp_path / "sweep/0_synthetic_sasrec_ce_adam_seed0/metrics.json").read_text())
     assert good["train"]["processes"] == 2
     assert f"{good['test']['ndcg@10']:.4f}" in done.stdout
