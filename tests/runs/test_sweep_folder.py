@@ -29,14 +29,6 @@ def cell(lr: float = 1e-3, **others: Any) -> Stored:
     return Stored(OmegaConf.create(config | others), NAMES, "sweep")
 
 
-def test_a_cell_of_an_earlier_version_is_known_again(tmp_path: Path) -> None:
-    older = cell(metrics={}, trainer={"devices": 2})  # before there were caps
-    with claimed(older, tmp_path / "0") as claim:
-        finish(claim.folder)
-    with claimed(cell(), tmp_path / "1") as claim:
-        assert claim == ("done", tmp_path / "0")
-
-
 def finish(folder: Path, finished: bool = True) -> None:
     write_json(folder / "metrics.json", {"finished": finished})
 
