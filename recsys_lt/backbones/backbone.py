@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -12,11 +12,6 @@ from recsys_lt.data.needs import HasNeeds
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable, Scorer
-
-if TYPE_CHECKING:
-    from recsys_lt.losses.loss import Loss
-    from recsys_lt.optim.rule import UpdateRule
-    from recsys_lt.recommenders.recommender import Recommender, Terms
 
 
 def check_sizes(model: str, **sizes: int) -> None:
@@ -90,9 +85,3 @@ class Backbone(HasNeeds, nn.Module, ABC):
 
     def facts(self) -> Mapping[str, Any]:
         return {}
-
-    def recommender(self, loss: "Loss", rule: "UpdateRule", terms: "Terms") -> "Recommender":
-        """The recommender that trains this backbone by a loss and an update rule."""
-        from recsys_lt.recommenders.sequential import SequentialRecommender
-
-        return SequentialRecommender(self, loss, rule, terms)

@@ -13,7 +13,6 @@ from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.needs import HasNeeds
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
-from recsys_lt.losses.loss import Loss
 from recsys_lt.optim.lazy_adam import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
@@ -94,11 +93,6 @@ class Recommender(HasNeeds, pl.LightningModule):
         # The batches of the step that is under way, for a rule that evaluates all of them at once; their shares in it.
         self._waiting: list[Batch] = []
         self._shares: list[float] = []
-
-    def recommender(self, loss: Loss | None, rule: UpdateRule, terms: Terms) -> "Recommender":
-        """The recommender of a model, as every model makes its own: this one, which needs no loss."""
-        self.prepare_training(rule, terms)
-        return self
 
     def prepare_training(self, rule: UpdateRule, terms: Terms) -> None:
         """Set how the module is trained and ranks.

@@ -1,12 +1,11 @@
 """The recommender that scores a backbone's states against an output table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.streams import key_of
 from recsys_lt.losses.loss import Draw, Loss
@@ -15,9 +14,6 @@ from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.recommenders.contract import check_losses, check_states
 from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
 from recsys_lt.recommenders.recommender import Recommender, Terms
-
-if TYPE_CHECKING:  # backbones make their own recommender, so at run time they import this
-    from recsys_lt.backbones.backbone import Backbone
 
 _NEGATIVES = key_of(4)  # sets the negatives' streams apart from dropout's
 

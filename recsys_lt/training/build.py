@@ -21,6 +21,7 @@ from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
 from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.recommender import Recommender, Terms
+from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.runs.trust import literal
 from recsys_lt.system.machine import refusals
 from recsys_lt.training.instantiate import call, check_numbers, class_and_options, instantiate
@@ -152,7 +153,12 @@ class Parts:
             accumulate=self.trainer.accumulate,
             clip=self.trainer.clip,
         )
-        module = self.model(facts).recommender(self.loss, self.rule, terms)
+        made = self.model(facts)
+        if isinstance(made, Backbone):
+            module: Recommender = SequentialRecommender(made, self.loss, self.rule, terms)
+        else:
+            module = made
+            module.prepare_training(self.rule, terms)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if module.trainable:
             self.rule.prepare(trained, module.item_tables(), facts.popularity)

@@ -18,6 +18,7 @@ from recsys_lt.optim.rule import Plain
 from recsys_lt.optim.sam import SAM
 from recsys_lt.recommenders.full_ranking import rank_by_scores
 from recsys_lt.recommenders.recommender import Terms
+from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.recommenders.step_closure import StepClosure
 
 N_ITEMS = 30
@@ -88,7 +89,7 @@ def sam(accumulate: str) -> SAM:
 
 
 def made(backbone, loss=None, rule=None, **terms):
-    module = backbone.recommender(loss or CE(), rule or adam(), Terms(**terms))
+    module = SequentialRecommender(backbone, loss or CE(), rule or adam(), Terms(**terms))
     module.rule.prepare(dict(module.named_parameters()), module.item_tables(), torch.from_numpy(DATA.popularity))
     return module
 

@@ -46,7 +46,8 @@ class Beam(Recommender):
 
 
 def evaluated(ks=()):
-    module = Beam().recommender(None, Plain(torch.optim.Adam, 0.1), Terms(ks=(1, 10, 20)))
+    module = Beam()
+    module.prepare_training(Plain(torch.optim.Adam, 0.1), Terms(ks=(1, 10, 20)))
     batches = RankBatches(DATA, users_with_target(DATA, "test"), "test", 3, 16, with_seen=True)
     (module.on_test_epoch_start if ks else module.on_validation_epoch_start)()
     for step in range(len(batches)):
