@@ -10,8 +10,7 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import Read
-from recsys_lt.llm.prompted import PromptSettings
-from recsys_lt.llm.title_model import TitleModel
+from recsys_lt.llm.prompted import PromptSettings, TitleModel
 
 
 class BIGRec(TitleModel):
@@ -30,11 +29,6 @@ class BIGRec(TitleModel):
     popularity
         The exponent gamma; 0 ranks by distance alone.
 
-    Raises
-    ------
-    UserError
-        As ``TitleModel``, and for a number of beams below 1 or a negative exponent.
-
     References
     ----------
     Bao et al., "BIGRec", arXiv 2308.08434, and SAI990323/BIGRec.
@@ -42,11 +36,8 @@ class BIGRec(TitleModel):
 
     def __init__(self, facts: DataFacts, *, beams: int, popularity: float, **settings: Unpack[PromptSettings]) -> None:
         if beams < 1 or popularity < 0:
-            raise UserError(
-                f"beams {beams}, popularity {popularity}",
-                where="model",
-                remedy="Give at least one beam and an exponent of at least 0",
-            )
+            remedy = "Give at least one beam and an exponent of at least 0"
+            raise UserError(f"beams {beams}, popularity {popularity}", where="model", remedy=remedy)
         super().__init__(facts, **settings)
         self._beams, self._gamma, self._longest = beams, popularity, settings["title_tokens"]
         counts = facts.popularity.float()
@@ -91,7 +82,9 @@ class BIGRec(TitleModel):
             found = self._generated(ids, mask, self.read_opening)[:, ids.shape[1] :]
             for row, tokens in zip(rows, found.tolist(), strict=True):
                 answers[row] = list(takewhile(self._goes_on, tokens))
-            self._count(mask, [answers[row] for row in rows])
+            # The opening was counted when it was read; every beam reads its own tokens.
+            read = int(mask.sum()) - len(mask) * len(self.opening)
+            self.language.tokens_read += read + self._beams * sum(len(answers[row]) for row in rows)
         return answers
 
     def _padded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -103,11 +96,6 @@ class BIGRec(TitleModel):
         mask = [[1] * len(opening) + [0] * gap + [1] * (longest - gap) for gap in gaps]
         device = self.opening.device
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-    def _count(self, mask: Tensor, answers: list[list[int]]) -> None:
-        # The opening was counted when it was read; every beam reads its own tokens.
-        read = int(mask.sum()) - mask.shape[0] * len(self.opening)
-        self.language.tokens_read += read + self._beams * sum(map(len, answers))
 
     def _goes_on(self, token: int) -> bool:
         # Many vocabularies have tokens that hold a line's end and more.

@@ -7,8 +7,7 @@ import torch
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.lora import Lora
-from recsys_lt.llm.packages import needed
-from recsys_lt.llm.weights import Weights
+from recsys_lt.llm.weights import Weights, needed
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -18,10 +17,8 @@ class LLM:
 
     Parameters
     ----------
-    weights
-        Where it comes from.
-    lora
-        What is trained of it; None for nothing.
+    weights, lora
+        Where it comes from, and what is trained of it (None: nothing).
     dtype
         Of its frozen weights: float32, bfloat16 or float16.
     quantize
@@ -31,11 +28,6 @@ class LLM:
         memory for one pack whatever the batch.
     pack_tokens
         Tokens read at a time, at the most (a longer row is read alone).
-
-    Raises
-    ------
-    UserError
-        For a word that is no choice or a number out of range.
     """
 
     def __init__(
@@ -52,27 +44,17 @@ class LLM:
         if quantize not in (None, "4bit", "8bit"):
             raise UserError(f"it is {quantize!r}", where="llm.quantize", remedy="Choose from 4bit, 8bit, null")
         if pack_tokens < 1:
-            raise UserError(
-                f"it is {pack_tokens}", where="llm.pack_tokens", remedy="Give a positive number, such as 1024"
-            )
+            remedy = "Give a positive number, such as 1024"
+            raise UserError(f"it is {pack_tokens}", where="llm.pack_tokens", remedy=remedy)
         self.weights, self.lora, self.dtype, self.quantize = weights, lora, _DTYPES[dtype], quantize
         self.gradient_checkpointing, self.pack_tokens = gradient_checkpointing, pack_tokens
 
     def load(self, adapted: bool = True, outline: bool = False) -> LanguageModel:
-        """Read the model and adapt it.
+        """Read the model and, if ``adapted``, put the adapters on it, which alone are trained.
 
-        Parameters
-        ----------
-        adapted
-            False leaves it as it is: nothing of it is trained.
-        outline
-            Make it without its weights, once what can be known before they are read (packages, device, that they can
-            be reached) is known: enough to find out whether a recommender can be made of it.
-
-        Raises
-        ------
-        UserError
-            If it cannot be had, a package is missing, or it cannot be quantised here.
+        An ``outline`` is without weights, made once what can be known before they are read (packages, device, that they
+        can be reached) is known: enough to find out whether a recommender can be made of it. A UserError says why it
+        cannot be had, or not quantised here.
         """
         options = self._options()
         if outline:
@@ -87,11 +69,8 @@ class LLM:
         options: dict[str, Any] = {"dtype": self.dtype}
         if self.quantize is not None:
             if not torch.cuda.is_available():
-                raise UserError(
-                    "weights are quantised on a CUDA device, and there is none",
-                    where=f"llm.quantize={self.quantize}",
-                    remedy="Leave it null, or run where there is a GPU",
-                )
+                what, remedy = "weights are quantised on a CUDA device, and there is none", "run where there is a GPU"
+                raise UserError(what, where=f"llm.quantize={self.quantize}", remedy=f"Leave it null, or {remedy}")
             needed("bitsandbytes", "llm-gpu")
             bits: dict[str, Any] = {"load_in_8bit": True}
             if self.quantize == "4bit":

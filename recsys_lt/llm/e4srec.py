@@ -28,24 +28,15 @@ class E4SRec(Backbone):
 
     Parameters
     ----------
-    facts
-        Sizes of the data, and the sequential model whose output table gives the item vectors [I, d].
-    llm
-        The language model.
-    prompt
-        The prompt's texts; the closing is read with ``supervise=last`` alone.
+    facts, max_length
+        See ``Backbone``; what is needed is the sequential model whose output table gives the item vectors [I, d].
+    llm, prompt
+        The language model and the prompt's texts; the closing is read with ``supervise=last`` alone.
     item_vectors
         Run folder of the sequential model; None has one trained first.
-    max_length
-        Latest events read.
     supervise
         ``all``: a causal model predicts the next item after every event of a history in one pass, and its state is
         read at the event itself (ours). ``last``: a row is a prefix, read after the closing (as published).
-
-    Raises
-    ------
-    UserError
-        For a word that is no choice, a history longer than the language model reads, or item vectors that are missing.
 
     References
     ----------
@@ -66,9 +57,8 @@ class E4SRec(Backbone):
         if supervise not in ("all", "last"):
             raise UserError(f"it is {supervise!r}", where="model.supervise", remedy="Choose from all, last")
         if max_length < 1:
-            raise UserError(
-                f"it is {max_length}", where="model.max_length", remedy="Give a positive number, such as 50"
-            )
+            remedy = "Give a positive number, such as 50"
+            raise UserError(f"it is {max_length}", where="model.max_length", remedy=remedy)
         self.max_length = max_length
         self._last = supervise == "last"
         self.task = Prefixes(max_length) if self._last else EveryPosition(max_length)
@@ -81,11 +71,8 @@ class E4SRec(Backbone):
         self.language.check_length(len(self.opening) + max_length + len(closing), f"model.max_length={max_length}")
         table = facts.needs["item_vectors"].output_table()
         if not isinstance(table, OutputTable):
-            raise UserError(
-                "its model scores items without vectors",
-                where=f"model.item_vectors={item_vectors}",
-                remedy="Name the run of another model, such as model=sasrec",
-            )
+            where, remedy = f"model.item_vectors={item_vectors}", "Name the run of another model, such as model=sasrec"
+            raise UserError("its model scores items without vectors", where=where, remedy=remedy)
         found = table.weight.detach().float().clone()
         self.register_buffer("vectors", found)  # in checkpoints: the other run may be trained anew
         self.adaptor = nn.Linear(found.shape[1], self.language.width)

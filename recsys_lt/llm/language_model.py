@@ -12,11 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys_lt.data.streams import keys_of
 from recsys_lt.errors import UserError
-from recsys_lt.llm.frozen import keep_trained_alone, silence
-from recsys_lt.llm.lora import Lora, TokenStreams
-from recsys_lt.llm.packages import needed
-from recsys_lt.llm.packed_attention import PackedAttention
-from recsys_lt.llm.packs import packs, who_sees_whom
+from recsys_lt.llm.lora import Lora, TokenStreams, keep_trained_alone, silence
+from recsys_lt.llm.packed_attention import PackedAttention, packs, who_sees_whom
+from recsys_lt.llm.weights import needed
 
 #: What texts are read after, one of them, by tokenizers that put a space before all they read.
 _BEFORE = ("\n", "x", ".")
@@ -26,14 +24,8 @@ _PROMPT = 7  # sets the streams of the shared prompt apart
 class Read(NamedTuple):
     """Tokens that were read and are remembered, for all that goes on from them.
 
-    Parameters
-    ----------
-    cache
-        Their keys and values.
-    length
-        How many they are.
-    last
-        Hidden state of the last one, [1, H].
+    ``cache`` holds their keys and values, ``length`` says how many they are; ``last`` is the last one's hidden state,
+    [1, H].
     """
 
     cache: Any
@@ -50,24 +42,14 @@ class LanguageModel(nn.Module):
 
     What it was loaded with is not part of its ``state_dict``: a checkpoint holds the adapters alone.
 
-    Parameters
-    ----------
-    tokenizer, causal
-        Of ``transformers``.
-    lora
-        What is trained; None for nothing.
-    pack_tokens, checkpointed
-        See ``LLM``.
+    Tokenizer and model are those of ``transformers``; for the other arguments see ``LLM``.
     """
 
     def __init__(self, tokenizer: Any, causal: Any, lora: Lora | None, pack_tokens: int, checkpointed: bool) -> None:
         super().__init__()
         if tokenizer.eos_token_id is None:
-            raise UserError(
-                "its tokenizer has no token that ends a text",
-                where="llm.weights",
-                remedy="Name a causal language model with an eos_token",
-            )
+            remedy = "Name a causal language model with an eos_token"
+            raise UserError("its tokenizer has no token that ends a text", where="llm.weights", remedy=remedy)
         self.tokenizer = tokenizer
         # SentencePiece's, of Llama 2 and its kin, read "A" as " A" where a text begins, and "A" in the middle.
         self._spaces = self._tokens(["A"])[0] != self._tokens(["x\nA"])[0][-1:]
@@ -151,23 +133,12 @@ class LanguageModel(nn.Module):
     def check_length(self, longest: int, what: str) -> None:
         """Raise UserError if a row of so many tokens, its prompt included, is longer than the model reads."""
         if longest > self.context:
-            raise UserError(
-                f"a row may have {longest:,} tokens, and the language model reads {self.context:,}",
-                where=what,
-                remedy="Lower model.max_length, or choose another llm",
-            )
+            wrong = f"a row may have {longest:,} tokens, and the language model reads {self.context:,}"
+            raise UserError(wrong, where=what, remedy="Lower model.max_length, or choose another llm")
 
     @torch.no_grad()
     def read(self, tokens: Tensor, after: Read | None = None) -> Read:
-        """Read tokens and remember them; no gradient goes through.
-
-        Parameters
-        ----------
-        tokens
-            Their input vectors, [P, H]; at least one.
-        after
-            What they go on from; None where they are the beginning.
-        """
+        """Read tokens (input vectors [P, H], at least one) that go on from ``after``, and remember them."""
         cache = _nothing_read() if after is None else after.to_go_on()
         found = self._inner.base_model(inputs_embeds=tokens.unsqueeze(0), past_key_values=cache, use_cache=True)
         self.tokens_read += len(tokens)
@@ -177,16 +148,8 @@ class LanguageModel(nn.Module):
     def read_rows(self, ids: Tensor, mask: Tensor, after: Read | None) -> Any:
         """Read rows side by side, what they all begin with once, and remember them: keys and values of B rows.
 
-        ``tokens_read`` is the caller's to count.
-
-        Parameters
-        ----------
-        ids
-            Tokens from the beginning, [B, T] int64.
-        mask
-            0 where there is a gap, which no token sees, else 1, [B, T].
-        after
-            What all rows begin with, as it was read; None where nothing was read before.
+        Tokens ``ids`` [B, T] are from the beginning; ``mask`` [B, T] is 0 where there is a gap, which no token sees;
+        ``after`` is what all rows begin with, as it was read. ``tokens_read`` is the caller's to count.
         """
         cache = _nothing_read() if after is None else after.to_go_on()
         past = 0 if after is None else after.length
@@ -216,14 +179,10 @@ class LanguageModel(nn.Module):
         ----------
         prompt
             Input vectors of the prompt, [P, H]; or the prompt as it was read.
-        rows
-            Input vectors of the rows, end to end, [T, H].
-        lengths
-            Of the rows; they sum to T.
-        keys
-            The random stream of each token of the rows, [T] int64; None where nothing is dropped out.
-        key
-            The random stream of the prompt.
+        rows, lengths
+            Input vectors of the rows, end to end, [T, H], and the rows' lengths.
+        keys, key
+            The random stream of each token of the rows, [T] int64 (None: nothing is dropped out), and of the prompt.
 
         Returns
         -------
@@ -239,36 +198,25 @@ class LanguageModel(nn.Module):
         else:
             before, past = None, 0
         of_prompt = None
-        if keys is not None:
+        if keys is not None and before is None:
             of_prompt = keys_of(key, torch.arange(len(prompt), device=rows.device) + (_PROMPT << 32))
         states = []
         start = 0
         for pack in packs(lengths, past + len(prompt), self._pack_tokens):
             stop = start + sum(pack)
             self.tokens_read += stop - start + len(prompt)
-            own = None if keys is None else keys[start:stop]
-            if before is not None:
-                states.append(self._pack(prompt, rows[start:stop], pack, None, before.to_go_on(), past))
+            streams = None if keys is None or of_prompt is None else torch.cat([of_prompt, keys[start:stop]])
+            cache = None if before is None else before.to_go_on()
+            given: Any = (prompt, rows[start:stop], pack, streams, cache, past)
+            if before is None and self._checkpointed and torch.is_grad_enabled():
+                states.append(checkpoint(self._pack, *given, use_reentrant=False))
             else:
-                streams = None if own is None or of_prompt is None else torch.cat([of_prompt, own])
-                if self._checkpointed and torch.is_grad_enabled():
-                    given = (prompt, rows[start:stop], pack, streams, None, 0)
-                    states.append(checkpoint(self._pack, *given, use_reentrant=False))  # type: ignore[arg-type]
-                else:
-                    states.append(self._pack(prompt, rows[start:stop], pack, streams, None, 0))
+                states.append(self._pack(*given))
             start = stop
         return torch.cat(states) if states else rows
 
     def states_after(self, opening: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Hidden state of the last token of each row, read after an opening they share: [n, H].
-
-        Parameters
-        ----------
-        opening
-            Its tokens, [P] int64.
-        rows
-            The tokens of each; at least one.
-        """
+        """Hidden state of the last token of each row, read after an opening they share, [P] int64: [n, H]."""
         ids = torch.tensor([token for row in rows for token in row], device=opening.device)
         lengths = [len(row) for row in rows]
         last = torch.tensor(lengths, device=opening.device).cumsum(0) - 1
@@ -296,11 +244,9 @@ class LanguageModel(nn.Module):
         self.tokens_read = 0
         expected = torch.cat(told)
         if not torch.allclose(found.float(), expected.float(), atol=0.05 * float(expected.abs().max())):
-            raise UserError(
-                f"{type(self._inner).__name__} reads itself in another way than here (by its attention or its head)",
-                where="llm",
-                remedy="Choose a plain decoder, such as of the Llama, Qwen, Phi or GPT families",
-            )
+            what = f"{type(self._inner).__name__} reads itself in another way than here (by its attention or its head)"
+            remedy = "Choose a plain decoder, such as of the Llama, Qwen, Phi or GPT families"
+            raise UserError(what, where="llm", remedy=remedy)
 
     def _pack(
         self, prompt: Tensor, rows: Tensor, lengths: Sequence[int], streams: Tensor | None, cache: Any, past: int

@@ -32,20 +32,12 @@ class LlamaRec(PromptedModel):
 
     Parameters
     ----------
-    facts
-        Sizes and titles of the data, and the retriever.
-    **settings
+    facts, **settings
         See ``PromptedModel``.
     retriever
         Run folder of the retriever; None has LRURec trained first.
     candidates
         How many, 2 to 26.
-
-    Raises
-    ------
-    UserError
-        As ``PromptedModel``, and for a number of candidates out of range, a retriever that is missing, a tokenizer
-        that splits the letters, or a prompt longer than the language model reads.
 
     References
     ----------
@@ -61,11 +53,8 @@ class LlamaRec(PromptedModel):
         self, facts: DataFacts, *, retriever: str | None, candidates: int, **settings: Unpack[PromptSettings]
     ) -> None:
         if not 2 <= candidates <= len(_LETTERS) or candidates > facts.n_items:
-            raise UserError(
-                f"it is {candidates}",
-                where="model.candidates",
-                remedy=f"Give 2 to {min(len(_LETTERS), facts.n_items)}: each candidate is one letter",
-            )
+            remedy = f"Give 2 to {min(len(_LETTERS), facts.n_items)}: each candidate is one letter"
+            raise UserError(f"it is {candidates}", where="model.candidates", remedy=remedy)
         super().__init__(facts, needs_seen=True, **settings)
         max_length, prompt = settings["max_length"], settings["prompt"]
         self.retriever: Backbone = facts.needs["retriever"].eval()
@@ -113,16 +102,13 @@ class LlamaRec(PromptedModel):
 
     def _prompts(self, histories: Iterable[Tensor], pools: Tensor) -> list[list[int]]:
         """Prompts after the opening: history, candidates, and the closing that precedes the letter."""
-        prompts = []
-        for events, pool in zip(histories, pools.tolist(), strict=True):
-            row: list[int] = []
-            for number, item in zip(self._numbers, events[-self.n_events :].tolist(), strict=False):
-                row += number + self.item_texts[item]
-            row += self._pool
-            for mark, item in zip(self._marks, pool, strict=True):
-                row += mark + self.item_texts[item]
-            prompts.append(row + self._closing)
-        return prompts
+        return [
+            self._listed(self._numbers, events[-self.n_events :].tolist())
+            + self._pool
+            + self._listed(self._marks, pool)
+            + self._closing
+            for events, pool in zip(histories, pools.tolist(), strict=True)
+        ]
 
     def facts(self) -> Mapping[str, Any]:
         return {**super().facts(), "candidates": self.n_candidates}
@@ -176,9 +162,7 @@ def _one_token_each(language: LanguageModel, closing: str, n: int) -> Tensor:
     before = language.ids([closing])[0]
     read = language.ids([closing + letter for letter in _LETTERS[:n]])
     if any(ids[:-1] != before for ids in read) or len({ids[-1] for ids in read}) < n:
-        raise UserError(
-            "its tokenizer does not read a letter at the prompt's end as a token of its own",
-            where="llm",
-            remedy="Choose another llm, or end model.prompt.closing in another way, such as with a line break",
-        )
+        what = "its tokenizer does not read a letter at the prompt's end as a token of its own"
+        remedy = "Choose another llm, or end model.prompt.closing in another way, such as with a line break"
+        raise UserError(what, where="llm", remedy=remedy)
     return torch.tensor([ids[-1] for ids in read])

@@ -1,4 +1,4 @@
-"""LoRA by peft, with dropout that asking again repeats."""
+"""What is trained of a language model: LoRA by peft, with dropout that asking again repeats; the rest is frozen."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.errors import UserError
-from recsys_lt.llm.packages import needed
+from recsys_lt.llm.weights import needed
 
 _SALT = 1000  # apart from the salts of backbones' layers
 
@@ -35,46 +35,20 @@ class _TokenDropout(nn.Module):
 
 
 class Lora:
-    """Low-rank adapters beside frozen linear layers: W x + (alpha / rank) B A dropout(x).
+    """Low-rank adapters beside the linear layers named in ``targets``: W x + (alpha / rank) B A dropout(x).
 
-    Parameters
-    ----------
-    rank
-        Of the product BA.
-    alpha
-        Scale of the adapters, over ``rank``.
-    dropout
-        Of the adapters' inputs.
-    targets
-        Names of the linear layers that get one.
-
-    Raises
-    ------
-    UserError
-        If a number is out of range or no layer is named.
-
-    References
-    ----------
-    Hu et al., ICLR 2022, arXiv 2106.09685.
+    Source: Hu et al., ICLR 2022, arXiv 2106.09685. A number out of range, or no layer named, is a UserError.
     """
 
     def __init__(self, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> None:
         if rank < 1 or alpha <= 0 or not 0 <= dropout < 1 or not targets:
-            raise UserError(
-                f"rank {rank}, alpha {alpha}, dropout {dropout}, targets {list(targets)} make no adapters",
-                where="llm.lora",
-                remedy="Give a rank of at least 1, a positive alpha, a dropout in [0, 1) and names such as [q_proj]",
-            )
+            what = f"rank {rank}, alpha {alpha}, dropout {dropout}, targets {list(targets)} make no adapters"
+            remedy = "Give a rank of at least 1, a positive alpha, a dropout in [0, 1) and names such as [q_proj]"
+            raise UserError(what, where="llm.lora", remedy=remedy)
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, list(targets)
 
     def on(self, model: Any, streams: TokenStreams) -> Any:
-        """Freeze a causal language model and put adapters on it; their parameters are float32.
-
-        Raises
-        ------
-        UserError
-            If it has no layer of one of these names.
-        """
+        """Freeze a causal language model and put adapters on it; their parameters are float32."""
         peft = needed("peft")
         config = peft.LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=self.targets, bias="none"
@@ -85,13 +59,45 @@ class Lora:
                 adapted = peft.get_peft_model(model, config)
         except ValueError as error:
             linear = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)})
-            raise UserError(
-                f"no layer of the language model is named as in {self.targets}",
-                where="llm.lora.targets",
-                remedy=f"Its linear layers are {', '.join(linear)}",
-            ) from error
+            what = f"no layer of the language model is named as in {self.targets}"
+            remedy = f"Its linear layers are {', '.join(linear)}"
+            raise UserError(what, where="llm.lora.targets", remedy=remedy) from error
         layers = [module for module in adapted.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
         for salt, layer in enumerate(layers, start=_SALT):
             for name in layer.lora_dropout:
                 layer.lora_dropout[name] = _TokenDropout(self.dropout, salt, streams)
         return adapted
+
+
+def silence(causal: Any) -> None:
+    """Turn its own dropout off, which draws from a state, so that asking again would give another answer."""
+    for module in [causal.config, *causal.modules()]:
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
+                setattr(module, name, 0.0)
+
+
+def keep_trained_alone(module: nn.Module) -> None:
+    """Leave what is not trained out of a module's ``state_dict``, and do not miss it when one is loaded."""
+    module.register_state_dict_post_hook(_without_frozen)
+    module.register_load_state_dict_post_hook(_not_missed)
+
+
+def _frozen(module: nn.Module) -> set[str]:
+    # Tied weights have two names.
+    parameters = module.named_parameters(remove_duplicate=False)
+    return {name for name, p in parameters if not p.requires_grad} | {name for name, _ in module.named_buffers()}
+
+
+def _without_frozen(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    # Quantised weights have more entries than parameters: what is kept is named, not what goes.
+    kept = {prefix + name for name, p in module.named_parameters() if p.requires_grad}
+    for name in [name for name in state if name.startswith(prefix) and name not in kept]:
+        del state[name]
+
+
+def _not_missed(module: nn.Module, incompatible: Any) -> None:
+    frozen = tuple(_frozen(module))  # names there begin with the path to this module, which it does not know
+    incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if not name.endswith(frozen)]

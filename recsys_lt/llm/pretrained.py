@@ -13,8 +13,7 @@ from urllib.request import Request, urlopen
 import torch
 
 from recsys_lt.errors import UserError
-from recsys_lt.llm.packages import needed
-from recsys_lt.llm.weights import Weights
+from recsys_lt.llm.weights import Weights, needed
 
 T = TypeVar("T")
 _PATIENCE = 5.0  # seconds until a hub that says nothing is out of reach
@@ -41,7 +40,6 @@ class Pretrained(Weights):
         self._read(lambda transformers, name, common: transformers.AutoConfig.from_pretrained(name, **common))
 
     def outline(self) -> tuple[Any, Any]:
-
         def both(transformers: ModuleType, name: str, common: Mapping[str, Any]) -> tuple[Any, Any]:
             config = transformers.AutoConfig.from_pretrained(name, **common)
             with torch.device("meta"):
@@ -53,7 +51,6 @@ class Pretrained(Weights):
         return self._read(both)
 
     def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
-
         def both(transformers: ModuleType, name: str, common: Mapping[str, Any]) -> tuple[Any, Any]:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, **common)
             model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -82,12 +79,11 @@ class Pretrained(Weights):
             reason = " ".join(str(error).split())[:300]
             if silent is not None:
                 reason = f"{silent}, and nothing of that name was fetched before"
-            raise UserError(
-                f"no language model can be read there ({reason})",
-                where=f"llm.weights.name={self.name}",
-                remedy="Name a folder with a causal language model of transformers in safetensors, or a hub's name of "
-                "one while the hub can be reached",
-            ) from error
+            what, where = f"no language model can be read there ({reason})", f"llm.weights.name={self.name}"
+            remedy = (
+                "Name a folder with a causal language model of transformers in safetensors, or a hub's name of one "
+            )
+            raise UserError(what, where=where, remedy=remedy + "while the hub can be reached") from error
 
     def _no_room(self) -> UserError:
         hub = needed("huggingface_hub")
@@ -97,11 +93,9 @@ class Pretrained(Weights):
             wanted = f"{size / 1e9:.1f} GB"
         except (OSError, ValueError):
             wanted = "two bytes a parameter (in 16 bits)"
-        return UserError(
-            f"no space is left on the disk for the weights of {self.name}, which take {wanted}",
-            where=hub.constants.HF_HUB_CACHE,
-            remedy="Free so much there, or set HF_HOME to a folder with room",
-        )
+        what = f"no space is left on the disk for the weights of {self.name}, which take {wanted}"
+        remedy = "Free so much there, or set HF_HOME to a folder with room"
+        return UserError(what, where=hub.constants.HF_HUB_CACHE, remedy=remedy)
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -12,25 +12,14 @@ class Prompt:
 
     Parameters
     ----------
-    opening
-        Before everything, the same for every row.
-    closing
-        After it; the answer follows.
+    opening, closing
+        Before everything, the same for every row, and after it; the answer follows.
     noun
         movie, product, place, ....
-    event
-        Before each item of the history; ``{number}`` counts them from 1.
-    pool
-        Between the history and the candidates, where there are any.
-    candidate
-        Before each candidate; ``{letter}`` is the one to answer with.
-    untitled
-        Stands for an item without a title.
-
-    Raises
-    ------
-    UserError
-        For another name in braces.
+    event, untitled
+        Before each item of the history (``{number}`` counts them from 1), and in the place of a missing title.
+    pool, candidate
+        Before the candidates, where there are any, and before each of them; ``{letter}`` is the one to answer with.
     """
 
     def __init__(
@@ -62,8 +51,5 @@ class Prompt:
             return text.format(noun=self.noun, **names)
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             may = " and ".join(f"{{{name}}}" for name in ("noun", *names))
-            raise UserError(
-                f"the template cannot be filled ({error})",
-                where=f"model.prompt.{key}",
-                remedy=f"Only {may} may stand in braces; write other braces twice",
-            ) from error
+            what, remedy = f"the template cannot be filled ({error})", f"Only {may} may stand in braces"
+            raise UserError(what, where=f"model.prompt.{key}", remedy=f"{remedy}; write other braces twice") from error

@@ -5,22 +5,11 @@ from typing import Any
 
 import torch
 
-from recsys_lt.llm.packages import needed
-from recsys_lt.llm.weights import Weights
+from recsys_lt.llm.weights import Weights, needed
 
 
 class TinyRandom(Weights):
-    """A Llama of a few thousand random weights that reads bytes: for tests, and for trying a pipeline out.
-
-    Parameters
-    ----------
-    width, layers, heads
-        Of the model.
-    context
-        Longest sequence.
-    seed
-        Of its weights.
-    """
+    """A Llama of a few thousand random weights that reads bytes: for tests, and for trying a pipeline out."""
 
     def __init__(self, width: int = 32, layers: int = 2, heads: int = 2, context: int = 2048, seed: int = 0) -> None:
         self.width, self.layers, self.heads, self.context, self.seed = width, layers, heads, context, seed

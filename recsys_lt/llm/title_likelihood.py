@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch
-from recsys_lt.llm.title_model import TitleModel
+from recsys_lt.llm.prompted import TitleModel
 
 _LOGITS = 1 << 24  # held at a time: 64 MB
 
@@ -17,11 +17,6 @@ class TitleLikelihood(TitleModel):
 
     The mean and not the sum, which would prefer short titles. A user costs a forward pass over all titles of the
     catalogue; the opening of all prompts is read once a ranking, and a user's own part once.
-
-    Parameters
-    ----------
-    facts, **settings
-        See ``TitleModel``.
     """
 
     def begin_ranking(self) -> None:

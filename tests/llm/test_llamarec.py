@@ -13,7 +13,7 @@ from recsys_lt.data.batch import SeenSets
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, users_with_target
 from recsys_lt.errors import UserError
-from recsys_lt.llm.answer_losses import mean_answer_losses
+from recsys_lt.llm.prompted import mean_answer_losses
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.metrics.ranking import random_order
 from recsys_lt.recommenders.evaluation import Collector

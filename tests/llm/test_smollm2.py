@@ -98,11 +98,11 @@ def test_a_full_disk_says_how_much_it_takes_and_where(tmp_path, monkeypatch, whe
 
 
 def test_a_package_of_the_extra_that_is_missing(monkeypatch) -> None:
-    from recsys_lt.llm import packages
+    from recsys_lt.llm import weights
 
     def missing(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(packages, "import_module", missing)
+    monkeypatch.setattr(weights, "import_module", missing)
     with pytest.raises(UserError, match=r"transformers cannot be imported.*pip install 'recsys_lt\[llm\]'"):
-        packages.needed("transformers")
+        weights.needed("transformers")
