@@ -18,18 +18,13 @@ _LONG = 64
 
 
 class _Group(NamedTuple):
-    """Rows of like length, g of them, padded to the longest of them, l, with one more key for all their pads.
-
-    ``queries`` [g * q] are places among those that ask, ``keys`` [g * (l + 1)] events of the batch (the pads'
-    key is event T); ``bias`` [g, q, l + 1] is added to the scores; ``real`` are the places in ``queries`` whose
-    answers are wanted.
-    """
+    """Rows of like length, g of them, padded to the longest of them, l, with one more key for all their pads."""
 
     rows: int
-    queries: Tensor
-    keys: Tensor
-    bias: Tensor
-    real: Tensor
+    queries: Tensor  # places among those that ask, [g * q]
+    keys: Tensor  # events of the batch, [g * (l + 1)]; the pads' key is event T
+    bias: Tensor  # added to the scores, [g, q, l + 1]
+    real: Tensor  # places in ``queries`` whose answers are wanted
 
 
 class Layout:
@@ -37,22 +32,18 @@ class Layout:
 
     Parameters
     ----------
-    batch
-        The histories.
-    max_length
-        L, the padded length.
+    batch, max_length
+        The histories, and L, the padded length.
     causal
         Whether an event attends to itself, earlier ones and the window's pads; else to all events of its row and to no
         pad.
 
     Attributes
     ----------
-    pads
-        How many pads each event attends to, [T].
+    pads, streams
+        How many pads each event attends to, and its random stream, [T].
     position
         Place in the padded window: a row's last event always has the last one, [T].
-    streams
-        Random stream of each event, [T].
     """
 
     def __init__(self, batch: Batch, max_length: int, causal: bool = True) -> None:
@@ -81,12 +72,7 @@ class Layout:
 class Queries:
     """Events of a packed batch that attend to their own rows.
 
-    Parameters
-    ----------
-    layout
-        The batch's.
-    events
-        Their places in the batch, one a row, [B]; None if every event asks.
+    ``events`` are their places in the batch, one a row, [B]; None if every event asks.
     """
 
     def __init__(self, layout: Layout, events: Tensor | None) -> None:
@@ -101,37 +87,29 @@ class Queries:
         Rows are grouped by length (each group padded to its own longest row, at most twice its shortest), so
         that long histories do not make short ones pay.
         """
-        grouped = list(self._every() if self.events is None else self._last())
+        grouped = list(self._grouped())
         return [group for group, _ in grouped], torch.cat([order for _, order in grouped])
 
-    def _every(self) -> Iterator[tuple[_Group, Tensor]]:
-        batch, device = self.layout.batch, self.layout.device
+    def _grouped(self) -> Iterator[tuple[_Group, Tensor]]:
+        batch, device, every = self.layout.batch, self.layout.device, self.events is None
         for members, longest in self._members():
             columns = torch.arange(longest, device=device)
             index = batch.offsets[members].unsqueeze(1) + columns
             real = columns < self.layout.lengths[members].unsqueeze(1)
-            order = index[real]
-            # Beyond a row's end stands some event: as a key it is hidden from every real query, as a query its
-            # answer is dropped.
-            index = index.clamp_(max=len(batch.items) - 1)
-            if self.layout.causal:
+            # Beyond a row's end stands some event: as a key it is hidden from every real query, as a query its answer
+            # is dropped.
+            known = index.clamp(max=len(batch.items) - 1)
+            if every and self.layout.causal:
                 hidden = torch.full((longest, longest), -torch.inf, device=device).triu_(1)
             else:
                 hidden = torch.zeros(real.shape, device=device).masked_fill_(~real, -torch.inf).unsqueeze(1)
-            bias = self._bias(members, hidden.expand(len(members), longest, longest))
-            yield _Group(len(members), index.flatten(), self._keys(index), bias, _places(real.flatten())), order
-
-    def _last(self) -> Iterator[tuple[_Group, Tensor]]:
-        batch, device = self.layout.batch, self.layout.device
-        for members, longest in self._members():
-            columns = torch.arange(longest, device=device)
-            index = batch.offsets[members].unsqueeze(1) + columns
-            beyond = columns >= self.layout.lengths[members].unsqueeze(1)
-            bias = torch.zeros(index.shape, device=device).masked_fill_(beyond, -torch.inf)
-            index = index.clamp_(max=len(batch.items) - 1)
-            every = torch.arange(len(members), device=device)
-            group = _Group(len(members), members, self._keys(index), self._bias(members, bias.unsqueeze(1)), every)
-            yield group, members
+            keys, rows = self._keys(known), len(members)
+            if every:
+                bias = self._bias(members, hidden.expand(rows, longest, longest))
+                yield _Group(rows, known.flatten(), keys, bias, real.flatten().nonzero().squeeze(1)), index[real]
+            else:
+                bias = self._bias(members, hidden)
+                yield _Group(rows, members, keys, bias, torch.arange(rows, device=device)), members
 
     def _members(self) -> Iterator[tuple[Tensor, int]]:
         """Rows of each group, and the length of its longest."""
@@ -154,22 +132,8 @@ class Queries:
         return torch.cat([of_events, number.expand(-1, of_events.shape[1], 1)], 2)
 
 
-def _places(mask: Tensor) -> Tensor:
-    return mask.nonzero().squeeze(1)
-
-
 class HistoryAttention(nn.Module):
-    """Attention of events to those of their rows that a layout lets them see.
-
-    Parameters
-    ----------
-    heads
-        Attention heads.
-    max_length
-        L, the padded length.
-    dropout
-        Of the attention weights.
-    """
+    """Attention of events to those of their rows that a layout lets them see; ``dropout`` is of its weights."""
 
     def __init__(self, heads: int, max_length: int, dropout: RowDropout) -> None:
         super().__init__()

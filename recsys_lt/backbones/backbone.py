@@ -28,18 +28,16 @@ def check_sizes(model: str, **sizes: int) -> None:
 class Backbone(HasNeeds, nn.Module, ABC):
     """Turns packed histories into states of width d, scored against an output table.
 
-    Attributes
-    ----------
-    task
-        What a training example is for this backbone.
-    max_length
-        How many of a user's latest events it reads.
-    trainable
-        False for a model that has nothing to learn by gradient (popularity).
+    Constructors share names: ``facts`` (sizes of the data), ``width`` (d, of embeddings and states), ``blocks`` (how
+    many), ``heads`` (of attention; they must divide ``width``), ``max_length`` (L, latest events read; in a window
+    short histories are padded on the left) and ``dropout`` (a probability, of embeddings and layers).
     """
 
+    #: What a training example is for this backbone.
     task: Task
+    #: How many of a user's latest events it reads.
     max_length: int
+    #: False for a model that has nothing to learn by gradient (popularity).
     trainable: ClassVar[bool] = True
     #: See ``Recommender.takes_loss``.
     takes_loss: ClassVar[bool] = True

@@ -25,18 +25,10 @@ class BERT4Rec(Backbone):
 
     Parameters
     ----------
-    facts
-        Sizes of the data.
-    width
-        Width d of embeddings and states.
-    blocks
-        Attention blocks.
-    heads
-        Attention heads; must divide ``width``.
+    facts, width, blocks, heads, dropout
+        See ``Backbone``.
     max_length
         L, latest items read, the masked ones included: ``max_length - 1`` items of a history when ranking.
-    dropout
-        Probability, for embeddings, attention weights and the output of each layer alike.
     mask_probability
         Of an item to be masked in training.
     mask_last
@@ -61,11 +53,9 @@ class BERT4Rec(Backbone):
     ) -> None:
         super().__init__()
         if min(width, blocks, heads) < 1 or max_length < 2 or width % heads:
-            raise UserError(
-                f"BERT4Rec has width {width}, blocks {blocks}, heads {heads}, max_length {max_length}",
-                where="model",
-                remedy="Each must be at least 1, max_length at least 2, and heads must divide width",
-            )
+            what = f"BERT4Rec has width {width}, blocks {blocks}, heads {heads}, max_length {max_length}"
+            remedy = "Each must be at least 1, max_length at least 2, and heads must divide width"
+            raise UserError(what, where="model", remedy=remedy)
         self.max_length, self._window = max_length - 1, max_length
         self.task = MaskedItems(max_length, mask_probability, mask_last)
         self.items = nn.Embedding(facts.n_items, width)

@@ -28,22 +28,12 @@ class BSARec(Backbone):
 
     Parameters
     ----------
-    facts
-        Sizes of the data.
-    width
-        Width d of embeddings and states.
-    blocks
-        Blocks.
-    heads
-        Attention heads; must divide ``width``.
-    max_length
-        Latest events read, L; short histories are padded on the left.
+    facts, width, blocks, heads, max_length, dropout
+        See ``Backbone``.
     alpha
         Share of the frequency layer in a block, in [0, 1].
     cutoff
         The paper's c: frequency bins 0..c // 2 count as low.
-    dropout
-        Dropout of the embeddings and after every layer.
     attention_dropout
         Dropout of the attention weights.
     """
@@ -64,11 +54,8 @@ class BSARec(Backbone):
         super().__init__()
         check_sizes("BSARec", width=width, blocks=blocks, heads=heads, max_length=max_length)
         if not 0 <= alpha <= 1 or cutoff < 0:
-            raise UserError(
-                f"BSARec has alpha {alpha}, cutoff {cutoff}",
-                where="model",
-                remedy="alpha is in [0, 1] and cutoff not negative",
-            )
+            what, remedy = f"BSARec has alpha {alpha}, cutoff {cutoff}", "alpha is in [0, 1] and cutoff not negative"
+            raise UserError(what, where="model", remedy=remedy)
         self.max_length = max_length
         self.task = Prefixes(max_length, recent=True)
         self.items = PaddedItems(facts.n_items, width, std=0.02)
@@ -122,10 +109,7 @@ class Block(nn.Module):
         self, frequency: "FrequencyLayer", attention: "Attention", feed_forward: "FeedForward", alpha: float
     ) -> None:
         super().__init__()
-        self.frequency = frequency
-        self.attention = attention
-        self.feed_forward = feed_forward
-        self.alpha = alpha
+        self.frequency, self.attention, self.feed_forward, self.alpha = frequency, attention, feed_forward, alpha
 
     def forward(self, x: Tensor, allowed: Tensor, keys: Tensor, at: slice) -> Tensor:
         """From x [B, L, d], allowed [B, L, L] and keys [B] to [B, n, d]: the n positions ``at``."""

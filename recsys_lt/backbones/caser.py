@@ -25,18 +25,12 @@ class Caser(Backbone):
 
     Parameters
     ----------
-    facts
-        Sizes of the data; a user embedding is kept for each of ``n_users``.
-    width
-        Width d of item and user embeddings.
-    max_length
-        Latest events read, L; short histories are padded on the left.
+    facts, width, max_length, dropout
+        See ``Backbone``; there is an embedding of each user, and dropout of the convolutions' features.
     vertical
         Filters along time: each a weighted sum of the L items, for every coordinate.
     horizontal
         Filters across coordinates, for each height 1..L, each max-pooled over time.
-    dropout
-        Dropout of the convolutions' features.
     """
 
     keeps_users: ClassVar[bool] = True

@@ -12,15 +12,9 @@ _LONGEST = 256  # events of a window that is transformed by matrices
 class SpectralFilter(nn.Module):
     """Multiplies each coordinate's spectrum over time by a complex weight: x [B, L, d] -> [B, L, d].
 
-    A window is short (50 events), so the transform there and back is two products with fixed matrices,
-    [2F, L] and [L, 2F] for F = L // 2 + 1 frequencies: a quarter of the time of an FFT that steps over d coordinates.
-    ``plain`` is the form with the FFT; both give the same values and gradients. Longer windows than 256 events, whose
-    matrices would grow with the square, take that one.
-
-    Parameters
-    ----------
-    length
-        Window length L.
+    A window is short (L = 50 events), so the transform there and back is two products with fixed matrices, [2F, L] and
+    [L, 2F] for F = L // 2 + 1 frequencies: a quarter of the time of an FFT that steps over d coordinates. ``plain`` is
+    the form with the FFT; both give the same values and gradients. Windows of over 256 events take that one.
     """
 
     there: Tensor

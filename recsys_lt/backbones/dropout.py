@@ -37,20 +37,13 @@ class RowDropout(nn.Module):
         Probability of zeroing an element, in [0, 1).
     salt
         Tells this layer's masks from those of the model's other dropout layers: number them 0, 1, 2, ...
-
-    Raises
-    ------
-    UserError
-        If ``p`` is not in [0, 1).
     """
 
     def __init__(self, p: float, salt: int) -> None:
         super().__init__()
         if not 0 <= p < 1:
             raise UserError(f"dropout is {p}", where="model", remedy="A dropout is a probability in [0, 1)")
-        self.p = p
-        self.cut = min(round(p * 65536), 65535)
-        self.salt = key_of(salt)
+        self.p, self.cut, self.salt = p, min(round(p * 65536), 65535), key_of(salt)
 
     @property
     def scale(self) -> float:

@@ -20,18 +20,7 @@ class FMLPRec(Backbone):
     Source: Zhou et al., WWW 2022, as trained in MTandHJ/CE-SCE-LLMRec. A filter mixes future positions
     into past ones, so every prefix is a row and only its end may be read. Scored with the embeddings.
 
-    Parameters
-    ----------
-    facts
-        Sizes of the data.
-    width
-        Width d of embeddings and states.
-    blocks
-        Filter blocks.
-    max_length
-        Latest events read, L; short histories are padded on the left, and the pads are filtered too.
-    dropout
-        Dropout of the embeddings and after every filter and feed-forward.
+    Parameters: see ``Backbone``. The pads of short histories are filtered too.
     """
 
     def __init__(

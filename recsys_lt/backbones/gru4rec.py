@@ -21,16 +21,10 @@ class GRU4Rec(Backbone):
 
     Parameters
     ----------
-    facts
-        Sizes of the data.
-    width
-        Width d of embeddings, hidden state and states.
+    facts, width, max_length, dropout
+        See ``Backbone``; dropout is of the embeddings, event by event.
     layers
         Stacked GRU layers.
-    max_length
-        Latest events read.
-    dropout
-        Dropout of the embeddings, event by event.
     one_pass
         Train on all positions of a user in one pass, rather than on each prefix as a row of its own. Inputs,
         targets and gradients are those of the prefixes, in expectation over dropout. Not the same are the
@@ -99,12 +93,8 @@ class GRU4Rec(Backbone):
 def time_major(batch: Batch) -> tuple[Tensor, tuple[int, ...]]:
     """How to lay a batch out step by step, longest row first.
 
-    Returns
-    -------
-    order
-        The events, first those of step 0, then of step 1, ..., [T] int64.
-    running
-        How many rows reach each step; on the host, where the GRU wants it.
+    Given are the events, first those of step 0, then of step 1, ..., [T] int64, and how many rows reach each step; on
+    the host, where the GRU wants it.
     """
     row_rank = batch.offsets.diff().argsort(descending=True, stable=True).argsort()
     rows = batch.rows_of_events()

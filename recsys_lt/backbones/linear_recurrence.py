@@ -14,21 +14,9 @@ PIECE = 16
 
 
 def plain_linear_recurrence(u: Tensor, decay: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """Evaluate ``h_t = decay * h_{t-1} + u_t`` from h = 0 by the textbook loop, row by row, gradients by autograd.
+    """``h_t = decay * h_{t-1} + u_t`` from h = 0 by the textbook loop, row by row, gradients by autograd.
 
-    Parameters
-    ----------
-    u
-        Inputs, row after row, [T, D], complex or real.
-    decay
-        What a state keeps of the one before it, [D], of the same kind.
-    lengths
-        Events of each row; they add up to T.
-
-    Returns
-    -------
-    Tensor
-        The state after every event, [T, D], laid out as ``u``.
+    Inputs ``u`` [T, D] and ``decay`` [D] are complex or real, rows of these lengths end to end; so are the states.
     """
     states = []
     for row in u.split(lengths):
@@ -64,8 +52,7 @@ def linear_recurrence(u: Tensor, decay: Tensor, steps: "Steps") -> Tensor:
 
     References
     ----------
-    Blelloch, "Prefix sums and their applications", CMU-CS-90-190 (the scan in two levels). The published LRURec
-    doubles its reach log2(L) times over a padded window instead.
+    Blelloch, "Prefix sums and their applications", CMU-CS-90-190 (the scan in two levels).
     """
     return _LinearRecurrence.apply(u, decay, steps)
 

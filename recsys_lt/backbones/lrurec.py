@@ -22,18 +22,7 @@ class LRURec(Backbone):
     history may be continued event by event. Pads of the published window carry nothing on, so they are left out
     altogether: the same function.
 
-    Parameters
-    ----------
-    facts
-        Sizes of the data.
-    width
-        d, width of embeddings and states; the recurrence is 2d complex numbers wide.
-    blocks
-        Recurrence and feed-forward, so many times.
-    max_length
-        L, latest events read.
-    dropout
-        Probability, for embeddings, recurrence and feed-forward (both its layers) alike.
+    Parameters: see ``Backbone``. The recurrence is 2d complex numbers wide.
 
     References
     ----------
@@ -112,7 +101,7 @@ class _Block(nn.Module):
         h = self.unit.hidden(x, steps)
         if wanted is not None:
             h, x, streams = h[wanted], x[wanted], streams[wanted]
-        x = self.unit_norm(x + self.unit_dropout(self.unit.read(h), streams))
+        x = self.unit_norm(x + self.unit_dropout(self.unit.out_of(h), streams))
         inner = self.inner_dropout(F.gelu(self.inner(x)), streams)
         return self.outer_norm(x + self.outer_dropout(self.outer(inner), streams))
 
@@ -122,14 +111,8 @@ class LinearRecurrentUnit(nn.Module):
 
     ``lambda = exp(-exp(nu) + i exp(theta))`` lies within the unit circle whatever the parameters: a state never grows.
     Complex maps are kept as real ones, so that optimizers and precisions meet nothing unusual: W_in makes a
-    real and an imaginary part side by side, W_out reads them so (its imaginary weights with the sign turned).
-
-    Parameters
-    ----------
-    width
-        d, of inputs and outputs.
-    smallest, largest
-        Of |lambda| at the start, drawn evenly over the area of the ring between; its phase is drawn over the circle.
+    real and an imaginary part side by side, W_out reads them so (its imaginary weights with the sign turned). At the
+    start lambda is drawn evenly over the ring of moduli from ``smallest`` to ``largest``.
     """
 
     def __init__(self, width: int, smallest: float = 0.8, largest: float = 0.99) -> None:
@@ -156,7 +139,3 @@ class LinearRecurrentUnit(nn.Module):
             u = u.float()
         h = linear_recurrence(torch.view_as_complex(u.view(len(u), -1, 2)), self.decay(), steps)
         return torch.view_as_real(h).flatten(1)
-
-    def read(self, h: Tensor) -> Tensor:
-        """States [n, 4d] -> [n, d]."""
-        return self.out_of(h)

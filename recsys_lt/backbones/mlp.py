@@ -16,11 +16,6 @@ class MLP(nn.Sequential):
     On a CPU the positions are taken a chunk at a time, forward and backward: the hidden layer, of 26 MB in a
     published batch of FMLP-Rec, is neither kept nor written to fresh memory but formed again in the backward pass, at
     a seventh product. ``plain`` is the textbook form; both give the same values and gradients.
-
-    Parameters
-    ----------
-    width
-        Width d of input and output.
     """
 
     def __init__(self, width: int) -> None:

@@ -26,15 +26,6 @@ class _PlaceOnPads(torch.autograd.Function):
 class PaddedItems(nn.Module):
     """Item embeddings laid out in a window, right-aligned, with a pad vector before short histories.
 
-    Parameters
-    ----------
-    n_items, width
-        Size of the table, [I, d].
-    std
-        Standard deviation its rows, and the pad, are drawn with.
-
-    Notes
-    -----
     The reference's pad is a row of the item table with ``padding_idx``: drawn at random, entering the computation, and
     never learned. But its gradient is zero, not absent, so Adam's coupled weight decay does shrink it (to nothing
     within an epoch at lr 1e-4, weight decay 5e-4). Hence a parameter with a zero gradient here rather than a buffer.

@@ -15,12 +15,7 @@ from recsys_lt.losses.output_table import OutputTable
 class Pop(Backbone):
     """An item's score is its number of training interactions; nothing is learned.
 
-    Equal counts tie, and the ranker counts ties against the target.
-
-    Parameters
-    ----------
-    facts
-        The items' training counts. As float32 they are exact up to 2**24.
+    Equal counts tie, and the ranker counts ties against the target. As float32 they are exact up to 2**24.
     """
 
     trainable: ClassVar[bool] = False
@@ -33,9 +28,7 @@ class Pop(Backbone):
         self.register_buffer("counts", facts.popularity.to(torch.float32).unsqueeze(1))
 
     def user_states(self, batch: Batch) -> Tensor:
-        """[B, 1] ones."""
         return self.counts.new_ones(len(batch), 1)
 
     def output_table(self) -> OutputTable:
-        """[I, 1], the counts."""
         return OutputTable(self.counts)

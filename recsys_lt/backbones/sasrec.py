@@ -21,20 +21,7 @@ class SASRec(Backbone):
     Amazon batch are pads; here they are never computed. All of a row's pads share one key and one value, so
     they enter the softmax as one extra term with their number as its multiplicity: the same function.
 
-    Parameters
-    ----------
-    facts
-        Sizes of the data.
-    width
-        d, width of embeddings and states.
-    blocks
-        Attention blocks.
-    heads
-        Attention heads; must divide ``width``.
-    max_length
-        L, latest events read.
-    dropout
-        Probability, for embeddings, attention weights and feed-forward alike.
+    Parameters: see ``Backbone``. Dropout is of embeddings, attention weights and feed-forward alike.
 
     References
     ----------
@@ -46,9 +33,8 @@ class SASRec(Backbone):
         self, facts: DataFacts, *, width: int, blocks: int, heads: int, max_length: int, dropout: float
     ) -> None:
         super().__init__()
-        check_sizes(
-            "SASRec", width=width, blocks=blocks or 1, heads=heads, max_length=max_length
-        )  # it may have no block
+        # It may have no block.
+        check_sizes("SASRec", width=width, blocks=blocks or 1, heads=heads, max_length=max_length)
         self.max_length = max_length
         self.task = EveryPosition(max_length)
         self.items = nn.Embedding(facts.n_items, width)

@@ -6,50 +6,25 @@ from recsys_lt.errors import UserError
 
 
 def check_states(states: Tensor, n: int, source: str, one_of: str) -> None:
-    """Raise UserError unless states are n rows of floats.
+    """Raise UserError unless the states that a method returned are n rows of floats: [n, d], or [n, ...].
 
-    Parameters
-    ----------
-    states
-        What ``source`` returned: [n, d], or [n, ...] for a scorer that takes more.
-    n
-        How many targets or users the batch has.
-    source
-        The method, for the message.
-    one_of
-        What each row is of: target or user.
+    The method is ``source``; each row is ``one_of``: target or user.
     """
     shape = list(getattr(states, "shape", ()))
     if len(shape) < 2 or shape[0] != n or not states.is_floating_point():
-        raise UserError(
-            f"{source} gave {_said(states)}, not floats of shape [{n}, d]",
-            where="model",
-            remedy=f"Return one state of width d for each {one_of} of the batch, in its order",
-        )
+        remedy = f"Return one state of width d for each {one_of} of the batch, in its order"
+        raise UserError(f"{source} gave {_said(states)}, not floats of shape [{n}, d]", where="model", remedy=remedy)
 
 
 def check_losses(totals: Tensor, losses: Tensor, n: int, weights: Tensor | None, source: str) -> None:
-    """Raise UserError unless totals are [W] and losses [n].
-
-    Parameters
-    ----------
-    totals, losses
-        What ``source`` returned.
-    n
-        Targets of the batch.
-    weights
-        [W, n]; None for one row.
-    source
-        The class, for the message.
-    """
+    """Raise UserError unless the totals and losses of a class are [W] and [n], for weights [W, n] (None: one row)."""
     n_rows = 1 if weights is None else len(weights)
     for name, found, shape in (("totals", totals, [n_rows]), ("losses", losses, [n])):
         if list(getattr(found, "shape", ("no tensor",))) != shape:
+            remedy = "Return weighted means [W], one a row of weights, and the losses [N] of the targets; "
+            remedy += "losses.blocks.plain_means makes both from losses [N]"
             raise UserError(
-                f"{source} gave {name} of {_said(found)}, not of shape {shape}",
-                where="loss",
-                remedy="Return weighted means [W], one a row of weights, and the losses [N] of the targets; "
-                "losses.blocks.plain_means makes both from losses [N]",
+                f"{source} gave {name} of {_said(found)}, not of shape {shape}", where="loss", remedy=remedy
             )
 
 

@@ -43,14 +43,7 @@ class Evaluation:
 class Collector:
     """Takes a batch's ranking after the other; ``finish`` joins the processes' parts.
 
-    Parameters
-    ----------
-    n_items
-        Size of the catalogue.
-    ks
-        List lengths to count exposure at; empty for none.
-    candidates
-        See ``Evaluation``.
+    Exposure is counted in lists of the lengths ``ks``; for ``candidates`` see ``Evaluation``.
     """
 
     def __init__(self, n_items: int, ks: tuple[int, ...], candidates: int | None = None) -> None:

@@ -49,21 +49,13 @@ class Ranking:
             ("scores", self.scores, (n_rows, k)),
         ):
             if tuple(found.shape) != shape:
-                raise UserError(
-                    f"{source}.rank gave {name} of shape {list(found.shape)}, not {list(shape)}",
-                    where="model",
-                    remedy=f"Return a Ranking of {n_rows} users with lists of k = {k}, -1 past a list's end",
-                )
+                what = f"{source}.rank gave {name} of shape {list(found.shape)}, not {list(shape)}"
+                remedy = f"Return a Ranking of {n_rows} users with lists of k = {k}, -1 past a list's end"
+                raise UserError(what, where="model", remedy=remedy)
 
 
 class ScoreMatrix(NamedTuple):
-    """The scorer of states that are the scores themselves, [B, I].
-
-    Parameters
-    ----------
-    n_items
-        Size of the catalogue, I.
-    """
+    """The scorer of states that are the scores themselves, [B, I]."""
 
     n_items: int
 
@@ -84,21 +76,14 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
 
     Parameters
     ----------
-    states
-        [B, ...], as the scorer takes them.
-    scorer
-        Scores of the I items.
+    states, scorer
+        [B, ...], and what makes the scores of the I items of them.
     targets
         [B], or empty when only lists are wanted.
     masked
         Items that cannot be recommended, by row. A target among them is ranked I.
     k
-        Length of the lists; 0 for none.
-
-    Returns
-    -------
-    Ranking
-        Lists with ties by item id.
+        Length of the lists, whose ties are by item id; 0 for none.
     """
     n_rows, n_items = len(states), scorer.n_items
     ranks = torch.zeros(len(targets), dtype=torch.int64, device=states.device)

@@ -27,16 +27,12 @@ class Item:
 
     Parameters
     ----------
-    rank
-        Place in the list, from 1.
-    item, title
-        The source's own id, and its title ("" where the source has none).
+    rank, item, title
+        Place in the list, from 1; the source's own id, and its title ("" where the source has none).
     score
         The model's; only its order means something. Minus infinity where it gives none.
-    group
-        head, mid or tail, as the run's metrics have it.
-    interactions
-        How often the item was interacted with in training.
+    group, interactions
+        head, mid or tail, as the run's metrics have it; how often the item was interacted with in training.
     """
 
     rank: int
@@ -53,10 +49,8 @@ class Recommendation:
 
     Parameters
     ----------
-    user
-        The source's own id.
-    events
-        Length of the history the list is made from.
+    user, events
+        The source's own id, and the length of the history the list is made from.
     recent
         Id and title of its last events, oldest first.
     items
@@ -78,18 +72,10 @@ def lists(
     stage: str | None = None,
     recent: int = RECENT,
 ) -> list[Recommendation]:
-    """The first k items of a model for each of some users.
+    """The first k items of a model in eval mode for each of some users of its data, given by their place there.
 
     Parameters
     ----------
-    module
-        The model, in eval mode.
-    data
-        What it was trained on.
-    rows
-        Users, by their place in the data.
-    k
-        Length of the lists, no more than the catalogue.
     groups
         Group of each item, [I].
     stage
@@ -97,6 +83,10 @@ def lists(
     recent
         Last events of the history to keep.
     """
+
+    def names(item: int) -> tuple[str, str]:
+        return str(data.item_ids[item]), str(data.titles[item])
+
     users = np.array(rows, dtype=np.int64)
     with_seen = module.mask_seen != "none"
     batch = RankBatches(data, users, stage, module.max_length, len(rows), with_seen=with_seen)[0]
@@ -113,16 +103,9 @@ def lists(
             Recommendation(
                 user=str(data.user_ids[row]),
                 events=len(history),
-                recent=tuple((str(data.item_ids[i]), str(data.titles[i])) for i in history[-recent:]),
+                recent=tuple(names(item) for item in history[-recent:]),
                 items=tuple(
-                    Item(
-                        rank,
-                        str(data.item_ids[item]),
-                        str(data.titles[item]),
-                        value,
-                        GROUPS[groups[item]],
-                        int(data.popularity[item]),
-                    )
+                    Item(rank, *names(item), value, GROUPS[groups[item]], int(data.popularity[item]))
                     for rank, (item, value) in enumerate(zip(items, values, strict=True), start=1)
                     if item >= 0
                 ),

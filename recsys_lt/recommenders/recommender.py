@@ -61,12 +61,8 @@ class Recommender(HasNeeds, pl.LightningModule):
 
     Parameters
     ----------
-    n_items
-        Size of the catalogue, I.
-    task
-        What a training example is.
-    max_length
-        Latest events read of a history.
+    n_items, task, max_length
+        Size of the catalogue, I; what a training example is; latest events read of a history.
     trainable
         False for a model that has nothing to learn by gradient.
     needs_seen
@@ -95,15 +91,7 @@ class Recommender(HasNeeds, pl.LightningModule):
         self._shares: list[float] = []
 
     def prepare_training(self, rule: UpdateRule, terms: Terms) -> None:
-        """Set how the module is trained and ranks.
-
-        Parameters
-        ----------
-        rule
-            Totals to gradients.
-        terms
-            See there.
-        """
+        """Set how the module is trained (``rule``: totals to gradients) and ranks."""
         self.rule = rule
         self.mask_seen, self.ks = terms.mask_seen, terms.ks
         self.schedule, self.precision = terms.schedule, terms.precision
@@ -128,12 +116,9 @@ class Recommender(HasNeeds, pl.LightningModule):
     def facts(self) -> Mapping[str, Any]:
         """Facts of the model that callbacks and results may log.
 
-        Returns
-        -------
-        Mapping
-            ``tokens_read``: tokens that a language model has read since it was loaded. ``candidates``: how many of a
-            retriever's first items are re-ranked. ``indistinct``: items that the model cannot tell from another, so
-            that their scores tie, [I] bool. Each only where there is such a thing.
+        ``tokens_read``: tokens that a language model has read since it was loaded. ``candidates``: how many of a
+        retriever's first items are re-ranked. ``indistinct``: items that the model cannot tell from another, so that
+        their scores tie, [I] bool. Each only where there is such a thing.
         """
         return {}
 
@@ -177,14 +162,9 @@ class Recommender(HasNeeds, pl.LightningModule):
 
     @abstractmethod
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Rank the catalogue for a batch's users, without what is ``masked``.
+        """Rank the catalogue for a batch's users, with or without targets, but for what is ``masked``.
 
-        Parameters
-        ----------
-        batch
-            B users, with or without targets.
-        k
-            Length of the lists; 0 for none (validation).
+        Lists are of k items; 0 is for none (validation).
         """
 
     def masked(self, batch: Batch) -> SeenSets | None:
@@ -278,19 +258,13 @@ class Recommender(HasNeeds, pl.LightningModule):
 
     def _check_finite(self, total: Tensor, step: int) -> None:
         if not bool(torch.isfinite(total)):
-            raise UserError(
-                f"the loss is {float(total)} at epoch {self.current_epoch + 1}, step {step + 1}",
-                where="training",
-                remedy=_DIVERGED,
-            )
+            what = f"the loss is {float(total)} at epoch {self.current_epoch + 1}, step {step + 1}"
+            raise UserError(what, where="training", remedy=_DIVERGED)
 
     def _check_weights(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.parameters() if p.requires_grad):
-            raise UserError(
-                f"the last step of epoch {self.current_epoch + 1} made weights that are not finite",
-                where="training",
-                remedy=_DIVERGED,
-            )
+            what = f"the last step of epoch {self.current_epoch + 1} made weights that are not finite"
+            raise UserError(what, where="training", remedy=_DIVERGED)
 
     # Evaluation: ranks once, metrics from ranks.
 

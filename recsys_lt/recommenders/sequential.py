@@ -19,19 +19,9 @@ _NEGATIVES = key_of(4)  # sets the negatives' streams apart from dropout's
 
 
 class SequentialRecommender(Recommender):
-    """A backbone, a loss and an update rule.
+    """A backbone (histories to states), a loss (states to totals) and an update rule (totals to gradients)."""
 
-    Parameters
-    ----------
-    backbone
-        Histories to states.
-    loss
-        States to totals.
-    rule, terms
-        See ``Recommender.prepare_training``; None for the default terms.
-    """
-
-    def __init__(self, backbone: Backbone, loss: Loss, rule: UpdateRule, terms: Terms | None = None) -> None:
+    def __init__(self, backbone: Backbone, loss: Loss, rule: UpdateRule, terms: Terms) -> None:
         super().__init__(
             backbone.output_table().n_items,
             backbone.task,
@@ -39,7 +29,7 @@ class SequentialRecommender(Recommender):
             trainable=backbone.trainable,
             needs_seen=loss.needs_seen,
         )
-        self.prepare_training(rule, terms or Terms())
+        self.prepare_training(rule, terms)
         self.backbone, self.loss = backbone, loss
         if rule.sparse_gradients:
             backbone.use_sparse_gradients()

@@ -1,6 +1,6 @@
 """Totals of a step's batches under item weights, and their gradients: what an update rule evaluates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -23,32 +23,19 @@ class Objective(Protocol):
         """Totals [W], differentiable; losses [N]; items [N]."""
 
 
-class Backward(Protocol):
-    """Adds the gradient of a scalar to the parameters' ``.grad``."""
-
-    def __call__(self, total: Tensor, /, *, retain_graph: bool = False) -> None:
-        """``retain_graph`` if another total of the same evaluation is to come."""
-
-
-def _plain_backward(total: Tensor, /, *, retain_graph: bool = False) -> None:
-    total.backward(retain_graph=retain_graph)
-
-
 class StepClosure:
     """Sums over the batches of a step, evaluated one after the other, so that one batch's graph is held at a time.
 
     Parameters
     ----------
-    objective
-        The recommender.
-    parameters
-        Those whose gradients are given.
+    objective, parameters
+        The recommender, and those whose gradients are given.
     batches
         Of the step; one without targets adds zeros, which other processes wait for.
     shares
         Factors of the batches' totals; None for ones.
     backward
-        How gradients come into ``.grad``: scaled, or exchanged between processes.
+        How the gradients of a total come into ``.grad``: scaled, or exchanged between processes.
     """
 
     def __init__(
@@ -57,7 +44,7 @@ class StepClosure:
         parameters: Sequence[torch.nn.Parameter],
         batches: Sequence[Batch],
         shares: Sequence[float] | None = None,
-        backward: Backward = _plain_backward,
+        backward: Callable[..., None] = Tensor.backward,
     ) -> None:
         self._objective, self._parameters, self._batches = objective, parameters, batches
         self._shares = [1.0] * len(batches) if shares is None else shares
