@@ -1,10 +1,12 @@
 """FMLP-Rec: learned filters in the frequency domain in place of attention."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from recsys_lt.backbones.backbone import Backbone, check_sizes
-from recsys_lt.backbones.circular import SpectralFilter
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.mlp import MLP
 from recsys_lt.backbones.padding import PaddedItems
@@ -12,6 +14,8 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.losses.output_table import OutputTable
+
+_LONGEST = 256  # events of a window that is transformed by matrices
 
 
 class FMLPRec(Backbone):
@@ -83,3 +87,94 @@ class FilterBlock(nn.Module):
         y = self.convolve.last(x, self.filter) if only_last else self.convolve(x, self.filter)
         x = self.filter_norm((x[:, -1:] if only_last else x) + self.filter_dropout(y, keys))
         return self.mlp_norm(x + self.mlp_dropout(self.mlp(x), keys))
+
+
+class SpectralFilter(nn.Module):
+    """Multiplies each coordinate's spectrum over time by a complex weight: x [B, L, d] -> [B, L, d].
+
+    A window is short (L = 50 events), so the transform there and back is two products with fixed matrices, [2F, L] and
+    [L, 2F] for F = L // 2 + 1 frequencies: a quarter of the time of an FFT that steps over d coordinates. ``plain`` is
+    the form with the FFT; both give the same values and gradients. Windows of over 256 events take that one.
+    """
+
+    there: Tensor
+    back: Tensor
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+        if length > _LONGEST:
+            return
+        # Real parts first, then imaginary parts; from the transforms of unit vectors, exact in float64.
+        spectra = torch.fft.rfft(torch.eye(length, dtype=torch.float64), dim=0, norm="ortho")
+        units = torch.eye(length // 2 + 1, dtype=torch.complex128)
+        back = [torch.fft.irfft(unit, n=length, dim=0, norm="ortho") for unit in (units, 1j * units)]
+        dtype = torch.get_default_dtype()
+        self.register_buffer("there", torch.cat([spectra.real, spectra.imag]).to(dtype), persistent=False)
+        self.register_buffer("back", torch.cat(back, 1).to(dtype), persistent=False)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """X [B, L, d] and weights [1, F, d, 2] (real, imaginary) -> [B, L, d], in at least float32."""
+        if self.length > _LONGEST:
+            return self.plain(x, weights)
+        with torch.autocast(x.device.type, enabled=False):
+            y: Tensor = _ThereAndBack.apply(at_least_float32(x), at_least_float32(weights), self.there, self.back)
+        return y
+
+    def plain(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Evaluate the textbook form, by the FFT."""
+        with torch.autocast(x.device.type, enabled=False):  # no half-precision transform of length 50
+            spectrum = torch.fft.rfft(at_least_float32(x), dim=1, norm="ortho")
+            spectrum = spectrum * torch.view_as_complex(at_least_float32(weights))
+            y: Tensor = torch.fft.irfft(spectrum, n=self.length, dim=1, norm="ortho")
+        return y
+
+    def last(self, x: Tensor, weights: Tensor) -> Tensor:
+        """``self(x, weights)[:, -1:]`` without transforming x: one weighted sum over time, [B, 1, d]."""
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = torch.view_as_complex(at_least_float32(weights))
+            kernel: Tensor = torch.fft.irfft(spectrum, n=self.length, dim=1)
+            # Position L - 1 of a circular convolution: x[t] meets kernel[L - 1 - t].
+            return (at_least_float32(x) * kernel.flip(1)).sum(1, keepdim=True)
+
+
+class _ThereAndBack(torch.autograd.Function):
+    """back @ (weights * (there @ x)), the product in the middle one of complex numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, there: Tensor, back: Tensor) -> Tensor:
+        spectrum = torch.matmul(there, x)
+        ctx.save_for_backward(spectrum, weights, there, back)
+        return torch.matmul(back, _times(spectrum, weights[..., 0], weights[..., 1]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_y: Tensor) -> tuple[Tensor | None, ...]:
+        spectrum, weights, there, back = ctx.saved_tensors
+        by_product = torch.matmul(back.T, by_y)
+        by_weights = by_x = None
+        if ctx.needs_input_grad[1]:
+            (real, imaginary), (by_real, by_imaginary) = spectrum.chunk(2, 1), by_product.chunk(2, 1)
+            by_weights = torch.empty_like(weights)
+            product = torch.mul(by_real, real).addcmul_(by_imaginary, imaginary)
+            by_weights[..., 0] = product.sum(0, keepdim=True)
+            torch.mul(by_imaginary, real, out=product).addcmul_(by_real, imaginary, value=-1)
+            by_weights[..., 1] = product.sum(0, keepdim=True)
+        if ctx.needs_input_grad[0]:
+            # The adjoint of multiplying by a complex number multiplies by its conjugate.
+            by_x = torch.matmul(there.T, _times(by_product, weights[..., 0], -weights[..., 1]))
+        return by_x, by_weights, None, None
+
+
+def _times(spectrum: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
+    """Complex product of a spectrum [B, 2F, d], real parts first, with weights [1, F, d]."""
+    out = torch.empty_like(spectrum)
+    (a, b), (re, im) = spectrum.chunk(2, 1), out.chunk(2, 1)
+    torch.mul(a, real, out=re).addcmul_(b, imaginary, value=-1)
+    torch.mul(a, imaginary, out=im).addcmul_(b, real)
+    return out
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """X itself, or in float32 where it is of half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

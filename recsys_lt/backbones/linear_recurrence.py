@@ -59,29 +59,14 @@ def linear_recurrence(u: Tensor, decay: Tensor, steps: "Steps") -> Tensor:
 
 @dataclass(frozen=True)
 class Steps:
-    """How packed rows are walked through: step k takes the k-th event of every piece that has one, longest piece first.
+    """How packed rows are walked through: step k takes the k-th event of every piece that has one, longest piece first."""
 
-    Attributes
-    ----------
-    piece
-        Most events in a piece.
-    order
-        The events, first those of step 0, then of step 1, ..., [T] int64.
-    running
-        How many pieces reach each step, falling; they add up to T.
-    giving, taking
-        Pieces that are followed by another of their row, and those that follow them, [C] int64 each, places among the
-        pieces (longest first); first the rows' first pieces, then their second ones, ..., row with most pieces first.
-    handing
-        How many rows have a 1st, 2nd, ... piece that is followed by another, falling; they add up to C.
-    """
-
-    piece: int
-    order: Tensor
-    running: tuple[int, ...]
-    giving: Tensor
-    taking: Tensor
-    handing: tuple[int, ...]
+    piece: int  # most events in a piece
+    order: Tensor  # the events, first those of step 0, then of step 1, ..., [T] int64
+    running: tuple[int, ...]  # how many pieces reach each step, falling; they add up to T
+    giving: Tensor  # pieces that another of their row follows, [C] int64: places among the pieces, longest first
+    taking: Tensor  # those that follow them; both begin with the rows' first pieces, row with most pieces first
+    handing: tuple[int, ...]  # how many rows have a 1st, 2nd, ... piece that another follows, falling; they add up to C
 
     @classmethod
     def of(cls, lengths: tuple[int, ...], device: torch.device, piece: int = PIECE) -> "Steps":

@@ -44,25 +44,12 @@ def who_sees_whom(sizes: Tensor, past: int, prompt: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Where the rows of a pack lie, as a rectangle of R rows and L places, the last token of a shorter one repeated.
+    """Where the rows of a pack lie, as a rectangle of R rows and L places, the last token of a shorter one repeated."""
 
-    Parameters
-    ----------
-    prompt
-        Tokens that every row sees, before the rows.
-    places
-        Which token of the rows stands at each place, [R, L].
-    back
-        At which place each token of the rows stands, [T], in the flattened rectangle.
-    sees
-        Which of the prompt's tokens and of its row's places each place sees, [L, prompt + L]. The repetitions stand at
-        the end, where no other place sees them.
-    """
-
-    prompt: int
-    places: Tensor
-    back: Tensor
-    sees: Tensor
+    prompt: int  # tokens that every row sees, before the rows
+    places: Tensor  # which token of the rows stands at each place, [R, L]
+    back: Tensor  # at which place each token of the rows stands, [T], in the flattened rectangle
+    sees: Tensor  # which of the prompt's tokens and its row's places each place sees, [L, prompt + L]
 
     @staticmethod
     def of(lengths: Sequence[int], prompt: int, device: torch.device) -> "Blocks | None":

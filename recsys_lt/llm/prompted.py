@@ -26,28 +26,14 @@ from recsys_lt.recommenders.recommender import Recommender
 
 
 class PromptSettings(TypedDict):
-    """The language model and what its prompts hold: arguments of all models of this kind.
-
-    Parameters
-    ----------
-    llm, prompt
-        The language model, and the prompt's fixed texts.
-    max_length
-        Latest events in a prompt.
-    title_tokens
-        Tokens of an item in a prompt, its first ones.
-    attributes
-        Whether prompts give items with their attributes; an answer is a title alone.
-    train
-        False uses the language model as it is.
-    """
+    """The language model and what its prompts hold: arguments of all models of this kind."""
 
     llm: LLM
     prompt: Prompt
-    max_length: int
-    title_tokens: int
-    attributes: bool
-    train: bool
+    max_length: int  # latest events in a prompt
+    title_tokens: int  # tokens of an item in a prompt, its first ones
+    attributes: bool  # whether prompts give items with their attributes; an answer is a title alone
+    train: bool  # False uses the language model as it is
 
 
 class PromptedModel(Recommender):

@@ -15,28 +15,15 @@ from recsys_lt.recommenders.full_ranking import Ranking
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Ranks of n users' targets.
+    """Ranks of n users' targets."""
 
-    Parameters
-    ----------
-    users, targets, ranks
-        [n] int64, in the order of ``users``; ranks as ``Ranking.target_rank``.
-    exposure
-        How often each item was recommended; None where no lists were made.
-    depth
-        See ``Ranking.depth``.
-    parts
-        The same of the rankings this one was made from, by name.
-    candidates
-        How many of a retriever's first items were re-ranked; None where there is no retriever.
-    """
-
-    users: Ints
+    users: Ints  # [n] int64, in rising order; targets and ranks in the same
     targets: Ints
-    ranks: Ints
-    exposure: Exposure | None = None
-    depth: int | None = None
-    parts: Mapping[str, "Evaluation"] = field(default_factory=dict)
+    ranks: Ints  # as ``Ranking.target_rank``
+    exposure: Exposure | None = None  # how often each item was recommended; None where no lists were made
+    depth: int | None = None  # see ``Ranking.depth``
+    parts: Mapping[str, "Evaluation"] = field(default_factory=dict)  # of the rankings that this one was made from
+    #: how many of a retriever's first items were re-ranked; None where there is no retriever
     candidates: int | None = None
 
 

@@ -23,44 +23,24 @@ RECENT = 5
 
 @dataclass(frozen=True)
 class Item:
-    """One listed item.
+    """One listed item."""
 
-    Parameters
-    ----------
-    rank, item, title
-        Place in the list, from 1; the source's own id, and its title ("" where the source has none).
-    score
-        The model's; only its order means something. Minus infinity where it gives none.
-    group, interactions
-        head, mid or tail, as the run's metrics have it; how often the item was interacted with in training.
-    """
-
-    rank: int
-    item: str
-    title: str
-    score: float
-    group: str
-    interactions: int
+    rank: int  # place in the list, from 1
+    item: str  # the source's own id
+    title: str  # "" where the source has none
+    score: float  # the model's; only its order means something; minus infinity where it gives none
+    group: str  # head, mid or tail, as the run's metrics have it
+    interactions: int  # how often the item was interacted with in training
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A user's list.
+    """A user's list."""
 
-    Parameters
-    ----------
-    user, events
-        The source's own id, and the length of the history the list is made from.
-    recent
-        Id and title of its last events, oldest first.
-    items
-        The list, best first; shorter than k where all other items were seen, or the model lists no more.
-    """
-
-    user: str
-    events: int
-    recent: tuple[tuple[str, str], ...]
-    items: tuple[Item, ...]
+    user: str  # the source's own id
+    events: int  # length of the history that the list is made from
+    recent: tuple[tuple[str, str], ...]  # id and title of its last events, oldest first
+    items: tuple[Item, ...]  # best first; shorter than k where all other items were seen, or the model lists no more
 
 
 def lists(

@@ -9,21 +9,11 @@ from recsys_lt.errors import UserError
 
 @dataclass(frozen=True)
 class Precision:
-    """Which products are formed in fewer bits. Parameters, gradients, sums and rankings are float32 always.
+    """Which products are formed in fewer bits. Parameters, gradients, sums and rankings are float32 always."""
 
-    Parameters
-    ----------
-    backbone
-        Type of the backbone's products, by autocast; None for float32.
-    loss
-        Type of the loss's products; None for float32.
-    scaled
-        Whether losses are multiplied by a factor that keeps small gradients from vanishing, found as training goes.
-    """
-
-    backbone: torch.dtype | None = None
-    loss: torch.dtype | None = None
-    scaled: bool = False
+    backbone: torch.dtype | None = None  # type of the backbone's products, by autocast; None for float32
+    loss: torch.dtype | None = None  # type of the loss's products; None for float32
+    scaled: bool = False  # whether losses are multiplied by a factor that keeps small gradients from vanishing
 
     def check(self, device: torch.device) -> None:
         """Raise UserError where the device does not do it."""

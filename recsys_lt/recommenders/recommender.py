@@ -26,31 +26,15 @@ _DIVERGED = "Lower optimizer.lr or set trainer.clip=1; what was reached before i
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms a recommender is trained and ranks.
+    """On what terms a recommender is trained and ranks."""
 
-    Parameters
-    ----------
-    mask_seen
-        ``published`` (a user's earlier items cannot be recommended, a repeated target included),
-        ``keep_target`` (all but the target) or ``none``.
-    ks
-        List lengths at which test exposure is counted.
-    schedule
-        How the learning rate changes from step to step.
-    precision
-        Which products are formed in fewer bits.
-    accumulate
-        Batches whose gradients make one step.
-    clip
-        Largest gradient norm of a step; None for no clipping.
-    """
-
+    #: published: no item of a user's history is recommended; keep_target: but the target; none
     mask_seen: str = "published"
-    ks: tuple[int, ...] = (1, 5, 10, 20)
-    schedule: Schedule = field(default_factory=Constant)
-    precision: Precision = FLOAT32
-    accumulate: int = 1
-    clip: float | None = None
+    ks: tuple[int, ...] = (1, 5, 10, 20)  # list lengths at which test exposure is counted
+    schedule: Schedule = field(default_factory=Constant)  # how the learning rate changes from step to step
+    precision: Precision = FLOAT32  # which products are formed in fewer bits
+    accumulate: int = 1  # batches whose gradients make one step
+    clip: float | None = None  # largest gradient norm of a step; None for no clipping
 
 
 class Recommender(HasNeeds, pl.LightningModule):

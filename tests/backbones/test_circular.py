@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recsys_lt.backbones.circular import SpectralFilter
+from recsys_lt.backbones.fmlp_rec import SpectralFilter
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 50, 257])

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from recsys_lt.backbones.recurrence import gru
+from recsys_lt.backbones.gru4rec import gru
 
 
 @pytest.mark.parametrize("running", [(5,), (4, 4, 4), (6, 3, 3, 1, 1, 1, 1), (1, 1, 1)])
