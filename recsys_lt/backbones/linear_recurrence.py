@@ -59,7 +59,7 @@ def linear_recurrence(u: Tensor, decay: Tensor, steps: "Steps") -> Tensor:
 
 @dataclass(frozen=True)
 class Steps:
-    """How packed rows are walked through: step k takes the k-th event of every piece that has one, longest piece first."""
+    """How packed rows are walked through: step k takes the k-th event of every piece with one, longest first."""
 
     piece: int  # most events in a piece
     order: Tensor  # the events, first those of step 0, then of step 1, ..., [T] int64
