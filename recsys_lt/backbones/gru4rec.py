@@ -108,7 +108,7 @@ def time_major(batch: Batch) -> tuple[Tensor, tuple[int, ...]]:
 
 
 def gru(x: Tensor, w_ih: Tensor, w_hh: Tensor, running: tuple[int, ...]) -> Tensor:
-    """Hidden states of a GRU layer without bias, after every event.
+    """Hidden states of a GRU layer without bias, after every event, [T, h] laid out as ``x``.
 
     ``torch.nn.GRU`` on a CPU lets autograd slice its input at every step, and the gradient of a slice is a
     tensor of the whole input's size. Here a step back is three operations: everything but the recursion itself is
@@ -122,11 +122,6 @@ def gru(x: Tensor, w_ih: Tensor, w_hh: Tensor, running: tuple[int, ...]) -> Tens
         Weights of input and state, gates in torch's order (reset, update, new), [3h, d] and [3h, h].
     running
         How many rows reach each step, falling; they add up to T.
-
-    Returns
-    -------
-    Tensor
-        [T, h], laid out as ``x``.
     """
     return _Gru.apply(x, w_ih, w_hh, running)
 

@@ -1,5 +1,6 @@
 """The choice ``llm``: which language model, held how, adapted how."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,42 +13,27 @@ from recsys_lt.llm.weights import Weights, needed
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@dataclass(frozen=True)
 class LLM:
-    """A language model that is yet to be loaded.
+    """A language model that is yet to be loaded."""
 
-    Parameters
-    ----------
-    weights, lora
-        Where it comes from, and what is trained of it (None: nothing).
-    dtype
-        Of its frozen weights: float32, bfloat16 or float16.
-    quantize
-        ``4bit`` (nf4, doubly quantised) or ``8bit`` by bitsandbytes, on a CUDA device; None for neither.
-    gradient_checkpointing
-        Compute a pack's activations again for its backward pass instead of keeping them: about a third slower, and
-        memory for one pack whatever the batch.
-    pack_tokens
-        Tokens read at a time, at the most (a longer row is read alone).
-    """
+    weights: Weights
+    lora: Lora | None  # what is trained of it; None for nothing
+    dtype: str = "float32"  # of its frozen weights: float32, bfloat16 or float16
+    quantize: str | None = None  # 4bit (nf4, doubly quantised) or 8bit by bitsandbytes, on a CUDA device
+    #: Computes a pack's activations again for its backward pass instead of keeping them: about a third slower, and
+    #: memory for one pack whatever the batch.
+    gradient_checkpointing: bool = False
+    pack_tokens: int = 1024  # tokens read at a time, at the most (a longer row is read alone)
 
-    def __init__(
-        self,
-        weights: Weights,
-        lora: Lora | None,
-        dtype: str = "float32",
-        quantize: str | None = None,
-        gradient_checkpointing: bool = False,
-        pack_tokens: int = 1024,
-    ) -> None:
-        if dtype not in _DTYPES:
-            raise UserError(f"it is {dtype!r}", where="llm.dtype", remedy=f"Choose from {', '.join(_DTYPES)}")
-        if quantize not in (None, "4bit", "8bit"):
-            raise UserError(f"it is {quantize!r}", where="llm.quantize", remedy="Choose from 4bit, 8bit, null")
-        if pack_tokens < 1:
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPES:
+            raise UserError(f"it is {self.dtype!r}", where="llm.dtype", remedy=f"Choose from {', '.join(_DTYPES)}")
+        if self.quantize not in (None, "4bit", "8bit"):
+            raise UserError(f"it is {self.quantize!r}", where="llm.quantize", remedy="Choose from 4bit, 8bit, null")
+        if self.pack_tokens < 1:
             remedy = "Give a positive number, such as 1024"
-            raise UserError(f"it is {pack_tokens}", where="llm.pack_tokens", remedy=remedy)
-        self.weights, self.lora, self.dtype, self.quantize = weights, lora, _DTYPES[dtype], quantize
-        self.gradient_checkpointing, self.pack_tokens = gradient_checkpointing, pack_tokens
+            raise UserError(f"it is {self.pack_tokens}", where="llm.pack_tokens", remedy=remedy)
 
     def load(self, adapted: bool = True, outline: bool = False) -> LanguageModel:
         """Read the model and, if ``adapted``, put the adapters on it, which alone are trained.
@@ -66,7 +52,7 @@ class LLM:
         return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
 
     def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"dtype": self.dtype}
+        options: dict[str, Any] = {"dtype": _DTYPES[self.dtype]}
         if self.quantize is not None:
             if not torch.cuda.is_available():
                 what, remedy = "weights are quantised on a CUDA device, and there is none", "run where there is a GPU"

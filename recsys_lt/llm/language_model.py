@@ -169,7 +169,7 @@ class LanguageModel(nn.Module):
     def hidden(
         self, prompt: Tensor | Read, rows: Tensor, lengths: Sequence[int], keys: Tensor | None = None, key: int = 0
     ) -> Tensor:
-        """Last hidden states of the tokens of rows that all begin with the same prompt.
+        """Last hidden states of the tokens of rows that all begin with the same prompt, [T, H].
 
         Rows are read side by side in packs of about ``pack_tokens``, without padding: a token sees the prompt and
         what is before it in its own row. The prompt is read once a pack; once in all where no gradient is wanted, and
@@ -183,11 +183,6 @@ class LanguageModel(nn.Module):
             Input vectors of the rows, end to end, [T, H], and the rows' lengths.
         keys, key
             The random stream of each token of the rows, [T] int64 (None: nothing is dropped out), and of the prompt.
-
-        Returns
-        -------
-        Tensor
-            [T, H].
         """
         keys = keys if self.training else None
         # Training mode has masks for the prompt, gradients or not.

@@ -3,6 +3,7 @@
 import errno
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
@@ -19,21 +20,13 @@ T = TypeVar("T")
 _PATIENCE = 5.0  # seconds until a hub that says nothing is out of reach
 
 
+@dataclass(frozen=True)
 class Pretrained(Weights):
-    """A local folder, or what a hub has under a name. Tensors are read from safetensors alone.
+    """A local folder, or what a hub has under a name. Tensors are read from safetensors alone."""
 
-    Parameters
-    ----------
-    name
-        The folder, or the hub's ``owner/name``.
-    revision
-        Of the hub's repository; None for its newest.
-    trust_remote_code
-        Whether Python code that lies beside the weights may run here.
-    """
-
-    def __init__(self, name: str, revision: str | None = None, trust_remote_code: bool = False) -> None:
-        self.name, self.revision, self.trust_remote_code = name, revision, trust_remote_code
+    name: str  # the folder, or the hub's owner/name
+    revision: str | None = None  # of the hub's repository; None for its newest
+    trust_remote_code: bool = False  # whether Python code that lies beside the weights may run here
 
     def check(self) -> None:
         """See ``Weights.check``: its configuration is read."""

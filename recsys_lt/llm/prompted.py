@@ -39,19 +39,8 @@ class PromptSettings(TypedDict):
 class PromptedModel(Recommender):
     """A language model that reads an opening and a row's own text, and is trained on the row's answer.
 
-    Parameters
-    ----------
-    facts
-        Sizes and titles of the data.
-    needs_seen
-        See ``Recommender``.
-    **settings
-        See ``PromptSettings``.
-
-    Raises
-    ------
-    UserError
-        For a number that is not positive, data without titles or wanted attributes, or nothing to train.
+    For ``needs_seen`` see ``Recommender``. Data without titles or wanted attributes, and a model without anything to
+    train, are a UserError.
     """
 
     def __init__(self, facts: DataFacts, *, needs_seen: bool = False, **settings: Unpack[PromptSettings]) -> None:
@@ -107,13 +96,7 @@ class PromptedModel(Recommender):
 
 
 class TitleModel(PromptedModel):
-    """The prompt lists the titles of a history; the answer is the title of what came next.
-
-    Parameters
-    ----------
-    facts, **settings
-        See ``PromptedModel``; a prompt longer than the language model reads is a UserError too.
-    """
+    """The prompt lists the titles of a history; the answer is the title of what came next."""
 
     def __init__(self, facts: DataFacts, **settings: Unpack[PromptSettings]) -> None:
         super().__init__(facts, **settings)

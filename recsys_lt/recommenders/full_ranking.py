@@ -17,29 +17,14 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Ranking:
-    """How a recommender ranks the catalogue for B users.
+    """How a recommender ranks the catalogue for B users."""
 
-    Parameters
-    ----------
-    target_rank
-        1-based ranks of the targets, [B] int64; ``metrics.ranking.UNLISTED`` (0) for a target that is not listed. Empty
-        where the batch has no targets.
-    items
-        The first k items, best first, [B, k] int64; -1 past the end of a list.
-    scores
-        What the items are ordered by, [B, k]; minus infinity where the model gives none.
-    depth
-        How many items are ranked at the most, for a model whose list ends (a beam): metrics at larger k are not
-        measured. None where the whole catalogue is ranked.
-    parts
-        Rankings that this one is made from, by name: ``retriever``, that of a re-ranker's first stage.
-    """
-
-    target_rank: Tensor
-    items: Tensor
-    scores: Tensor
+    target_rank: Tensor  # 1-based, [B] int64; 0 (``metrics.ranking.UNLISTED``) if not listed; empty without targets
+    items: Tensor  # the first k, best first, [B, k] int64; -1 past the end of a list
+    scores: Tensor  # what the items are ordered by, [B, k]; minus infinity where the model gives none
+    #: most items that are ranked, where lists end (a beam): metrics at larger k are not measured
     depth: int | None = None
-    parts: Mapping[str, "Ranking"] = field(default_factory=dict)
+    parts: Mapping[str, "Ranking"] = field(default_factory=dict)  # that it is made from: ``retriever``
 
     def check(self, n_rows: int, n_targets: int, k: int, source: str) -> None:
         """Raise UserError for tensors of other shapes than a ranking of ``n_rows`` users has."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recsys_lt.backbones.linear_recurrence import Steps, linear_recurrence, plain_linear_recurrence
+from recsys_lt.backbones.lrurec import Steps, linear_recurrence, plain_linear_recurrence
 
 LENGTHS = [(3, 1, 5), (0, 4, 0), (1,), (9, 9, 2, 13, 8, 4, 0, 20), (16, 33, 17), (200, 1, 64), ()]
 
