@@ -72,11 +72,9 @@ class Pretrained(Weights):
             reason = " ".join(str(error).split())[:300]
             if silent is not None:
                 reason = f"{silent}, and nothing of that name was fetched before"
-            what, where = f"no language model can be read there ({reason})", f"llm.weights.name={self.name}"
-            remedy = (
-                "Name a folder with a causal language model of transformers in safetensors, or a hub's name of one "
-            )
-            raise UserError(what, where=where, remedy=remedy + "while the hub can be reached") from error
+            wrong, where = f"no language model can be read there ({reason})", f"llm.weights.name={self.name}"
+            remedy = "Name a folder with a causal language model of transformers in safetensors, or a hub's name of "
+            raise UserError(wrong, where=where, remedy=f"{remedy}one while the hub can be reached") from error
 
     def _no_room(self) -> UserError:
         hub = needed("huggingface_hub")
