@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recsys_lt.errors import UserError
-from recsys_lt.runs.listing import IDENTITY, Run
+from recsys_lt.runs.listing import IDENTITY, ListedRun
 from recsys_lt.runs.stored import NO_DIFFERENCE
 
 # Keys that cannot change a result, or differ from run to run. A prompt names the noun it repeats, and a table reads
@@ -29,8 +29,8 @@ class Cell:
 
     identity: tuple[str, ...]
     settings: dict[str, str]
-    finished: tuple[Run, ...]
-    failed: tuple[Run, ...]
+    finished: tuple[ListedRun, ...]
+    failed: tuple[ListedRun, ...]
 
     @property
     def dataset(self) -> str:
@@ -85,21 +85,13 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None
 
 def once_a_seed(cell: Cell) -> Cell:
     """A cell with one run of each seed: the first, where a folder keeps several."""
-    first: dict[Any, Run] = {}
+    first: dict[Any, ListedRun] = {}
     for run in cell.finished:
         first.setdefault(run.seed, run)
     return replace(cell, finished=tuple(first.values()))
 
 
-def of_common_seeds(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells with the runs of the seeds that all of them have; unchanged where there is no such seed."""
-    common = set.intersection(*(set(cell.seeds) for cell in cells)) if cells else set()
-    if not common:
-        return list(cells)
-    return [replace(cell, finished=tuple(run for run in cell.finished if run.seed in common)) for cell in cells]
-
-
-def compared(run: Run) -> dict[str, str]:
+def compared(run: ListedRun) -> dict[str, str]:
     """The keys of a run's configuration that may distinguish cells, values as text."""
     own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder distinguishes nothing
     return {
@@ -125,7 +117,7 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
     }
 
 
-def cells_of(runs: Sequence[Run]) -> list[Cell]:
+def cells_of(runs: Sequence[ListedRun]) -> list[Cell]:
     """Cells of runs, in the order of the sweep.
 
     Within one dataset, model, loss and optimizer every key of the configuration whose values differ distinguishes
@@ -152,7 +144,7 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
             if len({config[key] for config in configs if key in config}) > 1:
                 differing.setdefault(identity[0], {})[key] = None
 
-    groups: dict[tuple[Any, ...], list[Run]] = {}
+    groups: dict[tuple[Any, ...], list[ListedRun]] = {}
     for run in runs:
         identity = identities[run.folder]
         names = _short(list(differing.get(identity[0], {})))
@@ -174,7 +166,7 @@ def cells_of(runs: Sequence[Run]) -> list[Cell]:
 
 def _check_same_data(cell: Cell) -> None:
     """Raise UserError unless the runs of a cell have the same interactions, which a configuration does not show."""
-    seen: dict[Any, Run] = {}
+    seen: dict[Any, ListedRun] = {}
     for run in cell.finished:
         assert run.metrics is not None
         protocol = run.metrics.get("protocol")

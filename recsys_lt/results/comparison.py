@@ -8,7 +8,7 @@ from pathlib import Path
 from recsys_lt.errors import UserError
 from recsys_lt.results.cells import Cell, cells_of, once_a_seed
 from recsys_lt.results.significance import Difference, compare_cells, corrected, why_untested
-from recsys_lt.runs.listing import Run, find_runs
+from recsys_lt.runs.listing import ListedRun, find_runs
 
 DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
 #: Groups of targets whose users are tested beside all users.
@@ -42,7 +42,7 @@ class Comparison:
     references: dict[str, Cell | None]
     differences: dict[tuple[int, str], Difference | None]
     why_reference: str
-    broken: tuple[Run, ...] = ()
+    broken: tuple[ListedRun, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:

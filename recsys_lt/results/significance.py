@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.errors import UserError
 from recsys_lt.metrics.ranking import gains
 from recsys_lt.results.cells import Cell
 from recsys_lt.runs.packed import RANKS_FILE, ranks_changed
@@ -144,24 +143,6 @@ def compare_cells(
     return difference(ours.value, theirs.value, share)
 
 
-def compare_with(cell: Cell, number: float, metric: str, k: int) -> Difference | None:
-    """Test a cell's mean against a published one of a single run.
-
-    The run is assumed to be one more seed that varies as the cell's do. Its users are not known, so users are not
-    paired. ``number`` is the published mean; ``metric`` and ``k`` name the gain.
-    """
-    found = users_of(cell, metric, k, "")
-    if found is None or len(found.user) < 2:
-        return None
-    (n, users), means = found.value.shape, found.value.mean(0)
-    value, of_users = float(means.mean()) - number, float(means.var(ddof=1)) / users
-    own = spread(found.value)
-    if own is None:
-        return replace(_tested(value, of_users, users - 1, (n, 1), False, None), published=True)
-    variances = Variances(own.seeds, own.seeds, (n - 1, 0), max(of_users - own.residual / n, 0.0), users)
-    return replace(_tested(value, *variances.of(n, 1), (n, 1), True, variances), published=True)
-
-
 def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: float = 1.0) -> Difference:
     """Difference of two methods that ranked the same users, tested over users and seeds; its p is not corrected.
 
@@ -179,15 +160,15 @@ def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64], share: fl
     a, b = spread(ours), spread(theirs, share)
     one, other = a or b, b or a  # a single seed is assumed to vary as the other cell's do
     if one is None or other is None:
-        return _tested(value, of_users, users - 1, n, False, None)
+        return tested(value, of_users, users - 1, n, False, None)
     beyond = max(of_users - one.residual / n[0] - other.residual / n[1], 0.0)
     variances = Variances(one.seeds, other.seeds, (n[0] - 1, n[1] - 1), beyond, users)
     if a is None or b is None:
-        return _tested(value, of_users, users - 1, n, False, variances)
-    return _tested(value, *variances.of(*n), n, True, variances)
+        return tested(value, of_users, users - 1, n, False, variances)
+    return tested(value, *variances.of(*n), n, True, variances)
 
 
-def _tested(
+def tested(
     value: float, variance: float, df: float, seeds: tuple[int, int], over_seeds: bool, variances: Variances | None
 ) -> Difference:
     """A difference with its 95 % interval and p by Student's t."""
@@ -239,8 +220,6 @@ def _read(path: Path, changed: int, metric: str, k: int, group: str) -> Users:
     codes = GROUPS_TESTED[group]
     inside = np.ones(len(ranks.user), dtype=bool)
     if codes is not None:
-        if ranks.group is None:
-            raise UserError("it does not say the targets' groups", where=path, remedy="Run it again, or test all users")
         inside = np.isin(ranks.group, codes)
     return Users(ranks.user[inside], ranks.target[inside], gains(metric, ranks.rank[inside], k)[None])
 

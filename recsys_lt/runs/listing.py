@@ -20,7 +20,7 @@ IDENTITY = ("dataset", "model", "loss", "optimizer")
 
 
 @dataclass(frozen=True)
-class Run:
+class ListedRun:
     """One run folder.
 
     ``metrics`` is the content of metrics.json; None for a run that failed, or has not finished. ``config`` is its
@@ -53,7 +53,7 @@ def _name_in(config: dict[str, Any], part: str) -> str:
     return "?"
 
 
-def _read(folder: Path, finished: bool) -> Run:
+def _read(folder: Path, finished: bool) -> ListedRun:
     """Read a run; UserError if metrics.json or config.yaml is not what a run writes."""
     metrics = read_metrics(folder / "metrics.json") if finished else None
     if metrics is not None and metrics.get("finished") is False:
@@ -61,7 +61,7 @@ def _read(folder: Path, finished: bool) -> Run:
     config = folder / "config.yaml"
     keys = _read_config(config) if has(config) else {}
     choices = {key.removeprefix("choices."): str(value) for key, value in keys.items() if key.startswith("choices.")}
-    return Run(folder, metrics, keys, choices)
+    return ListedRun(folder, metrics, keys, choices)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _in_order(folder: Path) -> list[tuple[int, int, str]]:
     return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces if piece]
 
 
-def find_runs(root: Path) -> list[Run]:
+def find_runs(root: Path) -> list[ListedRun]:
     """Every run below a folder or in a pack, or the folder itself, in the order of the sweep.
 
     A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below it: that one
@@ -114,14 +114,14 @@ def find_runs(root: Path) -> list[Run]:
     if not finished:
         what = f"none of the {len(failed)} runs in it has a metrics.json" if failed else "holds no metrics.json"
         raise UserError(what, where=root, remedy="Name a sweep that has finished at least one run")
-    runs: list[Run] = []
+    runs: list[ListedRun] = []
     errors: list[UserError] = []
     for folder in sorted((*finished, *failed), key=_in_order):
         try:
             runs.append(_read(folder, folder in finished))
         except UserError as error:
             errors.append(error)
-            runs.append(Run(folder, None, broken=f"{Path(str(error.where)).name}: {error.what}"))
+            runs.append(ListedRun(folder, None, broken=f"{Path(str(error.where)).name}: {error.what}"))
     if errors and all(run.broken or run.folder in failed for run in runs):
         raise errors[0]
     return runs

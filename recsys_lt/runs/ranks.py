@@ -23,7 +23,7 @@ class Ranks(NamedTuple):
     user: NDArray[np.int64]
     target: NDArray[np.int64]
     rank: NDArray[np.int64]
-    group: NDArray[np.int64] | None
+    group: NDArray[np.int64]
 
 
 def read_ranks(path: Path) -> Ranks:
@@ -34,10 +34,10 @@ def read_ranks(path: Path) -> Ranks:
     try:
         packed = packed_ranks(path)
         if packed is not None:
-            table = packed.select(_names(packed.column_names))
+            table = packed.select(_checked(packed.column_names))
         elif path.is_file():
             with parquet.ParquetFile(path) as file:
-                table = file.read(columns=_names(file.schema_arrow.names))
+                table = file.read(columns=_checked(file.schema_arrow.names))
         else:
             raise ValueError("there is no such file")
         for name in table.column_names:
@@ -57,11 +57,10 @@ def read_ranks(path: Path) -> Ranks:
         raise UserError(
             f"cannot be read as per-user ranks ({reason})", where=path, remedy="Mend or remove that file"
         ) from error
-    return Ranks(**{"group": None, **sorted_columns})
+    return Ranks(**sorted_columns)
 
 
-def _names(known: list[str]) -> list[str]:
-    names = [name for name in Ranks._fields if name in known or name != "group"]
-    if lacking := [name for name in names if known.count(name) != 1]:
+def _checked(known: list[str]) -> list[str]:
+    if lacking := [name for name in Ranks._fields if known.count(name) != 1]:
         raise ValueError(f"it has no one column {lacking[0]}")
-    return names
+    return list(Ranks._fields)

@@ -15,10 +15,10 @@ import torch
 from recsys_lt.data.loader import TrainBatches, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
+from recsys_lt.metrics.all_metrics import all_metrics
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories, target_popularity
 from recsys_lt.metrics.ranking import random_order, ranking
-from recsys_lt.metrics.report import report
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.plots.run_figures import RunFigures
@@ -50,7 +50,9 @@ def measure(
             where="model",
             remedy=f"Have it list {K} or more, such as by more beams",
         )
-    values = report(found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks, found.depth)
+    values = all_metrics(
+        found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks, found.depth
+    )
     for name, part in found.parts.items():
         values |= {f"{name}/{metric}": value for metric, value in ranking(part.ranks, measured.ks, part.depth).items()}
     if found.candidates is not None:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from recsys_lt.results.cells import Cell, cells_of, once_a_seed
-from recsys_lt.results.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy
 from recsys_lt.results.plots.drawing import save_png
 from recsys_lt.results.significance import LEVEL, difference, spread, users_of
 from recsys_lt.runs.listing import find_runs
 from recsys_lt.system.atomic import write_text
 from studies.shared.kept import PACKS
 from studies.shared.markdown_table import table_lines
+from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python studies/calibration/calibration.py"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from recsys_lt.results.plots import tidy
 from studies.ce_sce.evidence import Evidence
 from studies.ce_sce.piece import Piece, Shown, Value
+from studies.shared.plotting import tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from recsys_lt.results.numbers import shown_p
-from recsys_lt.results.significance import LEVEL, compare_with, corrected
+from recsys_lt.results.significance import LEVEL, corrected
 from studies.ce_sce.evidence import BACKBONES, DATASETS, LOSSES, Evidence, mean
-from studies.ce_sce.judging import METRIC, Claim, Finding, Pair, judged, said_of, settled
+from studies.ce_sce.judging import METRIC, Claim, Finding, Pair, compare_with, judged, said_of, settled
 from studies.ce_sce.piece import Piece
 from studies.ce_sce.sweeps import ALPHA_COMMAND, ETAS, K_COMMAND, last_shares, sampled, swept_and_whole
 from studies.ce_sce.sweeps import ETA_COMMANDS as FIGURE_1A

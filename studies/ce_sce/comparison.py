@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.numbers import MISSING
-from recsys_lt.results.plots import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy, verbatim
 from studies.ce_sce.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
 from studies.ce_sce.piece import Piece, Value
 from studies.ce_sce.tables import COMMANDS as TABLE_3
 from studies.ce_sce.tables import made_of, names, rows_of, users_of
+from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy, verbatim
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from recsys_lt.results.cells import Cell, compared, once_a_seed
-from recsys_lt.runs.listing import Run
+from recsys_lt.runs.listing import ListedRun
 from studies.ce_sce.published import Facts
 
 BACKBONES = {"gru4rec": "GRU4Rec", "caser": "Caser", "sasrec": "SASRec", "fmlp_rec": "FMLP-Rec"}
@@ -50,7 +50,7 @@ class Evidence:
     cells: Sequence[Cell]
     facts: Facts
     compose: Compose
-    broken: Sequence[Run] = ()
+    broken: Sequence[ListedRun] = ()
     _composed: dict[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -75,7 +75,7 @@ class Evidence:
         ]
         said += [f"Left out, as it cannot be read: {run.folder.name} ({run.broken})" for run in self.broken]
         for cell in self.cells:
-            by_seed: dict[Any, Run] = {}
+            by_seed: dict[Any, ListedRun] = {}
             for run in cell.finished:
                 first = by_seed.setdefault(run.seed, run)
                 if first is not run and run.metrics and first.metrics and run.metrics["test"] != first.metrics["test"]:
@@ -272,7 +272,7 @@ class Evidence:
         return True
 
 
-def _made_with(run: Run) -> str:
+def _made_with(run: ListedRun) -> str:
     """What may tell a run from another of the same configuration and seed, in brackets; "" where that is not known."""
     if run.metrics is None or not _is_whole(run):
         return ""
@@ -296,7 +296,7 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _is_whole(run: Run) -> bool:
+def _is_whole(run: ListedRun) -> bool:
     return run.metrics is not None and all(part in run.metrics for part in _NEEDED)
 
 

@@ -79,12 +79,12 @@ def composed(*overrides: str) -> Mapping[str, str]:
 
     from recsys_lt import CONF
     from recsys_lt.results.cells import compared
-    from recsys_lt.runs.listing import Run
+    from recsys_lt.runs.listing import ListedRun
     from recsys_lt.runs.reading import flat
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", list(overrides))
-    return compared(Run(Path("composed"), None, flat(dict(config))))
+    return compared(ListedRun(Path("composed"), None, flat(dict(config))))
 
 
 def _write(piece: Piece, out: Path) -> None:
@@ -107,7 +107,7 @@ def drawing(piece: Piece) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from recsys_lt.results.plots import verbatim
+    from studies.shared.plotting import verbatim
 
     assert piece.draw is not None
     figure = Figure(figsize=piece.size, layout="constrained")

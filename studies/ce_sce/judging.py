@@ -2,11 +2,22 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.numbers import shown_p
-from recsys_lt.results.significance import LEVEL, Difference, compare_cells, corrected, why_untested
+from recsys_lt.results.significance import (
+    LEVEL,
+    Difference,
+    Variances,
+    compare_cells,
+    corrected,
+    spread,
+    tested,
+    users_of,
+    why_untested,
+)
 from studies.ce_sce.evidence import DATASETS, LOSSES, Evidence, mean
 
 
@@ -105,12 +116,12 @@ def judged(evidence: Evidence, pairs: Sequence[Pair], of_table_3: bool = False) 
     """
     found = corrected([compare_cells(p.higher, p.lower, "ndcg", 10, share=p.share) for p in pairs])
     findings = []
-    for pair, tested in zip(pairs, found, strict=True):
+    for pair, outcome in zip(pairs, found, strict=True):
         cells = (pair.higher, pair.lower)
         a, b = (mean(cell, METRIC) for cell in cells)
         if a is None or b is None:
             continue
-        holds = settled(tested)
+        holds = settled(outcome)
         names = pair.names or tuple(LOSSES[cell.identity[2]] for cell in cells)
         doubts = []
         if holds is not None:
@@ -126,10 +137,28 @@ def judged(evidence: Evidence, pairs: Sequence[Pair], of_table_3: bool = False) 
         else:
             said = [f"{name}: {setting}" for name, setting in zip(names, words, strict=True)]
         said = [] if set(words) == {"published"} else said
-        result = said_of(tested, pair.share) if tested is not None else f"undecided: {why_untested(*cells)}"
+        result = said_of(outcome, pair.share) if outcome is not None else f"undecided: {why_untested(*cells)}"
         what = f"{pair.what}: {a:.4f}, {b:.4f} ({'; '.join([result, *said, *doubts])})"
         findings.append(Finding(pair.higher.dataset, what, None if doubts else holds))
     return findings
+
+
+def compare_with(cell: Cell, number: float, metric: str, k: int) -> Difference | None:
+    """Test a cell's mean against a published one of a single run.
+
+    The run is assumed to be one more seed that varies as the cell's do. Its users are not known, so users are not
+    paired. ``number`` is the published mean; ``metric`` and ``k`` name the gain.
+    """
+    found = users_of(cell, metric, k, "")
+    if found is None or len(found.user) < 2:
+        return None
+    (n, users), means = found.value.shape, found.value.mean(0)
+    value, of_users = float(means.mean()) - number, float(means.var(ddof=1)) / users
+    own = spread(found.value)
+    if own is None:
+        return replace(tested(value, of_users, users - 1, (n, 1), False, None), published=True)
+    variances = Variances(own.seeds, own.seeds, (n - 1, 0), max(of_users - own.residual / n, 0.0), users)
+    return replace(tested(value, *variances.of(n, 1), (n, 1), True, variances), published=True)
 
 
 def settled(found: Difference | None) -> bool | None:

@@ -1,15 +1,15 @@
 """Figures 1a, 1b and 3: runs of SASRec on Beauty that differ in one key of their loss, or were watched in training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lt.results.cells import Cell, compared, of_common_seeds, once_a_seed
-from recsys_lt.results.plots import BLUE, GREY, ORANGE, tidy
+from recsys_lt.results.cells import Cell, compared, once_a_seed
 from recsys_lt.runs.curve import FILE, read_curve
 from studies.ce_sce.evidence import GROUPS, LOSSES, Evidence, best_epochs, largest, mean
 from studies.ce_sce.piece import Piece, Shown, Value
+from studies.shared.plotting import BLUE, GREY, ORANGE, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +21,14 @@ ETA_COMMANDS = (
 
 #: Those of conf/experiment/paper/figure1a_beauty.yaml.
 ETAS = (0.1, 0.3, 0.5, 0.7, 1, 2, 5)
+
+
+def of_common_seeds(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells with the runs of the seeds that all of them have; unchanged where there is no such seed."""
+    common = set.intersection(*(set(cell.seeds) for cell in cells)) if cells else set()
+    if not common:
+        return list(cells)
+    return [replace(cell, finished=tuple(run for run in cell.finished if run.seed in common)) for cell in cells]
 
 
 def swept_and_whole(evidence: Evidence) -> tuple[dict[float, Cell], Cell | None]:

@@ -125,8 +125,8 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from recsys_lt.results.plots import BLUE, GREY, ORANGE
     from recsys_lt.system.atomic import replacing
+    from studies.shared.plotting import BLUE, GREY, ORANGE
 
     looks = {
         CE: ("CE", BLUE, "o", "-"),

@@ -275,8 +275,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from recsys_lt.results.plots import BLUE, GREY, ORANGE
     from recsys_lt.system.atomic import replacing
+    from studies.shared.plotting import BLUE, GREY, ORANGE
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)

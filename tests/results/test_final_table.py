@@ -3,9 +3,9 @@ import io
 import numpy as np
 from rich.console import Console
 
+from recsys_lt.metrics.all_metrics import all_metrics
 from recsys_lt.metrics.exposure import Exposure
 from recsys_lt.metrics.groups import popularity_groups
-from recsys_lt.metrics.report import report
 from recsys_lt.results.final_table import print_final_table
 
 
@@ -13,7 +13,7 @@ def metrics(ks=(1, 5, 10, 20)):
     exposure = Exposure(40, list(ks))
     exposure.update(np.tile(np.arange(max(ks)), (3, 1)))
     counts = np.arange(40, 0, -1)
-    test = report(np.array([1, 7, 0]), np.array([0, 1, 20]), exposure, counts, popularity_groups(counts), ks)
+    test = all_metrics(np.array([1, 7, 0]), np.array([0, 1, 20]), exposure, counts, popularity_groups(counts), ks)
     return {
         "dataset": "beauty", "model": "sasrec", "loss": "ce", "optimizer": "adam", "seed": 3,
         "protocol": {"split": "leave one out", "max_length": 50, "seen_masked": True, "n_items": 12101,

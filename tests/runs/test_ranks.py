@@ -22,7 +22,6 @@ def test_users_come_in_order_with_what_is_theirs(tmp_path):
     ranks = read_ranks(write(tmp_path))
     assert [column.tolist() for column in ranks] == [[1, 2, 3], [8, 9, 7], [0, 400, 1], [1, 2, 0]]
     assert all(column.dtype == np.int64 for column in ranks)
-    assert read_ranks(write(tmp_path, group=None)).group is None
     assert len(read_ranks(write(tmp_path, **{name: pa.array([], pa.int32()) for name in GOOD})).user) == 0
 
 
@@ -40,6 +39,7 @@ def test_users_come_in_order_with_what_is_theirs(tmp_path):
         ({"rank": pa.array([1 << 63, 2, 3], pa.uint64())}, "a rank is below 0 or above"),
         ({"rank": None}, "it has no one column rank"),
         ({"user": None}, "it has no one column user"),
+        ({"group": None}, "it has no one column group"),
         ({"user": [1, 1, 2]}, "a user is there twice"),
         ({"user": [-1, 1, 2]}, "a user is below 0"),
         ({"target": [-1, 1, 2]}, "a target is below 0"),

@@ -14,7 +14,7 @@ from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.results.cell_styles import StyledCell
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first
-from recsys_lt.runs.listing import Run
+from recsys_lt.runs.listing import ListedRun
 from recsys_lt.runs.packed import RANKS_FILE as RANKS
 from recsys_lt.runs.ranks import Ranks, read_ranks
 
@@ -141,7 +141,7 @@ def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open
     return Examples(tuple(found), next((answer.n_items for answer in answers.values()), 0), tuple(lacking))
 
 
-def _with_lists(cell: Cell) -> Run | None:
+def _with_lists(cell: Cell) -> ListedRun | None:
     """A run of the cell that lists can be made from."""
     return next(
         (run for run in cell.finished if all((run.folder / name).is_file() for name in (_CHECKPOINT, RANKS))), None
@@ -174,8 +174,7 @@ def _chosen(
 def _drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
     """Users that all cells ranked: groups of the targets in turn, and evenly from each."""
     shared = np.isin(ranked[0].user, ranked[-1].user)
-    user, groups = ranked[0].user[shared], ranked[0].group
-    group = np.zeros_like(user) if groups is None else groups[shared]  # the first version had none
+    user, group = ranked[0].user[shared], ranked[0].group[shared]
     pools = [pool for pool in (user[group == code] for code in range(len(GROUPS))) if len(pool)]
     wanted = [0] * len(pools)
     for _ in range(min(users, len(user))):

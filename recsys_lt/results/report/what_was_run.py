@@ -10,7 +10,7 @@ from recsys_lt.results.cell_styles import StyledCell, numbers
 from recsys_lt.results.cells import compared
 from recsys_lt.results.numbers import MISSING, in_words
 from recsys_lt.results.written_tables import Content, Entry
-from recsys_lt.runs.listing import Run
+from recsys_lt.runs.listing import ListedRun
 from recsys_lt.runs.reading import read_json
 
 #: Longer values, such as prompts, are cut here.
@@ -57,7 +57,7 @@ def _below(folder: Path, root: Path) -> str:
     return folder.resolve().name if folder == root else str(folder.relative_to(root))
 
 
-def _reason(run: Run) -> str:
+def _reason(run: ListedRun) -> str:
     if (run.folder / "metrics.json").is_file():
         return "interrupted: its metrics are of a shorter training"
     try:

@@ -10,7 +10,7 @@ from recsys_lt.metrics.groups import GROUPS, HEAD
 from recsys_lt.metrics.ranking import Ranks, ranking
 
 
-def report(
+def all_metrics(
     ranks: Ranks,
     targets: NDArray[np.int64],
     exposure: Exposure | None,
