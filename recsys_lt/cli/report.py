@@ -50,29 +50,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def write_report(
-    folder: Path,
-    out: Path | None = None,
-    metrics: Sequence[str] | None = None,
-    against: str | None = None,
-    users: int = 4,
-) -> Path:
-    """Write the report of a run, or of the runs in a folder, and return its path.
-
-    ``out`` is the file; None for ``report.html`` in the folder, of packed runs beside the pack. For ``metrics`` and
-    ``against`` see ``recsys_lt.results.comparison.compare``; ``users`` is how many users to show. UserError if the
-    folder holds no finished run, one cannot be read, or the file cannot be written.
-    """
-    if users < 0:
-        raise UserError(f"it is {users}", where="--users", remedy="Give a whole number, 0 for no users")
+def _run(given: argparse.Namespace) -> None:
+    if given.users < 0:
+        raise UserError(f"it is {given.users}", where="--users", remedy="Give a whole number, 0 for no users")
     from recsys_lt.results.report.parts import report
     from recsys_lt.runs.packed import pack_of
     from recsys_lt.system.atomic import write_text
 
-    pack = pack_of(folder)
-    path = (folder if pack is None else pack.parent) / NAME if out is None else out
-    write_text(path, report(folder, metrics, against, users, _open))
-    return path
+    pack = pack_of(given.folder)
+    path = given.out or (given.folder if pack is None else pack.parent) / NAME
+    write_text(path, report(given.folder, given.metric, given.against, given.users, _open))
+    print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 
 def _open(folder: Path) -> Run:
@@ -83,11 +71,6 @@ def _open(folder: Path) -> Run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report and say where; 0, or 2 with one line on standard error for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-
-    def work() -> None:
-        path = write_report(arguments.folder, arguments.out, arguments.metric, arguments.against, arguments.users)
-        print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
-
-    with trusting(arguments.trust):
-        return exit_code(work)
+    given = _parser().parse_args(argv)
+    with trusting(given.trust):
+        return exit_code(lambda: _run(given))

@@ -15,8 +15,6 @@ from recsys_lt.runs.trust import add_trust, trusting
 if TYPE_CHECKING:
     from rich.table import Table
 
-RADII = (0.1, 0.5, 2.0)
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -26,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
         "that its optimizer perturbs to. Writes sharpness.json and sharpness.png into the run folder.",
     )
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
-    parser.add_argument("--rho", type=float, nargs="+", default=RADII, help="distances (default: 0.1 0.5 2)")
+    parser.add_argument("--rho", type=float, nargs="+", default=(0.1, 0.5, 2.0), help="distances (default: 0.1 0.5 2)")
     parser.add_argument("--weighting", default="power", help="of the weighted direction: see optimizer=eisam")
     parser.add_argument("--gamma", type=float, default=0.5, help="its exponent (default: 0.5)")
     parser.add_argument("--batches", type=int, default=4, help="training batches evaluated (default: 4)")
@@ -41,29 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def sharpness(
-    folder: Path,
-    radii: Sequence[float] = RADII,
-    weighting: str = "power",
-    gamma: float = 0.5,
-    n_batches: int = 4,
-    n_items: int = 15,
-    rule_of: Path | None = None,
-) -> dict[str, Any]:
-    """Measure, and leave ``sharpness.json`` and ``sharpness.png`` in the run folder.
-
-    ``radii`` are distances from the model; for ``weighting`` and ``gamma`` see ``recsys_lt.optim.weighting.Weighting``.
-    ``n_batches`` training batches of the first epoch are evaluated, and ``n_items`` items of each group one by one.
-    ``rule_of`` is the run folder whose optimizer's perturbation to use; None for the run's own, if it has one.
-
-    The result is that of ``recsys_lt.results.loss_landscape.measure``. UserError if the folder is no trained run of a
-    model that trains, or a number is out of range.
-    """
-    for key, least, value in (("--batches", 1, n_batches), ("--items", 0, n_items)):
+def _measured(given: argparse.Namespace) -> dict[str, Any]:
+    """Measure, and leave ``sharpness.json`` and ``sharpness.png`` in the run folder; see ``measure`` for the result."""
+    for key, least, value in (("--batches", 1, given.batches), ("--items", 0, given.items)):
         if value < least:
             raise UserError(f"it is {value}", where=key, remedy=f"Give a whole number of at least {least}")
-    if not all(0 < radius < float("inf") for radius in radii):
-        raise UserError(f"they are {list(radii)}", where="--rho", remedy="Give positive distances, such as 0.1")
+    if not all(0 < radius < float("inf") for radius in given.rho):
+        raise UserError(f"they are {list(given.rho)}", where="--rho", remedy="Give positive distances, such as 0.1")
     import torch
 
     from recsys_lt.data.loader import Share, TrainBatches
@@ -73,36 +55,36 @@ def sharpness(
     from recsys_lt.system.atomic import write_json
     from recsys_lt.training.trained import Run
 
-    weights = Weighting(weighting, gamma, normalise=True)
-    run = Run(folder)
+    weights = Weighting(given.weighting, given.gamma, normalise=True)
+    run = Run(given.folder)
     run.check_events()
     module = run.model
     if not module.trainable:
-        raise UserError("its model has no loss", where=folder, remedy="Name the run of a model that trains")
+        raise UserError("its model has no loss", where=given.folder, remedy="Name the run of a model that trains")
     counts = torch.from_numpy(run.data.popularity)
     rule, optimizer = run.parts.rule, run.stored.names.optimizer  # which knows the model's parameters
-    if rule_of is not None:
-        other = Run(rule_of)
+    if given.rule is not None:
+        other = Run(given.rule)
         rule, optimizer = other.parts.rule, other.stored.names.optimizer
         if not isinstance(rule, SharpnessAware):
-            raise UserError("its optimizer perturbs no parameters", where=rule_of, remedy="Name one of sam, eisam")
+            raise UserError("its optimizer perturbs no parameters", where=given.rule, remedy="Name one of sam, eisam")
         trained_parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         rule.prepare(trained_parameters, module.item_tables(), counts)
     looking = rule if isinstance(rule, SharpnessAware) else None
     rows, seed = run.parts.trainer.batch_rows, run.parts.seed
     source = TrainBatches(run.data, module.task, rows, seed, Share(), module.needs_seen)
-    batches = [source[0, step].to(module.device) for step in range(min(n_batches, len(source)))]
+    batches = [source[0, step].to(module.device) for step in range(min(given.batches, len(source)))]
     landscape = LossLandscape(module, batches, run.groups.of)
     result = {
         "batches": len(batches),
-        "weighting": weighting,
-        "gamma": gamma,
+        "weighting": given.weighting,
+        "gamma": given.gamma,
         "rule": None if looking is None else optimizer,
-        **measure(landscape, weights(counts), radii, n_items, looking),
+        **measure(landscape, weights(counts), given.rho, given.items, looking),
     }
-    write_json(folder / "sharpness.json", result)
+    write_json(given.folder / "sharpness.json", result)
     names = run.stored.names
-    plot(result, folder / "sharpness.png", f"{names.dataset}: {', '.join(names[1:])}, seed {seed}")
+    plot(result, given.folder / "sharpness.png", f"{names.dataset}: {', '.join(names[1:])}, seed {seed}")
     return result
 
 
@@ -134,9 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    result = sharpness(
-        given.folder, tuple(given.rho), given.weighting, given.gamma, given.batches, given.items, given.rule
-    )
+    result = _measured(given)
     from rich.console import Console
 
     console = Console(markup=False, emoji=False)  # a folder's name is no markup

@@ -15,8 +15,6 @@ from recsys_lt.system.machine import MachineError, refusals
 
 #: The entry of a checkpoint that is this program's.
 OURS = "recsys_lt"
-
-
 #: Of the notes in a checkpoint: version 1 had one fingerprint of all data.
 _FORMAT = 2
 
@@ -83,11 +81,7 @@ def load(path: Path, *, items: str | None = None, events: str | None = None) -> 
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
-        raise UserError(
-            f"it cannot be read as a checkpoint ({type(error).__name__})",
-            where=path,
-            remedy="Restore it or train again",
-        ) from error
+        raise _broken(path, f"it cannot be read as a checkpoint ({type(error).__name__})") from error
     ours = checkpoint.get(OURS) if isinstance(checkpoint, dict) else None
     if not isinstance(ours, dict) or not ours.get("format"):
         raise UserError("it is not a checkpoint of this program", where=path, remedy="Name a run folder of recsys_lt")
@@ -95,7 +89,7 @@ def load(path: Path, *, items: str | None = None, events: str | None = None) -> 
         raise UserError("it is of another version", where=path, remedy=OLDER)
     kinds = Notes.__annotations__ | {"trained_as": dict}
     if not all(isinstance(ours.get(key), kind) for key, kind in kinds.items()):
-        raise UserError("its notes cannot be read", where=path, remedy="Restore it or train again")
+        raise _broken(path, "its notes cannot be read")
     for what, key, mine in (("other items", "items", items), ("other events", "events", events)):
         if mine is not None and ours[key] != mine:
             raise UserError(
@@ -107,6 +101,10 @@ def load(path: Path, *, items: str | None = None, events: str | None = None) -> 
     return checkpoint
 
 
+def _broken(path: Path, what: str) -> UserError:
+    return UserError(what, where=path, remedy="Restore it or train again")
+
+
 #: What only one of the two holds: the best epoch's metrics, and where training stopped.
 _MARKS = {BEST: "notes", LAST: "loops"}
 
@@ -115,10 +113,10 @@ def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
     """Raise UserError for a checkpoint that is not what its name says."""
     mark = _MARKS.get(path.name)
     if mark is not None and not isinstance(checkpoint.get(mark), dict):
-        raise UserError(f"it is no {path.name} (it holds no {mark})", where=path, remedy="Restore it or train again")
+        raise _broken(path, f"it is no {path.name} (it holds no {mark})")
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
-        raise UserError("it holds no weights", where=path, remedy="Restore it or train again")
+        raise _broken(path, "it holds no weights")
 
 
 def check_finite(path: Path, checkpoint: dict[str, Any]) -> None:

@@ -4,6 +4,10 @@ import importlib.util
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
+
 from recsys_lt.errors import UserError
 
 
@@ -25,52 +29,50 @@ class Strategy(ABC):
 
 
 def _gpus() -> int:
-    import torch
-
     return torch.cuda.device_count()
 
 
-def _one_device(name: str, devices: int) -> None:
-    if devices != 1:
-        raise UserError(
-            f"strategy={name} uses one device, not {devices}",
-            where="trainer.devices",
-            remedy="Use strategy=ddp for several",
-        )
-
-
-class Cpu(Strategy):
-    """One process on the processor's cores."""
+class _OneDevice(Strategy):
+    name: str
 
     def check(self, devices: int, clip: float | None = None) -> None:
-        _one_device("cpu", devices)
+        if devices != 1:
+            raise UserError(
+                f"strategy={self.name} uses one device, not {devices}",
+                where="trainer.devices",
+                remedy="Use strategy=ddp for several",
+            )
 
     def arguments(self) -> dict[str, Any]:
-        return {"accelerator": "cpu", "strategy": "auto"}
+        return {"accelerator": self.name, "strategy": "auto"}
 
 
-class Gpu(Strategy):
+class Cpu(_OneDevice):
+    """One process on the processor's cores."""
+
+    name = "cpu"
+
+
+class Gpu(_OneDevice):
     """One process on one GPU."""
 
+    name = "gpu"
+
     def check(self, devices: int, clip: float | None = None) -> None:
-        _one_device("gpu", devices)
+        super().check(devices, clip)
         if _gpus() == 0:
             raise UserError(
                 "this machine has no GPU that torch can use", where="strategy=gpu", remedy="Use strategy=cpu"
             )
 
-    def arguments(self) -> dict[str, Any]:
-        return {"accelerator": "gpu", "strategy": "auto"}
 
-
-class Auto(Strategy):
+class Auto(_OneDevice):
     """The GPU where there is one, else the processor."""
 
-    def check(self, devices: int, clip: float | None = None) -> None:
-        _one_device("auto", devices)
+    name = "auto"
 
     def arguments(self) -> dict[str, Any]:
-        return (Gpu() if _gpus() else Cpu()).arguments()
+        return {"accelerator": "gpu" if _gpus() else "cpu", "strategy": "auto"}
 
 
 class Ddp(Strategy):
@@ -99,9 +101,6 @@ class Ddp(Strategy):
             )
 
     def arguments(self) -> dict[str, Any]:
-        from pytorch_lightning.plugins.environments import LightningEnvironment
-        from pytorch_lightning.strategies import DDPStrategy
-
         strategy = DDPStrategy(
             process_group_backend="nccl" if self._on_gpus() else "gloo",
             # The processes are ours (launch.py): a cluster's variables must not be taken for their ranks.
@@ -138,9 +137,6 @@ class Fsdp(_Sharded):
     name = "fsdp"
 
     def arguments(self) -> dict[str, Any]:
-        from pytorch_lightning.plugins.environments import LightningEnvironment
-        from pytorch_lightning.strategies import FSDPStrategy
-
         strategy = FSDPStrategy(
             cluster_environment=LightningEnvironment(), state_dict_type="full", use_orig_params=True
         )
@@ -162,8 +158,5 @@ class Deepspeed(_Sharded):
             )
 
     def arguments(self) -> dict[str, Any]:
-        from pytorch_lightning.plugins.environments import LightningEnvironment
-        from pytorch_lightning.strategies import DeepSpeedStrategy
-
         strategy = DeepSpeedStrategy(cluster_environment=LightningEnvironment(), stage=2)
         return {"accelerator": "gpu", "strategy": strategy}

@@ -107,10 +107,8 @@ class Results:
     def _metrics(self) -> dict[str, Any]:
         assert self.journal.best is not None
         return {
+            **self.this.names._asdict(),
             "dataset": self.data.name,
-            "model": self.this.names.model,
-            "loss": self.this.names.loss,
-            "optimizer": self.this.names.optimizer,
             "seed": self.parts.seed,
             "protocol": self._protocol(),
             "valid": self.journal.best["valid"],

@@ -148,7 +148,7 @@ class Figures:
                 Illustration(each, lacking=("Not drawn: no run measured NDCG@10 by popularity.",)) for each in titles
             ]
         first = next(iter(rows.values()))
-        users = ["users whose target is in it", *(_count(row["users"]) for row in first)]
+        users = ["users whose target is in it", *(shown("users", row["users"]) for row in first)]
         foot, labels, name = [users], list(GROUPS), "items, most popular first"
         missing: tuple[str, ...] = (
             "Head, mid and tail stand for tenths of the items: the runs' metrics.json holds no long_tail.",
@@ -192,7 +192,7 @@ class Figures:
         caption = "Test NDCG@10 of users by how many events they have before the target; "
         caption += "users with the shortest histories are on the left; about as many users in each."
         words = (title, caption, "events in the user's history before the target")
-        foot = [["users", *(_count(users) for _, users in first)]]
+        foot = [["users", *(shown("users", users) for _, users in first)]]
         return self._of_bins(drawn, words, [label for label, _ in first], missing, foot, "history", False)
 
     def _of_bins(
@@ -318,10 +318,6 @@ def _by_group(cell: Cell) -> list[panels.Row]:
         {key: cell.mean_std(f"{group}/{name}")[0] for key, name in keys.items()} for group in GROUPS
     ]
     return rows if any(row["ndcg@10"] is not None for row in rows) else []
-
-
-def _count(users: float | None) -> str:
-    return MISSING if users is None else f"{users:,.0f}"
 
 
 def _numbers(rows: _Rows, key: str, labels: Sequence[str], foot: list[list[str]]) -> Content:

@@ -23,7 +23,7 @@ from recsys_lt.system.package import __version__
 
 
 def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Open) -> str:
-    """The report as HTML; see ``recsys_lt.cli.report.write_report``."""
+    """The report of the runs in a folder as HTML, with so many example users; for the rest see ``compare``."""
     compared = compare([folder], metrics, against)
     styled = styled_cells(compared)
     table = content(compared)
