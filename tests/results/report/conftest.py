@@ -3,7 +3,7 @@ import pytest
 from recsys_lt.cli import report
 from recsys_lt.results.report import parts
 from recsys_lt.results.report.examples import Example, Examples, Listed
-from tests.results.report.runs import fail, make_run
+from tests.results.report.runs import fail, make_run, written
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def sweep(tmp_path_factory):
 @pytest.fixture(scope="session")
 def html(sweep, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    assert report.write_report(sweep, path) == path
+    assert written(sweep, path) == path
     return path
 
 
@@ -57,4 +57,4 @@ def with_users(sweep, tmp_path_factory):
     path = tmp_path_factory.mktemp("users") / "report.html"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(parts, "examples", made)
-        return report.write_report(sweep, path)
+        return written(sweep, path)

@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from recsys_lt.cli import report
+
 USERS = 120
 GROUPS = np.arange(USERS) % 3
 
@@ -74,3 +76,10 @@ def fail(folder, error="the loss is not a number at step 3"):
         "choices: {dataset: beauty, model: caser, loss: bpr, optimizer: adam}\nloss: {_target_: losses.BPR}\nseed: 4"
     )
     (folder / "failed.json").write_text(json.dumps({"error": error, "exit_code": 2}))
+
+
+def written(folder, out=None, users=4):
+    """The report of a folder, written by the command."""
+    path = out or folder / report.NAME
+    assert report.main([str(folder), "--out", str(path), "--users", str(users)]) == 0
+    return path

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from recsys_lt.cli import report, table
+from recsys_lt.cli import table
 from recsys_lt.results.cell_styles import COLOURED, styled_cells
 from recsys_lt.results.comparison import compare
 from recsys_lt.results.plots.drawing import canvas
@@ -15,7 +15,7 @@ from recsys_lt.results.plots.labels import AFTER, AROUND, apart, beside
 from recsys_lt.results.report import parts
 from recsys_lt.results.report.examples import Example, Examples, Listed
 from recsys_lt.results.report.what_was_run import what_was_run
-from tests.results.report.runs import fail, make_run
+from tests.results.report.runs import fail, make_run, written
 
 MB = 1_000_000
 
@@ -71,7 +71,7 @@ def test_what_runs_lack_is_said_in_its_place(html):
 def test_without_tenths_head_mid_and_tail_stand_in(tmp_path):
     make_run(tmp_path / "a", deciles=False)
     make_run(tmp_path / "b", loss="sce", deciles=False)
-    page = report.write_report(tmp_path).read_text()
+    page = written(tmp_path).read_text()
     assert "Head, mid and tail stand for tenths of the items" in page
     assert section(page, "popularity").count('role="img"') == 3
 
@@ -82,7 +82,7 @@ def test_short_histories_stand_against_long_ones(tmp_path):
     make_run(tmp_path / "b1", 0.06, loss="sce", seed=1)
     make_run(tmp_path / "c", loss="bce", shortest=2)  # on other users
     make_run(tmp_path / "d", loss="bpr", deciles=False)
-    part = section(report.write_report(tmp_path).read_text(), "popularity")
+    part = section(written(tmp_path).read_text(), "popularity")
     part = part[part.index("NDCG@10 by length of the history") :]
     assert ">3-4<" in part
     assert ">10-1,200<" in part
@@ -96,7 +96,7 @@ def test_short_histories_stand_against_long_ones(tmp_path):
 
 def test_a_run_that_holds_metrics_alone(tmp_path):
     make_run(tmp_path / "only", config=False, curve=False, deciles=False, ranks=False)
-    page = report.write_report(tmp_path / "only").read_text()
+    page = written(tmp_path / "only").read_text()
     assert "One run holds no config.yaml" in page
     assert "no run holds a learning_curve.csv" in page
     assert "there is one configuration: NDCG@10, head targets 0.1" in page
@@ -108,7 +108,7 @@ def test_what_an_order_of_candidates_is_compared_with(tmp_path):
     metrics = json.loads(file.read_text())
     metrics["test"] |= {"retriever/ndcg@10": 0.0988, "random_order/ndcg@10": 0.0852, "random_order/ndcg_std@10": 0.01}
     file.write_text(json.dumps(metrics))
-    results = text_of(section(report.write_report(tmp_path / "only").read_text(), "results"))
+    results = text_of(section(written(tmp_path / "only").read_text(), "results"))
     assert "NDCG@10, retriever alone 0.0988 - - - -" in results
     assert "NDCG@10, its candidates in random order 0.0852 - - - -" in results
 
@@ -118,7 +118,7 @@ def test_a_dataset_of_which_no_run_finished(tmp_path):
     fail(tmp_path / "b")
     config = tmp_path / "b" / "config.yaml"
     config.write_text(config.read_text().replace("beauty", "toys"))
-    page = report.write_report(tmp_path).read_text()
+    page = written(tmp_path).read_text()
     assert "<h3>toys</h3>" in section(page, "run")
     assert "<h3>beauty: sasrec, ce, adam, seed 0</h3>" in section(page, "run")
     assert "Not drawn: no run has finished." in section(page, "cost")
@@ -129,7 +129,7 @@ def test_how_configurations_differ(tmp_path):
     make_run(tmp_path / "a", lr="0.001")
     make_run(tmp_path / "b", lr="0.01")
     (tmp_path / "b" / "config.yaml").write_text((tmp_path / "b" / "config.yaml").read_text() + "\ntrainer: {new: 1}")
-    run = section(report.write_report(tmp_path).read_text(), "run")
+    run = section(written(tmp_path).read_text(), "run")
     assert 'data-sort="0.01"' in run
     assert "lr" in run
     assert "dropout" not in run.split("<details>")[0]
@@ -155,7 +155,7 @@ def test_paths_of_the_machine_stay_there(tmp_path):
     make_run(tmp_path / "a")
     config = tmp_path / "a" / "config.yaml"
     config.write_text(config.read_text().replace("name: beauty", "name: beauty, path: /home/me/secret/mine.csv"))
-    page = report.write_report(tmp_path).read_text()
+    page = written(tmp_path).read_text()
     assert "mine.csv" in page
     assert "/home/me" not in page
     assert str(tmp_path) not in page
@@ -164,7 +164,7 @@ def test_paths_of_the_machine_stay_there(tmp_path):
 def test_many_cells_share_out_few_colours(tmp_path):
     for n in range(24):
         make_run(tmp_path / f"{n}", 0.03 + n / 1000, loss=f"loss{n % 12}", lr=f"{(n + 1) / 1000}", raw=n / 100)
-    page = report.write_report(tmp_path).read_text()
+    page = written(tmp_path).read_text()
     assert len(page) < MB
     assert f"({COLOURED} in all); the other {24 - COLOURED} cells are grey" in page
     assert len(re.findall(r"<li>", re.search(r'(?s)<ul class="key".*?</ul>', page)[0])) == COLOURED
@@ -203,7 +203,7 @@ def test_what_can_be_tested_is_where_the_best_cannot(tmp_path):
     make_run(tmp_path / "best", 0.09, loss="sce", ranks=False)
     make_run(tmp_path / "second", 0.06)
     make_run(tmp_path / "worse", 0.02, loss="bce", raw=0.8)
-    page = report.write_report(tmp_path).read_text()
+    page = written(tmp_path).read_text()
     said = text_of(page)
     assert "Highest on the test: cell 1, sasrec, sce, adam" in said
     assert "No differences could be tested" not in said
@@ -213,7 +213,7 @@ def test_what_can_be_tested_is_where_the_best_cannot(tmp_path):
     assert "from cell 2 (sasrec, ce, adam) (ref)" in said
     assert "cell 1 (sasrec, sce, adam) could not be tested" in said
     (tmp_path / "worse" / "ranks.parquet").unlink()
-    said = text_of(report.write_report(tmp_path).read_text())
+    said = text_of(written(tmp_path).read_text())
     assert "Highest on the test: cell 1, sasrec, sce, adam" in said
     assert "No differences could be tested" in said
 
@@ -229,7 +229,7 @@ def test_nothing_from_the_data_becomes_markup(tmp_path, monkeypatch):
         return Examples((one,), 10, (evil,))
 
     monkeypatch.setattr(parts, "examples", hostile)
-    page = report.write_report(tmp_path / "a").read_text()
+    page = written(tmp_path / "a").read_text()
     assert page.count("<script>") == 1
     assert "<img" not in page
     assert "<u>" not in page

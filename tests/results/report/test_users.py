@@ -5,8 +5,8 @@ import shutil
 import pytest
 from pyarrow import parquet
 
-from recsys_lt.cli import report
 from tests.cli.test_recommend import train
+from tests.results.report.runs import written
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_lists_are_those_the_test_ranked(trained, tmp_path):
     ranks = parquet.read_table(trained / "a" / "ranks.parquet").to_pydict()
     rank_of = dict(zip(ranks["user"], ranks["rank"], strict=True))
     groups = dict(zip(ranks["user"], ranks["group"], strict=True))
-    page = report.write_report(trained / "a", tmp_path / "x.html", users=12).read_text()
+    page = written(trained / "a", tmp_path / "x.html", users=12).read_text()
     shown = users_of(page)
     assert len(shown) == 12
     rows = [list(data.user_ids).index(user) for user in shown]
@@ -56,23 +56,23 @@ def test_lists_are_those_the_test_ranked(trained, tmp_path):
 
 
 def test_a_sweep_asks_two_cells_about_the_same_users(trained, tmp_path):
-    page = report.write_report(trained, tmp_path / "x.html").read_text()
+    page = written(trained, tmp_path / "x.html").read_text()
     shown = users_of(page)
     assert len(shown) == 4
     for article in shown.values():
         lists = re.findall(r"(?s)<ol>(.*?)</ol>", article)
         assert len(lists) == 2
         assert lists[0] == lists[1]  # the same model
-    assert report.write_report(trained, tmp_path / "y.html").read_text() == page  # drawn the same each time
+    assert written(trained, tmp_path / "y.html").read_text() == page  # drawn the same each time
 
 
 def test_a_broken_checkpoint_costs_the_users_alone(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "sweep")
     (tmp_path / "sweep" / "b" / "best.ckpt").write_bytes(b"no checkpoint")
-    page = report.write_report(tmp_path / "sweep").read_text()
+    page = written(tmp_path / "sweep").read_text()
     assert "Cell 2 (another) is not asked: best.ckpt: " in page
     assert all(article.count("<ol>") == 1 for article in users_of(page).values())
     (tmp_path / "sweep" / "b" / "best.ckpt").unlink()
-    page = report.write_report(tmp_path / "sweep").read_text()
+    page = written(tmp_path / "sweep").read_text()
     assert "Cell 2 (another) is not asked: its runs hold no best.ckpt or no ranks.parquet." in page
     assert str(tmp_path) not in page

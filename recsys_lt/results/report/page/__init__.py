@@ -16,7 +16,7 @@ _SORTING = "vendored/sortable-tablesort-4.1.7.auto.min.js"
 
 
 def page(**content: Any) -> str:
-    """The HTML file; the content are the variables of ``report.html.j2``."""
+    """The HTML file, of the variables of ``report.html.j2``."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
