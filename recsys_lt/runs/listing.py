@@ -40,17 +40,10 @@ class ListedRun:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Dataset, model, loss, optimizer; as far as its configuration tells them for a failed run."""
+        """Dataset, model, loss, optimizer; of a failed run the choices, "?" where its configuration lacks them."""
         if self.metrics is not None:
             return tuple(str(self.metrics[part]) for part in IDENTITY)
-        return tuple(self.choices.get(part) or _name_in(self.config, part) for part in IDENTITY)
-
-
-def _name_in(config: dict[str, Any], part: str) -> str:
-    for key in (part, f"{part}.name", f"{part}._target_"):
-        if isinstance(config.get(key), str):
-            return str(config[key]).rsplit(".", 1)[-1] if key.endswith("_target_") else str(config[key])
-    return "?"
+        return tuple(self.choices.get(part, "?") for part in IDENTITY)
 
 
 def _read(folder: Path, finished: bool) -> ListedRun:

@@ -16,6 +16,7 @@ USERS = np.arange(200)
 def config_text(model="sasrec", loss="ce", seed=0, lr="5e-4", **more):
     lines = [f"dataset: {{name: beauty}}\nmodel: {{name: {model}}}\nloss: {{name: {loss}}}"]
     lines += [f"optimizer: {{name: adam, lr: {lr}}}", f"seed: {seed}"]
+    lines.append(f"choices: {{dataset: beauty, model: {model}, loss: {loss}, optimizer: adam}}")
     return "\n".join(lines + [f"{key}: {value}" for key, value in more.items()])
 
 
