@@ -1,6 +1,9 @@
-"""JSON and YAML of a run folder, which may come from anybody."""
+"""JSON, YAML and the curve of a run folder, which may come from anybody."""
 
+import csv
+import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recsys_lt.errors import UserError
 from recsys_lt.runs.packed import content
 
+CURVE = "learning_curve.csv"
 #: Bytes of a file, and how deep lists and mappings may lie in each other. Ours take a tenth of either.
 _MOST = {"YAML": 1 << 16, "JSON": 1 << 22}
 _DEEPEST = 32
@@ -43,6 +47,21 @@ def read_yaml(path: Path) -> Any:
     except (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise _unreadable(path, "YAML", error) from error
     return config
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The epochs of a curve, each with the finite numbers it has; empty where the file is absent or no curve."""
+    try:
+        found = content(path)
+        lines = io.StringIO("" if found is None else found.decode("utf-8"), newline="")
+        rows = [
+            {str(key): float(value) for key, value in row.items() if isinstance(value, str) and value}
+            for row in csv.DictReader(lines)
+        ]
+    except (OSError, ValueError, csv.Error):
+        return []
+    finite = ({key: value for key, value in row.items() if math.isfinite(value)} for row in rows)
+    return [row for row in finite if "epoch" in row]
 
 
 def _text(path: Path, kind: str) -> str:

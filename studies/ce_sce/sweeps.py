@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys_lt.results.cells import Cell, compared, once_a_seed
-from recsys_lt.runs.curve import FILE, read_curve
+from recsys_lt.runs.reading import CURVE, read_curve
 from studies.ce_sce.evidence import GROUPS, LOSSES, Evidence, best_epochs, largest, mean
 from studies.ce_sce.piece import Piece, Shown, Value
 from studies.shared.plotting import BLUE, GREY, ORANGE, tidy
@@ -184,7 +184,7 @@ _SHARES = {"ndcg": "targets with -log NDCG <= loss", "met": "items met as negati
 
 def watched(folder: Path) -> list[dict[str, float]]:
     """The epochs of a run that measured how tight its loss is; empty where it did not."""
-    return [row for row in read_curve(folder / FILE) if "bound/ndcg" in row]
+    return [row for row in read_curve(folder / CURVE) if "bound/ndcg" in row]
 
 
 def watched_cells(evidence: Evidence) -> dict[str, tuple[Cell, list[dict[str, float]]]]:

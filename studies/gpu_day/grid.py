@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from recsys_lt.runs.curve import read_curve
+from recsys_lt.runs.reading import read_curve
 from studies.shared.kept import is_finished, text
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,8 +17,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from recsys_lt.errors import UserError
-from recsys_lt.runs.curve import read_curve
 from recsys_lt.runs.packed import has
+from recsys_lt.runs.reading import read_curve
 from recsys_lt.system.atomic import write_text
 from studies.ce_sce.published import FILE, Facts, Published, facts
 from studies.published.agreement import COLUMNS, RULES, UNDECIDED, Agreement

@@ -7,10 +7,10 @@ from pyarrow import parquet
 from recsys_lt.cli import table
 from recsys_lt.errors import UserError
 from recsys_lt.results.cells import cells_of
-from recsys_lt.runs.curve import read_curve
 from recsys_lt.runs.listing import find_runs
 from recsys_lt.runs.packed import FILE, content, runs_in
 from recsys_lt.runs.ranks import read_ranks
+from recsys_lt.runs.reading import read_curve
 from studies.shared.kept import add
 from tests.results.made import USERS, config_text, make_run
 

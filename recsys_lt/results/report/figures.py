@@ -18,7 +18,7 @@ from recsys_lt.results.plots.drawing import canvas, inline_svg
 from recsys_lt.results.plots.palette import Look
 from recsys_lt.results.plots.run_figures import ALL_HEAD_NONHEAD, HEAD, NONHEAD, curve_of
 from recsys_lt.results.written_tables import Content, Entry
-from recsys_lt.runs.curve import FILE, read_curve
+from recsys_lt.runs.reading import CURVE, read_curve
 
 #: With more cells than this their intervals would cover each other.
 _WITH_INTERVALS = 3
@@ -60,7 +60,7 @@ class Figures:
         self.cells = [each for each in cells if each.cell.finished]
         self.prefix = prefix
         self._histories = {
-            each.number: [read_curve(run.folder / FILE) for run in each.cell.finished] for each in self.cells
+            each.number: [read_curve(run.folder / CURVE) for run in each.cell.finished] for each in self.cells
         }
         self._last = max((row["epoch"] for runs in self._histories.values() for run in runs for row in run), default=0)
 
@@ -95,7 +95,7 @@ class Figures:
         curves = {each: self._curves(each, column) for each in self.cells}
         drawn = [each for each in self.cells if curves[each]]
         if not drawn:
-            return Illustration(title, lacking=(f"Not drawn: no run holds a {FILE} with {column}.",))
+            return Illustration(title, lacking=(f"Not drawn: no run holds a {CURVE} with {column}.",))
 
         def draw(axes: Any) -> None:
             lines = [(each.look, curves[each]) for each in drawn]
@@ -107,14 +107,14 @@ class Figures:
             caption += " Each thin line is a run, the thick one their mean."
         svg = self._drawn(draw, f"Line chart, a line a cell: {title} over epochs", name)
         without = [each for each in self.cells if each not in drawn]
-        return Illustration(title, caption + _grey(drawn), svg, lacking=_lacking(without, f"{FILE} with {column}"))
+        return Illustration(title, caption + _grey(drawn), svg, lacking=_lacking(without, f"{CURVE} with {column}"))
 
     def _of_groups(self) -> Illustration:
         """Validation NDCG@10 of a single cell: all, head and nonhead targets."""
         title, (styled,) = "Validation NDCG@10", self.cells
         lines = [(look, curves) for key, look in ALL_HEAD_NONHEAD.items() if (curves := self._curves(styled, key))]
         if not lines or lines[0][0].text != "all":
-            return Illustration(title, lacking=(f"Not drawn: no run holds a {FILE} with valid/ndcg@10.",))
+            return Illustration(title, lacking=(f"Not drawn: no run holds a {CURVE} with valid/ndcg@10.",))
         alone = len(styled.cell.finished) == 1
 
         def draw(axes: Any) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys_lt.runs.curve import read_curve
+from recsys_lt.runs.reading import read_curve
 
 LONG = b"epoch,a\n1," + b"9" * 200_000  # more than the csv module takes
 
