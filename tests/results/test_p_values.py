@@ -74,7 +74,7 @@ def test_groups_of_targets_that_are_named_are_tested(tmp_path, capsys):
 def test_different_targets_are_not_compared(tmp_path, capsys):
     make_run(tmp_path / "a", 0.06, ranks=np.ones(200, dtype=np.int64))
     make_run(tmp_path / "b", 0.05, loss="sce", ranks=np.ones(200, dtype=np.int64))
-    other = pa.table({"user": USERS, "target": USERS, "rank": USERS})
+    other = pa.table({"user": USERS, "target": USERS, "rank": USERS, "group": USERS % 3})
     parquet.write_table(other, tmp_path / "b" / "ranks.parquet")
     code, out, _ = run(capsys, tmp_path)
     assert code == 0
