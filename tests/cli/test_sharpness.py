@@ -123,7 +123,7 @@ def test_the_neighbourhood_of_another_runs_optimizer(folder, tmp_path, capsys):
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("sharpness.*"))
     config = (folder / "config.yaml").read_text()
     assert "optimizer: adam\n" in config
-    written = config.replace("optimizer: adam\n", "optimizer: sam\n").replace("plain.Plain\n", "sam.SAM\n")
+    written = config.replace("optimizer: adam\n", "optimizer: sam\n").replace("rule.Plain\n", "sam.SAM\n")
     (other / "config.yaml").write_text(written)
     assert sharpness.main([str(folder), "--batches", "1", "--items", "2", "--rule", str(other)]) == 0
     assert "(perturbation of sam)" in capsys.readouterr().out
