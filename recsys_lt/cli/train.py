@@ -24,7 +24,7 @@ from recsys_lt.cli.hydra_refusals import composed, hydra_line
 from recsys_lt.cli.resume import asked_to_resume, resume
 from recsys_lt.cli.sweep import SweepRefused, current_launch, end_of_sweep, forget_launch
 from recsys_lt.errors import UserError
-from recsys_lt.runs.trust import trusting, without_trust, write_out_references
+from recsys_lt.runs.trust import trusting, trusting_as, without_trust, write_out_references
 from recsys_lt.system import machine, stopping
 from recsys_lt.system.machine import refusals
 from recsys_lt.system.package import CONF
@@ -96,7 +96,9 @@ def train_here(overrides: list[str], folder: str | Path | None, config_dir: str 
         there = [path for path in (wanted, *wanted.parents) if path.exists()]
         wanted.mkdir(parents=True, exist_ok=True)
         try:
-            return Run(_single(config, hydra_config, wanted))
+            folder = _single(config, hydra_config, wanted)
+            with trusting_as(config):  # its classes have just been run
+                return Run(folder)
         except UserError:
             for path in (wanted, *wanted.parents):
                 if path not in there:

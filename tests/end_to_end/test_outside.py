@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import recsys_lt
 from tests.end_to_end.conftest import ROOT, Cli
 
 OUTSIDE = ROOT / "examples" / "outside"
@@ -68,6 +69,17 @@ def test_a_typo_in_an_own_choice_gets_a_suggestion(
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("mylab")
+def test_python_trains_and_loads_own_classes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path / "cache"))
+    trained = recsys_lt.train("+experiment=shop_focal", config_dir=CONF, folder=tmp_path / "run")
+    assert trained.metrics["test"] == json.loads((run / "metrics.json").read_text())["test"]
+    assert len(trained.recommend(histories={"somebody": ["article 3"]}, k=3)) == 3
+    with pytest.raises(recsys_lt.UserError, match="--trust mylab"):
+        recsys_lt.load(tmp_path / "run")
+    assert recsys_lt.load(tmp_path / "run", trust=["mylab"]).metrics == trained.metrics
 
 
 def test_an_experiment_without_a_plus_is_suggested_with_one(here: Cli, tmp_path: Path) -> None:
