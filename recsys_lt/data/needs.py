@@ -42,7 +42,7 @@ class Artifact(ABC):
     """Files made from the training data before a run: item codes, item vectors, a graph.
 
     A subclass is a frozen dataclass of plain values. Its class, these values, its own needs, the data and the seed
-    decide what is made, and cells of a sweep share it.
+    determine the files. Cells of a sweep for which all of them are equal share the files.
     """
 
     def needs(self) -> "Mapping[str, Need]":

@@ -103,7 +103,7 @@ class BIGRec(TitleModel):
 
     def _generated(self, ids: Tensor, mask: Tensor, opening: Read | None) -> Any:
         """Prompts that begin with ``opening`` (None: read it with each), followed by what is generated."""
-        # A prompt is read once for all its beams, but for the last token, whose successor is generated.
+        # A prompt without its last token is read once for all beams. Generation starts at the last token.
         past = self.language.read_rows(ids[:, :-1], mask[:, :-1], opening)
         past.batch_repeat_interleave(self._beams)
         return self.language.causal.generate(

@@ -146,7 +146,7 @@ class Recommender(HasNeeds, pl.LightningModule):
 
     @abstractmethod
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """Rank the catalogue for a batch's users, with or without targets, but for what is ``masked``.
+        """Rank the items that are not ``masked`` for each user of a batch, which may have no targets.
 
         Lists are of k items; 0 is for none (validation).
         """

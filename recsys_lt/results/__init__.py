@@ -1,1 +1,1 @@
-"""Tables, tests of significance, figures and the report: what is made of run folders."""
+"""Tables, tests of significance, figures and the report, all made from run folders."""

@@ -246,7 +246,7 @@ class _Row:
         ]
 
     def whole(self) -> list[Value]:
-        """Each number by itself."""
+        """Each number in a column of its own."""
         numbers: list[Value] = []
         for metric, fact in self._known.items():
             ours, std = (None, None) if self.cell is None else self.cell.mean_std(metric)
