@@ -1,8 +1,8 @@
 """Preparing and training on 1 to 100 million interactions: seconds, memory, and the time to the first step.
 
 ``python studies/speed/scale_data.py``. The catalogue, and with it the model, has one size; the users grow. Preparation
-and training each have a process of their own; training is a few steps only. Memory is counted in
-two parts: anonymous pages, which a process needs, and mapped pages of the prepared files, which the system can take back.
+and training each have a process of their own; training is a few steps only. Memory is counted in two
+parts: anonymous pages, which a process needs, and mapped pages of the prepared files, which the system can take back.
 """
 
 import argparse
