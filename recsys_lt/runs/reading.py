@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError
 from recsys_lt.runs.packed import content
@@ -39,6 +37,10 @@ def read_yaml(path: Path) -> Any:
     Aliases and tags are refused, which no file of ours has: a few lines of aliases stand for more than fits in memory.
     UserError if it is absent, larger than any of ours, or no such YAML.
     """
+    # A study reads curves on machines that have no OmegaConf yet.
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     text = _text(path, "YAML")
     try:
         _check_events(text)
