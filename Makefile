@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help env run test test-gpu gpu-parcel check results page bench wheel clean
+.PHONY: help env run test test-gpu gpu-parcel check docs results page bench wheel clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,7 +15,7 @@ env: $(READY)  ## Make the environment in .venv
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet -e '.[dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet -e '.[dev,docs]'
 	touch $@
 
 run: $(READY)  ## Fetch MovieLens-100K, train SASRec with cross-entropy, print the table
@@ -35,6 +35,11 @@ check: $(READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Any warning ends the build: a link to a page or heading that is not there, a page that no menu names.
+docs: $(READY)  ## Build the documentation in build/site
+	$(BIN)/python docs/reference/generate.py
+	$(BIN)/zensical build --clean --strict
 
 results: $(READY)  ## Work through the published runs; stop and start again at will
 	$(BIN)/python studies/published/run_cells.py
