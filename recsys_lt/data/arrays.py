@@ -1,7 +1,6 @@
 """Ragged arrays, and long columns a piece at a time, so that only the columns themselves grow with the data."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,21 +26,7 @@ def ragged_index(starts: Ints, lengths: Ints) -> Ints:
 PIECE = 1 << 22  # events: 32 MB of 64-bit numbers
 
 
-def pieces(n: int, size: int | None = None) -> Iterator[slice]:
-    """Slices that cover n places in order, each of ``size`` (None: ``PIECE``) but the last."""
-    size = size or PIECE
+def pieces(n: int, size: int = PIECE) -> Iterator[slice]:
+    """Slices that cover n places in order, each of ``size`` but the last."""
     for first in range(0, n, size):
         yield slice(first, min(first + size, n))
-
-
-def place_type(n: int) -> type[np.int32] | type[np.int64]:
-    """The smaller type that holds every place of a column of n."""
-    return np.int32 if n <= np.iinfo(np.int32).max else np.int64
-
-
-def counts_of(codes: NDArray[np.integer[Any]], n: int) -> Ints:
-    """How often each of the codes 0..n-1 occurs, [n]; ``numpy.bincount`` would copy the whole column."""
-    counts = np.zeros(n, dtype=np.int64)
-    for piece in pieces(len(codes)):
-        counts += np.bincount(codes[piece], minlength=n)
-    return counts

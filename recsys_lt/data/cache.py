@@ -7,7 +7,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,47 +22,36 @@ from recsys_lt.system.atomic import replacing, temporary_beside, write_json
 from recsys_lt.system.lock import locked
 from recsys_lt.system.machine import refusals
 
-
-class ContentHashes:
-    """SHA-256 of files, kept in a folder, one small file a path: an unchanged file is read once only."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def of(self, path: Path) -> str:
-        """The SHA-256 of the file's content, in hexadecimal."""
-        path = path.resolve()
-        stat = path.stat()
-        # A file may be rewritten at the same size within one tick of mtime; ctime and inode tell too.
-        seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        memory = self._folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
-        try:
-            remembered = json.loads(memory.read_text(encoding="utf-8"))
-            if remembered["seen"] == seen:
-                return str(remembered["sha256"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # never hashed, or a damaged note: hash
-        with path.open("rb") as file, shown(f"hashing {path.name}"):
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with replacing(memory) as temporary:
-            temporary.write_text(json.dumps({"seen": seen, "sha256": digest}), encoding="utf-8")
-        return digest
-
-
 FORMAT = 1  # of the preparation: part of the key. Raise it when the events that come out change
 #: Version of the folder and of the item data in it. It is outside the key: older copies are prepared again under it.
-VERSION = 3
-_ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids")
-_POPULARITY = "popularity"  # worked out of the arrays above when they are written
-#: Only where times are wanted: they are as large as all the rest, and few runs read them.
-_TIMES = "times"
+VERSION = 4
+_ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "popularity")
+_TIMES = "times"  # only where the source has them
 _ABOUT = "about.json"
 _BLOCK = 1 << 22
 _STALE = 86_400  # seconds
+#: Raised where an array is absent or damaged.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError)
 
 Prepared = tuple[Sequences, list[str]]
 T = TypeVar("T")
+
+
+def content_hash(path: Path, notes: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal; an unchanged file is read once only, by a note in a folder."""
+    path = path.resolve()
+    stat = path.stat()
+    # A file may be rewritten at the same size within one tick of mtime; ctime and inode tell too.
+    seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    note = notes / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+    with suppress(*_UNREADABLE):  # never hashed, or a damaged note: hash
+        remembered = json.loads(note.read_text(encoding="utf-8"))
+        if remembered["seen"] == seen:
+            return str(remembered["sha256"])
+    with path.open("rb") as file, shown(f"hashing {path.name}"):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_json(note, {"seen": seen, "sha256": digest})
+    return digest
 
 
 class PreparedCache:
@@ -78,146 +66,100 @@ class PreparedCache:
         self.name, self.announce = name, announce
         self._folder, self._key, self._place = folder, key, folder / key
 
-    def get(self, prepare: Callable[[], Prepared], with_times: bool = False) -> Prepared:
-        """The sequences, with the times of events if wanted and there, and the notes of their preparation."""
+    def get(self, prepare: Callable[[], Prepared]) -> Prepared:
+        """The sequences and the notes of their preparation."""
         self._folder.mkdir(parents=True, exist_ok=True)
 
         def make() -> None:
-            self._sweep()
-            whole = with_times and self._load(False) is not None
-            if self._place.exists() and not whole:
+            for left in self._folder.glob(f".{self._key}.*"):  # half-written by a process that was killed long ago
+                with suppress(OSError):
+                    if time.time() - left.stat().st_mtime > _STALE:
+                        shutil.rmtree(left, ignore_errors=True)
+            if self._place.exists():
                 self.announce(f"{self.name}: the prepared copy is damaged or of an earlier version; preparing it again")
-            sequences, notes = prepare()
-            if not whole:
-                self._write(replace(sequences, fingerprint=self._key), notes)
-            if with_times:
-                times = sequences.times
-                self._add(_TIMES, None if times is None else lambda draft: np.save(draft, times, allow_pickle=False))
+            self._write(*prepare())
 
-        return self._once(lambda: self._load(with_times), make, self._place)
+        return self._once(self._load, make)
 
     def column(self, name: str, reader: ColumnReader, item_ids: NDArray[np.str_]) -> ItemColumn:
         """A column of the items, [I] or [I, d], mapped; ``reader`` reads it from its file where it is not there yet."""
         array = f"column_{quote(name, safe='')}"
 
-        def load() -> NDArray[Any] | None:
-            found = self._array(array, self._about().get(array))
-            return found if found is not None and len(found) == len(item_ids) else None
-
         def make() -> None:
             raw = reader(item_ids)
-            lines: list[str] = []
-            self._add(array, lambda draft: lines.extend(write_column(draft, name, raw, item_ids)))
+            with replacing(self._place / f"{array}.npy") as draft:
+                lines = write_column(draft, name, raw, item_ids)
+                about = self._about()
+                about["sums"][array] = _sum(draft)
+            write_json(self._place / _ABOUT, about)
             for line in lines:
                 self.announce(f"{self.name}: {line}")
 
-        return self._once(load, make, self._place / f"{array}.npy")
+        return self._once(lambda: self._array(array, self._about()), make)
 
-    def _once(self, load: Callable[[], T | None], make: Callable[[], None], place: Path) -> T:
+    def _once(self, load: Callable[[], T], make: Callable[[], None]) -> T:
         """What is loaded, made first by one process at a time where it is not there."""
-        if (found := load()) is not None:
-            return found
+        with suppress(*_UNREADABLE):
+            return load()
         waiting = f"{self.name}: waiting for another process that prepares it"
         with locked(self._folder / f"{self._key}.lock", lambda: self.announce(waiting)):
-            if (found := load()) is not None:
-                return found
+            with suppress(*_UNREADABLE):
+                return load()
             make()
-        if (found := load()) is None:
-            raise OSError(f"{place} was written and cannot be read back")
-        return found
-
-    def _sweep(self) -> None:
-        """Remove what a process that was killed long ago left half-written."""
-        for left in self._folder.glob(f".{self._key}.*"):
-            with suppress(OSError):
-                if time.time() - left.stat().st_mtime > _STALE:
-                    shutil.rmtree(left, ignore_errors=True)
+        try:
+            return load()
+        except _UNREADABLE as error:
+            raise OSError(f"{self._place} was written and cannot be read back") from error
 
     def _write(self, sequences: Sequences, notes: list[str]) -> None:
-        place, temporary = self._place, temporary_beside(self._place)
+        temporary = temporary_beside(self._place)
         try:
             temporary.mkdir()
             sums = {}
-            for array in (*_ARRAYS, _POPULARITY):
+            for array in _ARRAYS if sequences.times is None else (*_ARRAYS, _TIMES):
                 file = temporary / f"{array}.npy"
-                with refusals(place):
+                with refusals(self._place):
                     np.save(file, getattr(sequences, array), allow_pickle=False)
                 sums[array] = _sum(file)
-            about = {
-                "version": VERSION,
-                "fingerprint": sequences.fingerprint,
-                "n_items": sequences.n_items,
-                "split": sequences.split,
-                "notes": notes,
-                "sums": sums,
-            }
-            (temporary / _ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
-            if place.exists():
-                # Moved aside first: a rename does not replace a folder that is not empty.
-                damaged = temporary_beside(place)
-                place.rename(damaged)
-                shutil.rmtree(damaged, ignore_errors=True)
-            try:
-                temporary.rename(place)
-            except OSError:
-                if not (place / _ABOUT).is_file():  # else another process was first, with the same content
-                    raise
+            about = {"version": VERSION, "split": sequences.split, "notes": notes, "sums": sums}
+            write_json(temporary / _ABOUT, about)
+            shutil.rmtree(self._place, ignore_errors=True)
+            with suppress(OSError):  # another process was first, with the same content
+                temporary.rename(self._place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-    def _add(self, array: str, write: Callable[[Path], object] | None) -> None:
-        """Lay an array beside those that others may have mapped; or note that the source has none."""
-        about = self._about() | {array: None}
-        if write is not None:
-            with replacing(self._place / f"{array}.npy") as draft:
-                write(draft)
-                about[array] = _sum(draft)
-        write_json(self._place / _ABOUT, about)
 
     def _about(self) -> dict[str, Any]:
         about: dict[str, Any] = json.loads((self._place / _ABOUT).read_text(encoding="utf-8"))
         return about
 
-    def _array(self, array: str, checksum: int | None, mapped: bool = True) -> NDArray[Any] | None:
-        """An array of the folder, or None where it is absent or damaged."""
+    def _array(self, array: str, about: Mapping[str, Any]) -> NDArray[Any]:
+        """An array of the folder, mapped; one of ``_UNREADABLE`` where it is absent or damaged."""
         file = self._place / f"{array}.npy"
-        try:
-            if checksum is None or _sum(file) != checksum:
-                return None
-            found: NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
-            return found
-        except (OSError, ValueError):
-            return None
+        if _sum(file) != about["sums"][array]:
+            raise ValueError(f"{file} is damaged")
+        found: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        return found
 
-    def _load(self, with_times: bool) -> Prepared | None:
-        """What lies there, or None where it is absent, damaged, of an earlier version, or lacks wanted times."""
-        try:
-            about = self._about()
-            if about.get("version") != VERSION:
-                return None
-            arrays: dict[str, Any] = {}
-            wanted = {array: about["sums"][array] for array in (*_ARRAYS, _POPULARITY)}
-            if with_times and about[_TIMES] is not None:
-                wanted[_TIMES] = about[_TIMES]
-            for array, checksum in wanted.items():
-                # The counts become a tensor, which must be free to be written to.
-                found = self._array(array, checksum, mapped=array != _POPULARITY)
-                if found is None:
-                    return None
-                arrays[array] = found
-            if not _in_range(arrays, about["n_items"]):
-                return None
-            sequences = Sequences(
-                name=self.name,
-                n_items=about["n_items"],
-                split=about["split"],
-                fingerprint=about["fingerprint"],
-                counted=arrays.pop(_POPULARITY),
-                **arrays,
-            )
-            return sequences, list(about["notes"])
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
-            return None
+    def _load(self) -> Prepared:
+        """What lies there; one of ``_UNREADABLE`` where it is absent, damaged or of an earlier version."""
+        about = self._about()
+        if about["version"] != VERSION:
+            raise ValueError(f"{self._place} is of another version")
+        names = (*_ARRAYS, _TIMES) if _TIMES in about["sums"] else _ARRAYS
+        arrays: dict[str, Any] = {array: self._array(array, about) for array in names}
+        _check_range(arrays)
+        # The counts become a tensor, which must be free to be written to.
+        counted = np.array(arrays.pop("popularity"))
+        sequences = Sequences(
+            name=self.name,
+            n_items=len(counted),
+            split=about["split"],
+            fingerprint=self._key,
+            counted=counted,
+            **arrays,
+        )
+        return sequences, list(about["notes"])
 
 
 class CachedItemData(Mapping[str, ItemColumn]):
@@ -243,18 +185,18 @@ class CachedItemData(Mapping[str, ItemColumn]):
         return len(self._readers)
 
 
-def _in_range(arrays: dict[str, Any], n_items: int) -> bool:
-    """Whether every item, place and length is one that can be: a wrong one would end a run hours later."""
-    items, offsets = arrays["items"], np.asarray(arrays["offsets"])
+def _check_range(arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse an item, place or length that cannot be, with ValueError: a wrong one would end a run hours later."""
+    items, offsets, n_items = arrays["items"], np.asarray(arrays["offsets"]), len(arrays["item_ids"])
     lengths = np.diff(offsets)
-    whole = offsets[0] == 0 and offsets[-1] == len(items) and (lengths >= 1).all()
-    cuts = [np.asarray(arrays[name]) for name in ("train_end", "valid_at", "test_at")]
-    ends = [lengths, lengths - 1, lengths - 1]
-    inside = all(((cut >= -1) & (cut <= end)).all() for cut, end in zip(cuts, ends, strict=True)) and cuts[0].min() >= 0
-    sizes = {"user_ids": len(lengths), "item_ids": n_items, _POPULARITY: n_items, _TIMES: len(items)}
-    if not (whole and inside and all(len(arrays[name]) == size for name, size in sizes.items() if name in arrays)):
-        return False
-    return all(items[piece].min() >= 0 and items[piece].max() < n_items for piece in pieces(len(items)))
+    whole = offsets[0] == 0 and offsets[-1] == len(items) and (lengths >= 1).all() and arrays["train_end"].min() >= 0
+    ends = {"train_end": lengths, "valid_at": lengths - 1, "test_at": lengths - 1}
+    inside = all(((arrays[name] >= -1) & (arrays[name] <= end)).all() for name, end in ends.items())
+    sizes = {"user_ids": len(lengths), "popularity": n_items, _TIMES: len(items)}
+    sized = all(len(arrays[name]) == size for name, size in sizes.items() if name in arrays)
+    known = all(items[piece].min() >= 0 and items[piece].max() < n_items for piece in pieces(len(items)))
+    if not (whole and inside and sized and known):
+        raise ValueError("the prepared copy holds numbers that cannot be")
 
 
 def _sum(path: Path) -> int:

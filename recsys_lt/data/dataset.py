@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from recsys_lt.data.cache import FORMAT, CachedItemData, ContentHashes, Prepared, PreparedCache
+from recsys_lt.data.cache import FORMAT, CachedItemData, PreparedCache, content_hash
 from recsys_lt.data.formats.items import TABLES, ids_beside, own_columns
-from recsys_lt.data.formats.material import Material
+from recsys_lt.data.interactions import Material
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
@@ -88,13 +88,12 @@ class Dataset:
         self.name = (stem if stem.strip(".") else "file") if name is None else name
         check_name(self.name, "dataset.name")
 
-    def load(self, announce: Announce = print, with_times: bool = False) -> Sequences:
+    def load(self, announce: Announce = print) -> Sequences:
         """Find, fetch, prepare or remember the dataset; ``announce`` takes short lines on what came of it.
 
-        The arrays are mapped from the cache, a column of items when it is first read; ``Sequences.times`` are there
-        only ``with_times``. The fingerprint is the hash of the source's content and of the preparation. Raises
-        UserError where a setting means nothing, the source cannot be had or read, the preparation leaves nothing, or
-        the counts are not the published ones.
+        The arrays are mapped from the cache, a column of items when it is first read. The fingerprint is the hash of
+        the source's content and of the preparation. Raises UserError where a setting means nothing, the source cannot
+        be had or read, the preparation leaves nothing, or the counts are not the published ones.
         """
         self._preparation.check()
         try:
@@ -102,7 +101,8 @@ class Dataset:
             downloads = self._cache_dir / "downloads"
             material = self._material(downloads, announce)
             cache = PreparedCache(self._cache_dir / "prepared", self.name, self._key(material), announce)
-            sequences, notes = cache.get(lambda: self._prepare(material, with_times), with_times)
+            prepare = shown(f"preparing {self.name}")(lambda: self._preparation(material.read(), self.name))
+            sequences, notes = cache.get(prepare)
             sequences = replace(sequences, item_data=CachedItemData(cache, material.item_data, sequences.item_ids))
             sequences.titles  # noqa: B018  (prepared here: a bad table is refused before anything is trained)
         except (OSError, MachineError) as error:
@@ -139,19 +139,14 @@ class Dataset:
         )
 
     def _key(self, material: Material) -> str:
-        hashes = ContentHashes(self._cache_dir / "hashes")
         made_of = {
             "format": FORMAT,
             "kind": material.kind,
             "settings": dict(material.settings),
-            "files": [hashes.of(path) for path in material.files],
+            "files": [content_hash(path, self._cache_dir / "hashes") for path in material.files],
             "preparation": asdict(self._preparation),
         }
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
-
-    def _prepare(self, material: Material, with_times: bool) -> Prepared:
-        with shown(f"preparing {self.name}"):
-            return self._preparation(material.read(), self.name, with_times)
 
     def _check_counts(self, got: Mapping[str, int]) -> None:
         unknown = [key for key in self._expect if key not in got]

@@ -1,11 +1,14 @@
 """What every source is read into: one row an event, before any filtering or splitting."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recsys_lt.data.item_data import ColumnReader
 
 Codes = NDArray[np.int32]
 Texts = NDArray[np.object_]
@@ -59,3 +62,19 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.users)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a dataset is made of: every file that is read, and how; the same always makes the same interactions.
+
+    ``kind`` names the format and its reader, for the user and in the cache's key: change it when the reader's result
+    changes. ``settings`` hold whatever else shapes the interactions. ``item_data`` has readers of the items' columns,
+    by name.
+    """
+
+    kind: str
+    files: tuple[Path, ...]
+    read: Callable[[], Interactions]
+    settings: Mapping[str, str | int | float | None] = field(default_factory=dict)
+    item_data: Mapping[str, ColumnReader] = field(default_factory=dict)

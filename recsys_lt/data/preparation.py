@@ -1,20 +1,20 @@
 """From interactions to sequences: duplicates, k-core, time order, dense ids, split."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys_lt.data.arrays import counts_of, offsets_of
-from recsys_lt.data.filters import duplicate_policy, k_core
-from recsys_lt.data.interactions import Codes, Interactions, Texts
-from recsys_lt.data.order import Places, in_time_order, renumbered
+from recsys_lt.data.arrays import Ints, offsets_of
+from recsys_lt.data.interactions import Codes, Interactions, Texts, Times
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.splits import Ordered, split_named
 from recsys_lt.errors import UserError
 
-T = TypeVar("T", bound=np.generic)
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DUPLICATES = ("keep", "drop", "error")
 LONGEST_ID = 256  # characters
 
 
@@ -33,40 +33,46 @@ class Preparation:
             what = f"{self.k_core!r} is no number of events"
             raise UserError(what, where="dataset.k_core", remedy="Give one, such as 5")
         split_named(self.split, self.temporal_cuts)
-        duplicate_policy(self.duplicates)
+        if self.duplicates not in _DUPLICATES:
+            remedy = f"Choose one of {', '.join(_DUPLICATES)}"
+            raise UserError(f"no policy {self.duplicates!r}", where="dataset.duplicates", remedy=remedy)
 
-    def __call__(self, events: Interactions, name: str, with_times: bool = False) -> tuple[Sequences, list[str]]:
+    def __call__(self, events: Interactions, name: str) -> tuple[Sequences, list[str]]:
         """Sequences without a fingerprint, and what was dropped, one short line each.
 
         Users and items are numbered in order of first appearance among the events that stay; a user's events are in
-        order of time, equal times in the order of the source. Times are kept only on demand: putting them in order
-        costs as much as all the rest. Raises UserError where nothing is left, there is nothing to rank, or nobody has a
-        target.
+        order of time, equal times in the order of the source. Raises UserError where nothing is left, there is nothing
+        to rank, or nobody has a target.
         """
-        split = split_named(self.split, self.temporal_cuts)
+        import pandas as pd
+
         _check_ids("user", events.user_ids, events.users, events, name)
         _check_ids("item", events.item_ids, events.items, events, name)
+        columns = {"user": events.users, "item": events.items, "time": events.times, "mark": events.marks}
+        table = pd.DataFrame({key: column for key, column in columns.items() if column is not None}, copy=False)
         notes: list[str] = []
-        keep = self._kept(events, name, notes)
-        users, raw_users = renumbered(_taken(events.users, keep), len(events.user_ids))
-        items, raw_items = renumbered(_taken(events.items, keep), len(events.item_ids))
-        if self.k_core <= 1 and len(raw_items) < len(events.item_ids):
-            unseen = np.setdiff1d(np.arange(len(events.item_ids)), raw_items)
-            raw_items = np.concatenate([raw_items, unseen])
+        if self.duplicates != "keep" and not events.repeats_are_visits:
+            table = self._each_once(table, events, name, notes)
+        table = self._core(table, name, notes)
+
+        users, raw_users = pd.factorize(table["user"].to_numpy())
+        items, raw_items = pd.factorize(table["item"].to_numpy())
+        items = items.astype(np.int32)
+        if self.k_core <= 1:
+            raw_items = np.concatenate([raw_items, np.setdiff1d(np.arange(len(events.item_ids)), raw_items)])
         if len(raw_items) < 2:
             what = "the catalogue has one item, so there is nothing to rank"
             raise UserError(what, where=name, remedy="Give data with more items")
-        times = None if events.times is None else _taken(events.times, keep)
-        marks = None if events.marks is None else _taken(events.marks, keep)
-        del keep
-        order = in_time_order(users, times, len(raw_users))
-        offsets = offsets_of(counts_of(users, len(raw_users)))
+        times, marks = (table[key].to_numpy() if key in table else None for key in ("time", "mark"))
+        del table
+        offsets = offsets_of(np.bincount(users))
+        order = _time_order(users, times)
         del users
-        times = None if times is None or not (with_times or split.reads_times) else _taken(times, order)
+        if order is not None:
+            items, times, marks = (None if column is None else column[order] for column in (items, times, marks))
         user_ids = events.user_ids[raw_users]
-        cuts = split.cut(Ordered(offsets, times, None if marks is None else _taken(marks, order), user_ids))
-        seconds = None if times is None or not with_times else (times * events.unit).astype(np.float64, copy=False)
-        del times, marks
+        split = split_named(self.split, self.temporal_cuts)
+        cuts = split.cut(Ordered(offsets, times, marks, user_ids))
         for stage, at in (("validation", cuts.valid_at), ("test", cuts.test_at)):
             if (at < 0).all():
                 longest = int(np.diff(offsets).max())
@@ -74,57 +80,80 @@ class Preparation:
                 raise UserError(what, where=name, remedy=split.remedy)
         sequences = Sequences(
             name=name,
-            items=_taken(items, order),
+            items=items,
             offsets=offsets,
             n_items=len(raw_items),
             user_ids=user_ids.astype(np.str_),
             item_ids=events.item_ids[raw_items].astype(np.str_),
             split=split.words,
             fingerprint="",
-            times=seconds,
+            times=None if times is None else (times * events.unit).astype(np.float64, copy=False),
             **cuts._asdict(),
         )
         return sequences, notes
 
-    def _kept(self, events: Interactions, name: str, notes: list[str]) -> NDArray[np.bool_] | None:
-        keep = None if events.repeats_are_visits else duplicate_policy(self.duplicates)(events, name)
-        if keep is not None and not keep.all():
-            notes.append(f"dropped {np.count_nonzero(~keep):,} exact duplicates")
-        if self.k_core <= 1:
-            return keep
-        users, items = _taken(events.users, keep), _taken(events.items, keep)
-        core = k_core(users, items, self.k_core)
-        if core.all():
-            return keep
-        n_users, n_items = _distinct(users), _distinct(items)
-        if not core.any():
+    def _each_once(self, table: "pd.DataFrame", events: Interactions, name: str, notes: list[str]) -> "pd.DataFrame":
+        """The first of the events of one user, item and time; UserError for a second one if they are errors."""
+        twice = table.duplicated([key for key in ("user", "item", "time") if key in table]).to_numpy()
+        n_twice = np.count_nonzero(twice)
+        if n_twice and self.duplicates == "error":
+            # Only the owner of the file knows what they mean.
+            first = int(np.argmax(twice))
+            user, item = events.user_ids[events.users[first]], events.item_ids[events.items[first]]
+            at = "" if events.times is None else f" at {events.times[first]}"
             raise UserError(
-                f"nothing is left: none of {n_users:,} users, {n_items:,} items and"
-                f" {len(users):,} interactions is in a {self.k_core}-core",
-                where=name,
-                remedy="Set a smaller dataset.k_core, such as dataset.k_core=1 for no filter",
+                f"user {user} and item {item}{at} are there a second time ({n_twice:,} such rows)",
+                where=f"{name}, {events.place(first)}",
+                remedy="Set dataset.duplicates=drop to leave them out, or dataset.duplicates=keep to keep all",
             )
-        gone_users, gone_items = n_users - _distinct(users[core]), n_items - _distinct(items[core])
-        notes.append(
-            f"dropped {_count(gone_users, 'user')} and {_count(gone_items, 'item')}"
-            f" with fewer than {self.k_core} interactions"
-        )
-        if keep is None:
-            return core
-        keep[keep] = core
-        return keep
+        if n_twice:
+            notes.append(f"dropped {n_twice:,} exact duplicates")
+        return table[~twice]
+
+    def _core(self, table: "pd.DataFrame", name: str, notes: list[str]) -> "pd.DataFrame":
+        core = k_core(table, self.k_core)
+        if len(core) < len(table):
+            n_users, n_items = table["user"].nunique(), table["item"].nunique()
+            if not len(core):
+                raise UserError(
+                    f"nothing is left: none of {n_users:,} users, {n_items:,} items and"
+                    f" {len(table):,} interactions is in a {self.k_core}-core",
+                    where=name,
+                    remedy="Set a smaller dataset.k_core, such as dataset.k_core=1 for no filter",
+                )
+            gone_users, gone_items = n_users - core["user"].nunique(), n_items - core["item"].nunique()
+            notes.append(
+                f"dropped {_count(gone_users, 'user')} and {_count(gone_items, 'item')}"
+                f" with fewer than {self.k_core} interactions"
+            )
+        return core
 
 
-def _taken(column: NDArray[T], places: Places | NDArray[np.bool_] | None) -> NDArray[T]:
-    return column if places is None else column[places]
+def k_core(table: "pd.DataFrame", k: int) -> "pd.DataFrame":
+    """The rows that remain when users and items with fewer than k rows go, again and again.
+
+    ``table`` has columns user and item of small whole numbers. The order of removal makes no difference.
+    """
+    while True:
+        users, items = table["user"].to_numpy(), table["item"].to_numpy()
+        stays = (np.bincount(users)[users] >= k) & (np.bincount(items)[items] >= k)
+        if stays.all():
+            return table
+        table = table[stays]
+
+
+def _time_order(users: Ints, times: Times | None) -> Ints | None:
+    """The order [E] that sorts by user, then time, then place in the source; None where they are so already."""
+    sorted_already = users[1:] >= users[:-1]
+    if times is not None:
+        sorted_already &= (users[1:] > users[:-1]) | (times[1:] >= times[:-1])
+    if sorted_already.all():
+        return None
+    return np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _distinct(codes: Codes) -> int:
-    return int(np.count_nonzero(counts_of(codes, int(codes.max(initial=-1)) + 1)))
 
 
 def _check_ids(role: str, ids: Texts, codes: Codes, events: Interactions, name: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence as List
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,6 @@ from numpy.typing import NDArray
 from recsys_lt.data.arrays import Ints, offsets_of, pieces, ragged_index
 from recsys_lt.data.item_data import TITLE, ItemColumn
 from recsys_lt.errors import UserError
-
-
-@dataclass(frozen=True)
-class FileOf:
-    """Stands for an array on its way to another process."""
-
-    path: str
-
-    def opened(self) -> NDArray[Any]:
-        """Map the array."""
-        array: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return array
-
-
-def file_of(value: Any) -> Any:
-    """The file of an array that is the whole map of one; anything else as it is."""
-    if isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap) and value.filename is not None:
-        return FileOf(str(value.filename))
-    return value
 
 
 @dataclass(frozen=True, eq=False)  # arrays are not compared; what is worked out of an object is kept by it
@@ -64,7 +46,7 @@ class Sequences:
     counted
         ``popularity`` where it was counted before; None to count it when it is asked for.
     times
-        When each event happened, in seconds, [E] float64; None where they were not asked for, or there are none.
+        When each event happened, in seconds, [E] float64; None where the source does not say.
     item_data
         The columns of the items that the source offers: texts [I] or vectors [I, d] by name (``item_data``).
     """
@@ -87,11 +69,14 @@ class Sequences:
     def __getstate__(self) -> dict[str, Any]:
         # Another process maps the files itself: the arrays may be larger than a pipe or its memory should take.
         # It makes batches, which hold no item data.
-        return {one.name: file_of(getattr(self, one.name)) for one in fields(self)} | {"item_data": {}}
+        state = {one.name: getattr(self, one.name) for one in fields(self)}
+        files = {name: Path(value.filename) for name, value in state.items() if is_whole_map(value)}
+        return state | files | {"item_data": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            object.__setattr__(self, name, value.opened() if isinstance(value, FileOf) else value)
+            opened = np.load(value, mmap_mode="r", allow_pickle=False) if isinstance(value, Path) else value
+            object.__setattr__(self, name, opened)
 
     @property
     def n_users(self) -> int:
@@ -194,3 +179,8 @@ class Sequences:
     def targets_at(self, stage: str) -> Ints:
         """``valid_at`` or ``test_at``."""
         return {"valid": self.valid_at, "test": self.test_at}[stage]
+
+
+def is_whole_map(value: Any) -> bool:
+    """Whether it is an array that is all of a file, mapped."""
+    return isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap) and value.filename is not None

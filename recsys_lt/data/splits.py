@@ -16,8 +16,8 @@ from recsys_lt.errors import UserError
 class Ordered:
     """All events, user after user, each user's in time order; every user has at least one.
 
-    User u's events are ``[offsets[u], offsets[u + 1])``. ``times`` [E] are there only for a split that reads them,
-    ``marks`` [E] (``Mark``) only where the source comes ready split; ``user_ids`` [U] serve messages.
+    User u's events are ``[offsets[u], offsets[u + 1])``. ``times`` [E] are there only where the source has them,
+    ``marks`` [E] (``Mark``) only where it comes ready split; ``user_ids`` [U] serve messages.
     """
 
     offsets: Ints
@@ -50,15 +50,13 @@ class Cuts(NamedTuple):
 class Split(Protocol):
     """A rule that cuts every user's sequence.
 
-    ``words`` name it in the protocol, ``remedy`` says what to do where nobody has a target, and ``reads_times`` whether
-    it cuts by ``Ordered.times``: putting them in order costs as much as all the rest.
+    ``words`` name it in the protocol, and ``remedy`` says what to do where nobody has a target.
     """
 
     @property
     def words(self) -> str: ...
 
     remedy: ClassVar[str]
-    reads_times: ClassVar[bool]
 
     def cut(self, events: Ordered) -> Cuts:
         """Cut; raises ``UserError`` where the events lack what the rule needs."""
@@ -72,7 +70,6 @@ class LeaveOneOut:
 
     words = "leave-one-out"
     remedy: ClassVar[str] = "Give some user at least three events, or choose another dataset.split"
-    reads_times: ClassVar[bool] = False
 
     def cut(self, events: Ordered) -> Cuts:
         if events.marks is not None:
@@ -93,7 +90,6 @@ class Temporal:
     first: float = 0.8
     second: float = 0.9
     remedy: ClassVar[str] = "Move dataset.temporal_cuts, or use dataset.split=leave_one_out"
-    reads_times: ClassVar[bool] = True
 
     @property
     def words(self) -> str:
@@ -117,7 +113,6 @@ class AsGiven:
 
     words = "as given by the source"
     remedy: ClassVar[str] = "Give the source rows of that part, each with an item before its target"
-    reads_times: ClassVar[bool] = False
 
     def cut(self, events: Ordered) -> Cuts:
         marks = events.marks

@@ -117,8 +117,8 @@ class Parts:
             )
 
     def data(self, announce: Callable[[str], None] = lambda _line: None) -> Sequences:
-        """Load the dataset, with the times of events if a metric reads them; see ``Dataset.load``."""
-        return self.dataset.load(announce, with_times=self.metrics.groups.window is not None)
+        """Load the dataset; see ``Dataset.load``."""
+        return self.dataset.load(announce)
 
     def check_data(self, data: Sequences) -> ItemGroups:
         """Head, mid and tail of the data's items; UserError if a metric or the loss does not fit the data."""

@@ -187,7 +187,7 @@ def test_times_are_told_in_seconds_whatever_their_unit(tmp_path, times):
     path = tmp_path / "mine.parquet"
     path.write_bytes(parquet(user=["u"] * 3, item=["a", "b", "c"], timestamp=times))
     dataset = Dataset(File(), path=str(path), cache_dir=str(tmp_path / "cache"), k_core=1)
-    sequences = dataset.load(lambda line: None, with_times=True)
+    sequences = dataset.load(lambda line: None)
     assert np.diff(sequences.times).tolist() == [172800.0, 43200.0]
 
 
@@ -196,7 +196,7 @@ def test_dates_are_days(tmp_path):
     days = [datetime.date(2020, 1, day) for day in (1, 3, 4)]
     path.write_bytes(parquet(user=["u"] * 3, item=["a", "b", "c"], timestamp=days))
     dataset = Dataset(File(), path=str(path), cache_dir=str(tmp_path / "cache"), k_core=1)
-    assert np.diff(dataset.load(lambda line: None, with_times=True).times).tolist() == [172800.0, 86400.0]
+    assert np.diff(dataset.load(lambda line: None).times).tolist() == [172800.0, 86400.0]
 
 
 SPLIT = "user,item,timestamp,part\nu,a,4,test\nu,b,1,train\nu,c,3,valid\nu,d,2,train\n"

@@ -1,10 +1,11 @@
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_lt.data.filters import k_core
+from recsys_lt.data.preparation import k_core
 
 
 def brute_force(pairs: list[tuple[int, int]], k: int) -> list[bool]:
@@ -18,26 +19,24 @@ def brute_force(pairs: list[tuple[int, int]], k: int) -> list[bool]:
         keep = now
 
 
-def columns(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    table = np.array(pairs, dtype=np.int32).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+def kept(pairs: list[tuple[int, int]], k: int) -> list[bool]:
+    users, items = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
+    table = pd.DataFrame({"user": users, "item": items})
+    return table.index.isin(k_core(table, k).index).tolist()
 
 
 def test_removal_goes_on_until_everyone_has_k():
     # Item 2 goes first, then user 1 (one event left), then nothing more.
-    users, items = columns([(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 1)])
-    assert k_core(users, items, 2).tolist() == [True, True, False, False, True, True]
+    pairs = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 1)]
+    assert kept(pairs, 2) == [True, True, False, False, True, True]
 
 
 def test_one_or_less_keeps_all():
-    users, items = columns([(0, 0), (1, 1)])
-    assert k_core(users, items, 1).all()
-    assert k_core(users, items, 0).all()
+    assert kept([(0, 0), (1, 1)], 1) == kept([(0, 0), (1, 1)], 0) == [True, True]
 
 
 def test_everything_may_go():
-    users, items = columns([(0, 0), (1, 1)])
-    assert not k_core(users, items, 2).any()
+    assert kept([(0, 0), (1, 1)], 2) == [False, False]
 
 
 @given(
@@ -45,5 +44,4 @@ def test_everything_may_go():
     st.integers(0, 5),
 )
 def test_equals_the_plain_loop(pairs, k):
-    users, items = columns(pairs)
-    assert k_core(users, items, k).tolist() == (brute_force(pairs, k) if k > 1 else [True] * len(pairs))
+    assert kept(pairs, k) == (brute_force(pairs, k) if k > 1 else [True] * len(pairs))

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.next_item import NextItemLines
 from recsys_lt.data.formats.recbole import RecBoleAtomic
 from recsys_lt.data.formats.sequence_text import SequenceText
-from recsys_lt.data.interactions import Interactions, Mark
+from recsys_lt.data.interactions import Interactions, Mark, Material
 from recsys_lt.data.item_data import write_column
 from recsys_lt.data.sources.amazon import Amazon
 from recsys_lt.data.sources.movielens import RATINGS_CSV, RATINGS_DAT, U_DATA

@@ -7,7 +7,7 @@ import pytest
 from small_sequences import prepared, same_batch
 
 from recsys_lt.data.loader import Share, TrainBatches, train_loader
-from recsys_lt.data.sequences import FileOf, Sequences, file_of
+from recsys_lt.data.sequences import Sequences, is_whole_map
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 
 FIELDS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "item_ids", "counted")
@@ -22,10 +22,9 @@ def column(tmp_path):
 
 
 def test_only_a_whole_map_is_named_by_its_file(column):
-    assert file_of(column) == FileOf(str(column.filename))
-    assert (file_of(column).opened() == column).all()
+    assert is_whole_map(column)
     for other in (column[1:], column[::2], np.asarray(column[:3]), column + 1, np.arange(3), "word", None):
-        assert file_of(other) is other
+        assert not is_whole_map(other)
 
 
 def test_sequences_are_sent_by_name(tmp_path):

@@ -39,14 +39,13 @@ def test_equal_times_keep_the_order_of_the_source():
     assert histories(sequences) == {"u": "cbdae", "v": "b"}
 
 
-def test_times_are_kept_in_seconds_and_in_order_for_who_asks():
+def test_times_are_kept_in_seconds_and_in_order():
     rows = [("u", "d", 2500), ("v", "b", 500), ("u", "c", 1000), ("u", "a", 4000), ("v", "d", 0)]
     events = events_of(rows, unit=1e-3)
-    assert Preparation(k_core=1)(events, "x")[0].times is None
-    sequences, _ = Preparation(k_core=1)(events, "x", with_times=True)
+    sequences, _ = Preparation(k_core=1)(events, "x")
     assert histories(sequences) == {"u": "cda", "v": "db"}
     assert sequences.times.tolist() == [1.0, 2.5, 4.0, 0.0, 0.5]
-    assert Preparation(k_core=1)(events_of([row[:2] for row in rows]), "x", with_times=True)[0].times is None
+    assert Preparation(k_core=1)(events_of([row[:2] for row in rows]), "x")[0].times is None
 
 
 @given(
@@ -58,11 +57,12 @@ def test_times_are_kept_in_seconds_and_in_order_for_who_asks():
 )
 def test_equals_a_plain_stable_sort(rows):
     rows += [("z", "a", 0), ("z", "b", 1), ("z", "c", 2)]
-    sequences, _ = Preparation(k_core=1)(events_of(rows), "x")
-    plain: dict[str, str] = {}
-    for user, item, _ in sorted(rows, key=lambda row: row[2]):
-        plain[user] = plain.get(user, "") + item
-    assert histories(sequences) == plain
+    for timed in (rows, [row[:2] for row in rows]):
+        sequences, _ = Preparation(k_core=1)(events_of(timed), "x")
+        plain: dict[str, str] = {}
+        for user, item, *_ in sorted(timed, key=lambda row: row[2:]):
+            plain[user] = plain.get(user, "") + item
+        assert histories(sequences) == plain
 
 
 def test_ids_are_dense_in_order_of_first_appearance_after_filtering():
@@ -115,6 +115,16 @@ def test_drop_duplicates_keeps_the_first():
     sequences, notes = Preparation(k_core=1, duplicates="drop")(events_of(rows), "x")
     assert histories(sequences) == {"u": "aba", "v": "a"}
     assert notes == ["dropped 1 exact duplicates"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abc"), st.integers(0, 2)), max_size=40),
+    st.booleans(),
+)
+def test_dropping_duplicates_is_a_set(rows, with_times):
+    rows = [row if with_times else row[:2] for row in [("z", "a", 0), ("z", "b", 1), ("z", "c", 2), *rows]]
+    sequences, _ = Preparation(k_core=1, duplicates="drop")(events_of(rows), "x")
+    assert histories(sequences) == histories(Preparation(k_core=1)(events_of(list(dict.fromkeys(rows))), "x")[0])
 
 
 def test_a_sequence_has_visits_and_not_duplicates():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_lt.data.cache import ContentHashes
+from recsys_lt.data.cache import content_hash
 from recsys_lt.data.dataset import Dataset
 from recsys_lt.data.sources.file import File
 from recsys_lt.data.sources.synthetic import Synthetic
@@ -21,10 +21,10 @@ from recsys_lt.errors import UserError
 SMALL = Synthetic(n_users=50, n_items=20, mean_length=8)
 
 
-def load(tmp_path, source=SMALL, with_times=False, **settings):
+def load(tmp_path, source=SMALL, **settings):
     said: list[str] = []
     settings = {"name": "made", "k_core": 1, "cache_dir": str(tmp_path / "cache"), **settings}
-    return Dataset(source, **settings).load(said.append, with_times), said
+    return Dataset(source, **settings).load(said.append), said
 
 
 def prepared(tmp_path) -> list[Path]:
@@ -93,48 +93,25 @@ def test_a_copy_of_an_earlier_version_is_prepared_again_under_the_same_key(tmp_p
     assert len(load(tmp_path)[1]) == 1  # once
 
 
-def test_times_are_kept_for_who_asks_and_leave_the_rest_as_it_is(tmp_path):
-    plain, _ = load(tmp_path)
-    folder = prepared(tmp_path)[0]
-    items = (folder / "items.npy").stat().st_ino
-    timed, said = load(tmp_path, with_times=True)
-    assert plain.times is None
-    assert len(said) == 1  # nothing was damaged
-    assert timed.fingerprint == plain.fingerprint
-    assert (folder / "items.npy").stat().st_ino == items
+def test_times_of_events_are_kept_where_the_source_has_them(tmp_path):
+    timed, _ = load(tmp_path)
     assert isinstance(timed.times, np.memmap)
     assert timed.times.dtype == np.float64
     for first, end in zip(timed.offsets[:-1], timed.offsets[1:], strict=True):
         assert (np.diff(timed.times[first:end]) > 0).all()
-    drawn = SMALL.draw()
-    assert sorted(timed.times) == sorted(drawn.times)
-    assert load(tmp_path)[0].times is None
-
-
-def test_times_are_not_prepared_twice(tmp_path, monkeypatch):
-    load(tmp_path, with_times=True)
-    monkeypatch.setattr(Synthetic, "draw", None)
-    assert load(tmp_path, with_times=True)[0].times is not None
-    assert load(tmp_path)[0].n_users == 50
+    assert sorted(timed.times) == sorted(SMALL.draw().times)
 
 
 def test_times_of_a_source_that_has_none(tmp_path, monkeypatch):
     path = tmp_path / "mine.csv"
     path.write_text("user,item\nu,a\nu,b\nu,c\n")
-    settings = {"source": File(), "name": None, "path": str(path), "with_times": True}
+    settings = {"source": File(), "name": None, "path": str(path)}
     assert load(tmp_path, **settings)[0].times is None
     monkeypatch.setattr("recsys_lt.data.preparation.Preparation.__call__", None)  # that is remembered
     assert load(tmp_path, **settings)[0].times is None
 
 
-def test_damaged_times_are_prepared_again(tmp_path):
-    times = np.array(load(tmp_path, with_times=True)[0].times)
-    file = prepared(tmp_path)[0] / "times.npy"
-    file.write_bytes(file.read_bytes()[:-8] + bytes(8))
-    assert load(tmp_path, with_times=True)[0].times.tolist() == times.tolist()
-
-
-@pytest.mark.parametrize("damage", ["cut", "flip", "lose", "about", "empty", "popularity"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "lose", "about", "empty", "popularity", "times"])
 def test_a_damaged_copy_is_prepared_again(tmp_path, damage):
     whole, _ = load(tmp_path)
     expected = np.array(whole.items)
@@ -148,8 +125,8 @@ def test_a_damaged_copy_is_prepared_again(tmp_path, damage):
         items.write_bytes(content[:-8] + bytes(255 - byte for byte in content[-8:]))
     elif damage == "lose":
         items.unlink()
-    elif damage == "popularity":
-        (folder / "popularity.npy").unlink()
+    elif damage in ("popularity", "times"):
+        (folder / f"{damage}.npy").unlink()
     elif damage == "about":
         (folder / "about.json").write_text("{")
     else:
@@ -251,20 +228,20 @@ def test_a_failure_leaves_nothing_behind(tmp_path, load_file):
 
 
 def test_hashes_are_remembered_and_not_trusted_blindly(tmp_path, monkeypatch):
-    file, hashes = tmp_path / "f", ContentHashes(tmp_path / "hashes")
+    file, notes = tmp_path / "f", tmp_path / "hashes"
     file.write_bytes(b"content")
     right = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
-    assert hashes.of(file) == right
+    assert content_hash(file, notes) == right
     with monkeypatch.context() as patch:
         patch.setattr("hashlib.file_digest", None)  # a second reading would fail
-        assert hashes.of(file) == right
-    for note in (tmp_path / "hashes").iterdir():
+        assert content_hash(file, notes) == right
+    for note in notes.iterdir():
         note.write_text("damaged")
-    assert hashes.of(file) == right
+    assert content_hash(file, notes) == right
     stat = file.stat()
     file.write_bytes(b"CONTENT")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same mtime
-    assert hashes.of(file) != right
+    assert content_hash(file, notes) != right
 
 
 def test_a_cache_that_is_full_is_named(tmp_path, monkeypatch):

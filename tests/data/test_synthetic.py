@@ -3,7 +3,6 @@ import pytest
 
 from recsys_lt.data.dataset import Dataset
 from recsys_lt.data.preparation import Preparation
-from recsys_lt.data.sources import synthetic
 from recsys_lt.data.sources.synthetic import SHORTEST, Synthetic
 from recsys_lt.errors import UserError
 
@@ -22,16 +21,6 @@ def test_the_draw_never_changes():
     assert events.items.tolist() == [2, 0, 0, 0, 0, 3, 4, 4, 1, 0, 4, 4, 3, 0, 4, 7, 6, 5, 7, 1]
     assert events.times.tolist()[:6] == [6190418, 6231047, 6263955, 6365519, 6382515, 6426113]
     assert events.times.tolist()[-5:] == [7670042, 7756446, 7900059, 7936195, 8003980]
-
-
-@pytest.mark.parametrize("piece", [16, 17, 100])
-def test_drawn_in_pieces_it_is_the_same(monkeypatch, piece):
-    source = Synthetic(n_users=60, n_items=30, mean_length=9, seed=2)
-    whole = source.draw()
-    monkeypatch.setattr(synthetic, "_PIECE", piece)
-    parts = source.draw()
-    for name in ("users", "items", "times"):
-        assert (getattr(parts, name) == getattr(whole, name)).all()
 
 
 def test_sizes_lengths_times_and_titles():

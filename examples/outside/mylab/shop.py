@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from recsys_lt.data.formats.material import Material
-from recsys_lt.data.interactions import Interactions
+from recsys_lt.data.interactions import Interactions, Material
 from recsys_lt.data.sources.source import Request
 
 

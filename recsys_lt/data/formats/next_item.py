@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.data.formats.items import object_array
-from recsys_lt.data.formats.material import Material
-from recsys_lt.data.interactions import Interactions, Mark
+from recsys_lt.data.interactions import Interactions, Mark, Material
 from recsys_lt.data.item_data import TITLE, RawColumn
 from recsys_lt.errors import UserError
 

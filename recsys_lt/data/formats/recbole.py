@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from recsys_lt.data.formats.events import read_events
 from recsys_lt.data.formats.items import TABLES, object_array, table_columns
-from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.tables import Delimited
+from recsys_lt.data.interactions import Material
 from recsys_lt.data.item_data import TITLE, ColumnReader, RawColumn
 
 _INTER = Delimited("\t", quoted=False, typed=True)

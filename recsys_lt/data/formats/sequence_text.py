@@ -1,13 +1,13 @@
 """Text with a user and their items, oldest first, on each line; and a table of the items."""
 
+from bisect import bisect_right
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from recsys_lt.data.formats.items import TABLES, object_array, table_columns, texts_of
-from recsys_lt.data.formats.material import Material
-from recsys_lt.data.interactions import Interactions
+from recsys_lt.data.interactions import Interactions, Material
 from recsys_lt.errors import UserError
 
 _TABLE = TABLES[".item"]
@@ -45,40 +45,43 @@ def read_sequences(path: Path) -> Interactions:
 
     Raises UserError where the file is empty, not UTF-8, or no line has an item.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    import pandas as pd
 
     content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    try:
-        lines = pa.array(content.split(b"\n"), pa.large_binary()).cast(pa.large_string())
-    except pa.ArrowInvalid as error:
-        raise UserError("it is not UTF-8 text", where=path, remedy="Save it as UTF-8") from error
-    lines = pc.utf8_rtrim(lines, "\r")
-    inside = pc.index(pc.match_substring(lines, "\r"), True).as_py()
-    if inside >= 0:
-        raise UserError(
-            "a carriage return is inside the line: the lines of old Macs end so, and would be read as one",
-            where=f"{path}, line {inside + 1}",
-            remedy="Save it with line feeds (\\n) at the ends of lines",
-        )
-    words = pc.ascii_split_whitespace(pc.ascii_trim_whitespace(lines))
-    lengths = pc.list_value_length(words).to_numpy()
-    kept = np.flatnonzero(lengths > 1)
-    if not len(kept):
+    user_of_line: list[bytes] = []
+    items: list[bytes] = []
+    ends: list[int] = []  # of each line's items
+    numbers: list[int] = []  # of the lines with items
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if b"\r" in line.rstrip(b"\r"):
+            raise UserError(
+                "a carriage return is inside the line: the lines of old Macs end so, and would be read as one",
+                where=f"{path}, line {number}",
+                remedy="Save it with line feeds (\\n) at the ends of lines",
+            )
+        words = line.split()
+        if len(words) > 1:
+            user_of_line.append(words[0])
+            items += words[1:]
+            ends.append(len(items))
+            numbers.append(number)
+    if not items:
         what = "no line has a user and an item" if content else "the file is empty"
         raise UserError(what, where=path, remedy="Write a user and their items, oldest first, on each line")
-    ends = np.cumsum(lengths[kept] - 1)
-    tokens = words.take(kept).flatten()
-    is_user = np.zeros(len(tokens), dtype=np.bool_)
-    is_user[np.append(0, ends[:-1] + np.arange(1, len(kept)))] = True
-    users, items = (tokens.filter(pa.array(which)).dictionary_encode() for which in (is_user, ~is_user))
+    (users, user_ids), (codes, item_ids) = (
+        pd.factorize(np.array(words, np.object_)) for words in (user_of_line, items)
+    )
+    try:
+        user_ids, item_ids = (object_array(word.decode() for word in ids) for ids in (user_ids, item_ids))
+    except UnicodeDecodeError as error:
+        raise UserError("it is not UTF-8 text", where=path, remedy="Save it as UTF-8") from error
     return Interactions(
-        np.repeat(users.indices.to_numpy(), lengths[kept] - 1),
-        items.indices.to_numpy(),
-        object_array(users.dictionary.to_pylist()),
-        object_array(items.dictionary.to_pylist()),
+        np.repeat(users.astype(np.int32), np.diff(ends, prepend=0)),
+        codes.astype(np.int32),
+        user_ids,
+        item_ids,
         repeats_are_visits=True,
-        place=lambda event: f"line {kept[int(np.searchsorted(ends, event, side='right'))] + 1}",
+        place=lambda event: f"line {numbers[bisect_right(ends, event)]}",
     )
 
 

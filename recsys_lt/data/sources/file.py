@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from recsys_lt.data.formats.events import COLUMNS, ROLES, read_events
-from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.recbole import COLUMNS as RECBOLE
 from recsys_lt.data.formats.recbole import recbole_material
 from recsys_lt.data.formats.sequence_text import sequence_material
 from recsys_lt.data.formats.tables import Delimited, Parquet, TableFormat
+from recsys_lt.data.interactions import Material
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
 

@@ -1,7 +1,7 @@
 """LastFM as LLaRA and S-DPO split it; nobody hosts it as plain files."""
 
-from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.next_item import NextItemLines
+from recsys_lt.data.interactions import Material
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
 

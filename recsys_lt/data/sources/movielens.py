@@ -5,8 +5,8 @@ from pathlib import Path
 
 from recsys_lt.data.formats.events import read_events
 from recsys_lt.data.formats.items import table_columns
-from recsys_lt.data.formats.material import Material
 from recsys_lt.data.formats.tables import Delimited
+from recsys_lt.data.interactions import Material
 from recsys_lt.data.sources.download import Download, PackageFiles, Remote
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request

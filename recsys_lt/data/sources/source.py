@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from recsys_lt.data.formats.events import ROLES
-from recsys_lt.data.formats.material import Material
+from recsys_lt.data.interactions import Material
 from recsys_lt.errors import UserError
 
 

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from recsys_lt.data.arrays import Ints, offsets_of
 from recsys_lt.data.formats.items import object_array
-from recsys_lt.data.formats.material import Material
-from recsys_lt.data.interactions import Interactions
+from recsys_lt.data.interactions import Interactions, Material
 from recsys_lt.data.item_data import TITLE, RawColumn
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
@@ -18,7 +17,6 @@ SHORTEST = 5  # events of a user
 _LONGEST = 1_000_000
 _STEEPEST = 20  # the second item is then drawn once in a million
 _DAY = 86_400
-_PIECE = 1 << 20  # events drawn at a time, so that only the columns themselves grow with the data
 _COLOURS = ("amber", "azure", "coral", "ebony", "golden", "ivory", "jade", "olive", "pearl", "ruby")
 _THINGS = ("anchor", "basket", "candle", "drum", "ember", "falcon", "garden", "harbour", "island", "jewel")
 
@@ -100,11 +98,9 @@ class Synthetic:
         chosen = random.random((self.n_items, self.successors)) * self.n_items
         successors = chosen.astype(np.int32)
         # All users take their step t at once; longest first, those still walking are the first ones.
-        longest_first = np.argsort(-np.diff(offsets), kind="stable")
-        starts = offsets[:-1][longest_first]
-        shorter = np.diff(offsets)[longest_first]
-        np.negative(shorter, out=shorter)  # ascending, to be searched
-        del longest_first
+        shorter = -np.diff(offsets)
+        longest_first = np.argsort(shorter, kind="stable")
+        starts, shorter = offsets[:-1][longest_first], shorter[longest_first]
         items = np.empty(offsets[-1], dtype=np.int32)
         last = popular(self.n_users)
         items[starts] = last
@@ -119,20 +115,16 @@ class Synthetic:
 
 def _times(random: np.random.Generator, offsets: Ints) -> Ints:
     """Users arrive over a year; a day lies between two of a user's events, on average."""
-    times: Ints = np.empty(int(offsets[-1]), dtype=np.int64)
-    for first in range(0, len(times), _PIECE):
-        gaps = times[first : first + _PIECE]
-        gaps[:] = np.ceil(-np.log1p(-random.random(len(gaps))) * _DAY)
-        if first:
-            gaps[0] += times[first - 1]
-        np.cumsum(gaps, out=gaps)
+    gaps = random.random(int(offsets[-1]))
+    for change in (np.negative, np.log1p):
+        change(gaps, out=gaps)
+    gaps *= -_DAY
+    times: Ints = np.ceil(gaps, out=gaps).astype(np.int64)
+    del gaps
+    np.cumsum(times, out=times)
     arrival = np.floor(random.random(len(offsets) - 1) * 365 * _DAY).astype(np.int64)
     # Each user's clock starts at their arrival, not where the user before them stopped.
-    arrival -= times[offsets[:-1]]
-    for first in range(0, len(arrival), _PIECE // 16):
-        users = slice(first, first + _PIECE // 16)
-        bounds = offsets[first : first + _PIECE // 16 + 1]
-        times[bounds[0] : bounds[-1]] += np.repeat(arrival[users], np.diff(bounds))
+    times += np.repeat(arrival - times[offsets[:-1]], np.diff(offsets))
     return times
 
 
