@@ -6,6 +6,7 @@ then thousandths, millionths or billionths of one.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from recsys_lt.data.formats.tables import TableFormat, chosen
 from recsys_lt.data.interactions import Codes, Interactions, Mark, Texts, Times
 from recsys_lt.errors import UserError
 
-Place = Callable[[int], str]
+Refuse = Callable[..., None]
 #: Names of the columns of events, by role.
 COLUMNS = {"user": "user", "item": "item", "time": "timestamp"}
 ROLES = (*COLUMNS, "split")
@@ -25,7 +26,6 @@ ROLES = (*COLUMNS, "split")
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 #: Seconds since 1970 do not reach this before the year 5138; in milliseconds, that was in 1973.
 _NO_SECONDS = 1e11
-_FILL = "Fill it in or leave the row out"
 
 
 def read_events(
@@ -37,8 +37,7 @@ def read_events(
     time or a part is missing or not readable, naming the first such row.
     """
     found = chosen(form.headers(path), columns, needed, path)
-    repeated = [name for role, name in found.items() if role != "time"]
-    table = form.read(path, list(found.values()), repeated)
+    table = form.read(path, list(found.values()))
     return interactions_of({role: table.column(name) for role, name in found.items()}, path, form.place)
 
 
@@ -47,36 +46,40 @@ def interactions_of(columns: Mapping[str, Any], path: Path, place: Callable[[Pat
 
     ``place`` gives words for where a row is in the file. Raises UserError as ``read_events``.
     """
+    import pyarrow.compute as pc
+
     if len(columns["user"]) == 0:
         raise UserError("there are no interactions in it", where=path, remedy="Give a file with events")
 
-    def at(row: int) -> str:
-        return place(path, row)
+    def refuse(bad: Any, what: Callable[[int], str], remedy: str = "Fill it in or leave the row out") -> None:
+        """Raise ``UserError`` for the first row that is True, if there is one."""
+        row = pc.index(bad, True).as_py()
+        if row >= 0:
+            raise UserError(what(row), where=f"{path}, {place(path, row)}", remedy=remedy)
 
-    users, user_ids = _ids(columns["user"], "user", path, at)
-    items, item_ids = _ids(columns["item"], "item", path, at)
-    times, unit = _times(columns["time"], path, at) if "time" in columns else (None, 1.0)
-    marks = _marks(columns["split"], path, at) if "split" in columns else None
+    users, user_ids = _ids(columns["user"], "user", path, refuse)
+    items, item_ids = _ids(columns["item"], "item", path, refuse)
+    times, unit = _times(columns["time"], path, refuse) if "time" in columns else (None, 1.0)
+    marks = _marks(columns["split"], path, refuse) if "split" in columns else None
+    at = partial(place, path)
     return Interactions(users, items, user_ids, item_ids, times, marks=marks, unit=unit, place=at)
 
 
-def _marks(column: Any, path: Path, place: Place) -> NDArray[np.int8]:
-    codes, words = _ids(column, "split", path, place)
+def _marks(column: Any, path: Path, refuse: Refuse) -> NDArray[np.int8]:
+    import pyarrow as pa
+
+    codes, words = _ids(column, "split", path, refuse)
     known = {mark.name.lower(): mark for mark in Mark}
-    for code, word in enumerate(words):
-        if word not in known:
-            what = f"{word!r} is no part of a split"
-            remedy = f"Write {', '.join(known)}"
-            raise UserError(what, where=f"{path}, {place(int(np.argmax(codes == code)))}", remedy=remedy)
-    return np.array([known[word] for word in words], dtype=np.int8)[codes]
+    marks = np.array([known.get(word, -1) for word in words], dtype=np.int8)[codes]
+    refuse(pa.array(marks < 0), lambda row: f"{words[codes[row]]!r} is no part of a split", f"Write {', '.join(known)}")
+    return marks
 
 
-def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts]:
+def _ids(column: Any, role: str, path: Path, refuse: Refuse) -> tuple[Codes, Texts]:
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import types
 
-    _refuse(pc.is_null(column), f"the {role} is missing", path, place, _FILL)
     kind = column.type
     if types.is_floating(kind):
         # A table that once had gaps holds whole numbers as floats: 7.0 is the id "7".
@@ -87,49 +90,56 @@ def _ids(column: Any, role: str, path: Path, place: Place) -> tuple[Codes, Texts
             raise UserError(what, where=path, remedy="Write ids as text or whole numbers") from error
     elif not any(one(kind) for one in (types.is_string, types.is_large_string, types.is_integer, types.is_dictionary)):
         raise UserError(f"the {role} column is of type {kind}", where=path, remedy="Write ids as text or whole numbers")
-    encoded = column if types.is_dictionary(kind) else column.dictionary_encode()
-    encoded = encoded.unify_dictionaries().combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.chunk(0)
-    names = encoded.dictionary.cast(pa.string())
-    codes = encoded.indices.to_numpy().astype(np.int32, copy=False)
+    texts = column.cast(kind.value_type) if types.is_dictionary(kind) else column
+    if not (types.is_string(texts.type) or types.is_large_string(texts.type)):
+        texts = texts.cast(pa.string())
+    refuse(pc.equal(texts.fill_null(""), ""), lambda _row: f"the {role} is missing")
+    encoded = texts.dictionary_encode().unify_dictionaries()
+    names = encoded.chunk(0).dictionary
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
 
-    empty = pc.index(names, "").as_py()
-    if empty >= 0:
-        _refuse(pa.array(codes == empty), f"the {role} is missing", path, place, _FILL)
     plain = names.filter(pc.match_substring_regex(names, r"^-?[0-9]+\.0+$"))
     both = plain.filter(pc.is_in(pc.replace_substring_regex(plain, r"\.0+$", ""), value_set=names))
     if len(both):
         odd = both[0].as_py()
-        row = int(np.argmax(codes == pc.index(names, odd).as_py()))
-        what = f"{role} ids are text, and both {odd.split('.')[0]} and {odd} ({place(row)}) occur"
-        raise UserError(what, where=path, remedy="Write each id in one way")
+        refuse(
+            pc.equal(texts, odd),
+            lambda _row: f"{role} ids are text, and both {odd.split('.')[0]} and {odd} occur",
+            "Write each id in one way",
+        )
     return codes, names.to_numpy(zero_copy_only=False).astype(np.object_, copy=False)
 
 
-def _times(column: Any, path: Path, place: Place) -> tuple[Times, float]:
+def _times(column: Any, path: Path, refuse: Refuse) -> tuple[Times, float]:
     """Times as numbers, and the seconds in one of their units."""
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import types
 
-    _refuse(pc.is_null(column), "the timestamp is missing", path, place, _FILL)
+    def refuse_times(bad: Any) -> None:
+        remedy = "Write every time as a number or as an ISO-8601 date"
+        refuse(bad, lambda row: f"the timestamp {column[row].as_py()!r} is not a time", remedy)
+
+    refuse(pc.is_null(column), lambda _row: "the timestamp is missing")
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    numbers = column
     if types.is_string(column.type) or types.is_large_string(column.type):
-        column = _parsed(column, path, place)
-    kind = column.type
-    if types.is_timestamp(kind) or types.is_date64(kind):
-        return _numpy(column.cast(pa.int64())), _UNITS["ms" if types.is_date64(kind) else kind.unit]
-    if types.is_date32(kind):
-        return _numpy(column.cast(pa.int32())).astype(np.int64), 86_400.0
+        # Arrow takes 0x1F for a number, Python's float does not; a blank before a number is the other way about.
+        refuse_times(pc.match_substring_regex(column, r"^[+-]?0[xX]|\s$|^\s"))
+        numbers = _parsed(column, path, refuse_times)
+    kind = numbers.type
+    if types.is_date(kind):
+        numbers, kind = numbers.cast(pa.timestamp("ms")), pa.timestamp("ms")
+    if types.is_timestamp(kind):
+        return np.asarray(numbers.cast(pa.int64())), _UNITS[kind.unit]
     if types.is_integer(kind):
         if types.is_uint64(kind):
-            _refuse_times(pc.greater(column, pa.scalar(2**63 - 1, kind)), column, path, place)
-        times = _numpy(column.cast(pa.int64()))
+            refuse_times(pc.greater(numbers, pa.scalar(2**63 - 1, kind)))
+        times = np.asarray(numbers.cast(pa.int64()))
     elif types.is_floating(kind) or types.is_decimal(kind):
-        _refuse_times(pc.invert(pc.is_finite(column)), column, path, place)
-        times = _numpy(column.cast(pa.float64()))
+        refuse_times(pc.invert(pc.is_finite(numbers)))
+        times = np.asarray(numbers.cast(pa.float64()))
     else:
         raise UserError(f"the timestamp column is of type {kind}", where=path, remedy="Write times as numbers")
     # How large the latest is tells the unit of plain numbers.
@@ -137,47 +147,19 @@ def _times(column: Any, path: Path, place: Place) -> tuple[Times, float]:
     return times, next((unit for n, unit in enumerate(_UNITS.values()) if latest < _NO_SECONDS * 1000**n), 1e-9)
 
 
-def _parsed(column: Any, path: Path, place: Place) -> Any:
+def _parsed(column: Any, path: Path, refuse_times: Callable[[Any], None]) -> Any:
     """Text as whole numbers, else as fractions, else as ISO-8601 without or with a zone."""
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    # Arrow takes 0x1F for a number, Python's float does not; a blank before a number is the other way about.
-    _refuse_times(pc.match_substring_regex(column, r"^[+-]?0[xX]|\s$|^\s"), column, path, place)
     for kind in (pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         try:
-            parsed = column.cast(kind)
+            return column.cast(kind)
         except pa.ArrowInvalid:
             continue
-        if kind == pa.float64():
-            _refuse_times(pc.invert(pc.is_finite(parsed)), column, path, place)
-        return parsed
     text = column.to_pandas()
     parsed = pd.to_numeric(text, errors="coerce")
     if not np.isfinite(parsed.iloc[0]):
         parsed = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True)
-    _refuse_times(pa.array(parsed.isna()), column, path, place)
+    refuse_times(pa.array(parsed.isna()))
     raise UserError("its timestamps are not of one kind", where=path, remedy="Write every time in one way")
-
-
-def _numpy(column: Any) -> NDArray[Any]:
-    return np.asarray(column.to_numpy())
-
-
-def _refuse_times(bad: Any, column: Any, path: Path, place: Place) -> None:
-    import pyarrow.compute as pc
-
-    row = pc.index(bad, True).as_py()
-    if row >= 0:
-        what = f"the timestamp {column[row].as_py()!r} is not a time"
-        _refuse(bad, what, path, place, "Write every time as a number or as an ISO-8601 date")
-
-
-def _refuse(bad: Any, what: str, path: Path, place: Place, remedy: str) -> None:
-    """Raise ``UserError`` for the first row that is True, if there is one."""
-    import pyarrow.compute as pc
-
-    row = pc.index(bad, True).as_py()
-    if row >= 0:
-        raise UserError(what, where=f"{path}, {place(row)}", remedy=remedy)

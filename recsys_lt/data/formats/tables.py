@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +16,10 @@ class TableFormat(Protocol):
     def headers(self, path: Path) -> list[str]:
         """Names of the file's columns."""
 
-    def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
+    def read(self, path: Path, columns: Sequence[str]) -> Any:
         """Some columns of a file, which are in ``headers``, as a ``pyarrow.Table``, rows in the file's order.
 
-        Columns of ``repeated`` are kept as a dictionary of distinct values where the file holds text. Raises UserError
-        where the file cannot be parsed, or has no rows.
+        Raises UserError where the file cannot be parsed.
         """
 
     def place(self, path: Path, row: int) -> str:
@@ -65,16 +63,12 @@ class Delimited:
         written = self._written(path)
         return [name.partition(":")[0] for name in written] if self.typed else written
 
-    def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
+    def read(self, path: Path, columns: Sequence[str]) -> Any:
         import pyarrow as pa
         import pyarrow.csv as pcsv
 
         written, headers = self._written(path), self.headers(path)
         chosen = [written[headers.index(name)] for name in columns]
-        # A number is parsed later, where a bad one can be named.
-        kinds = [pa.dictionary(pa.int32(), pa.string()) if name in repeated else pa.string() for name in columns]
-        if len(list(islice(self._rows(path), 2))) < 2 and self.names is None:
-            raise UserError("it has a header and no rows", where=path, remedy="Give a file with rows")
         source: Any = str(path)
         if len(self.delimiter) > 1:
             # Arrow splits at one character; such files (MovieLens .dat) are small and hold no tabs.
@@ -91,7 +85,7 @@ class Delimited:
                     newlines_in_values=self.quoted,
                 ),
                 convert_options=pcsv.ConvertOptions(
-                    column_types=dict(zip(chosen, kinds, strict=True)),
+                    column_types=dict.fromkeys(chosen, pa.string()),  # numbers are parsed where a bad one can be named
                     include_columns=chosen,
                     null_values=[""],
                     strings_can_be_null=True,
@@ -148,13 +142,10 @@ class Parquet:
 
         return self._read(path, lambda: list(pq.read_schema(path).names))
 
-    def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
+    def read(self, path: Path, columns: Sequence[str]) -> Any:
         import pyarrow.parquet as pq
 
-        table = self._read(path, lambda: pq.ParquetFile(path).read(columns=list(columns)))
-        if table.num_rows == 0:
-            raise UserError("it has no rows", where=path, remedy="Give a file with rows")
-        return table
+        return self._read(path, lambda: pq.ParquetFile(path).read(columns=list(columns)))
 
     def place(self, path: Path, row: int) -> str:
         return f"row {row + 1}"
@@ -179,7 +170,7 @@ class JsonLines:
     def headers(self, path: Path) -> list[str]:
         return list(self.fields)
 
-    def read(self, path: Path, columns: Sequence[str], repeated: Collection[str] = ()) -> Any:
+    def read(self, path: Path, columns: Sequence[str]) -> Any:
         import pyarrow as pa
         import pyarrow.json as pjson
 
