@@ -1,6 +1,6 @@
 """A packed batch: only real events, no padding."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -107,10 +107,10 @@ class Batch:
         return replace(self, items=self.items[kept], offsets=offsets, lengths=lengths)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        parts = {one.name: getattr(self, one.name) for one in fields(self)}
         moved = {
-            name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("users", "items", "offsets", "targets", "streams")
+            name: part.to(device, non_blocking=non_blocking)
+            for name, part in parts.items()
+            if isinstance(part, Tensor | SeenSets)
         }
-        seen = None if self.seen is None else self.seen.to(device, non_blocking)
-        events = None if self.target_events is None else self.target_events.to(device, non_blocking=non_blocking)
-        return replace(self, **moved, seen=seen, target_events=events)
+        return replace(self, **moved)

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import shutil
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -18,9 +17,8 @@ from recsys_lt.data.arrays import pieces
 from recsys_lt.data.item_data import ColumnReader, ItemColumn, write_column
 from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
-from recsys_lt.system.atomic import replacing, temporary_beside, write_json
+from recsys_lt.system.atomic import remove_unfinished, replacing, write_json
 from recsys_lt.system.lock import locked
-from recsys_lt.system.machine import refusals
 
 FORMAT = 1  # of the preparation: part of the key. Raise it when the events that come out change
 #: Version of the folder and of the item data in it. It is outside the key: older copies are prepared again under it.
@@ -29,7 +27,6 @@ _ARRAYS = ("items", "offsets", "train_end", "valid_at", "test_at", "user_ids", "
 _TIMES = "times"  # only where the source has them
 _ABOUT = "about.json"
 _BLOCK = 1 << 22
-_STALE = 86_400  # seconds
 #: Raised where an array is absent or damaged.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError)
 
@@ -57,9 +54,8 @@ def content_hash(path: Path, notes: Path) -> str:
 class PreparedCache:
     """A prepared dataset's folder, of the dataset's name and the hash ``key`` of everything it is made of.
 
-    A dataset is written under a temporary name and renamed, so that a folder is whole or absent; each array has a
-    checksum, so that one damaged later is noticed and prepared again. ``announce`` takes a line where this process
-    waits for another one, and on a damaged copy.
+    Each array has a checksum, so that one that is absent or damaged is noticed and prepared again. ``announce`` takes a
+    line where this process waits for another one, and on a damaged copy.
     """
 
     def __init__(self, folder: Path, name: str, key: str, announce: Callable[[str], None]) -> None:
@@ -71,13 +67,15 @@ class PreparedCache:
         self._folder.mkdir(parents=True, exist_ok=True)
 
         def make() -> None:
-            for left in self._folder.glob(f".{self._key}.*"):  # half-written by a process that was killed long ago
-                with suppress(OSError):
-                    if time.time() - left.stat().st_mtime > _STALE:
-                        shutil.rmtree(left, ignore_errors=True)
             if self._place.exists():
                 self.announce(f"{self.name}: the prepared copy is damaged or of an earlier version; preparing it again")
-            self._write(*prepare())
+            sequences, notes = prepare()
+            sums = {
+                array: self._lay(array, partial(np.save, arr=getattr(sequences, array), allow_pickle=False))
+                for array in (_ARRAYS if sequences.times is None else (*_ARRAYS, _TIMES))
+            }
+            about = {"version": VERSION, "split": sequences.split, "notes": notes, "sums": sums}
+            write_json(self._place / _ABOUT, about)
 
         return self._once(self._load, make)
 
@@ -87,10 +85,10 @@ class PreparedCache:
 
         def make() -> None:
             raw = reader(item_ids)
-            with replacing(self._place / f"{array}.npy") as draft:
-                lines = write_column(draft, name, raw, item_ids)
-                about = self._about()
-                about["sums"][array] = _sum(draft)
+            lines: list[str] = []
+            checksum = self._lay(array, lambda draft: lines.extend(write_column(draft, name, raw, item_ids)))
+            about = self._about()
+            about["sums"][array] = checksum
             write_json(self._place / _ABOUT, about)
             for line in lines:
                 self.announce(f"{self.name}: {line}")
@@ -105,29 +103,18 @@ class PreparedCache:
         with locked(self._folder / f"{self._key}.lock", lambda: self.announce(waiting)):
             with suppress(*_UNREADABLE):
                 return load()
+            remove_unfinished(self._place)
             make()
         try:
             return load()
         except _UNREADABLE as error:
             raise OSError(f"{self._place} was written and cannot be read back") from error
 
-    def _write(self, sequences: Sequences, notes: list[str]) -> None:
-        temporary = temporary_beside(self._place)
-        try:
-            temporary.mkdir()
-            sums = {}
-            for array in _ARRAYS if sequences.times is None else (*_ARRAYS, _TIMES):
-                file = temporary / f"{array}.npy"
-                with refusals(self._place):
-                    np.save(file, getattr(sequences, array), allow_pickle=False)
-                sums[array] = _sum(file)
-            about = {"version": VERSION, "split": sequences.split, "notes": notes, "sums": sums}
-            write_json(temporary / _ABOUT, about)
-            shutil.rmtree(self._place, ignore_errors=True)
-            with suppress(OSError):  # another process was first, with the same content
-                temporary.rename(self._place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    def _lay(self, array: str, write: Callable[[Path], object]) -> int:
+        """Lay an array into the folder, in a new file, as others may have mapped an earlier one; its checksum."""
+        with replacing(self._place / f"{array}.npy") as draft:
+            write(draft)
+            return _sum(draft)
 
     def _about(self) -> dict[str, Any]:
         about: dict[str, Any] = json.loads((self._place / _ABOUT).read_text(encoding="utf-8"))

@@ -1,8 +1,9 @@
 """Splits: where each user's sequence is cut into training events, validation target and test target."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,29 +48,26 @@ class Cuts(NamedTuple):
     test_at: Ints
 
 
-class Split(Protocol):
-    """A rule that cuts every user's sequence.
+class Split(ABC):
+    """A rule that cuts every user's sequence; ``words`` name it in the protocol."""
 
-    ``words`` name it in the protocol, and ``remedy`` says what to do where nobody has a target.
-    """
-
-    @property
-    def words(self) -> str: ...
-
+    words: str
     remedy: ClassVar[str]
+    """What to do where nobody has a target."""
 
+    @abstractmethod
     def cut(self, events: Ordered) -> Cuts:
         """Cut; raises ``UserError`` where the events lack what the rule needs."""
 
 
-class LeaveOneOut:
+class LeaveOneOut(Split):
     """A user's last event is the test target, the one before it the validation target.
 
     A user with fewer than three events is for training only.
     """
 
     words = "leave-one-out"
-    remedy: ClassVar[str] = "Give some user at least three events, or choose another dataset.split"
+    remedy = "Give some user at least three events, or choose another dataset.split"
 
     def cut(self, events: Ordered) -> Cuts:
         if events.marks is not None:
@@ -79,28 +77,29 @@ class LeaveOneOut:
         return Cuts(np.where(split, n - 2, n), np.where(split, n - 2, -1), np.where(split, n - 1, -1))
 
 
-@dataclass(frozen=True)
-class Temporal:
+class Temporal(Split):
     """Two moments, quantiles of all times, cut everyone's events: nothing is learnt from anyone's future.
 
     Training is all before the first moment. The validation target is a user's first event from the first moment on, if
-    it is before the second; the test target the first from the second on. Either needs an event before it.
+    it is before the second; the test target the first from the second on. Either needs an event before it. Raises
+    UserError where the quantiles are not two rising ones between 0 and 1.
     """
 
-    first: float = 0.8
-    second: float = 0.9
-    remedy: ClassVar[str] = "Move dataset.temporal_cuts, or use dataset.split=leave_one_out"
+    remedy = "Move dataset.temporal_cuts, or use dataset.split=leave_one_out"
 
-    @property
-    def words(self) -> str:
-        return f"temporal (cut at the {self.first:g} and {self.second:g} quantiles of time)"
+    def __init__(self, cuts: Sequence[float] = (0.8, 0.9)) -> None:
+        if len(cuts) != 2 or not all(isinstance(cut, int | float) for cut in cuts) or not 0 < cuts[0] < cuts[1] < 1:
+            what = f"{list(cuts)} are not two rising quantiles between 0 and 1"
+            raise UserError(what, where="dataset.temporal_cuts", remedy="Give two, such as [0.8,0.9]")
+        self.cuts = cuts
+        self.words = f"temporal (cut at the {cuts[0]:g} and {cuts[1]:g} quantiles of time)"
 
     def cut(self, events: Ordered) -> Cuts:
         times = events.times
         if times is None:
             raise _refusal("a temporal split needs the time of each event, and this source has none", "leave_one_out")
         # An event's own time, not a mean of two: the cut is then exact, in whole numbers too.
-        places = [min(int(np.ceil(q * (len(times) - 1))), len(times) - 1) for q in (self.first, self.second)]
+        places = [min(int(np.ceil(q * (len(times) - 1))), len(times) - 1) for q in self.cuts]
         sorted_there = np.partition(times, places)
         before_first, before_second = (events.count(times < sorted_there[place]) for place in places)
         valid = (before_first >= 1) & (before_first < before_second)
@@ -108,11 +107,11 @@ class Temporal:
         return Cuts(before_first, np.where(valid, before_first, -1), np.where(test, before_second, -1))
 
 
-class AsGiven:
+class AsGiven(Split):
     """The source says what each event is for; a user's first event of a part is its target."""
 
     words = "as given by the source"
-    remedy: ClassVar[str] = "Give the source rows of that part, each with an item before its target"
+    remedy = "Give the source rows of that part, each with an item before its target"
 
     def cut(self, events: Ordered) -> Cuts:
         marks = events.marks
@@ -135,17 +134,9 @@ def _refusal(what: str, use: str) -> UserError:
     return UserError(what, where="dataset.split", remedy=f"Use dataset.split={use}")
 
 
-def _temporal(cuts: Sequence[float]) -> Temporal:
-    numbers = all(isinstance(cut, int | float) for cut in cuts)
-    if not numbers or len(cuts) != 2 or not 0 < cuts[0] < cuts[1] < 1:
-        what = f"{list(cuts)} are not two rising quantiles between 0 and 1"
-        raise UserError(what, where="dataset.temporal_cuts", remedy="Give two, such as [0.8,0.9]")
-    return Temporal(float(cuts[0]), float(cuts[1]))
-
-
 _SPLITS: Mapping[str, Callable[[Sequence[float]], Split]] = {
     "leave_one_out": lambda cuts: LeaveOneOut(),
-    "temporal": _temporal,
+    "temporal": Temporal,
     "as_given": lambda cuts: AsGiven(),
 }
 

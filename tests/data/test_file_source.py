@@ -112,7 +112,7 @@ def test_titles_beside_an_inter(load_file, tmp_path):
         ("x.inter", "user,item\nu,a\n", r"no column named user_id or item_id \(found: user,item\)"),
         ("x.txt", "", "the file is empty"),
         ("x.txt", "1\n2\n", "no line has a user and an item"),
-        ("x.parquet", b"", "the file is empty"),
+        ("x.parquet", b"", r"it cannot be read as Parquet \(.*0 bytes"),
         ("x.parquet", b"user,item\n1,2\n", "it cannot be read as Parquet"),
         ("x.parquet", parquet(who=[1], item=[2]), r"no column named user \(found: who, item\)"),
         ("x.parquet", parquet(user=["u", None], item=[1, 2]), "row 2: the user is missing"),

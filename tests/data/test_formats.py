@@ -54,27 +54,27 @@ def test_amazon(tmp_path, packed):
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
         else:
             (tmp_path / name).write_text(text)
-    material = Amazon("Beauty").find(tmp_path)
+    material = Amazon("Beauty").layout.find(tmp_path)
     assert material is not None
     assert len(material.files) == 2
     events = material.read()
     assert rows(events) == [("A1", "B1", 1400000000), ("A2", "B1", 1300000000), ("A1", "B2", 1300000000)]
     assert column(material) == {"B1": 'It\'s a "brush"', "B2": ""}
-    assert Amazon("Toys_and_Games").find(tmp_path) is None
+    assert Amazon("Toys_and_Games").layout.find(tmp_path) is None
 
 
 def test_amazon_cut_short(tmp_path):
     whole = gzip.compress(b'{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}\n' * 999)
     (tmp_path / "reviews_Beauty_5.json.gz").write_bytes(whole[:-20])
     with pytest.raises(UserError, match=r"reviews_Beauty_5.json.gz: it cannot be read.*Fetch the file again"):
-        Amazon("Beauty").find(tmp_path).read()
+        Amazon("Beauty").layout.find(tmp_path).read()
 
 
 def test_amazon_metadata_are_never_evaluated(tmp_path):
     (tmp_path / "reviews_X_5.json").write_text('{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}\n')
     (tmp_path / "meta_X.json").write_text("{'asin': 'B', 'title': __import__('os').getcwd()}\n")
     with pytest.raises(UserError, match=r"line 1: the line is not a product's record"):
-        column(Amazon("X").find(tmp_path))
+        column(Amazon("X").layout.find(tmp_path))
 
 
 def test_yelp(tmp_path):
@@ -86,7 +86,7 @@ def test_yelp(tmp_path):
     (tmp_path / "yelp_academic_dataset_business.json").write_text(
         '{"business_id": "b1", "name": "Café"}\n{"business_id": "b2", "name": "Bar"}\n'
     )
-    material = Yelp("2019-01-01 00:00:00", "2019-12-31 00:00:00").find(tmp_path)
+    material = Yelp("2019-01-01 00:00:00", "2019-12-31 00:00:00").layout.find(tmp_path)
     events = material.read()
     assert [row[:2] for row in rows(events)] == [("u1", "b2"), ("u2", "b1")]
     assert events.times[0] < events.times[1]

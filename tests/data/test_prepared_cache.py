@@ -4,7 +4,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -192,33 +191,21 @@ def test_two_processes_prepare_at_once(tmp_path):
     assert len(prepared(tmp_path)) == 1
 
 
-def test_without_locks_the_last_rename_does_no_harm(tmp_path, monkeypatch):
-    """Another process finishes while this one prepares."""
-    from recsys_lt.data import cache
-
-    real = cache.PreparedCache._write
-
-    def raced(self, sequences, notes):
-        real(self, sequences, notes)
-        real(self, sequences, notes)
-
-    monkeypatch.setattr(cache.PreparedCache, "_write", raced)
-    sequences, _ = load(tmp_path)
-    assert sequences.n_users == 50
-    assert len(prepared(tmp_path)) == 1
-
-
-def test_what_a_killed_process_left_is_swept(tmp_path):
-    sequences, _ = load(tmp_path)
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    load(tmp_path)
     folder = prepared(tmp_path)[0]
     (folder / "about.json").unlink()
-    old, young = (folder.with_name(f".{sequences.fingerprint}.{name}") for name in ("1.old", "2.young"))
-    old.mkdir()
-    young.mkdir()
-    os.utime(old, (time.time() - 1e6,) * 2)
+    (folder / ".items.1.0123abcd.npy").write_bytes(b"half")
     load(tmp_path)
-    assert not old.exists()
-    assert young.exists()
+    assert not list(folder.glob(".*"))
+
+
+def test_a_run_goes_on_with_the_arrays_it_has_mapped(tmp_path):
+    data, _ = load(tmp_path)
+    items = np.array(data.items)
+    (prepared(tmp_path)[0] / "about.json").unlink()
+    load(tmp_path)
+    assert (data.items == items).all()
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, load_file):
@@ -250,10 +237,11 @@ def test_a_cache_that_is_full_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "save", save)
     with pytest.raises(
-        UserError, match=rf"{tmp_path}/cache/prepared/\w+: the file was only partly written.*dataset.cache_dir"
+        UserError,
+        match=rf"{tmp_path}/cache/prepared/\w+/items.npy: the file was only partly written.*dataset.cache_dir",
     ):
         load(tmp_path)
-    assert prepared(tmp_path) == []
+    assert list(prepared(tmp_path)[0].iterdir()) == []
 
 
 def test_a_file_that_cannot_be_read_is_no_matter_of_the_cache(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def test_leave_one_out(lengths):
 
 def test_temporal_by_hand():
     # Of the 11 times 0..10 the quantiles .5 and .8 are 5 and 8.
-    cuts = Temporal(0.5, 0.8).cut(ordered([4, 4, 2, 1], [0, 4, 5, 8, 1, 2, 3, 9, 6, 7, 10]))
+    cuts = Temporal((0.5, 0.8)).cut(ordered([4, 4, 2, 1], [0, 4, 5, 8, 1, 2, 3, 9, 6, 7, 10]))
     assert cuts.train_end.tolist() == [2, 3, 0, 0]
     assert cuts.valid_at.tolist() == [2, -1, -1, -1]  # user 1 skips the period, user 2 has no event before
     assert cuts.test_at.tolist() == [3, 3, -1, -1]  # user 3 has no event before
@@ -40,7 +40,7 @@ def test_temporal_by_hand():
 def test_temporal_leaks_nothing(histories, quantiles):
     histories = [sorted(history) for history in histories]
     times = [time for history in histories for time in history]
-    cuts = Temporal(*quantiles).cut(ordered([len(history) for history in histories], times))
+    cuts = Temporal(quantiles).cut(ordered([len(history) for history in histories], times))
     ranked = sorted(times)
     first, second = (ranked[min(int(np.ceil(q * (len(times) - 1))), len(times) - 1)] for q in quantiles)
     for user, history in enumerate(histories):

@@ -43,30 +43,24 @@ def read_next_item(folder: Path) -> Interactions:
     """
     ids, _ = _names(folder / _NAMES)
     place = {item: number for number, item in enumerate(ids)}
-    events: list[int] = []
-    marks: list[int] = []
-    user_ids: list[str] = []
-    lengths: list[int] = []
-
-    def add(user: str, sequence: list[int], before: Mark, last: Mark) -> None:
-        user_ids.append(user)
-        lengths.append(len(sequence))
-        events.extend(sequence)
-        marks.extend([before] * (len(sequence) - 1) + [last])
-
-    for number, sequence in enumerate(_chained(list(_rows(folder / "train.jsonl", place)))):
-        add(f"train-{number}", sequence, Mark.TRAIN, Mark.TRAIN)
+    rows = {part: list(_rows(folder / f"{part}.jsonl", place)) for part in _PARTS}
+    #: Users with their events, and what these are for: all but the last, and the last.
+    users = [
+        (f"train-{number}", sequence, Mark.TRAIN, Mark.TRAIN) for number, sequence in enumerate(_chained(rows["train"]))
+    ]
     for part, mark in (("val", Mark.VALID), ("test", Mark.TEST)):
-        for number, (history, following) in enumerate(_rows(folder / f"{part}.jsonl", place)):
-            add(f"{part}-{number}", [*history, following], Mark.HISTORY, mark)
-    if not events:
+        for number, (history, following) in enumerate(rows[part]):
+            users.append((f"{part}-{number}", [*history, following], Mark.HISTORY, mark))
+    if not users:
         raise UserError("there are no rows in them", where=folder, remedy="Write one history and its next item a line")
     return Interactions(
-        np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-        np.array(events, dtype=np.int32),
-        object_array(user_ids),
+        np.repeat(np.arange(len(users), dtype=np.int32), [len(sequence) for _, sequence, _, _ in users]),
+        np.array([item for _, sequence, _, _ in users for item in sequence], dtype=np.int32),
+        object_array(user for user, _, _, _ in users),
         object_array(ids),
-        marks=np.array(marks, dtype=np.int8),
+        marks=np.concatenate(
+            [[before] * (len(sequence) - 1) + [last] for _, sequence, before, last in users], dtype=np.int8
+        ),
         repeats_are_visits=True,
     )
 

@@ -2,12 +2,14 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from recsys_lt.errors import UserError
+
+T = TypeVar("T")
 
 
 class TableFormat(Protocol):
@@ -69,28 +71,27 @@ class Delimited:
 
         written, headers = self._written(path), self.headers(path)
         chosen = [written[headers.index(name)] for name in columns]
-        source: Any = str(path)
-        if len(self.delimiter) > 1:
-            # Arrow splits at one character; such files (MovieLens .dat) are small and hold no tabs.
-            source = io.BytesIO(path.read_bytes().replace(self.delimiter.encode(), b"\t"))
         try:
-            table = pcsv.read_csv(
-                source,
-                read_options=pcsv.ReadOptions(
-                    column_names=None if self.names is None else written, block_size=1 << 23, encoding=self.encoding
-                ),
-                parse_options=pcsv.ParseOptions(
-                    delimiter=self.delimiter if len(self.delimiter) == 1 else "\t",
-                    quote_char='"' if self.quoted else False,
-                    newlines_in_values=self.quoted,
-                ),
-                convert_options=pcsv.ConvertOptions(
-                    column_types=dict.fromkeys(chosen, pa.string()),  # numbers are parsed where a bad one can be named
-                    include_columns=chosen,
-                    null_values=[""],
-                    strings_can_be_null=True,
-                ),
-            )
+            with self._opened(path) as file:
+                table = pcsv.read_csv(
+                    file,
+                    read_options=pcsv.ReadOptions(
+                        column_names=None if self.names is None else written, block_size=1 << 23, encoding=self.encoding
+                    ),
+                    parse_options=pcsv.ParseOptions(
+                        delimiter=self._mark,
+                        quote_char='"' if self.quoted else False,
+                        newlines_in_values=self.quoted,
+                    ),
+                    convert_options=pcsv.ConvertOptions(
+                        column_types=dict.fromkeys(
+                            chosen, pa.string()
+                        ),  # numbers are parsed where a bad one can be named
+                        include_columns=chosen,
+                        null_values=[""],
+                        strings_can_be_null=True,
+                    ),
+                )
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             for line, row in self._rows(path):
                 if len(row) != len(written):
@@ -105,6 +106,17 @@ class Delimited:
         lines = (line for line, _ in self._rows(path))
         return f"line {next(line for n, line in enumerate(lines, self.names is not None) if n == row + 1)}"
 
+    @property
+    def _mark(self) -> str:
+        return self.delimiter if len(self.delimiter) == 1 else "\t"
+
+    def _opened(self, path: Path) -> Any:
+        """The file with ``_mark`` between its columns."""
+        if self._mark == self.delimiter:
+            return path.open("rb")
+        # Arrow splits at one character; such files (MovieLens .dat) are small and hold no tabs.
+        return io.BytesIO(path.read_bytes().replace(self.delimiter.encode(), self._mark.encode()))
+
     def _written(self, path: Path) -> list[str]:
         """The columns as the header writes them."""
         _, first = next(self._rows(path), (0, []))
@@ -116,15 +128,11 @@ class Delimited:
 
     def _rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Line number (of its last line) and values of each row that is not blank."""
-        several = len(self.delimiter) > 1
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         try:
-            with path.open(encoding=encoding, newline="") as file:
-                reader = csv.reader(
-                    (line.replace(self.delimiter, "\t") for line in file) if several else file,
-                    delimiter="\t" if several else self.delimiter,
-                    quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
-                )
+            with io.TextIOWrapper(self._opened(path), encoding, newline="") as file:
+                quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+                reader = csv.reader(file, delimiter=self._mark, quoting=quoting)
                 for row in reader:
                     if row:
                         yield reader.line_num, row
@@ -138,25 +146,20 @@ class Parquet:
     """Parquet."""
 
     def headers(self, path: Path) -> list[str]:
-        import pyarrow.parquet as pq
-
-        return self._read(path, lambda: list(pq.read_schema(path).names))
+        return self._read(path, lambda file: list(file.schema_arrow.names))
 
     def read(self, path: Path, columns: Sequence[str]) -> Any:
-        import pyarrow.parquet as pq
-
-        return self._read(path, lambda: pq.ParquetFile(path).read(columns=list(columns)))
+        return self._read(path, lambda file: file.read(columns=list(columns)))
 
     def place(self, path: Path, row: int) -> str:
         return f"row {row + 1}"
 
-    def _read(self, path: Path, read: Any) -> Any:
+    def _read(self, path: Path, read: Callable[[Any], T]) -> T:
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
-        if path.stat().st_size == 0:
-            raise UserError("the file is empty", where=path, remedy="Give a file with rows")
         try:
-            return read()
+            return read(pq.ParquetFile(path))
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"it cannot be read as Parquet ({error})", where=path, remedy="Write it again") from error
 

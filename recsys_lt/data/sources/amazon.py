@@ -17,7 +17,7 @@ from recsys_lt.data.formats.tables import JsonLines
 from recsys_lt.data.interactions import Material
 from recsys_lt.data.item_data import ATTRIBUTES, TITLE, ColumnReader, RawColumn
 from recsys_lt.data.sources.download import Download, Remote
-from recsys_lt.data.sources.published import find_or_fetch
+from recsys_lt.data.sources.published import EventsAndItems, find_or_fetch
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
 from recsys_lt.system.names import check_name
@@ -30,7 +30,7 @@ _ASIN = re.compile(r"'asin': '([^']+)'")
 
 @dataclass(frozen=True)
 class Amazon:
-    """One category, as the files spell it: Beauty, Toys_and_Games, Sports_and_Outdoors; the ``Layout`` of its files."""
+    """One category, as the files spell it: Beauty, Toys_and_Games, Sports_and_Outdoors."""
 
     category: str
 
@@ -39,28 +39,21 @@ class Amazon:
 
     def locate(self, request: Request) -> Material:
         # SNAP publishes no hashes; the counts that each dataset's YAML expects are the check.
-        names = (f"reviews_{self.category}_5.json.gz", f"meta_{self.category}.json.gz")
+        names = (self.layout.events, self.layout.items)
         files = tuple(Remote(f"{_HOST}/{name}") for name in names)
         by_hand = f"Download {names[0]} and {names[1]} from {_HOST}/"
-        return find_or_fetch(request, [self], [Download(files)], by_hand)
+        return find_or_fetch(request, [self.layout], [Download(files)], by_hand)
 
     @property
-    def wanted(self) -> str:
-        return f"reviews_{self.category}_5.json.gz (and meta_{self.category}.json.gz for titles)"
-
-    def find(self, folder: Path) -> Material | None:
-        reviews = _either(folder / f"reviews_{self.category}_5.json")
-        if reviews is None:
-            return None
-        meta = _either(folder / f"meta_{self.category}.json")
-        files = (reviews,) if meta is None else (reviews, meta)
-        readers = {} if meta is None else {TITLE: _reader(meta, _title), ATTRIBUTES: _reader(meta, _categories)}
-        return Material("Amazon reviews 2014", files, lambda: read_events(_REVIEWS, reviews, _COLUMNS), {}, readers)
-
-
-def _either(plain: Path) -> Path | None:
-    packed = plain.with_name(plain.name + ".gz")
-    return next((path for path in (packed, plain) if path.is_file()), None)
+    def layout(self) -> EventsAndItems:
+        """How its files lie in a folder."""
+        return EventsAndItems(
+            "Amazon reviews 2014",
+            f"reviews_{self.category}_5.json.gz",
+            f"meta_{self.category}.json.gz",
+            lambda path: read_events(_REVIEWS, path, _COLUMNS),
+            lambda path: {TITLE: _reader(path, _title), ATTRIBUTES: _reader(path, _categories)},
+        )
 
 
 def _title(product: dict[str, Any]) -> str:

@@ -1,14 +1,11 @@
 """MovieLens ratings (GroupLens): u.data (100K), ratings.dat (1M, 10M) and ratings.csv (20M and later)."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from recsys_lt.data.formats.events import read_events
 from recsys_lt.data.formats.items import table_columns
 from recsys_lt.data.formats.tables import Delimited
 from recsys_lt.data.interactions import Material
 from recsys_lt.data.sources.download import Download, PackageFiles, Remote
-from recsys_lt.data.sources.published import find_or_fetch
+from recsys_lt.data.sources.published import EventsAndItems, find_or_fetch
 from recsys_lt.data.sources.source import Request
 
 _HOST = "https://files.grouplens.org/datasets/movielens"
@@ -24,47 +21,30 @@ _RATING = ("userId", _ID, "rating", "timestamp")
 _COLUMNS = {"user": "userId", "item": _ID, "time": "timestamp"}
 
 
-@dataclass(frozen=True)
-class MovieLensRatings:
-    """A file of ratings and the file of movies beside it: their names, and how they are written."""
-
-    ratings: str
-    movies: str
-    ratings_format: Delimited
-    movies_format: Delimited
-
-    @property
-    def wanted(self) -> str:
-        return f"{self.ratings} (and {self.movies} for titles)"
-
-    def find(self, folder: Path) -> Material | None:
-        ratings, movies = folder / self.ratings, folder / self.movies
-        if not ratings.is_file():
-            return None
-        titled = movies.is_file()
-        return Material(
-            f"MovieLens {self.ratings}",
-            (ratings, movies) if titled else (ratings,),
-            lambda: read_events(self.ratings_format, ratings, _COLUMNS, tuple(_COLUMNS)),
-            {},
-            table_columns(self.movies_format, movies, _ID) if titled else {},
-        )
+def _ratings(events: str, items: str, form: Delimited, items_form: Delimited) -> EventsAndItems:
+    return EventsAndItems(
+        f"MovieLens {events}",
+        events,
+        items,
+        lambda path: read_events(form, path, _COLUMNS, tuple(_COLUMNS)),
+        lambda path: table_columns(items_form, path, _ID),
+    )
 
 
 # GroupLens wrote its older files in Latin-1.
-U_DATA = MovieLensRatings(
+U_DATA = _ratings(
     "u.data",
     "u.item",
     Delimited("\t", quoted=False, names=_RATING),
     Delimited("|", quoted=False, names=(_ID, "title"), encoding="latin-1"),
 )
-RATINGS_DAT = MovieLensRatings(
+RATINGS_DAT = _ratings(
     "ratings.dat",
     "movies.dat",
     Delimited("::", quoted=False, names=_RATING),
     Delimited("::", quoted=False, names=(_ID, "title", "genres"), encoding="latin-1"),
 )
-RATINGS_CSV = MovieLensRatings("ratings.csv", "movies.csv", Delimited(), Delimited())
+RATINGS_CSV = _ratings("ratings.csv", "movies.csv", Delimited(), Delimited())
 
 
 class MovieLens100K:

@@ -1,13 +1,14 @@
 """The Yelp academic dataset, which each user must ask Yelp for: JSON lines of reviews and of businesses."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from recsys_lt.data.formats.events import interactions_of
 from recsys_lt.data.formats.items import table_columns
 from recsys_lt.data.formats.tables import JsonLines
 from recsys_lt.data.interactions import Interactions, Material
-from recsys_lt.data.sources.published import find_or_fetch
+from recsys_lt.data.sources.published import EventsAndItems, find_or_fetch
 from recsys_lt.data.sources.source import Request
 
 _REVIEWS = "yelp_academic_dataset_review.json"
@@ -18,7 +19,7 @@ _BUSINESS = JsonLines({"business_id": "string", "name": "string", "categories": 
 
 @dataclass(frozen=True)
 class Yelp:
-    """Reviews of a period, from first to last, both included, as "YYYY-MM-DD hh:mm:ss"; the ``Layout`` of its files."""
+    """Reviews of a period, from first to last, both included, as "YYYY-MM-DD hh:mm:ss"."""
 
     first: str
     last: str
@@ -28,24 +29,14 @@ class Yelp:
             "Yelp asks for an agreement: download the Yelp Open Dataset from https://business.yelp.com/data/resources/open-dataset/,"
             f" put {_REVIEWS} and {_BUSINESSES} into one folder"
         )
-        return find_or_fetch(request, [self], [], by_hand)
+        return find_or_fetch(request, [self.layout], [], by_hand)
 
     @property
-    def wanted(self) -> str:
-        return f"{_REVIEWS} (and {_BUSINESSES} for titles)"
-
-    def find(self, folder: Path) -> Material | None:
-        reviews, businesses = folder / _REVIEWS, folder / _BUSINESSES
-        if not reviews.is_file():
-            return None
-        titled = businesses.is_file()
-        return Material(
-            "Yelp reviews",
-            (reviews, businesses) if titled else (reviews,),
-            lambda: self._read(reviews),
-            {"first": self.first, "last": self.last},
-            table_columns(_BUSINESS, businesses, "business_id") if titled else {},
-        )
+    def layout(self) -> EventsAndItems:
+        """How its files lie in a folder."""
+        period = {"first": self.first, "last": self.last}
+        columns = partial(table_columns, _BUSINESS, key="business_id")
+        return EventsAndItems("Yelp reviews", _REVIEWS, _BUSINESSES, self._read, columns, period)
 
     def _read(self, reviews: Path) -> Interactions:
         """Reviews of the period as events."""
