@@ -78,3 +78,36 @@ class Material:
     read: Callable[[], Interactions]
     settings: Mapping[str, str | int | float | None] = field(default_factory=dict)
     item_data: Mapping[str, ColumnReader] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EventsAndItems:
+    """A file of events and, where there is one, a file of items beside it; a name in .gz may be unpacked.
+
+    ``read`` reads the events, ``columns`` finds the columns of the items.
+    """
+
+    kind: str
+    events: str
+    items: str
+    read: Callable[[Path], Interactions]
+    columns: Callable[[Path], Mapping[str, ColumnReader]]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.events} (and {self.items} for titles)"
+
+    def find(self, folder: Path) -> Material | None:
+        events = _packed_or_not(folder / self.events)
+        return None if events is None else self.material(events)
+
+    def material(self, events: Path) -> Material:
+        """The material of a file of events, whatever its name, and of the items beside it."""
+        items = _packed_or_not(events.with_name(self.items))
+        files, columns = ((events,), {}) if items is None else ((events, items), self.columns(items))
+        return Material(self.kind, files, lambda: self.read(events), self.settings, columns)
+
+
+def _packed_or_not(path: Path) -> Path | None:
+    return next((one for one in (path, path.with_name(path.name.removesuffix(".gz"))) if one.is_file()), None)

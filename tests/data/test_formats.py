@@ -8,7 +8,7 @@ import pytest
 
 from recsys_lt.data.formats.next_item import NextItemLines
 from recsys_lt.data.formats.recbole import RecBoleAtomic
-from recsys_lt.data.formats.sequence_text import SequenceText
+from recsys_lt.data.formats.sequence_text import SEQUENCE_TEXT
 from recsys_lt.data.interactions import Interactions, Mark, Material
 from recsys_lt.data.item_data import write_column
 from recsys_lt.data.sources.amazon import Amazon
@@ -178,13 +178,13 @@ def test_recbole_without_a_year_has_the_title_alone(tmp_path):
 
 def test_sequence_text(tmp_path):
     (tmp_path / "sequences.txt").write_text("9 1 2 1\n\n4 3\n9 2\n")
-    events = SequenceText().find(tmp_path).read()
+    events = SEQUENCE_TEXT.find(tmp_path).read()
     assert rows(events) == [("9", "1"), ("9", "2"), ("9", "1"), ("4", "3"), ("9", "2")]
     assert events.place(3) == "line 3"
     (tmp_path / "items.tsv").write_text(
         'item_id\traw_id\ttitle\tattributes\n1\tB01\tOne "1\tx\n2\tB02\t\tx\n3\tB03\tThree\tx\n'
     )
-    material = SequenceText().find(tmp_path)
+    material = SEQUENCE_TEXT.find(tmp_path)
     assert material.read().item_ids.tolist() == ["B01", "B02", "B03"]
     assert column(material) == {"B01": 'One "1', "B02": "", "B03": "Three"}
 
@@ -193,14 +193,14 @@ def test_sequence_text_with_a_table_that_lacks_an_item(tmp_path):
     (tmp_path / "sequences.txt").write_text("9 1 2\n")
     (tmp_path / "items.tsv").write_text("item_id\ttitle\n1\tOne\n")
     with pytest.raises(UserError, match=r"items.tsv: item 2 of the sequences is not in it"):
-        SequenceText().find(tmp_path).read()
+        SEQUENCE_TEXT.find(tmp_path).read()
 
 
 def test_items_table_with_a_short_line(tmp_path):
     (tmp_path / "sequences.txt").write_text("9 1 2\n")
     (tmp_path / "items.tsv").write_text("item_id\ttitle\n1\n")
     with pytest.raises(UserError, match=r"items.tsv, line 2: 1 columns where the first line has 2"):
-        SequenceText().find(tmp_path).read()
+        SEQUENCE_TEXT.find(tmp_path).read()
 
 
 def write_next_item(folder, train, valid, test, names):
@@ -271,4 +271,4 @@ def test_attributes_of_recbole(tmp_path, header, text, said):
 def test_attributes_of_a_table_beside_sequences(tmp_path, header):
     (tmp_path / "sequences.txt").write_text("u 2 1\n")
     (tmp_path / "items.tsv").write_text(f"item_id\ttitle\t{header}\n1\tA\tMake Up|Nails\n2\tB\tHot Dogs\n")
-    assert column(SequenceText().find(tmp_path), "attributes") == {"2": "Hot Dogs", "1": "Make Up, Nails"}
+    assert column(SEQUENCE_TEXT.find(tmp_path), "attributes") == {"2": "Hot Dogs", "1": "Make Up, Nails"}

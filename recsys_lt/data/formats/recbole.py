@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys_lt.data.formats.events import read_events
 from recsys_lt.data.formats.items import TABLES, object_array, table_columns
 from recsys_lt.data.formats.tables import Delimited
-from recsys_lt.data.interactions import Material
+from recsys_lt.data.interactions import EventsAndItems, Material
 from recsys_lt.data.item_data import TITLE, ColumnReader, RawColumn
 
 _INTER = Delimited("\t", quoted=False, typed=True)
@@ -32,19 +32,27 @@ class RecBoleAtomic:
     def find(self, folder: Path) -> Material | None:
         named = folder / f"{self.name}.inter"
         found = [named] if named.is_file() else sorted(folder.glob("*.inter"))
-        return recbole_material(found[0]) if len(found) == 1 else None
+        return atomic_files(found[0].stem).find(folder) if len(found) == 1 else None
 
 
-def recbole_material(
-    inter: Path, columns: Mapping[str, str] = COLUMNS, needed: Collection[str] = ("user", "item")
-) -> Material:
-    """The ``.inter`` file and, where there is one, the ``.item`` file of the same name (see ``read_events``)."""
-    item = inter.with_suffix(".item")
-    readers = table_columns(TABLES[".item"], item, "item_id", words=True) if item.is_file() else {}
+def atomic_files(
+    stem: str, columns: Mapping[str, str] = COLUMNS, needed: Collection[str] = ("user", "item")
+) -> EventsAndItems:
+    """``<stem>.inter`` and, where there is one, ``<stem>.item`` (``columns`` and ``needed`` as in ``read_events``)."""
+    return EventsAndItems(
+        "RecBole atomic files",
+        f"{stem}.inter",
+        f"{stem}.item",
+        lambda inter: read_events(_INTER, inter, columns, needed),
+        _columns,
+    )
+
+
+def _columns(item: Path) -> dict[str, ColumnReader]:
+    readers = table_columns(TABLES[".item"], item, "item_id", words=True)
     if TITLE in readers and _YEAR in readers:
         readers[TITLE] = _with_year(readers[TITLE], readers[_YEAR])
-    files = (inter, item) if readers else (inter,)
-    return Material("RecBole atomic files", files, lambda: read_events(_INTER, inter, columns, needed), {}, readers)
+    return readers
 
 
 def _with_year(title: ColumnReader, year: ColumnReader) -> ColumnReader:

@@ -7,37 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from recsys_lt.data.formats.items import TABLES, object_array, table_columns, texts_of
-from recsys_lt.data.interactions import Interactions, Material
+from recsys_lt.data.interactions import EventsAndItems, Interactions
 from recsys_lt.errors import UserError
 
+_ITEMS = "items.tsv"
 _TABLE = TABLES[".item"]
-
-
-class SequenceText:
-    """``sequences.txt`` (``user item item ...``) and, for raw ids and titles, ``items.tsv``."""
-
-    wanted = "sequences.txt (and items.tsv for titles)"
-
-    def find(self, folder: Path) -> Material | None:
-        text = folder / "sequences.txt"
-        return sequence_material(text) if text.is_file() else None
-
-
-def sequence_material(text: Path) -> Material:
-    """The text and, where there is one, the ``items.tsv`` beside it.
-
-    The table's first column holds the items of the text. Where it has a column ``raw_id``, that is an item's id.
-    """
-    items = text.with_name("items.tsv")
-    if not items.is_file():
-        return Material("sequence text", (text,), lambda: read_sequences(text))
-    headers = _TABLE.headers(items)
-    key = "raw_id" if "raw_id" in headers else headers[0]
-
-    def read() -> Interactions:
-        return _with_raw_ids(read_sequences(text), items, key)
-
-    return Material("sequence text", (text, items), read, {}, table_columns(_TABLE, items, key))
 
 
 def read_sequences(path: Path) -> Interactions:
@@ -85,22 +59,39 @@ def read_sequences(path: Path) -> Interactions:
     )
 
 
-def _with_raw_ids(events: Interactions, path: Path, key: str) -> Interactions:
-    """The table's ids instead of the numbers in the text, which its first column holds."""
-    first = _TABLE.headers(path)[0]
+def _read(text: Path) -> Interactions:
+    """The events with the table's ids, where there is one, instead of the numbers in the text."""
+    import pandas as pd
+
+    events, path = read_sequences(text), text.with_name(_ITEMS)
+    if not path.is_file():
+        return events
+    first, key = _TABLE.headers(path)[0], _key(path)
     table = _TABLE.read(path, list(dict.fromkeys((first, key))))
     numbers, raw_ids = (texts_of(table.column(name), path, name) for name in (first, key))
-    raw: dict[str, str] = {}
-    for row, (number, raw_id) in enumerate(zip(numbers, raw_ids, strict=True)):
-        if number in raw:
-            what = f"item {number} is there a second time"
-            raise UserError(what, where=f"{path}, {_TABLE.place(path, row)}", remedy="Give each item one line")
-        raw[number] = raw_id
-    unknown = [item for item in events.item_ids if item not in raw]
-    if unknown:
+    index = pd.Index(numbers)
+    if not index.is_unique:
+        row = int(np.argmax(index.duplicated()))
+        what = f"item {numbers[row]} is there a second time"
+        raise UserError(what, where=f"{path}, {_TABLE.place(path, row)}", remedy="Give each item one line")
+    rows = index.get_indexer(pd.Index(events.item_ids))
+    unknown = events.item_ids[rows < 0]
+    if len(unknown):
         what = f"item {unknown[0]} of the sequences is not in it ({len(unknown)} such items)"
         raise UserError(what, where=path, remedy="Give a table of all items, or none")
-    item_ids = object_array(raw[item] for item in events.item_ids)
+    item_ids = raw_ids[rows]
     if len(set(item_ids)) < len(item_ids):
         raise UserError(f"two items have one {key}", where=path, remedy="Give each item an id of its own")
     return replace(events, item_ids=item_ids)
+
+
+def _key(items: Path) -> str:
+    headers = _TABLE.headers(items)
+    return "raw_id" if "raw_id" in headers else headers[0]
+
+
+#: ``sequences.txt`` (``user item item ...``), and ``items.tsv`` for titles. The table's first column holds the items of
+#: the text. Where it has a column ``raw_id``, that is an item's id.
+SEQUENCE_TEXT = EventsAndItems(
+    "sequence text", "sequences.txt", _ITEMS, _read, lambda items: table_columns(_TABLE, items, _key(items))
+)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from recsys_lt.data.formats.events import read_events
 from recsys_lt.data.formats.items import object_array
 from recsys_lt.data.formats.tables import JsonLines
-from recsys_lt.data.interactions import Material
+from recsys_lt.data.interactions import EventsAndItems, Material
 from recsys_lt.data.item_data import ATTRIBUTES, TITLE, ColumnReader, RawColumn
 from recsys_lt.data.sources.download import Download, Remote
-from recsys_lt.data.sources.published import EventsAndItems, find_or_fetch
+from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
 from recsys_lt.system.names import check_name

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from recsys_lt.data.formats.events import COLUMNS, ROLES, read_events
 from recsys_lt.data.formats.recbole import COLUMNS as RECBOLE
-from recsys_lt.data.formats.recbole import recbole_material
-from recsys_lt.data.formats.sequence_text import sequence_material
+from recsys_lt.data.formats.recbole import atomic_files
+from recsys_lt.data.formats.sequence_text import SEQUENCE_TEXT
 from recsys_lt.data.formats.tables import Delimited, Parquet, TableFormat
 from recsys_lt.data.interactions import Material
 from recsys_lt.data.sources.source import Request
@@ -24,8 +24,8 @@ _READERS: Mapping[str, tuple[Mapping[str, str], Reader]] = {
     ".csv": (COLUMNS, _table("CSV", Delimited())),
     ".tsv": (COLUMNS, _table("TSV", Delimited("\t"))),
     ".parquet": (COLUMNS, _table("Parquet", Parquet())),
-    ".inter": (RECBOLE, recbole_material),
-    ".txt": ({}, lambda path, _columns, _needed: sequence_material(path)),
+    ".inter": (RECBOLE, lambda path, columns, needed: atomic_files(path.stem, columns, needed).material(path)),
+    ".txt": ({}, lambda path, _columns, _needed: SEQUENCE_TEXT.material(path)),
 }
 
 

@@ -3,9 +3,9 @@
 from recsys_lt.data.formats.events import read_events
 from recsys_lt.data.formats.items import table_columns
 from recsys_lt.data.formats.tables import Delimited
-from recsys_lt.data.interactions import Material
+from recsys_lt.data.interactions import EventsAndItems, Material
 from recsys_lt.data.sources.download import Download, PackageFiles, Remote
-from recsys_lt.data.sources.published import EventsAndItems, find_or_fetch
+from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
 
 _HOST = "https://files.grouplens.org/datasets/movielens"

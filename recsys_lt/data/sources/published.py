@@ -1,16 +1,14 @@
 """Published datasets: files the user has, else files fetched before, else fetched now."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from recsys_lt.data.formats.next_item import NextItemLines
 from recsys_lt.data.formats.recbole import RecBoleAtomic
-from recsys_lt.data.formats.sequence_text import SequenceText
-from recsys_lt.data.interactions import Interactions, Material
-from recsys_lt.data.item_data import ColumnReader
+from recsys_lt.data.formats.sequence_text import SEQUENCE_TEXT
+from recsys_lt.data.interactions import Material
 from recsys_lt.data.sources.download import FetchError, Route
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
@@ -30,33 +28,6 @@ class Layout(Protocol):
         """The material in this folder, or None where it is not laid out so."""
 
 
-@dataclass(frozen=True)
-class EventsAndItems:
-    """A file of events and, where there is one, a file of items beside it; a name in .gz may be unpacked.
-
-    ``read`` reads the events, ``columns`` finds the columns of the items.
-    """
-
-    kind: str
-    events: str
-    items: str
-    read: Callable[[Path], Interactions]
-    columns: Callable[[Path], Mapping[str, ColumnReader]]
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def wanted(self) -> str:
-        return f"{self.events} (and {self.items} for titles)"
-
-    def find(self, folder: Path) -> Material | None:
-        events, items = (_packed_or_not(folder / name) for name in (self.events, self.items))
-        if events is None:
-            return None
-        if items is None:
-            return Material(self.kind, (events,), lambda: self.read(events), self.settings)
-        return Material(self.kind, (events, items), lambda: self.read(events), self.settings, self.columns(items))
-
-
 def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence[Route], by_hand: str) -> Material:
     """The dataset's files: the user's own, else those fetched before, else fetched by the first route that works.
 
@@ -65,7 +36,7 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
     UserError where the user's folder holds none of the layouts, or no route works.
     """
     request.refuse_path()
-    layouts = (*official, RecBoleAtomic(request.name), SequenceText(), NextItemLines())
+    layouts = (*official, RecBoleAtomic(request.name), SEQUENCE_TEXT, NextItemLines())
     own = request.raw_dir
     if own is None and (folders := os.environ.get(RAW_FOLDERS)):
         folder = Path(folders).expanduser() / request.name
@@ -123,7 +94,3 @@ def _find(folder: Path, name: str, layouts: Sequence[Layout]) -> Material | None
     """The first layout found in the folder, or in one of the dataset's name in it, as archives make."""
     found = (layout.find(place) for place in (folder, folder / name) for layout in layouts)
     return next((material for material in found if material is not None), None)
-
-
-def _packed_or_not(path: Path) -> Path | None:
-    return next((one for one in (path, path.with_name(path.name.removesuffix(".gz"))) if one.is_file()), None)

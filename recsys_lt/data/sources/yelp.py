@@ -7,8 +7,8 @@ from pathlib import Path
 from recsys_lt.data.formats.events import interactions_of
 from recsys_lt.data.formats.items import table_columns
 from recsys_lt.data.formats.tables import JsonLines
-from recsys_lt.data.interactions import Interactions, Material
-from recsys_lt.data.sources.published import EventsAndItems, find_or_fetch
+from recsys_lt.data.interactions import EventsAndItems, Interactions, Material
+from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
 
 _REVIEWS = "yelp_academic_dataset_review.json"
