@@ -11,9 +11,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from recsys_lt.data.arrays import PIECE, Ints, pieces, ragged_index
 from recsys_lt.data.batch import Batch, SeenSets
-from recsys_lt.data.permutation import Order, order_of
 from recsys_lt.data.sequences import Sequences
-from recsys_lt.data.streams import key_of
+from recsys_lt.data.streams import Order, key_of, order_of
 from recsys_lt.data.tasks.task import Task, packed, streams_of, tensor_of
 from recsys_lt.system.stopping import held_back, leave_to_parent
 
@@ -57,19 +56,13 @@ class TrainBatches(Dataset[Batch]):
         self.n_rows = self.n_examples if max_rows is None else min(max_rows, self.n_examples)
         self.data, self.task, self.batch_rows, self.seed = data, task, batch_rows, seed
         self.share, self.with_seen, self.accumulate = share, with_seen, accumulate
-        self._order: tuple[int, Order] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_order": None}  # as long as the data, and made again by its key
 
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_rows)
 
     def order(self, epoch: int) -> Order:
         """The examples in this epoch's order: a slice of it is [n] int64."""
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, order_of(key_of(_ORDER, self.seed, epoch), self.n_examples))
-        return self._order[1]
+        return order_of(key_of(_ORDER, self.seed, epoch), self.n_examples)
 
     @property
     def n_targets(self) -> int:

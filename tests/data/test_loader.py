@@ -1,4 +1,5 @@
 import itertools
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_sequences import history, same_batch, sequences_of, split_sequences, training
 
-from recsys_lt.data import permutation
+from recsys_lt.data import streams
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader, users_with_target
-from recsys_lt.data.streams import key_of, keys_of
+from recsys_lt.data.streams import key_of, keys_of, order_of
 from recsys_lt.data.tasks.next_item import EveryPosition, OnePass, Prefixes
 from recsys_lt.data.tasks.task import UserTask, packed, streams_of
 
@@ -124,6 +125,15 @@ def test_every_place_of_the_order_is_as_likely_for_a_row():
     assert np.abs(counts / 2000 - 0.25).max() < 4 * (0.25 * 0.75 / 2000) ** 0.5
 
 
+@contextmanager
+def orders_by_formula():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "LISTED", 0)
+        order_of.cache_clear()
+        yield
+    order_of.cache_clear()
+
+
 @given(data=split_sequences(), plan=plans, accumulate=st.integers(1, 3))
 @example(data=large(), plan=EveryPosition(3), accumulate=2)
 @example(data=large(), plan=OnePass(3), accumulate=3)
@@ -137,8 +147,7 @@ def test_an_order_by_formula_changes_only_the_order(data, plan, accumulate):
         return [batches[2, step] for step in range(len(batches))]
 
     listed = all_batches()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(permutation, "LISTED", 0)
+    with orders_by_formula():
         by_formula = all_batches()
     assert sorted(row for batch in by_formula for row in rows_of(batch)) == sorted(
         row for batch in listed for row in rows_of(batch)
@@ -149,11 +158,11 @@ def test_an_order_by_formula_changes_only_the_order(data, plan, accumulate):
         assert {batch.step_targets for batch in step} == {expected}
 
 
-def test_orders_by_formula_differ_by_epoch_and_seed(monkeypatch):
-    monkeypatch.setattr(permutation, "LISTED", 0)
+def test_orders_by_formula_differ_by_epoch_and_seed():
     data = large()
     asked = [(seed, epoch) for seed in (0, 1) for epoch in range(4)]
-    orders = {tuple(batches_of(data, Prefixes(4), seed=seed).order(epoch)[:].tolist()) for seed, epoch in asked}
+    with orders_by_formula():
+        orders = {tuple(batches_of(data, Prefixes(4), seed=seed).order(epoch)[:].tolist()) for seed, epoch in asked}
     assert len(orders) == 8
 
 

@@ -37,9 +37,6 @@ class MaskedItems(UserTask):
             what = f"items are masked with probability {self.probability}, and the last alone with {self.last_only}"
             raise UserError(what, where="model", remedy="Give mask_probability in (0, 1) and mask_last in [0, 1]")
 
-    def count(self, train_end: Ints) -> Ints:
-        return (train_end >= 2).astype(np.int64)
-
     def batch(self, data: Sequences, numbers: Ints, stream: int) -> Batch:
         user, _ = self.located(data, numbers)
         first = np.asarray(data.offsets)[user]

@@ -75,9 +75,6 @@ class EveryPosition(NextItem):
 
     max_length: int
 
-    def count(self, train_end: Ints) -> Ints:
-        return (train_end >= 2).astype(np.int64)
-
     def spans(self, place: Ints, first: Ints, train_end: Ints) -> Spans:
         stop = first + train_end - 1
         start = np.maximum(first, stop - self.max_length)
