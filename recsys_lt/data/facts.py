@@ -38,7 +38,7 @@ class DataFacts:
     n_users: int
     n_items: int
     popularity: Tensor
-    name: str = ""
+    name: str = "the dataset"
     item_data: Mapping[str, ItemColumn] = field(default_factory=dict)
     needs: Mapping[str, Any] = field(default_factory=dict)
     outline: bool = False
@@ -52,7 +52,7 @@ class DataFacts:
         """
         texts = [str(text) for text in self._column(column, where, 1)]
         if not any(text.strip() for text in texts):
-            raise UserError(f"no item of {self._said} has a text in the column {column!r}", where=where, remedy=_OTHER)
+            raise UserError(f"no item of {self.name} has a text in the column {column!r}", where=where, remedy=_OTHER)
         return texts
 
     def vectors(self, column: str, where: str = "model") -> NDArray[np.float32]:
@@ -66,19 +66,15 @@ class DataFacts:
         if column not in self.item_data:
             offered = ", ".join(sorted(self.item_data)) or "none"
             raise UserError(
-                f"the model reads the items' column {column!r}, which {self._said} lacks (columns: {offered})",
+                f"the model reads the items' column {column!r}, which {self.name} lacks (columns: {offered})",
                 where=where,
                 remedy=_OTHER,
             )
         found = self.item_data[column]
         if found.ndim != ndim:
             what = "vectors, not texts" if ndim == 1 else "texts, not vectors"
-            raise UserError(f"the column {column!r} of {self._said} holds {what}", where=where, remedy=_OTHER)
+            raise UserError(f"the column {column!r} of {self.name} holds {what}", where=where, remedy=_OTHER)
         return found
-
-    @property
-    def _said(self) -> str:
-        return self.name or "the dataset"
 
 
 _OTHER = "Give the column in a file of dataset.items, or choose a model that does not read it"

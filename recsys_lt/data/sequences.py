@@ -167,15 +167,6 @@ class Sequences:
         for users in pieces(self.n_users, 1 << 18):
             yield ragged_index(self.offsets[:-1][users], self.train_end[users])
 
-    def distinct_items(self, first: Ints, end: Ints) -> tuple[Ints, Ints]:
-        """The distinct items of pieces ``items[first:end]`` [n], ascending in each: flat [S], and offsets [n + 1]."""
-        lengths = end - first
-        row = np.repeat(np.arange(len(first)), lengths)
-        pairs = np.sort(row * self.n_items + np.asarray(self.items)[ragged_index(first, lengths)])
-        # As numpy.unique, which takes four times as long.
-        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
-        return pairs % self.n_items, offsets_of(np.bincount(pairs // self.n_items, minlength=len(first)))
-
     def targets_at(self, stage: str) -> Ints:
         """``valid_at`` or ``test_at``."""
         return {"valid": self.valid_at, "test": self.test_at}[stage]

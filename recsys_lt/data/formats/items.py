@@ -1,6 +1,7 @@
 """Columns of items from files: tables with a column of item ids, and arrays of vectors with their ids beside them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, 
                     where=where,
                     remedy="Write one item id a line, in the order of the array's rows",
                 )
-            more = {path.stem: array_column(path)}
+            more = {path.stem: partial(_read_array, path)}
         elif ending in TABLES:
             headers = TABLES[ending].headers(path)
             key = next((name for name in (columns.get("item"), "item", "item_id") if name in headers), "item")
@@ -87,46 +88,39 @@ def table_columns(
         if name not in columns and likely:
             columns[name] = likely[0]
 
-    def reader(name: str, header: str) -> ColumnReader:
-        def read(_wanted: NDArray[Any]) -> RawColumn:
-            chosen(headers, {name: header}, (name,), path)
-            table = form.read(path, [key, header])
-            ids, values = texts_of(table.column(key), path, key), _values(table.column(header), path, header)
-            if name == ATTRIBUTES and values.ndim == 1:
-                values = object_array(plain_attributes(text, words) for text in values)
-            if values.ndim == 2:
-                ids = ids[np.asarray(table.column(header).is_valid())]
-            return RawColumn(ids, values, path)
-
-        return read
-
-    return {name: reader(name, header) for name, header in columns.items()}
-
-
-def array_column(path: Path) -> ColumnReader:
-    """Vectors in a ``.npy`` array [n, d]; ``<stem>.ids.txt`` beside it has the item id of each row, one a line."""
-
-    def read(_wanted: NDArray[Any]) -> RawColumn:
-        beside = ids_beside(path)
-        try:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            what = f"it cannot be read as an array ({error})"
-            raise UserError(what, where=path, remedy="Write it with numpy.save") from error
-        if values.ndim != 2 or not values.shape[1] or values.dtype.kind not in "fiu":
-            what = f"it is an array of {values.dtype} of shape {list(values.shape)}"
-            raise UserError(what, where=path, remedy="Give numbers, one row an item")
-        try:
-            ids = object_array(beside.read_text(encoding="utf-8-sig").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            remedy = "Write one item id a line, in the order of the rows, in UTF-8"
-            raise UserError("the item ids of the array's rows cannot be read", where=beside, remedy=remedy) from error
-        if len(ids) != len(values):
-            what = f"{len(ids):,} ids for the {len(values):,} rows of {path.name}"
-            raise UserError(what, where=beside, remedy="Write the item id of each row, one a line")
+    def read(name: str, header: str, _wanted: NDArray[Any]) -> RawColumn:
+        chosen(headers, {name: header}, (name,), path)
+        table = form.read(path, [key, header])
+        ids, values = texts_of(table.column(key), path, key), _values(table.column(header), path, header)
+        if name == ATTRIBUTES and values.ndim == 1:
+            values = object_array(plain_attributes(text, words) for text in values)
+        if values.ndim == 2:
+            ids = ids[np.asarray(table.column(header).is_valid())]
         return RawColumn(ids, values, path)
 
-    return read
+    return {name: partial(read, name, header) for name, header in columns.items()}
+
+
+def _read_array(path: Path, _wanted: NDArray[Any]) -> RawColumn:
+    """Vectors in a ``.npy`` array [n, d]; ``<stem>.ids.txt`` beside it has the item id of each row, one a line."""
+    beside = ids_beside(path)
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        what = f"it cannot be read as an array ({error})"
+        raise UserError(what, where=path, remedy="Write it with numpy.save") from error
+    if values.ndim != 2 or not values.shape[1] or values.dtype.kind not in "fiu":
+        what = f"it is an array of {values.dtype} of shape {list(values.shape)}"
+        raise UserError(what, where=path, remedy="Give numbers, one row an item")
+    try:
+        ids = object_array(beside.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "Write one item id a line, in the order of the rows, in UTF-8"
+        raise UserError("the item ids of the array's rows cannot be read", where=beside, remedy=remedy) from error
+    if len(ids) != len(values):
+        what = f"{len(ids):,} ids for the {len(values):,} rows of {path.name}"
+        raise UserError(what, where=beside, remedy="Write the item id of each row, one a line")
+    return RawColumn(ids, values, path)
 
 
 def ids_beside(path: Path) -> Path:

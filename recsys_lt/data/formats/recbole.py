@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,11 @@ def atomic_files(
 def _columns(item: Path) -> dict[str, ColumnReader]:
     readers = table_columns(TABLES[".item"], item, "item_id", words=True)
     if TITLE in readers and _YEAR in readers:
-        readers[TITLE] = _with_year(readers[TITLE], readers[_YEAR])
+        readers[TITLE] = partial(_with_year, readers[TITLE], readers[_YEAR])
     return readers
 
 
-def _with_year(title: ColumnReader, year: ColumnReader) -> ColumnReader:
+def _with_year(title: ColumnReader, year: ColumnReader, wanted: NDArray[Any]) -> RawColumn:
     """Titles as the owner wrote them: RecBole's files of MovieLens have the year in a column of its own."""
 
     def full(text: str, when: str) -> str:
@@ -63,8 +64,5 @@ def _with_year(title: ColumnReader, year: ColumnReader) -> ColumnReader:
             return "unknown"
         return f"{text.strip()} ({when.strip()})" if when.strip() else text
 
-    def read(wanted: NDArray[Any]) -> RawColumn:
-        column = title(wanted)
-        return column._replace(values=object_array(map(full, column.values, year(wanted).values)))
-
-    return read
+    column = title(wanted)
+    return column._replace(values=object_array(map(full, column.values, year(wanted).values)))

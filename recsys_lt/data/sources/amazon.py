@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from recsys_lt.data.formats.events import read_events
 from recsys_lt.data.formats.items import object_array
 from recsys_lt.data.formats.tables import JsonLines
 from recsys_lt.data.interactions import EventsAndItems, Material
-from recsys_lt.data.item_data import ATTRIBUTES, TITLE, ColumnReader, RawColumn
+from recsys_lt.data.item_data import ATTRIBUTES, TITLE, RawColumn
 from recsys_lt.data.sources.download import Download, Remote
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
@@ -52,7 +53,7 @@ class Amazon:
             f"reviews_{self.category}_5.json.gz",
             f"meta_{self.category}.json.gz",
             lambda path: read_events(_REVIEWS, path, _COLUMNS),
-            lambda path: {TITLE: _reader(path, _title), ATTRIBUTES: _reader(path, _categories)},
+            lambda path: {TITLE: partial(_column, path, _title), ATTRIBUTES: partial(_column, path, _categories)},
         )
 
 
@@ -64,14 +65,10 @@ def _categories(product: dict[str, Any]) -> str:
     return ", ".join(dict.fromkeys(name for path in product.get("categories", []) for name in path[1:]))
 
 
-def _reader(meta: Path, value: Callable[[dict[str, Any]], str]) -> ColumnReader:
-    """Reads one text of each wanted product's record, which is a Python literal and not JSON."""
-
-    def read(wanted: NDArray[Any]) -> RawColumn:
-        found = dict(_texts(meta, set(wanted.tolist()), value))
-        return RawColumn(object_array(found), object_array(found.values()), meta)
-
-    return read
+def _column(meta: Path, value: Callable[[dict[str, Any]], str], wanted: NDArray[Any]) -> RawColumn:
+    """One text of each wanted product's record, which is a Python literal and not JSON."""
+    found = dict(_texts(meta, set(wanted.tolist()), value))
+    return RawColumn(object_array(found), object_array(found.values()), meta)
 
 
 def _texts(meta: Path, wanted: set[str], value: Callable[[dict[str, Any]], str]) -> Iterator[tuple[str, str]]:
