@@ -92,10 +92,9 @@ class Dataset:
         """Find, fetch, prepare or remember the dataset; ``announce`` takes short lines on what came of it.
 
         The arrays are mapped from the cache, a column of items when it is first read. The fingerprint is the hash of
-        the source's content and of the preparation. Raises UserError where a setting means nothing, the source cannot
-        be had or read, the preparation leaves nothing, or the counts are not the published ones.
+        the source's content and of the preparation. Raises UserError where the source cannot be had or read, the
+        preparation leaves nothing, or the counts are not the published ones.
         """
-        self._preparation.check()
         try:
             self._cache_dir.mkdir(parents=True, exist_ok=True)
             downloads = self._cache_dir / "downloads"

@@ -20,15 +20,17 @@ LONGEST_ID = 256  # characters
 
 @dataclass(frozen=True)
 class Preparation:
-    """How interactions become sequences: the settings of ``Dataset`` of these names."""
+    """How interactions become sequences: the settings of ``Dataset`` of these names.
+
+    Raises UserError for a word or number that means nothing.
+    """
 
     k_core: int = 5
     split: str = "leave_one_out"
     temporal_cuts: tuple[float, ...] = (0.8, 0.9)
     duplicates: str = "keep"
 
-    def check(self) -> None:
-        """Raise ``UserError`` for a word or number that means nothing, before any file is read."""
+    def __post_init__(self) -> None:
         if not isinstance(self.k_core, int) or isinstance(self.k_core, bool) or self.k_core < 0:
             what = f"{self.k_core!r} is no number of events"
             raise UserError(what, where="dataset.k_core", remedy="Give one, such as 5")

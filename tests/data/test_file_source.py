@@ -89,7 +89,7 @@ def test_titles_beside_an_inter(load_file, tmp_path):
     [
         ("x.csv", "", "x.csv: the file is empty"),
         ("x.csv", "\n\n", "the file is empty"),
-        ("x.tsv", "user\titem\n", "x.tsv: there are no interactions in it"),
+        ("x.tsv", "user\titem\n", "it has a header and no rows"),
         ("x.csv", "u,item\na,b\n", r"no column named user \(found: u, item\)"),
         ("x.csv", "uid, item\na,b\n", r"no column named user or item \(found: uid, ' item'\)"),
         ("x.csv", "user,item,user\na,b,c\n", "two columns are named user"),

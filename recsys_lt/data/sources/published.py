@@ -3,12 +3,11 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from recsys_lt.data.formats.next_item import NextItemLines
 from recsys_lt.data.formats.recbole import RecBoleAtomic
 from recsys_lt.data.formats.sequence_text import SEQUENCE_TEXT
-from recsys_lt.data.interactions import Material
+from recsys_lt.data.interactions import EventsAndItems, Material
 from recsys_lt.data.sources.download import FetchError, Route
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
@@ -17,15 +16,9 @@ from recsys_lt.system.lock import locked
 RAW_FOLDERS = "RECSYS_LT_RAW"  # environment variable: a folder with one folder of raw files per dataset
 
 
-class Layout(Protocol):
-    """One way in which a dataset's files may lie in a folder."""
-
-    @property
-    def wanted(self) -> str:
-        """The files it looks for, in words."""
-
-    def find(self, folder: Path) -> Material | None:
-        """The material in this folder, or None where it is not laid out so."""
+#: A way in which files may lie in a folder: ``find(folder)`` is their material, or None where they do not lie
+#: so, and ``wanted`` names the files in words.
+Layout = EventsAndItems | RecBoleAtomic | NextItemLines
 
 
 def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence[Route], by_hand: str) -> Material:
