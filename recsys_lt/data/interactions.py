@@ -1,4 +1,4 @@
-"""What every source is read into: one row an event, before any filtering or splitting."""
+"""What every source is read into, one row an event before any filtering or splitting, and the files it is made of."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

