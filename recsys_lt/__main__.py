@@ -12,6 +12,10 @@ COMMANDS = {
     "table": "one table of a sweep, with spread over seeds and significance",
     "report": "one HTML page about a run or a sweep",
     "recommend": "top-k lists for users, from a finished run",
+    "export": "a trained model as ONNX, its item vectors as Parquet",
+    "serve": "answer HTTP requests with recommendations",
+    "push": "share a run: safetensors, config, items and card, to a folder or Hugging Face",
+    "pull": "fetch a run that was pushed",
     "sharpness": "how much the loss rises around a trained model, by item group",
     "dashboard": "create a W&B workspace for a project",
 }

@@ -132,6 +132,15 @@ class Queries:
         return torch.cat([of_events, number.expand(-1, of_events.shape[1], 1)], 2)
 
 
+def padded_attention(query: Tensor, key_value: Tensor, heads: int, allowed: Tensor) -> Tensor:
+    """Attention in a padded window: [B, L, d], [B, L, 2d], and what is attended to, [..., L, L] bool -> [B, L, d]."""
+    n_rows, length, width = query.shape
+    q = query.view(n_rows, length, heads, -1).transpose(1, 2)
+    k, v = key_value.view(n_rows, length, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    scores = q @ k.transpose(2, 3) / math.sqrt(width // heads)
+    return (scores.masked_fill(~allowed, -math.inf).softmax(3) @ v).transpose(1, 2).reshape(query.shape)
+
+
 class HistoryAttention(nn.Module):
     """Attention of events to those of their rows that a layout lets them see; ``dropout`` is of its weights."""
 

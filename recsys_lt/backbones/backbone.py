@@ -71,6 +71,29 @@ class Backbone(HasNeeds, nn.Module, ABC):
     def user_states(self, batch: Batch) -> Tensor:
         """A state for each row, read after its last event, [B, d]."""
 
+    def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
+        """``user_states`` of padded histories, in eval mode: tensor operations of fixed shapes, which can be exported.
+
+        Parameters
+        ----------
+        items
+            The last events of each history at the right of a window of ``max_length``, [B, L] int64; 0 in pads.
+        real
+            Which places hold an event, [B, L] bool.
+
+        Returns
+        -------
+        Tensor
+            [B, d], that of ``user_states`` to within rounding.
+
+        Raises
+        ------
+        UserError
+            If the backbone has no such form.
+        """
+        what = f"{type(self).__name__} has no padded form (Backbone.padded_states), which ONNX needs"
+        raise UserError(what, where="model", remedy="Export another model, such as a run of model=sasrec")
+
     @abstractmethod
     def output_table(self) -> Scorer:
         """Scorer of states: an ``OutputTable``, or another one. It may be wanted before any ``begin_step``."""

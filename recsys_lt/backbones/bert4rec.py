@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries
+from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries, padded_attention
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.backbones.mlp import MLP
@@ -95,6 +95,15 @@ class BERT4Rec(Backbone):
         closed = replace(batch, items=items, offsets=offsets, lengths=tuple(n + 1 for n in batch.lengths))
         return self._encoded(closed, offsets[1:] - 1)
 
+    def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
+        """See ``Backbone.padded_states``; the masked event is added at the end."""
+        x = torch.cat([self.items(items), self.mask.expand(len(items), 1, -1)], 1)
+        x = self.norm(x + self.positions.weight)
+        allowed = nn.functional.pad(real, (0, 1), value=True)[:, None, None]
+        for block in self.blocks:
+            x = block.padded(x, allowed)
+        return x[:, -1]
+
     def _encoded(self, batch: Batch, at: Tensor) -> Tensor:
         """States at the events ``at`` [n], which alone are computed in the last block -> [n, d]."""
         layout = Layout(batch, self._window, causal=False)
@@ -129,3 +138,9 @@ class _Block(nn.Module):
             x, y, streams = x[at], y[at], streams[at]
         x = self.attention_norm(x + self.attention_dropout(self.out(y), streams))
         return self.mlp_norm(x + self.mlp_dropout(self.mlp(x), streams))
+
+    def padded(self, x: Tensor, allowed: Tensor) -> Tensor:
+        """``forward`` in a window [B, L, d], without dropout."""
+        y = padded_attention(self.query(x), self.key_value(x), self.attend.heads, allowed)
+        x = self.attention_norm(x + self.out(y))
+        return self.mlp_norm(x + self.mlp.plain(x))

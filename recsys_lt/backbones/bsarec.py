@@ -78,10 +78,16 @@ class BSARec(Backbone):
                 nn.init.zeros_(module.bias)
 
     def user_states(self, batch: Batch) -> Tensor:
-        keys = batch.streams
-        allowed = attention_mask(is_event(batch, self.max_length))
-        x = self.items(batch, self.max_length) + self.positions.weight
-        x = self.dropout(self.norm(x), keys)
+        return self._read(self.items(batch, self.max_length), is_event(batch, self.max_length), batch.streams)
+
+    def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
+        """See ``Backbone.padded_states``."""
+        return self._read(self.items.padded(items, real), real, items[:, 0])
+
+    def _read(self, window: Tensor, events: Tensor, keys: Tensor) -> Tensor:
+        """Embedded window [B, L, d], which places hold an event [B, L] and streams [B] -> [B, d]."""
+        allowed = attention_mask(events)
+        x = self.dropout(self.norm(window + self.positions.weight), keys)
         for block in self.blocks[:-1]:
             x = block(x, allowed, keys, EVERYWHERE)
         x = self.blocks[-1](x, allowed, keys, LAST)  # nothing reads its other positions

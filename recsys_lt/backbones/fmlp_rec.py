@@ -53,9 +53,15 @@ class FMLPRec(Backbone):
             block.get_parameter("filter").data.copy_(first)
 
     def user_states(self, batch: Batch) -> Tensor:
-        keys = batch.streams
-        x = self.items(batch, self.max_length) + self.positions.weight
-        x = self.dropout(self.norm(x), keys)
+        return self._read(self.items(batch, self.max_length), batch.streams)
+
+    def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
+        """See ``Backbone.padded_states``."""
+        return self._read(self.items.padded(items, real), items[:, 0])
+
+    def _read(self, window: Tensor, keys: Tensor) -> Tensor:
+        """Embedded window [B, L, d] and streams [B] -> [B, d]."""
+        x = self.dropout(self.norm(window + self.positions.weight), keys)
         for block in self.blocks[:-1]:
             x = block(x, keys)
         x = self.blocks[-1](x, keys, only_last=True)  # nothing reads its other positions

@@ -66,6 +66,11 @@ class GRU4Rec(Backbone):
     def user_states(self, batch: Batch) -> Tensor:
         return self.dense(self._hidden(batch, batch.offsets[1:] - 1))
 
+    def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
+        """See ``Backbone.padded_states``; without biases, the state stays zero until the first event."""
+        x = (self.items(items) * real.unsqueeze(2)).transpose(0, 1)
+        return self.dense(self.gru(x)[0][-1])
+
     def _hidden(self, batch: Batch, at: Tensor) -> Tensor:
         """Hidden states after the events ``at`` [n] -> [n, d]; a row without history has a state of zeros.
 

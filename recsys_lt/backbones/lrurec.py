@@ -78,6 +78,13 @@ class LRURec(Backbone):
             x = x.masked_fill(batch.offsets.diff().eq(0).unsqueeze(1), 0)
         return x
 
+    def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
+        """See ``Backbone.padded_states``; a row without history has a state of zeros."""
+        x = self.norm(self.items(items))
+        for block in self.blocks:
+            x = block.padded(x, real)
+        return x[:, -1] * real[:, -1:]
+
     def _begun(self, batch: Batch) -> tuple["Steps", Tensor, Tensor]:
         """How the batch is walked through; in that order, the events embedded [T, d] and their streams [T]."""
         steps = Steps.of(batch.lengths, batch.items.device)
@@ -112,6 +119,11 @@ class _Block(nn.Module):
         inner = self.inner_dropout(F.gelu(self.inner(x)), streams)
         return self.outer_norm(x + self.outer_dropout(self.outer(inner), streams))
 
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        """``forward`` in a window [B, L, d], of which the places ``real`` [B, L] hold an event, without dropout."""
+        x = self.unit_norm(x + self.unit.out_of(self.unit.padded_hidden(x, real)))
+        return self.outer_norm(x + self.outer(F.gelu(self.inner(x))))
+
 
 class LinearRecurrentUnit(nn.Module):
     """h_t = lambda * h_{t-1} + gamma * (W_in x_t + b_in), y_t = Re(W_out h_t + b_out), with h complex [2d].
@@ -137,11 +149,27 @@ class LinearRecurrentUnit(nn.Module):
         """The recurrence's lambda, [2d] complex."""
         return torch.polar((-self.nu_log.exp()).exp(), self.theta_log.exp())
 
-    def hidden(self, x: Tensor, steps: "Steps") -> Tensor:
-        """States after x [T, d], in the order of ``steps`` -> [T, 4d]: each number's real and its imaginary part."""
+    def _inputs(self, x: Tensor) -> Tensor:
+        """The recurrence's inputs for x [..., d] -> [..., 4d]."""
         # gamma goes to the weights, of which there are fewer than events.
         gamma = self.gamma_log.exp().repeat_interleave(2)
-        u = F.linear(x, self.into.weight * gamma.unsqueeze(1), self.into.bias * gamma)
+        return F.linear(x, self.into.weight * gamma.unsqueeze(1), self.into.bias * gamma)
+
+    def padded_hidden(self, x: Tensor, real: Tensor) -> Tensor:
+        """``hidden`` in a window [B, L, d] -> [B, L, 4d], in real numbers: each pass doubles how far a state looks."""
+        h = (self._inputs(x) * real.unsqueeze(2)).unflatten(2, (-1, 2))
+        modulus, phase = (-self.nu_log.exp()).exp(), self.theta_log.exp()
+        step = 1
+        while step < x.shape[1]:
+            a, b = modulus**step * (step * phase).cos(), modulus**step * (step * phase).sin()
+            before = F.pad(h[:, :-step], (0, 0, 0, 0, step, 0))
+            h = h + torch.stack([a * before[..., 0] - b * before[..., 1], b * before[..., 0] + a * before[..., 1]], 3)
+            step *= 2
+        return h.flatten(2)
+
+    def hidden(self, x: Tensor, steps: "Steps") -> Tensor:
+        """States after x [T, d], in the order of ``steps`` -> [T, 4d]: each number's real and its imaginary part."""
+        u = self._inputs(x)
         if u.dtype in (torch.bfloat16, torch.float16):  # there are no complex numbers of these
             u = u.float()
         h = linear_recurrence(torch.view_as_complex(u.view(len(u), -1, 2)), self.decay(), steps)

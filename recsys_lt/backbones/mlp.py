@@ -23,7 +23,7 @@ class MLP(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """X [..., d] -> [..., d]."""
-        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting():
             return self.plain(x)
         inner, outer = self[0], self[2]
         y: Tensor = _InChunks.apply(x.reshape(-1, x.shape[-1]), inner.weight, inner.bias, outer.weight, outer.bias)

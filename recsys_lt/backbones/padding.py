@@ -49,6 +49,10 @@ class PaddedItems(nn.Module):
         window: Tensor = _PlaceOnPads.apply(events, self.pad, slots, len(batch) * length)
         return window.view(len(batch), length, -1)
 
+    def padded(self, items: Tensor, real: Tensor) -> Tensor:
+        """``forward`` of a window [B, L] that is padded already -> [B, L, d]."""
+        return torch.where(real.unsqueeze(2), nn.functional.embedding(items, self.weight), self.pad)
+
 
 def is_event(batch: Batch, length: int) -> Tensor:
     """Which places of the window hold an event rather than a pad, [B, length] bool."""

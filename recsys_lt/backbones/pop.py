@@ -30,5 +30,9 @@ class Pop(Backbone):
     def user_states(self, batch: Batch) -> Tensor:
         return self.counts.new_ones(len(batch), 1)
 
+    def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
+        """See ``Backbone.padded_states``."""
+        return self.counts.new_ones(len(items), 1)
+
     def output_table(self) -> OutputTable:
         return OutputTable(self.counts)

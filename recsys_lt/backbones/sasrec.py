@@ -2,9 +2,10 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries
+from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries, padded_attention
 from recsys_lt.backbones.backbone import Backbone, check_sizes
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.batch import Batch
@@ -69,6 +70,13 @@ class SASRec(Backbone):
             x = block(x, last)
         return self.norm(x if self.blocks else x[batch.offsets[1:] - 1])
 
+    def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
+        """See ``Backbone.padded_states``."""
+        x = self.items(items) * math.sqrt(self.items.embedding_dim) + self.positions.weight
+        for block in self.blocks:
+            x = block.padded(x * real.unsqueeze(2))
+        return self.norm(x[:, -1])
+
     def _embedded(self, batch: Batch, layout: "Layout") -> Tensor:
         x = self.items(batch.items) * math.sqrt(self.items.embedding_dim) + self.positions(layout.position)
         return self.dropout(x, layout.streams)
@@ -104,3 +112,10 @@ class _Block(nn.Module):
         own = self.norm(self.out(self.attend(query, key_value, self.key_value.bias, queries)) + own)
         inner = self.drop_inner.relu(self.inner(own), queries.streams)
         return own + self.drop_outer(self.outer(inner), queries.streams)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """``forward`` in a window [B, L, d] whose pads are zero vectors, without dropout."""
+        causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        attended = padded_attention(self.query(self.norm_query(x)), self.key_value(x), self.attend.heads, causal)
+        x = self.norm(self.out(attended) + x)
+        return x + self.outer(self.inner(x).relu())

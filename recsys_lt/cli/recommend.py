@@ -4,42 +4,79 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recsys_lt.cli.command import exit_code
-from recsys_lt.errors import UserError
+from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.trust import add_trust, trusting
+from recsys_lt.system.atomic import replacing
+from recsys_lt.system.machine import refusals
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console, RenderableType
 
-    from recsys_lt.recommenders.lists import Recommendation
+    from recsys_lt.recommenders.lists import Item, Recommendation
 
 #: Columns a title is folded to in a narrow terminal, at the least.
 _TITLE = 16
+#: Users in a table that is written at once.
+_USERS = 1024
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recsys_lt recommend",
-        description="The first k items a trained run recommends to a user, from the user's whole history "
-        "(validation and test events included). Items seen before are left out if the run's "
-        "metrics.mask_seen says so.",
+        description="The first k items a trained run recommends to users of its dataset (from their whole histories, "
+        "validation and test events included) or to anybody else (from histories that you give). Items seen before are "
+        "left out if the run's metrics.mask_seen says so.",
     )
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
-    parser.add_argument(
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument(
         "--user",
         nargs="+",
         action="extend",
-        required=True,
         metavar="ID",
         help="user id as the dataset's source writes it; may be given several times",
     )
+    who.add_argument("--users", type=Path, metavar="FILE", help="a text file with one user id a line")
+    who.add_argument("--all", action="store_true", help="all users of the dataset; needs --csv or --parquet")
+    who.add_argument(
+        "--history",
+        action="append",
+        metavar="ID,ID,...",
+        help="item ids of a new user's events, oldest first; may be given several times",
+    )
+    who.add_argument(
+        "--histories",
+        type=Path,
+        metavar="FILE",
+        help="new users' events: a .csv, .tsv or .parquet with columns user, item and perhaps timestamp; without times "
+        "the rows stand in order",
+    )
     parser.add_argument("--k", type=int, default=10, help="length of the list (default: 10)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the lists here")
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="ID,ID,...", help="items to recommend to nobody"
+    )
+    parser.add_argument(
+        "--exclude-file", type=Path, metavar="FILE", help="the same from a text file, one item id a line"
+    )
+    parser.add_argument(
+        "--reasons",
+        action="store_true",
+        help="show the events of the history that raised each item's score most: how far the score (less the mean "
+        "score of all items) falls when the event is left out",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--csv", type=Path, metavar="FILE", help="write the lists here instead of printing them")
+    output.add_argument("--parquet", type=Path, metavar="FILE", help="the same as Parquet")
     add_trust(parser)
     return parser
 
@@ -69,7 +106,11 @@ def _said(score: float, digits: str) -> str:
     return "" if math.isinf(score) else f"{score:{digits}}"  # a re-ranker scores its candidates alone
 
 
-def _show(console: Console, one: Recommendation, k: int) -> None:
+def _because(item: Item) -> str:
+    return ", ".join(r.item if math.isnan(r.drop) else f"{r.item} ({r.drop:.3g})" for r in item.reasons)
+
+
+def _show(console: Console, one: Recommendation, k: int, reasons: bool) -> None:
     from rich.console import Console
     from rich.measure import Measurement
     from rich.text import Text
@@ -84,10 +125,13 @@ def _show(console: Console, one: Recommendation, k: int) -> None:
     ranked = _table(
         (
             ("rank", True), ("item", False), ("title", False), ("score", True),
-            ("group", False), ("training interactions", True),
+            ("group", False), ("training interactions", True), *([("because of", False)] if reasons else []),
         ),
         [
-            (str(i.rank), i.item, i.title, _said(i.score, "#.4g"), i.group, f"{i.interactions:,}")
+            (
+                str(i.rank), i.item, i.title, _said(i.score, "#.4g"), i.group, f"{i.interactions:,}",
+                *([_because(i)] if reasons else []),
+            )
             for i in one.items
         ],
     )  # fmt: skip
@@ -115,17 +159,108 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from recsys_lt.recommenders.lists import frame
-    from recsys_lt.system.atomic import write_text
     from recsys_lt.training.trained import Run
 
     if arguments.k < 1:  # said before the run is read
         raise UserError(f"it is {arguments.k}", where="--k", remedy="Give a whole number of at least 1")
-    lists = Run(arguments.folder).lists(arguments.user, k=arguments.k)
-    if arguments.csv is not None:
-        table = frame(lists)
-        write_text(arguments.csv, table.to_csv(index=False, float_format="%.8g", lineterminator="\r\n"))
-
+    path = arguments.csv or arguments.parquet
+    if arguments.all and path is None:
+        raise UserError("lists of all users are not printed", where="--all", remedy="Add --csv FILE or --parquet FILE")
+    exclude = [item for each in arguments.exclude for item in each.split(",") if item]
+    if arguments.exclude_file is not None:
+        exclude += _lines(arguments.exclude_file, "item")
+    whom = _whom(arguments)
+    run = Run(arguments.folder)
+    if arguments.all:
+        whom = {"users": run.data.user_ids.tolist()}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        lists = run.lists(**whom, k=arguments.k, exclude=exclude, reasons=arguments.reasons)
+    for each in said:
+        print(f"note: {one_line(str(each.message))}", file=sys.stderr)
+    if path is not None:
+        n = len(next(iter(whom.values())))
+        write = _csv if arguments.csv else _parquet
+        with replacing(path) as temporary:
+            write(temporary, _frames(lists, n, arguments.reasons))
+        print(f"{path}: lists of {n:,} users")
+        return
     console = Console()
     for one in lists:
-        _show(console, one, arguments.k)
+        _show(console, one, arguments.k, arguments.reasons)
+
+
+def _whom(arguments: argparse.Namespace) -> dict[str, Any]:
+    """For whom the lists are: ``users`` or ``histories`` of ``Run.lists``; nothing for all users."""
+    if arguments.user is not None:
+        return {"users": arguments.user}
+    if arguments.users is not None:
+        return {"users": _lines(arguments.users, "user")}
+    if arguments.history is not None:
+        names = ["new user", *(f"new user {n}" for n in range(2, len(arguments.history) + 1))]
+        histories = [[item for item in each.split(",") if item] for each in arguments.history]
+        return {"histories": dict(zip(names, histories, strict=True))}
+    return {} if arguments.all else {"histories": _histories(arguments.histories)}
+
+
+def _lines(path: Path, what: str) -> list[str]:
+    """The ids in a text file, one a line, each once."""
+    with refusals(path):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError("it is no UTF-8 text", where=path, remedy=f"Write one {what} id a line") from error
+    found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not found:
+        raise UserError("it is empty", where=path, remedy=f"Write one {what} id a line")
+    return found
+
+
+def _histories(path: Path) -> dict[str, list[str]]:
+    """Item ids of each user's events in a table, oldest first."""
+    import numpy as np
+
+    from recsys_lt.data.formats.events import COLUMNS, read_events
+    from recsys_lt.data.formats.items import TABLES
+
+    form = TABLES.get(path.suffix.lower())
+    if form is None or not path.is_file():
+        what = "there is no such file" if form is not None else "files of this kind are not read"
+        raise UserError(what, where=path, remedy="Give a .csv, .tsv or .parquet with columns user and item")
+    events = read_events(form, path, COLUMNS)
+    order = np.lexsort((*(() if events.times is None else (events.times,)), events.users))  # stable
+    items = events.item_ids[events.items[order]]
+    ends = np.cumsum(np.bincount(events.users, minlength=len(events.user_ids)))
+    return dict(zip(map(str, events.user_ids), (list(part) for part in np.split(items, ends[:-1])), strict=True))
+
+
+def _frames(lists: Iterable[Recommendation], n: int, reasons: bool) -> Iterator[pd.DataFrame]:
+    """The lists as tables of some users each, with progress on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from recsys_lt.recommenders.lists import frame
+
+    console = Console(stderr=True)
+    shown = track(lists, "recommending", n, console=console, transient=True, disable=not console.is_terminal)
+    while some := list(islice(shown, _USERS)):
+        yield frame(some, reasons)
+
+
+def _csv(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for number, table in enumerate(frames):
+            table.to_csv(file, index=False, header=number == 0, float_format="%.8g", lineterminator="\r\n")
+
+
+def _parquet(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    kinds = {"rank": pa.int32(), "score": pa.float64(), "training_interactions": pa.int64()}
+    writer: Any = None
+    for table in frames:
+        schema = pa.schema([(name, kinds.get(name, pa.string())) for name in table.columns])
+        writer = writer or ParquetWriter(path, schema)
+        writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
+    writer.close()

@@ -96,6 +96,20 @@ class Sequences:
             digest.update("".join(f"{len(item)}:{item}" for item in self.item_ids[piece].tolist()).encode())
         return digest.hexdigest()[:32]
 
+    @cached_property
+    def item_index(self) -> Any:
+        """The item ids as a pandas.Index, which finds the number of each."""
+        import pandas as pd
+
+        return pd.Index(self.item_ids.astype(np.object_))
+
+    @cached_property
+    def user_index(self) -> Any:
+        """The user ids as a pandas.Index."""
+        import pandas as pd
+
+        return pd.Index(self.user_ids.astype(np.object_))
+
     def of_histories(self, histories: Mapping[str, List[str]]) -> tuple["Sequences", int]:
         """Histories of other users, or newer ones of the same users, over this item vocabulary.
 
@@ -104,10 +118,8 @@ class Sequences:
         whose item is not in the vocabulary are left out; their number is returned too. Raises UserError where nothing
         is left of a user's history.
         """
-        import pandas as pd
-
         flat = [str(item) for item in chain.from_iterable(histories.values())]
-        items = pd.Index(self.item_ids.astype(np.object_)).get_indexer(pd.Index(flat, dtype=np.object_))
+        items = self.item_index.get_indexer(flat)
         lengths = np.array([len(history) for history in histories.values()], dtype=np.int64)
         known = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[items >= 0], minlength=len(lengths))
         if not known.all() or not len(known):

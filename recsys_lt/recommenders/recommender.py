@@ -152,11 +152,11 @@ class Recommender(HasNeeds, pl.LightningModule):
         """
 
     def masked(self, batch: Batch) -> SeenSets | None:
-        """Items that cannot be recommended to a batch's users, by ``mask_seen``."""
+        """Items that cannot be recommended to a batch's users: all that it carries, but for ``mask_seen``'s target."""
         seen = batch.seen
-        if seen is None or self.mask_seen == "none":
+        if seen is None:
             return None
-        if self.mask_seen == "published" or len(batch.targets) == 0:
+        if self.mask_seen != "keep_target" or len(batch.targets) == 0:
             return seen
         row = torch.repeat_interleave(seen.offsets.diff(), output_size=len(seen.items))
         other = seen.items != batch.targets[row]

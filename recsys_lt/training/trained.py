@@ -1,12 +1,13 @@
 """Finished runs: their configuration, metrics, data and model, and what they give to the runs that need them."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,6 +17,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.recommenders.lists import Recommendation, frame, lists
 from recsys_lt.recommenders.recommender import Recommender
+from recsys_lt.runs.catalogue import ITEMS, Catalogue, read_catalogue
 from recsys_lt.runs.checkpoints import OURS, check_finite, load
 from recsys_lt.runs.metrics_file import read_metrics
 from recsys_lt.runs.run_folder import BEST, NEEDS
@@ -76,6 +78,16 @@ class Run:
         return self.parts.data()
 
     @cached_property
+    def catalogue(self) -> Sequences:
+        """The run's items for lists from histories: ``data``, or in a pulled run its items without users."""
+        return self.data if self._pulled is None else self._pulled.data
+
+    @cached_property
+    def _pulled(self) -> Catalogue | None:
+        path = self.folder / ITEMS
+        return read_catalogue(path, self.stored.names.dataset) if path.is_file() else None
+
+    @cached_property
     def groups(self) -> ItemGroups:
         """Head, mid and tail of the data's items."""
         return self.parts.metrics.groups.of(self.data)
@@ -85,12 +97,24 @@ class Run:
         """The best checkpoint on ``data``, in eval mode."""
         return self.model_on(self.data)
 
+    @cached_property
+    def catalogue_model(self) -> Recommender:
+        """The best checkpoint on ``catalogue``, in eval mode."""
+        return self.model if self._pulled is None else self.model_on(self.catalogue)
+
+    @cached_property
+    def catalogue_groups(self) -> NDArray[np.int8]:
+        """Group of each item of ``catalogue``, [I]."""
+        return self.groups.of if self._pulled is None else self._pulled.groups
+
     def recommend(
         self,
         users: Sequence[str] | None = None,
         *,
         histories: Mapping[str, Sequence[str]] | None = None,
         k: int = 10,
+        exclude: Sequence[str] = (),
+        reasons: bool = False,
     ) -> "pd.DataFrame":
         """The first k items for each of some users, best first.
 
@@ -103,19 +127,25 @@ class Run:
             are left out, with a warning.
         k
             Length of the lists.
+        exclude
+            Ids of items that are recommended to nobody. Warns of those that the data do not have.
+        reasons
+            Whether to add, for each item, the events of the history that raised its score most.
 
         Returns
         -------
         pandas.DataFrame
-            Columns user, rank, item, title, score, group (head, mid or tail), training_interactions.
+            Columns user, rank, item, title, score, group (head, mid or tail), training_interactions; and reasons.
 
         Raises
         ------
         UserError
             If the checkpoint is broken or of other items, a user is unknown, a history has no known item, k does not
-            fit the catalogue, or the model keeps a vector for each user and is given histories.
+            fit the catalogue, the model keeps a vector for each user and is given histories, or it does not score every
+            item and reasons are wanted.
         """
-        return frame(self.lists(users, histories=histories, k=k))
+        found = list(self.lists(users, histories=histories, k=k, exclude=exclude, reasons=reasons))
+        return frame(found, reasons)
 
     def lists(
         self,
@@ -123,15 +153,23 @@ class Run:
         *,
         histories: Mapping[str, Sequence[str]] | None = None,
         k: int = 10,
-    ) -> list[Recommendation]:
-        """The same as ``recommend`` gives, with the end of each history."""
-        data = self.data
+        exclude: Sequence[str] = (),
+        reasons: bool = False,
+    ) -> Iterator[Recommendation]:
+        """The same as ``recommend`` gives, one user after the other, with the end of each history."""
+        data = self.data if histories is None else self.catalogue
         if (users is None) == (histories is None):
             raise UserError("there must be either users or histories", where="recommend", remedy="Give one of them")
         if not 1 <= k <= data.n_items:
             raise UserError(f"it is {k}", where="k", remedy=f"Give a whole number from 1 to {data.n_items}, all items")
+        found = data.item_index.get_indexer([str(item) for item in exclude])
+        excluded = found[found >= 0].astype(np.int64) if len(found) else None
+        if (found < 0).any():
+            what = f"{np.count_nonzero(found < 0)} of {len(found)} excluded ids are no items of {data.name}"
+            warnings.warn(what, stacklevel=2)
         if histories is None:
-            return lists(self.model, data, _rows_of(data, list(dict.fromkeys(users or ()))), k, self.groups.of)
+            rows = _rows_of(data, list(dict.fromkeys(users or ())))
+            return lists(self.model, data, rows, k, self.groups.of, excluded=excluded, reasons=reasons)
         if self.parts.model.kind.keeps_users:
             raise UserError(
                 "it keeps a vector for each user of its training data, and has none for these histories",
@@ -141,7 +179,8 @@ class Run:
         others, unknown = data.of_histories({name: list(map(str, items)) for name, items in histories.items()})
         if unknown:
             warnings.warn(f"{unknown} events are left out: {data.name} does not have their items", stacklevel=2)
-        return lists(self.model, others, range(others.n_users), k, self.groups.of)
+        model, groups = self.catalogue_model, self.catalogue_groups
+        return lists(model, others, range(others.n_users), k, groups, excluded=excluded, reasons=reasons)
 
     def check_events(self) -> None:
         """Raise UserError if ``data`` are no longer what the run was trained on: results of the two do not compare."""
@@ -177,20 +216,19 @@ class Run:
 
 def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
     """Places of users in the data."""
-    rows = []
-    for user in users:
-        found = np.flatnonzero(data.user_ids == user)
-        if len(found) == 0:
-            # Of other lengths of history, so that they are worth trying.
-            order = np.linspace(0, data.n_users - 1, min(3, data.n_users)).astype(np.int64)
-            some = ", ".join(str(data.user_ids[row]) for row in order)
-            raise UserError(
-                f"{data.name} has no user {user!r} (after its k-core)",
-                where="user",
-                remedy=f"There are {data.n_users:,} users, such as {some}",
-            )
-        rows.append(int(found[0]))
-    return rows
+    import pandas as pd
+
+    rows = data.user_index.get_indexer(pd.Index(users, dtype=np.object_))
+    if len(rows) and rows.min() < 0:
+        # Of other lengths of history, so that they are worth trying.
+        order = np.linspace(0, data.n_users - 1, min(3, data.n_users)).astype(np.int64)
+        some = ", ".join(str(data.user_ids[row]) for row in order)
+        raise UserError(
+            f"{data.name} has no user {users[int(rows.argmin())]!r} (after its k-core)",
+            where="user",
+            remedy=f"There are {data.n_users:,} users, such as {some}",
+        )
+    return [int(row) for row in rows]
 
 
 def check_users(parts: Parts, notes: Mapping[str, Any], data: Sequences, path: Path) -> None:

@@ -1,5 +1,5 @@
 import csv
-import os
+import json
 import shutil
 import subprocess
 import sys
@@ -18,35 +18,14 @@ from recsys_lt.training.build import build
 from recsys_lt.training.trained import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("trainer.max_epochs=2", "trainer.batch_rows=64", "model.width=8", "logger=none", "strategy=cpu")
-
-
-def train(folder, *choices):
-    command = [sys.executable, "-m", "recsys_lt", *choices, *SMALL, f"hydra.run.dir={folder}"]
-    done = subprocess.run(
-        [*command, f"dataset.cache_dir={folder.parent / 'cache'}"],
-        cwd=folder.parent,
-        env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
-def titled(tmp_path_factory):
-    """A run on data with titles."""
-    sizes = ("dataset.source.n_users=80", "dataset.source.n_items=60")
-    return train(tmp_path_factory.mktemp("titled") / "run", "dataset=synthetic", *sizes)
-
-
-@pytest.fixture(scope="module")
-def untitled(tmp_path_factory):
+def untitled(tmp_path_factory, train):
     """A run on a file whose user ids are numbers; user 9 has seen every item."""
     folder = tmp_path_factory.mktemp("untitled")
     events(folder / "mine.csv", seed=0)
-    return train(folder / "run", "dataset=file", "dataset.path=mine.csv", "dataset.k_core=1")
+    return train(folder / "run", "dataset=file", "dataset.path=mine.csv", "dataset.k_core=1", "model.width=8")
 
 
 def events(path, seed):
@@ -105,7 +84,7 @@ def expected(folder, user, masked=True):
 
 
 def test_the_list_is_the_argsort_of_states_times_table_without_what_was_seen(titled):
-    lists = Run(titled).lists(["u3", "u0", "u3"], k=7)
+    lists = list(Run(titled).lists(["u3", "u0", "u3"], k=7))
     assert [one.user for one in lists] == ["u3", "u0"]  # as asked, each once
     for one in lists:
         order, scores, data = expected(titled, one.user)
@@ -191,7 +170,7 @@ def test_unknown_user(titled, call):
     assert "no user '3'" in error
     named = error.rsplit("such as ", 1)[1].strip().rstrip(".").split(", ")
     assert len(named) == 3
-    assert len(Run(titled).lists(named, k=1)) == 3
+    assert len(list(Run(titled).lists(named, k=1))) == 3
 
 
 @pytest.mark.parametrize(("k", "said"), [(0, "it is 0"), (-3, "it is -3"), (61, "from 1 to 60")])
@@ -293,3 +272,109 @@ def test_help_is_quick():
     imported = "import sys, recsys_lt.cli.recommend; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", imported], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+def test_all_users_to_csv_and_parquet(titled, call, tmp_path, monkeypatch):
+    import pandas as pd
+
+    monkeypatch.setattr(recommend, "_USERS", 32)  # several tables, one header
+    code, out, err = call(titled, "--all", "--k", 5, "--csv", tmp_path / "all.csv")
+    assert (code, err) == (0, "")
+    assert out == f"{tmp_path / 'all.csv'}: lists of 80 users\n"
+    assert call(titled, "--all", "--k", 5, "--parquet", tmp_path / "all.parquet")[0] == 0
+    written = pd.read_csv(tmp_path / "all.csv")
+    run = Run(titled)
+    users = [str(user) for user in run.data.user_ids]
+    expected = run.recommend(users, k=5)
+    pd.testing.assert_frame_equal(written, expected, check_dtype=False, rtol=1e-6)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "all.parquet"), expected, check_dtype=False)
+    assert "Add --csv FILE" in fails(call, titled, "--all")
+
+
+def test_users_of_a_file(titled, call, tmp_path):
+    (tmp_path / "users.txt").write_text("u4\n\nu3\nu4\n")
+    code, out, _ = call(titled, "--users", tmp_path / "users.txt", "--k", 2)
+    assert code == 0
+    assert out.index("user u4: ") < out.index("user u3: ")
+    (tmp_path / "empty.txt").write_text("\n")
+    assert "it is empty" in fails(call, titled, "--users", tmp_path / "empty.txt")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    assert "no UTF-8 text" in fails(call, titled, "--users", tmp_path / "binary.txt")
+    assert "no such file" in fails(call, titled, "--users", tmp_path / "none.txt")
+
+
+def test_histories_of_nobody_in_the_data(titled, call, tmp_path):
+    _, data = trained(titled)
+    row = list(data.user_ids).index("u3")
+    history = [str(data.item_ids[i]) for i in data.items[data.offsets[row] : data.offsets[row + 1]]]
+    (known,) = Run(titled).lists(["u3"], k=6)
+    code, out, err = call(titled, "--history", ",".join([*history, "nothing"]), "--k", 6)
+    assert (code, err) == (0, f"note: 1 events are left out: {data.name} does not have their items\n")
+    assert [line.split()[1] for line in out.splitlines() if line.split()[:1] in [[str(n)] for n in range(1, 7)]][
+        -6:
+    ] == [item.item for item in known.items]
+    # In a file they stand in any order, with times.
+    rows = [f"a,{item},{time}" for time, item in enumerate(history)] + [f"b,{history[0]},5"]
+    (tmp_path / "new.csv").write_text("\n".join(["user,item,timestamp", *reversed(rows)]))
+    assert call(titled, "--histories", tmp_path / "new.csv", "--k", 6, "--csv", tmp_path / "out.csv")[0] == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        written = [(row["user"], row["item"]) for row in csv.DictReader(file)]
+    assert [item for user, item in written if user == "a"] == [item.item for item in known.items]
+    assert sum(user == "b" for user, _ in written) == 6
+    assert "files of this kind" in fails(call, titled, "--histories", tmp_path / "new.xlsx")
+    assert "no such file" in fails(call, titled, "--histories", tmp_path / "none.csv")
+    assert "known item" in fails(call, titled, "--history", "nothing")
+
+
+@pytest.mark.parametrize("masked", ["published", "none"])
+def test_excluded_items_are_recommended_to_nobody(titled, call, tmp_path, masked):
+    folder = tmp_path / "run"
+    shutil.copytree(titled, folder)
+    text = (titled / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("mask_seen: published", f"mask_seen: {masked}"))
+    run = Run(folder)
+    one, other = run.lists(["u3", "u4"], k=8)
+    gone = [one.items[0].item, one.items[3].item, other.items[1].item]
+    for before, after in zip((one, other), run.lists(["u3", "u4"], k=5, exclude=gone), strict=True):
+        assert [i.item for i in after.items] == [i.item for i in before.items if i.item not in gone][:5]
+    (tmp_path / "gone.txt").write_text("\n".join([gone[0], "unheard of"]))
+    _, out, err = call(folder, "--user", "u3", "--exclude-file", tmp_path / "gone.txt", "--exclude", gone[1], "--k", 60)
+    assert "1 of 3 excluded ids are no items" in err
+    listed = out.partition("recommended next")[2].split()
+    assert gone[2] in listed
+    assert not {gone[0], gone[1]} & set(listed)
+
+
+def test_reasons_are_the_drops_of_the_score_without_an_event(titled, call, tmp_path):
+    (one,) = Run(titled).lists(["u3"], k=3, reasons=True)
+    _, _, data = expected(titled, "u3", masked=False)
+    row = list(data.user_ids).index("u3")
+    history = [str(data.item_ids[i]) for i in data.items[data.offsets[row] : data.offsets[row + 1]]]
+
+    def centred(events):
+        run = Run(titled)
+        object.__setattr__(run.model, "mask_seen", "none")
+        (found,) = run.lists(histories={"": events}, k=data.n_items)
+        scores = {item.item: item.score for item in found.items}
+        return {item: score - np.mean(list(scores.values())) for item, score in scores.items()}
+
+    whole = centred(history)
+    for item in one.items:
+        drops = [whole[item.item] - centred(history[:e] + history[e + 1 :])[item.item] for e in range(len(history))]
+        best = np.argsort(drops)[::-1][:3]
+        assert [r.item for r in item.reasons] == [history[e] for e in best if drops[e] > 0]
+        np.testing.assert_allclose([r.drop for r in item.reasons], [drops[e] for e in best if drops[e] > 0], rtol=1e-3)
+    code, out, _ = call(titled, "--user", "u3", "--reasons", "--k", 3)
+    assert code == 0
+    assert f"{one.items[0].reasons[0].item} ({one.items[0].reasons[0].drop:.3g})" in out
+    call(titled, "--user", "u3", "--reasons", "--k", 3, "--csv", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert [item for item, _ in json.loads(first["reasons"])] == [r.item for r in one.items[0].reasons]
+
+
+def test_the_reason_of_a_single_event_is_that_event(titled):
+    _, data = trained(titled)
+    (one,) = Run(titled).lists(histories={"": [str(data.item_ids[3])]}, k=2, reasons=True)
+    assert [[r.item for r in item.reasons] for item in one.items] == [[str(data.item_ids[3])]] * 2
+    assert all(np.isnan(r.drop) for item in one.items for r in item.reasons)

@@ -194,7 +194,7 @@ def _answer(run: Trained, folder: Path, rows: Sequence[int]) -> _Answer:
     if max(rows) >= data.n_users or (data.test_at[rows] < 1).any():
         raise UserError("its ranks are of other data", where=folder / RANKS, remedy="Run it again")
     groups = run.groups.of
-    found = lists(run.model, data, rows, min(K, data.n_items), groups, stage="test", recent=RECENT)
+    found = list(lists(run.model, data, rows, min(K, data.n_items), groups, stage="test", recent=RECENT))
     targets = []
     for row in rows:
         item = int(data.items[data.offsets[row] + data.test_at[row]])

@@ -1,0 +1,59 @@
+"""``python -m recsys_lt pull SOURCE``: a run that was pushed, as a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.push import HUB, hub, repository
+from recsys_lt.runs.trust import add_trust, trusting
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lt pull",
+        description="Fetch a run that `recsys_lt push` shared. It recommends from histories without its dataset, and "
+        "stands in tables beside other runs. Nothing that is fetched is unpickled, imported or run; classes of other "
+        "packages need --trust.",
+    )
+    parser.add_argument("source", help=f"a folder, or {HUB}OWNER/NAME, perhaps with @REVISION")
+    parser.add_argument("folder", type=Path, nargs="?", help="the new run folder (default: outputs/NAME)")
+    add_trust(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the run folder; 0, or 2 with one line on standard error for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    with trusting(arguments.trust):
+        return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    source: str = arguments.source
+    if not source.startswith(HUB):
+        folder = arguments.folder or Path("outputs", Path(source).resolve().name)
+        _make(Path(source), folder)
+        return
+    name, revision = repository(source)
+    folder = arguments.folder or Path("outputs", name.partition("/")[2])
+    with tempfile.TemporaryDirectory() as place:
+        from recsys_lt.training.sharing import PATTERNS
+
+        with hub(source) as api:
+            api.snapshot_download(name, revision=revision, local_dir=place, allow_patterns=list(PATTERNS))
+        _make(Path(place), folder)
+
+
+def _make(source: Path, folder: Path) -> None:
+    from recsys_lt.training.sharing import first_items, new_folder, unpack
+    from recsys_lt.training.trained import Run
+
+    with new_folder(folder) as place:
+        unpack(source, place)
+    run = Run(folder)
+    print(f"{folder}: {run.stored.names.model} on {run.stored.names.dataset}, {run.catalogue.n_items:,} items")
+    print(f"try: python -m recsys_lt recommend {folder} --history {','.join(first_items(run))}")

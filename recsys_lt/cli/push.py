@@ -1,0 +1,88 @@
+"""``python -m recsys_lt push outputs/<run> TARGET``: a run for others, in a folder or a Hugging Face repository."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recsys_lt.cli.command import exit_code
+from recsys_lt.errors import UserError
+from recsys_lt.runs.trust import add_trust, trusting
+
+# Everything else is imported where it is used, so that --help answers at once.
+#: Before the name of a Hugging Face repository.
+HUB = "hf://"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lt push",
+        description="Share a finished run: its weights (safetensors), configuration, items with titles, metrics and a "
+        "card that states its protocol. Events and user ids do not go with it; a model that keeps user vectors holds "
+        "those.",
+    )
+    parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml, best.ckpt and metrics.json")
+    parser.add_argument(
+        "target", help=f"a new folder, or {HUB}OWNER/NAME, a Hugging Face repository (log in with `hf auth login`)"
+    )
+    parser.add_argument("--public", action="store_true", help="let everybody read a repository that is created")
+    add_trust(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the shared run; 0, or 2 with one line on standard error for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    with trusting(arguments.trust):
+        return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    target = arguments.target
+    if target.startswith(HUB):
+        name, _ = repository(target)
+        with tempfile.TemporaryDirectory() as place:
+            from recsys_lt.training.sharing import pack
+
+            pack(arguments.folder, Path(place))
+            with hub(target) as api:
+                api.create_repo(name, private=not arguments.public, exist_ok=True)
+                api.upload_folder(repo_id=name, folder_path=place, commit_message="recsys_lt push")
+    else:
+        from recsys_lt.training.sharing import new_folder, pack
+
+        with new_folder(Path(target)) as place:
+            pack(arguments.folder, place)
+    print(f"{target}: fetch it with `python -m recsys_lt pull {target}`")
+
+
+def repository(place: str) -> tuple[str, str | None]:
+    """Owner and name, and the revision, of ``hf://OWNER/NAME[@REVISION]``."""
+    name, _, revision = place.removeprefix(HUB).partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
+        raise UserError("it names no repository", where=place, remedy=f"Write {HUB}OWNER/NAME")
+    return name, revision or None
+
+
+@contextmanager
+def hub(place: str) -> Iterator[Any]:
+    """Yield huggingface_hub's client; what the Hub or the network refuses inside the block is one line."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        remedy = "Install it: pip install 'recsys_lt[hub]'"
+        raise UserError("huggingface_hub cannot be imported", where=place, remedy=remedy) from error
+    if not sys.stderr.isatty():
+        huggingface_hub.utils.disable_progress_bars()
+    try:
+        yield huggingface_hub.HfApi(library_name="recsys_lt")
+    except Exception as error:  # its own kinds, and those of its HTTP client, which changes between versions
+        reason = next(line for line in (*str(error).splitlines(), type(error).__name__) if line.strip())
+        remedy = "Check the name and the network, and log in with `hf auth login` where it is private"
+        raise UserError(f"the Hub refuses it ({reason})", where=place, remedy=remedy) from error

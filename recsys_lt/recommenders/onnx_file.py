@@ -1,0 +1,120 @@
+"""A backbone and its output table as one ONNX graph: histories to the scores of all items."""
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.errors import UserError
+
+#: What the exporter and the check of its file need; extra ``export``.
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+#: Largest difference of a score, relative to the largest score, that counts as rounding.
+_TOLERANCE = 1e-3
+
+
+class _Scores(nn.Module):
+    """Histories [B, L] at the right of a window, -1 before them -> the scores of all items, [B, I]."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, items: Tensor) -> Tensor:
+        table = self.backbone.output_table()
+        states = self.backbone.padded_states(items.clamp(min=0), items >= 0)
+        return table.block(states, 0, table.n_items)
+
+
+def windows(n_items: int, length: int, rows: int = 5) -> Tensor:
+    """Random histories of 1 to ``length`` events as the graph takes them, [rows, length] int64."""
+    random = np.random.default_rng(0)
+    items = random.integers(0, n_items, (rows, length))
+    lengths = np.linspace(1, length, rows).round()
+    items[np.arange(length) < length - lengths[:, None]] = -1
+    return torch.from_numpy(items)
+
+
+def write_onnx(path: Path, backbone: Backbone, notes: Mapping[str, str]) -> float:
+    """Write a backbone in eval mode as ONNX and run the file against it.
+
+    The input ``items`` is [batch, L] int64 (the last L events, -1 before a shorter history), the output ``scores``
+    [batch, I] float32; items of the history are scored like any other. ``notes`` become the file's metadata.
+
+    Returns
+    -------
+    float
+        The largest difference of a score between ONNX Runtime and PyTorch.
+
+    Raises
+    ------
+    UserError
+        If a package is missing, the backbone has no padded form, the exporter does not take it, or the scores differ.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        remedy = "Install what it needs: pip install 'recsys_lt[export]'"
+        raise UserError(f"{' and '.join(missing)} cannot be imported", where="--onnx", remedy=remedy)
+    model = _Scores(backbone).eval()
+    example = windows(backbone.output_table().n_items, backbone.max_length)
+    with torch.no_grad():
+        expected = model(example).numpy()  # a backbone without the form refuses here
+        program = _exported(model, example)
+    for key, note in notes.items():
+        program.model.metadata_props[key] = note
+    program.save(path, external_data=False)
+    found = _scores_of(path, example.numpy())
+    difference = float(np.abs(found - expected).max())
+    if not difference <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        what = f"the exported scores differ by up to {difference:.2g} from the model's"
+        raise UserError(what, where="--onnx", remedy="Report it with this run's config.yaml; no file was written")
+    return difference
+
+
+def _exported(model: nn.Module, example: Tensor) -> Any:
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.onnx.export(
+                model,
+                (example,),
+                input_names=["items"],
+                output_names=["scores"],
+                dynamic_shapes={"items": {0: torch.export.Dim("batch")}},
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        what = f"PyTorch's exporter does not take this model ({reason})"
+        raise UserError(what, where="--onnx", remedy="Export another model, such as a run of model=sasrec") from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _scores_of(path: Path, items: NDArray[np.int64]) -> NDArray[np.float32]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["scores"], {"items": items})
+    return np.asarray(scores)
+
+
+def notes_of(dataset: str, model: str, max_length: int, item_fingerprint: str) -> dict[str, str]:
+    """Metadata of the file: what it is of."""
+    facts = {"dataset": dataset, "model": model, "max_length": max_length, "item_fingerprint": item_fingerprint}
+    return {"recsys_lt": json.dumps(facts)}
