@@ -4,7 +4,7 @@ import logging
 import sys
 from importlib import import_module
 
-from recsys_lt.system import stopping
+from recsys_lt.system import package, stopping
 
 #: Every command but training, and what it does; each is a module of ``recsys_lt.cli``.
 COMMANDS = {
@@ -19,6 +19,8 @@ COMMANDS = {
     "sharpness": "how much the loss rises around a trained model, by item group",
     "dashboard": "create a W&B workspace for a project",
 }
+#: Commands that train nothing.
+_RANKING = {"recommend", "export", "serve", "push", "pull"}
 
 
 def main() -> int:
@@ -40,6 +42,7 @@ def main() -> int:
 def script() -> None:
     """Entry point of the console script: ends the process with the exit code."""
     stopping.end_at_once()  # the imports of a command take seconds
+    package.only_ranks = bool(_RANKING & set(sys.argv[1:2]))
     code = main()
     if code > 128:
         logging.disable()  # what a half-imported library logs at exit helps nobody

@@ -75,14 +75,15 @@ def hub(place: str) -> Iterator[Any]:
     """Yield huggingface_hub's client; what the Hub or the network refuses inside the block is one line."""
     try:
         import huggingface_hub
+        from huggingface_hub.utils import disable_progress_bars
     except ImportError as error:
         remedy = "Install it: pip install 'recsys_lt[hub]'"
         raise UserError("huggingface_hub cannot be imported", where=place, remedy=remedy) from error
     if not sys.stderr.isatty():
-        huggingface_hub.utils.disable_progress_bars()
+        disable_progress_bars()
     try:
         yield huggingface_hub.HfApi(library_name="recsys_lt")
     except Exception as error:  # its own kinds, and those of its HTTP client, which changes between versions
-        reason = next(line for line in (*str(error).splitlines(), type(error).__name__) if line.strip())
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = "Check the name and the network, and log in with `hf auth login` where it is private"
         raise UserError(f"the Hub refuses it ({reason})", where=place, remedy=remedy) from error

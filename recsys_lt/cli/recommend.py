@@ -197,7 +197,7 @@ def _whom(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.users is not None:
         return {"users": _lines(arguments.users, "user")}
     if arguments.history is not None:
-        names = ["new user", *(f"new user {n}" for n in range(2, len(arguments.history) + 1))]
+        names = ["new", *(f"new {n}" for n in range(2, len(arguments.history) + 1))]
         histories = [[item for item in each.split(",") if item] for each in arguments.history]
         return {"histories": dict(zip(names, histories, strict=True))}
     return {} if arguments.all else {"histories": _histories(arguments.histories)}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.weighting import Weighting
+from recsys_lt.system import package
 
 Named = Mapping[str, torch.nn.Parameter]
 #: One for each parameter given to ``UpdateRule.prepare``, in that order; None where there is none.
@@ -67,6 +68,8 @@ class UpdateRule(ABC):
         for key in sorted(self.settings.keys() & getattr(base, "keywords", {}).keys()):
             raise UserError("it is given twice", where=f"optimizer.base.{key}", remedy=f"Use optimizer.{key} alone")
         self.item_weights: Tensor | None = None
+        if package.only_ranks:
+            return  # it will not train, and a trial step imports what takes a second
         unused = torch.nn.Parameter(torch.zeros(1))
         try:  # torch refuses here what it would refuse in training
             trial = self.build([unused])

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.optim.lazy_adam import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
+from recsys_lt.recommenders.base import Module
 from recsys_lt.recommenders.evaluation import Collector, Evaluation
 from recsys_lt.recommenders.full_ranking import Ranking
 from recsys_lt.recommenders.precision import FLOAT32, Precision
@@ -37,7 +37,7 @@ class Terms:
     clip: float | None = None  # largest gradient norm of a step; None for no clipping
 
 
-class Recommender(HasNeeds, pl.LightningModule):
+class Recommender(HasNeeds, Module):
     """Answers two questions: what does a batch cost, and how is the catalogue ranked for these users.
 
     A subclass answers them (``batch_losses``, ``rank``); the same training step and the same evaluation serve all. A

@@ -17,7 +17,7 @@ _TEXT = """\
 
 # {model} on {dataset}
 
-A sequential recommender, trained with [recsys_lt](https://pypi.org/project/recsys_lt/) {version}: model {model}, loss \
+A sequential recommender, trained with recsys_lt {version}: model {model}, loss \
 {loss}, optimizer {optimizer}. It reads the item ids of a user's events, oldest first, and ranks {items:,} items.
 
 ## Use

@@ -20,7 +20,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.final_table import print_final_table
-from recsys_lt.runs.checkpoints import AtomicCheckpointIO, Notes, load
+from recsys_lt.runs.checkpoints import Notes, load
 from recsys_lt.runs.commit import commit
 from recsys_lt.runs.run_folder import BEST, resume_command
 from recsys_lt.runs.stored import Stored
@@ -30,6 +30,7 @@ from recsys_lt.system.atomic import remove_unfinished
 from recsys_lt.system.memory import forget_peak_rss
 from recsys_lt.system.stopping import Stop, Stopped
 from recsys_lt.training.build import Parts, build
+from recsys_lt.training.checkpoint_io import AtomicCheckpointIO
 from recsys_lt.training.earlier import Earlier, begin_anew, load_start, read_earlier
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch

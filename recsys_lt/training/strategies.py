@@ -5,8 +5,6 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
 
 from recsys_lt.errors import UserError
 
@@ -101,6 +99,9 @@ class Ddp(Strategy):
             )
 
     def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.plugins.environments import LightningEnvironment
+        from pytorch_lightning.strategies import DDPStrategy
+
         strategy = DDPStrategy(
             process_group_backend="nccl" if self._on_gpus() else "gloo",
             # The processes are ours (launch.py): a cluster's variables must not be taken for their ranks.
@@ -137,6 +138,9 @@ class Fsdp(_Sharded):
     name = "fsdp"
 
     def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.plugins.environments import LightningEnvironment
+        from pytorch_lightning.strategies import FSDPStrategy
+
         strategy = FSDPStrategy(
             cluster_environment=LightningEnvironment(), state_dict_type="full", use_orig_params=True
         )
@@ -158,5 +162,8 @@ class Deepspeed(_Sharded):
             )
 
     def arguments(self) -> dict[str, Any]:
+        from pytorch_lightning.plugins.environments import LightningEnvironment
+        from pytorch_lightning.strategies import DeepSpeedStrategy
+
         strategy = DeepSpeedStrategy(cluster_environment=LightningEnvironment(), stage=2)
         return {"accelerator": "gpu", "strategy": strategy}

@@ -49,6 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.created.append(asked)
             self.server.repositories.setdefault(name, {})
             return self._json({"url": f"http://{self.headers['Host']}/{name}", "id": name})
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
         name = "/".join(path.split("/")[3:5])
         if "/preupload/" in path:
             files = [

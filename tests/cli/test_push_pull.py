@@ -145,7 +145,7 @@ def test_what_a_stranger_changed_is_refused(pushed, tmp_path, refused, change, s
 def test_weights_of_another_model_are_refused(pushed, tmp_path, command, refused):
     _weights(lambda weights, notes: (weights | {"more": torch.zeros(1)}, notes))(pushed)
     assert command(pull, pushed, tmp_path / "new")[0] == 0
-    assert "not those of the model" in refused(recommend, tmp_path / "new", "--history", "1,2")
+    assert "not those of the model" in refused(recommend, tmp_path / "new", "--history", "i1,i2")
 
 
 def test_other_files_are_left_behind(pushed, tmp_path, command):
