@@ -97,7 +97,7 @@ class BERT4Rec(Backbone):
 
     def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
         """See ``Backbone.padded_states``; the masked event is added at the end."""
-        x = torch.cat([self.items(items), self.mask.expand(len(items), 1, -1)], 1)
+        x = torch.cat([self.items(items), self.mask.expand(items.shape[0], 1, -1)], 1)
         x = self.norm(x + self.positions.weight)
         allowed = nn.functional.pad(real, (0, 1), value=True)[:, None, None]
         for block in self.blocks:

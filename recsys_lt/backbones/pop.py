@@ -32,7 +32,7 @@ class Pop(Backbone):
 
     def padded_states(self, items: Tensor, real: Tensor) -> Tensor:
         """See ``Backbone.padded_states``."""
-        return self.counts.new_ones(len(items), 1)
+        return self.counts.new_ones(items.shape[0], 1)
 
     def output_table(self) -> OutputTable:
         return OutputTable(self.counts)
