@@ -13,7 +13,6 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.data.arrays import pieces
 from recsys_lt.data.item_data import ColumnReader, ItemColumn, write_column
 from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
@@ -181,8 +180,7 @@ def _check_range(arrays: Mapping[str, NDArray[Any]]) -> None:
     inside = all(((arrays[name] >= -1) & (arrays[name] <= end)).all() for name, end in ends.items())
     sizes = {"user_ids": len(lengths), "popularity": n_items, _TIMES: len(items)}
     sized = all(len(arrays[name]) == size for name, size in sizes.items() if name in arrays)
-    known = all(items[piece].min() >= 0 and items[piece].max() < n_items for piece in pieces(len(items)))
-    if not (whole and inside and sized and known):
+    if not (whole and inside and sized and items.min() >= 0 and items.max() < n_items):
         raise ValueError("the prepared copy holds numbers that cannot be")
 
 

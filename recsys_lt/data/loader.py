@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -29,9 +29,7 @@ class Share:
     world: int = 1
 
 
-_ALONE = Share()
-
-
+@dataclass(eq=False)
 class TrainBatches(Dataset[Batch]):
     """Training batches: batch (epoch, step) is a pure function of those two numbers.
 
@@ -41,21 +39,18 @@ class TrainBatches(Dataset[Batch]):
     the first ``max_rows`` of its order, or all.
     """
 
-    def __init__(
-        self,
-        data: Sequences,
-        task: Task,
-        batch_rows: int,
-        seed: int,
-        share: Share,
-        with_seen: bool,
-        accumulate: int = 1,
-        max_rows: int | None = None,
-    ) -> None:
-        self.n_examples = task.n_examples(data)
-        self.n_rows = self.n_examples if max_rows is None else min(max_rows, self.n_examples)
-        self.data, self.task, self.batch_rows, self.seed = data, task, batch_rows, seed
-        self.share, self.with_seen, self.accumulate = share, with_seen, accumulate
+    data: Sequences
+    task: Task
+    batch_rows: int
+    seed: int
+    share: Share
+    with_seen: bool
+    accumulate: int = 1
+    max_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        self.n_examples = self.task.n_examples(self.data)
+        self.n_rows = self.n_examples if self.max_rows is None else min(self.max_rows, self.n_examples)
 
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_rows)
@@ -98,15 +93,15 @@ class TrainBatches(Dataset[Batch]):
         return self.order(epoch)[step * self.batch_rows : end]
 
 
+@dataclass(eq=False)
 class EpochSteps(Sampler[tuple[int, int]]):
     """The (epoch, step) pairs of the epoch set last; Lightning calls ``set_epoch``.
 
     ``epoch`` is the first one asked for: workers fetch ahead before Lightning says which epoch a resumed run is at.
     """
 
-    def __init__(self, n_steps: int, epoch: int = 0) -> None:
-        self.n_steps = n_steps
-        self.epoch = epoch
+    n_steps: int
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -118,6 +113,7 @@ class EpochSteps(Sampler[tuple[int, int]]):
         return self.n_steps
 
 
+@dataclass(eq=False)
 class RankBatches(Dataset[Batch]):
     """Batches of users to rank the catalogue for, with their target.
 
@@ -126,18 +122,16 @@ class RankBatches(Dataset[Batch]):
     process's part of them. ``with_seen`` has batches carry each user's distinct earlier items, to be masked.
     """
 
-    def __init__(
-        self,
-        data: Sequences,
-        users: Ints,
-        stage: str | None,
-        max_length: int,
-        batch_rows: int,
-        with_seen: bool,
-        share: Share = _ALONE,
-    ) -> None:
-        self.data, self.users, self.max_length = data, users[share.rank :: share.world], max_length
-        self.batch_rows, self.with_seen, self.stage = batch_rows, with_seen, stage
+    data: Sequences
+    users: Ints
+    stage: str | None
+    max_length: int
+    batch_rows: int
+    with_seen: bool
+    share: Share = field(default_factory=Share)
+
+    def __post_init__(self) -> None:
+        self.users = self.users[self.share.rank :: self.share.world]
 
     def __len__(self) -> int:
         return -(-len(self.users) // self.batch_rows)

@@ -91,10 +91,8 @@ class Sequences:
     @cached_property
     def item_fingerprint(self) -> str:
         """Hash of the item vocabulary, the ids in order: weights fit all data that share it."""
-        digest = hashlib.sha256()
-        for piece in pieces(self.n_items):
-            digest.update("".join(f"{len(item)}:{item}" for item in self.item_ids[piece].tolist()).encode())
-        return digest.hexdigest()[:32]
+        ids = "".join(f"{len(item)}:{item}" for item in self.item_ids.tolist())
+        return hashlib.sha256(ids.encode()).hexdigest()[:32]
 
     @cached_property
     def item_index(self) -> Any:
