@@ -86,10 +86,9 @@ class Delimited:
                         quote_char='"' if self.quoted else False,
                         newlines_in_values=self.quoted,
                     ),
+                    # Numbers are parsed later, where a bad one can be named.
                     convert_options=pcsv.ConvertOptions(
-                        column_types=dict.fromkeys(
-                            chosen, pa.string()
-                        ),  # numbers are parsed where a bad one can be named
+                        column_types=dict.fromkeys(chosen, pa.string()),
                         include_columns=chosen,
                         null_values=[""],
                         strings_can_be_null=True,
