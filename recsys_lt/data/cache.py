@@ -3,7 +3,8 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -148,27 +149,18 @@ class PreparedCache:
         return sequences, list(about["notes"])
 
 
-class CachedItemData(Mapping[str, ItemColumn]):
+class CachedItemData(UserDict[str, Any]):
     """The columns of items that a source offers; each is prepared and mapped when it is first read."""
 
     def __init__(self, cache: PreparedCache, readers: Mapping[str, ColumnReader], item_ids: NDArray[np.str_]) -> None:
-        self._cache, self._readers, self._item_ids = cache, readers, item_ids
-        self._mapped: dict[str, ItemColumn] = {}
+        super().__init__(readers)
+        self._cache, self._item_ids = cache, item_ids
 
     def __getitem__(self, name: str) -> ItemColumn:
-        reader = self._readers[name]
-        if name not in self._mapped:
-            self._mapped[name] = self._cache.column(name, reader, self._item_ids)
-        return self._mapped[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._readers
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)
+        if callable(self.data[name]):
+            self.data[name] = self._cache.column(name, self.data[name], self._item_ids)
+        column: ItemColumn = self.data[name]
+        return column
 
 
 def _check_range(arrays: Mapping[str, NDArray[Any]]) -> None:
