@@ -2,7 +2,7 @@
 
 import hashlib
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -148,12 +148,7 @@ class Sequences:
     @cached_property
     def popularity(self) -> Ints:
         """Training interactions of each item, [I] int64."""
-        if self.counted is not None:
-            return self.counted
-        counts = np.zeros(self.n_items, dtype=np.int64)
-        for index in self._training_events():
-            counts += np.bincount(self.items[index], minlength=self.n_items)
-        return counts
+        return self._counts() if self.counted is None else self.counted
 
     def popularity_within(self, seconds: float) -> Ints:
         """Training interactions of each item in the last ``seconds`` up to the latest of all, [I] int64.
@@ -162,20 +157,18 @@ class Sequences:
         """
         if self.times is None:
             raise ValueError(f"{self.name} has no times")
-        counts = np.zeros(self.n_items, dtype=np.int64)
         trained = np.flatnonzero(self.train_end > 0)
         # A user's events are in order of time: the last one of each is all there is to look at.
         last = self.times[self.offsets[trained] + self.train_end[trained] - 1]
-        after = last.max(initial=-np.inf) - seconds
-        for index in self._training_events():
-            recent = index[self.times[index] > after]
-            counts += np.bincount(self.items[recent], minlength=self.n_items)
-        return counts
+        return self._counts(self.times > last.max(initial=-np.inf) - seconds)
 
-    def _training_events(self) -> Iterator[Ints]:
-        """Places of all training events in the flat arrays, in pieces: mapped arrays are never in memory at once."""
-        for users in pieces(self.n_users, 1 << 18):
-            yield ragged_index(self.offsets[:-1][users], self.train_end[users])
+    def _counts(self, among: NDArray[np.bool_] | None = None) -> Ints:
+        """Training interactions of each item, [I]; of the events marked True [E] alone."""
+        counts = np.zeros(self.n_items, dtype=np.int64)
+        for users in pieces(self.n_users, 1 << 18):  # mapped arrays are never in memory at once
+            index = ragged_index(self.offsets[:-1][users], self.train_end[users])
+            counts += np.bincount(self.items[index if among is None else index[among[index]]], minlength=self.n_items)
+        return counts
 
     def targets_at(self, stage: str) -> Ints:
         """``valid_at`` or ``test_at``."""
