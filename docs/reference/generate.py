@@ -12,7 +12,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +205,10 @@ def _prefix(group: str, path: Path) -> str:
 def group_keys(group: str) -> dict[Path, list[Key]]:
     """The keys of every choice of a group. A key that says nothing of itself means what it means elsewhere."""
     found = {path: list(keys_of(path, _prefix(group, path), _inherited_target(path))) for path in choices(group)}
-    return {path: [_explained(key) for key in keys] for path, keys in found.items()}
+    explained = {path: [_explained(key) for key in keys] for path, keys in found.items()}
+    if group == "model":
+        return {path: [_with_remark(key) for key in keys] for path, keys in explained.items()}
+    return explained
 
 
 _known: dict[str, str] = {}
@@ -216,12 +219,13 @@ def _explained(key: Key) -> Key:
         for known in _all_keys():
             if known.meaning:
                 _known.setdefault(known.name, known.meaning)
-    meaning = key.meaning or _known.get(key.name) or re.sub("`+", "`", key.documented)
-    if key.meaning and _known.get(key.name) and not key.name.startswith(("model.", "dataset.", "hydra.")):
-        meaning = "; ".join(
-            dict.fromkeys((_known[key.name], key.meaning))
-        )  # a model's remark on a key of another group
-    return Key(key.name, key.default, key.type, meaning)
+    return replace(key, meaning=key.meaning or _known.get(key.name) or re.sub("`+", "`", key.documented))
+
+
+def _with_remark(key: Key) -> Key:
+    """A key of another group in a model's file: what it means there, and the model's remark."""
+    said = _known.get(key.name, key.meaning)
+    return key if key.name.startswith("model.") else replace(key, meaning="; ".join(dict.fromkeys((said, key.meaning))))
 
 
 def _all_keys() -> Iterator[Key]:
