@@ -101,6 +101,7 @@ class BERT4Rec(Backbone):
         x = self.norm(x + self.positions.weight)
         allowed = nn.functional.pad(real, (0, 1), value=True)[:, None, None]
         for block in self.blocks:
+            assert isinstance(block, _Block)
             x = block.padded(x, allowed)
         return x[:, -1]
 

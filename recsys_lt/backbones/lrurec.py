@@ -82,6 +82,7 @@ class LRURec(Backbone):
         """See ``Backbone.padded_states``; a row without history has a state of zeros."""
         x = self.norm(self.items(items))
         for block in self.blocks:
+            assert isinstance(block, _Block)
             x = block.padded(x, real)
         return x[:, -1] * real[:, -1:]
 

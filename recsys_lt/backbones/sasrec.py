@@ -74,6 +74,7 @@ class SASRec(Backbone):
         """See ``Backbone.padded_states``."""
         x = self.items(items) * math.sqrt(self.items.embedding_dim) + self.positions.weight
         for block in self.blocks:
+            assert isinstance(block, _Block)
             x = block.padded(x * real.unsqueeze(2))
         return self.norm(x[:, -1])
 

@@ -159,6 +159,8 @@ def application(run: Run, limits: Limits, this_machine: bool = True) -> Starlett
             if not known:
                 raise _RefusedError(400, f"history: no event is of an item of {names.dataset}")
             (found,) = run.lists(histories={"": known}, k=question.k, exclude=exclude)
+        elif not run.catalogue.n_users:  # a pulled run: asking for its dataset might fetch it
+            raise _RefusedError(400, "user: no users are known here, give history")
         else:
             (found,) = run.lists([str(question.user)], k=question.k, exclude=exclude)
         items = [

@@ -117,7 +117,7 @@ class Sequences:
         is left of a user's history.
         """
         flat = [str(item) for item in chain.from_iterable(histories.values())]
-        items = self.item_index.get_indexer(flat)
+        items = self.item_index.get_indexer(np.array(flat, dtype=np.object_))
         lengths = np.array([len(history) for history in histories.values()], dtype=np.int64)
         known = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[items >= 0], minlength=len(lengths))
         if not known.all() or not len(known):

@@ -21,6 +21,8 @@ class RankingModule(nn.Module):
 
 
 if TYPE_CHECKING or not package.only_ranks:
-    from pytorch_lightning import LightningModule as Module
+    from pytorch_lightning import LightningModule
+
+    Module = LightningModule
 else:
     Module = RankingModule

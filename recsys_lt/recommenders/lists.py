@@ -90,7 +90,9 @@ def lists(
     with_seen = module.mask_seen != "none"
     with torch.inference_mode():
         module.begin_ranking()
-    for step, batch in enumerate(RankBatches(data, users, stage, module.max_length, _ROWS, with_seen=with_seen)):
+    batches = RankBatches(data, users, stage, module.max_length, _ROWS, with_seen=with_seen)
+    for step in range(len(batches)):
+        batch = batches[step]
         here = users[step * _ROWS :][: len(batch)]
         ends = data.targets_at(stage)[here] if stage else np.diff(data.offsets)[here]
         histories = [data.items[a : a + n] for a, n in zip(data.offsets[here].tolist(), ends.tolist(), strict=True)]
@@ -98,8 +100,10 @@ def lists(
             batch = replace(batch, seen=_with_all(batch.seen, excluded, len(batch), data.n_items))
         with torch.inference_mode():
             ranking = module.rank(batch.to(module.device), k)
-            items, scores = ranking.items.cpu().numpy(), ranking.scores.cpu().numpy()
-            drops = score_drops(module, here, histories, items) if reasons else [None] * len(batch)
+            items, scores = ranking.items.cpu().numpy(), ranking.scores.float().cpu().numpy()
+            drops: Sequence[NDArray[np.float32] | None] = [None] * len(batch)
+            if reasons:
+                drops = score_drops(module, here, histories, items)
         for b, (row, history) in enumerate(zip(here.tolist(), histories, strict=True)):
             yield Recommendation(
                 user=str(data.user_ids[row]),

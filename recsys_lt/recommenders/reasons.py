@@ -83,5 +83,5 @@ def _relative(module: Recommender, users: Ints, histories: Sequence[NDArray[np.i
             where="reasons",
             remedy="Leave --reasons out, or use a model such as model=sasrec",
         )
-    scores = torch.empty_like(ranking.scores).scatter_(1, ranking.items, ranking.scores)
+    scores = torch.empty_like(ranking.scores).scatter_(1, ranking.items, ranking.scores).float()
     return (scores - scores.mean(1, keepdim=True)).cpu()

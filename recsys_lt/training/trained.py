@@ -162,11 +162,13 @@ class Run:
             raise UserError("there must be either users or histories", where="recommend", remedy="Give one of them")
         if not 1 <= k <= data.n_items:
             raise UserError(f"it is {k}", where="k", remedy=f"Give a whole number from 1 to {data.n_items}, all items")
-        found = data.item_index.get_indexer([str(item) for item in exclude])
-        excluded = found[found >= 0].astype(np.int64) if len(found) else None
-        if (found < 0).any():
-            what = f"{np.count_nonzero(found < 0)} of {len(found)} excluded ids are no items of {data.name}"
-            warnings.warn(what, stacklevel=2)
+        excluded = None
+        if exclude:
+            found = data.item_index.get_indexer(np.array(list(map(str, exclude)), dtype=np.object_))
+            excluded = found[found >= 0].astype(np.int64)
+            if len(excluded) < len(found):
+                n = len(found) - len(excluded)
+                warnings.warn(f"{n} of {len(found)} excluded ids are no items of {data.name}", stacklevel=2)
         if histories is None:
             rows = _rows_of(data, list(dict.fromkeys(users or ())))
             return lists(self.model, data, rows, k, self.groups.of, excluded=excluded, reasons=reasons)
@@ -216,9 +218,7 @@ class Run:
 
 def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
     """Places of users in the data."""
-    import pandas as pd
-
-    rows = data.user_index.get_indexer(pd.Index(users, dtype=np.object_))
+    rows = data.user_index.get_indexer(np.array(users, dtype=np.object_))
     if len(rows) and rows.min() < 0:
         # Of other lengths of history, so that they are worth trying.
         order = np.linspace(0, data.n_users - 1, min(3, data.n_users)).astype(np.int64)

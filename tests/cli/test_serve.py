@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lt.cli import serve
+from recsys_lt.cli import pull, push, serve
 from recsys_lt.training.trained import Run
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -114,6 +114,15 @@ def test_other_requests(titled, port):
     assert refusal(port, None, method="GET")[0] == 405
     assert refusal(port, {"user": "u3"}, headers={"Content-Type": "text/plain"}.items())[0] == 415
     assert ask(port, {"user": "u3"}, headers={"Host": "attacker.example"}.items())[0] == 400
+
+
+def test_a_pulled_run_serves_histories_alone(titled, tmp_path, command):
+    assert command(push, titled, tmp_path / "pushed")[0] == command(pull, tmp_path / "pushed", tmp_path / "run")[0] == 0
+    with served(tmp_path / "run") as port:
+        assert refusal(port, {"user": "u3"}) == (400, "user: no users are known here, give history")
+        status, content = ask(port, {"history": ["i1", "i2"], "k": 3})
+        assert status == 200
+        assert len(json.loads(content)["items"]) == 3
 
 
 def test_a_body_that_does_not_arrive(titled, monkeypatch):
