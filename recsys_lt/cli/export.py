@@ -66,11 +66,10 @@ def _run(arguments: argparse.Namespace) -> None:
     with torch.no_grad():
         module.begin_ranking()
         if arguments.onnx is not None:
-            from recsys_lt.recommenders.onnx_file import notes_of, write_onnx
+            from recsys_lt.recommenders.onnx_file import write_onnx
 
-            names = run.stored.names
+            notes = run.stored.names._asdict() | {"item_fingerprint": data.item_fingerprint}
             with replacing(arguments.onnx) as temporary:
-                notes = notes_of(names.dataset, names.model, backbone.max_length, data.item_fingerprint)
                 difference = write_onnx(temporary, backbone, notes)
             print(
                 f"{arguments.onnx}: items [batch, {backbone.max_length}] to scores [batch, {data.n_items}]; "

@@ -98,7 +98,7 @@ def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -
         least = min(_TITLE, max(map(cell_len, texts))) if name == "title" else max(map(cell_len, texts))
         table.add_column(name, justify="right" if is_number else "left", min_width=least, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(row[c]) for c in kept))
+        table.add_row(*(Text(one_line(row[c])) for c in kept))  # a stranger's titles may hold what a terminal obeys
     return table
 
 

@@ -1,7 +1,6 @@
 """A backbone and its output table as one ONNX graph: histories to the scores of all items."""
 
 import importlib.util
-import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -87,11 +86,8 @@ def write_onnx(path: Path, backbone: Backbone, notes: Mapping[str, str]) -> floa
 
 
 def _exported(model: nn.Module, example: Tensor) -> Any:
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    logging.disable(logging.WARNING)  # it tells of operators that nobody asked for
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.onnx.export(
@@ -108,8 +104,7 @@ def _exported(model: nn.Module, example: Tensor) -> Any:
         what = f"PyTorch's exporter does not take this model ({reason})"
         raise UserError(what, where="--onnx", remedy=_OTHER) from error
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
 def _scores_of(path: Path, items: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -118,9 +113,3 @@ def _scores_of(path: Path, items: NDArray[np.int64]) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (scores,) = session.run(["scores"], {"items": items})
     return np.asarray(scores)
-
-
-def notes_of(dataset: str, model: str, max_length: int, item_fingerprint: str) -> dict[str, str]:
-    """Metadata of the file: what it is of."""
-    facts = {"dataset": dataset, "model": model, "max_length": max_length, "item_fingerprint": item_fingerprint}
-    return {"recsys_lt": json.dumps(facts)}

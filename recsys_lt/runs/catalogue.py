@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.data.item_data import ItemColumn
+from recsys_lt.data.item_data import LONGEST_TEXT, ItemColumn
+from recsys_lt.data.preparation import LONGEST_ID
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import GROUPS
 
 #: The file's name in a run folder.
 ITEMS = "items.parquet"
+_MOST = 1 << 33  # bytes
 _DATA = "data."  # before the names of the items' own columns
 
 
@@ -48,7 +50,11 @@ def read_catalogue(path: Path, name: str) -> Catalogue:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
+        with parquet.ParquetFile(path) as file:
+            about = file.metadata
+            if sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups)) > _MOST:
+                raise ValueError("it is larger than any of ours")
+            table = file.read()
         ids = _column(table, "item", pa.string()).to_pylist()
         words = _column(table, "group", pa.string()).to_pylist()
         counts = _column(table, "training_interactions", pa.int64()).to_numpy()
@@ -58,7 +64,7 @@ def read_catalogue(path: Path, name: str) -> Catalogue:
             if each.startswith(_DATA)
         }
         groups = np.array([GROUPS.index(word) for word in words], dtype=np.int8)
-        if not ids or len(set(ids)) < len(ids) or counts.min() < 0:
+        if not ids or len(set(ids)) < len(ids) or max(map(len, ids)) > LONGEST_ID or counts.min() < 0:
             raise ValueError("its ids or counts are not those of items")
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -94,7 +100,10 @@ def _values(column: Any) -> ItemColumn:
     import pyarrow as pa
 
     if column.type == pa.string():
-        return np.array(column.to_pylist(), dtype=np.str_)
+        texts = column.to_pylist()
+        if max(map(len, texts), default=0) > LONGEST_TEXT:
+            raise ValueError("it has longer texts than any of ours")
+        return np.array(texts, dtype=np.str_)
     if not pa.types.is_fixed_size_list(column.type) or column.type.value_type != pa.float32():
         raise ValueError("a column holds neither texts nor vectors")
     return np.asarray(column.flatten().to_numpy(), dtype=np.float32).reshape(len(column), -1)

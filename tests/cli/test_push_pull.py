@@ -121,9 +121,25 @@ def _items(folder):
     pq.write_table(read.slice(1), folder / "items.parquet")
 
 
+def _column(name, value):
+    """The items with another first value in a column."""
+
+    def apply(folder):
+        read = pq.read_table(folder / "items.parquet")
+        changed = pa.array([value, *read.column(name).to_pylist()[1:]])
+        pq.write_table(read.set_column(read.column_names.index(name), name, changed), folder / "items.parquet")
+
+    return apply
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (_column("item", "i" * 300), "ids or counts are not those of items"),
+        (_column("item", "i5"), "ids or counts are not those of items"),
+        (_column("item", None), "its column item is not one of ours"),
+        (_column("training_interactions", -1), "ids or counts are not those of items"),
+        (_column("data.title", "t" * 3000), "longer texts"),
         (_config(("recsys_lt.losses.ce.CE", "subprocess.Popen")), "which is no class of this program"),
         (_config(("recsys_lt.backbones.sasrec.SASRec", "os.path.join")), "which is no class of this program"),
         (_config(("name: synthetic", "name: ${oc.env:HOME}")), "refers to another place"),
@@ -146,6 +162,15 @@ def test_weights_of_another_model_are_refused(pushed, tmp_path, command, refused
     _weights(lambda weights, notes: (weights | {"more": torch.zeros(1)}, notes))(pushed)
     assert command(pull, pushed, tmp_path / "new")[0] == 0
     assert "not those of the model" in refused(recommend, tmp_path / "new", "--history", "i1,i2")
+
+
+def test_a_title_does_not_command_the_terminal(pushed, tmp_path, command):
+    _column("data.title", "\x1b[2Jgone")(pushed)
+    assert command(pull, pushed, tmp_path / "new")[0] == 0
+    code, out, _ = command(recommend, tmp_path / "new", "--history", "i0,i5")
+    assert code == 0
+    assert "?[2Jgone" in out
+    assert "\x1b" not in out
 
 
 def test_other_files_are_left_behind(pushed, tmp_path, command):
