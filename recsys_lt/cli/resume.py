@@ -15,6 +15,14 @@ from recsys_lt.cli.arguments import search_path
 from recsys_lt.errors import UserError
 from recsys_lt.system.package import CONF
 
+USAGE = """\
+usage: recsys_lt resume <run folder> [trainer.key=value ...] [--config-dir FOLDER]
+
+Continue a run that was stopped, from the end of its last epoch.
+
+  recsys_lt resume outputs/<run>
+  recsys_lt resume outputs/<run> trainer.max_epochs=200   train for longer
+"""
 _NAMED = "Give the run folder that was printed, such as resume outputs/<run>"
 _NEW = "Start a new run for anything else"
 

@@ -1,11 +1,9 @@
 """Training from the command line: Hydra's grammar, one run or the cells of a sweep."""
 
 import contextlib
-import io
 import json
 import multiprocessing
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,15 +17,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from recsys_lt.__main__ import COMMANDS
 from recsys_lt.cli.arguments import as_meant, check_arguments, in_order
+from recsys_lt.cli.help import help_text
 from recsys_lt.cli.hydra_refusals import composed, hydra_line
-from recsys_lt.cli.resume import asked_to_resume, resume
+from recsys_lt.cli.resume import USAGE, asked_to_resume, resume
 from recsys_lt.cli.sweep import SweepRefused, current_launch, end_of_sweep, forget_launch
 from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import trusting, trusting_as, without_trust, write_out_references
 from recsys_lt.system import machine, stopping
 from recsys_lt.system.machine import refusals
-from recsys_lt.system.package import CONF
+from recsys_lt.system.package import CONF, __version__
 from recsys_lt.system.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -235,16 +235,6 @@ def _complain(line: str) -> None:
     print(f"recsys_lt: {line}", file=sys.stderr, flush=True)
 
 
-def _help() -> None:
-    """Hydra's help without the groups nobody chooses from by hand."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        _task()
-    for line in text.getvalue().splitlines():
-        if not line.startswith(("setting: ", "protocol: ")):
-            print(re.sub(r"(?<=: |, )_\w+, ", "", line))
-
-
 def main() -> int:
     """Run the command line; the exit code: 0, 1 (a fault of ours), 2 (mendable), 128 and the number of a signal."""
     forget_launch()
@@ -279,8 +269,11 @@ def _run() -> int:
     try:
         _there_before.clear()
         _there_before.update(path.name for path in Path.cwd().iterdir())
+        if {"--version", "-V"} & set(sys.argv[1:]):
+            print(f"recsys_lt {__version__}")
+            return 0
         if {"--help", "-h"} & set(sys.argv[1:]):
-            _help()
+            print(USAGE if sys.argv[1] == "resume" else help_text(as_meant(sys.argv[1:]), COMMANDS))
             return 0
         earlier = asked_to_resume(sys.argv[1:])
         if earlier is not None:

@@ -4,8 +4,9 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.__main__ import COMMANDS
+from recsys_lt.__main__ import COMMANDS, main
 from recsys_lt.cli.help import help_text, read_comments
+from recsys_lt.system.package import __version__
 
 
 def test_names_all_commands_choices_and_keys():
@@ -44,3 +45,18 @@ def test_comments_stand_behind_or_above_a_key(tmp_path):
 def test_unknown_choices_are_refused():
     with pytest.raises((HydraException, OmegaConfBaseException)):
         help_text(["loss=cee"], COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--help", "Commands:"),
+        ("-h", "Commands:"),
+        ("resume --help", "usage: recsys_lt resume <run folder>"),
+        ("--version", f"recsys_lt {__version__}"),
+    ],
+)
+def test_command_line(arguments, said, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["recsys_lt", *arguments.split()])
+    assert main() == 0
+    assert said in capsys.readouterr().out
