@@ -1,7 +1,5 @@
 """Full-softmax cross-entropy, in blocks."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,12 +49,8 @@ class CE(PassLoss):
         return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
 
 
-def softmax_pass(at: Evaluation, cut: Callable[[Tensor, Tensor], Tensor] | None = None) -> Passed:
-    """Cross-entropy in blocks, a ``Pass``.
-
-    ``cut`` gives for logits [n, I] and targets [n] the least score [n, 1] of an item that has part in the softmax, at
-    most the target's; None: all have.
-    """
+def softmax_pass(at: Evaluation) -> Passed:
+    """Cross-entropy in blocks, a ``Pass``."""
     states, targets, table, weights, wanted = at
     n_items, dtype = len(table.weight), product_dtype(states)
     item_vectors = table.weight.to(dtype)
@@ -74,7 +68,7 @@ def softmax_pass(at: Evaluation, cut: Callable[[Tensor, Tensor], Tensor] | None 
             logits += table.bias
         at_target = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(states.dtype)
         top = logits.amax(1, keepdim=True) if shift else None
-        partition = _exponentials(logits, top, None if cut is None else cut(logits, target), states.dtype)
+        partition = _exponentials(logits, top, states.dtype)
         # The large numbers first: their difference is exact where each alone would swallow log Z.
         gap = at_target if top is None else at_target - top.squeeze(1).to(states.dtype)
         losses[rows] = partition.log() - gap
@@ -99,12 +93,10 @@ def softmax_pass(at: Evaluation, cut: Callable[[Tensor, Tensor], Tensor] | None 
     return losses, gradients
 
 
-def _exponentials(logits: Tensor, top: Tensor | None, cuts: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Replace logits [n, I] by exp(logits - top), 0 below their cut [n, 1]; the rows' sums [n], in ``dtype``."""
+def _exponentials(logits: Tensor, top: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Replace logits [n, I] by exp(logits - top), top [n, 1] or 0; the rows' sums [n], in ``dtype``."""
     if compiled := usable(logits):
-        return exp_rows(compiled, logits, cuts, top)
-    if cuts is not None:
-        logits.masked_fill_(logits < cuts, -torch.inf)
+        return exp_rows(compiled, logits, top)
     if top is not None:
         logits -= top
     return logits.exp_().sum(1, dtype=dtype)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from recsys_lt.data.needs import HasNeeds
@@ -46,10 +45,6 @@ class Loss(HasNeeds, ABC):
 
     def prepare(self, counts: Tensor, needs: Mapping[str, Any] | None = None) -> None:
         """Take the items' training interactions, [I], and what was made for ``needs``, before the first evaluation."""
-
-    def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
-        """Items that are negatives of some target, [I] bool; those of a full softmax are all items."""
-        return torch.ones(len(table.weight), dtype=torch.bool, device=states.device)
 
     def by_blocks(
         self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None

@@ -35,12 +35,6 @@ class SampledLoss(PassLoss):
     def check(self, n_items: int) -> None:
         self.negatives.check(n_items)
 
-    def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
-        ids, _ = self.negatives(draw, targets, len(table.weight))
-        found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
-        found[ids.flatten()] = True
-        return found
-
     @abstractmethod
     def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         """Loss of each target: scores [n] and [n, K] -> [n]. A score of -inf is no negative at all."""

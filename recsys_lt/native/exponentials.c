@@ -29,20 +29,19 @@ static inline float exponential(float x) {
     return x < -87.0f ? 0.0f : x > 88.7f ? INFINITY : p * power;
 }
 
-/* Rows of x [n, width], `stride` apart, become exp(x - shift), 0 where x is below the row's cut; their sums [n] are
-   float sums of stretches, added in double. No cuts, or shifts of 0, if NULL. */
-void exp_rows(float *x, int64_t n, int64_t width, int64_t stride, const float *cuts, const float *shifts, float *sums) {
+/* Rows of x [n, width], `stride` apart, become exp(x - shift); their sums [n] are float sums of stretches, added in
+   double. Shifts of 0 if NULL. */
+void exp_rows(float *x, int64_t n, int64_t width, int64_t stride, const float *shifts, float *sums) {
 #pragma omp parallel for schedule(static) if (n * width > GRAIN)
     for (int64_t i = 0; i < n; i++) {
-        float *row = x + i * stride, cut = cuts ? cuts[i] : -INFINITY, shift = shifts ? shifts[i] : 0.0f;
+        float *row = x + i * stride, shift = shifts ? shifts[i] : 0.0f;
         double total = 0;
         for (int64_t start = 0; start < width; start += 512) {
             int64_t stop = start + 512 < width ? start + 512 : width;
             float sum = 0;
 #pragma omp simd reduction(+ : sum)
             for (int64_t j = start; j < stop; j++) {
-                float share = exponential(row[j] - shift);
-                row[j] = row[j] < cut ? 0.0f : share; /* NaN is below nothing, and shows */
+                row[j] = exponential(row[j] - shift);
                 sum += row[j];
             }
             total += sum;

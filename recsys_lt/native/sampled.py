@@ -52,18 +52,15 @@ def _sizes(states: Tensor, ids: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64,
     return _INTEGER(len(ids)), _INTEGER(ids.shape[1]), _INTEGER(states.shape[1])
 
 
-def exp_rows(kernels: ctypes.CDLL, x: Tensor, cuts: Tensor | None = None, shifts: Tensor | None = None) -> Tensor:
-    """Replace x [n, width] by exp(x - shift), 0 where x is below its row's cut; the sums of the rows, [n].
+def exp_rows(kernels: ctypes.CDLL, x: Tensor, shifts: Tensor | None = None) -> Tensor:
+    """Replace x [n, width] by exp(x - shift); the sums of the rows, [n].
 
-    A row's values lie side by side. Cuts and shifts are [n] or [n, 1]; None for no cut, and for a shift of 0.
+    A row's values lie side by side. Shifts are [n] or [n, 1]; None for 0.
     """
     assert x.shape[1] <= 1 or x.stride(1) == 1
     sums = x.new_empty(len(x))
-    of_rows = [None if tensor is None else tensor.contiguous() for tensor in (cuts, shifts)]
-    kernels.exp_rows(
-        ctypes.c_void_p(x.data_ptr()),
-        *(ctypes.c_int64(size) for size in (len(x), x.shape[1], x.stride(0))),
-        *(None if tensor is None else address(tensor) for tensor in of_rows),
-        address(sums),
-    )
+    shifts = None if shifts is None else shifts.contiguous()
+    sizes = (_INTEGER(size) for size in (len(x), x.shape[1], x.stride(0)))
+    of_rows = None if shifts is None else address(shifts)
+    kernels.exp_rows(ctypes.c_void_p(x.data_ptr()), *sizes, of_rows, address(sums))
     return sums

@@ -49,7 +49,10 @@ class SequentialRecommender(Recommender):
         return self.backbone
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        states = self.training_states(batch)
+        with self.autocast(self.precision.backbone):
+            states = self.backbone.states(batch)
+        check_states(states, len(batch.targets), f"{type(self.backbone).__name__}.states", "target")
+        states = states.float()
         weights = self.target_weights(batch, item_weights)
         scorer = self.backbone.output_table()
         with self.autocast(self.precision.loss):
@@ -60,13 +63,6 @@ class SequentialRecommender(Recommender):
                 totals, losses = self.loss.by_blocks(states, batch.targets, scorer, weights)
         check_losses(totals, losses, len(batch.targets), weights, type(self.loss).__name__)
         return totals, losses, batch.targets
-
-    def training_states(self, batch: Batch) -> Tensor:
-        """The backbone's states for the targets of a training batch, [N, ...] float32."""
-        with self.autocast(self.precision.backbone):
-            states = self.backbone.states(batch)
-        check_states(states, len(batch.targets), f"{type(self.backbone).__name__}.states", "target")
-        return states.float()
 
     def item_tables(self) -> list[Tensor]:
         return self.backbone.item_tables()

@@ -15,7 +15,7 @@ _NO_DIFFERENCE = (
     "seed",
     "choices",
     "group",
-    "metrics.bound_targets",
+    "metrics.bound_targets",  # of earlier runs
     *(key for key in NO_DIFFERENCE if key != "dataset.noun"),
 )
 
@@ -92,9 +92,11 @@ def once_a_seed(cell: Cell) -> Cell:
 
 
 def compared(run: ListedRun) -> dict[str, str]:
-    """The keys of a run's configuration that may distinguish cells, values as text."""
+    """The keys of a run's configuration that may distinguish cells, values as text; ``callbacks`` names those."""
+    callbacks = {key.split(".")[1]: None for key in run.config if key.startswith("callbacks.")}
     own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder distinguishes nothing
-    return {
+    named = {"callbacks": " ".join(callbacks) or "none"} if run.config else {}
+    return named | {
         key: "null" if value is None else _class_name(value) if key.endswith("_target_") else str(value)
         for key, value in run.config.items()
         if not any(key == ignored or key.startswith(f"{ignored}.") for ignored in _NO_DIFFERENCE)

@@ -91,6 +91,8 @@ def _read(path: Path) -> Stored:
     try:
         names, group = Names(**config.pop("choices")), config.pop("group", None)
         OmegaConf.to_container(config, resolve=True)  # every reference leads somewhere
+        if isinstance(config.metrics, DictConfig):
+            config.metrics.pop("bound_targets", None)  # a key of earlier runs
     except (OmegaConfBaseException, TypeError, ValueError, RecursionError) as error:
         reason = "it refers to itself" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise UserError(f"it is not a run's configuration ({reason})", where=path, remedy="Mend it") from error

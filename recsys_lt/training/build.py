@@ -1,11 +1,12 @@
 """Configuration to objects: the one place where a composed configuration becomes the parts of a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from recsys_lt.training.loggers import NoLogger
 
 _PARTS = ("dataset", "model", "loss", "optimizer", "schedule", "strategy", "trainer", "metrics", "logger")
-_KEYS = {*_PARTS, "llm", "seed", "precision", "debug"}
+_KEYS = {*_PARTS, "llm", "callbacks", "seed", "precision", "debug"}
 _LARGEST_SIZE = 1 << 20  # of a model: a width, a length, a number of layers
 #: Of every model, and no argument of its class: the run folder whose weights training starts from.
 START_FROM = "start_from"
@@ -56,7 +57,8 @@ class Parts:
     """The objects that a configuration names, made once a run; the model waits for the data.
 
     ``start_from`` is the run folder whose weights training starts from; None starts from random ones. ``needs`` is what
-    must be made before the run, by the option it stands for, such as ``model.item_vectors``.
+    must be made before the run, by the option it stands for, such as ``model.item_vectors``. ``callbacks`` are those of
+    the user, which Lightning calls in training.
     """
 
     config: DictConfig
@@ -73,6 +75,7 @@ class Parts:
     seed: int
     start_from: str | None = None
     needs: Mapping[str, Need] = field(default_factory=dict)
+    callbacks: Sequence[pl.Callback] = ()
 
     def check(self) -> None:
         """Raise UserError for parts that do not go together."""
@@ -80,12 +83,6 @@ class Parts:
         if not needed and not isinstance(self.loss, Own):
             raise UserError(
                 "this model has an objective of its own", where="loss", remedy="Leave loss out, or loss=own"
-            )
-        if not needed and self.metrics.bound_targets is not None:
-            raise UserError(
-                "this model's objective is its own, and bounds no rank",
-                where="metrics.bound_targets",
-                remedy="Leave it out",
             )
         if needed and isinstance(self.loss, Own):
             raise UserError(
@@ -214,6 +211,7 @@ def build(config: DictConfig) -> Parts:
         seed=plain["seed"],
         start_from=plain["model"].get(START_FROM),
         needs=_needs(plain, model=model.kind, loss=type(loss)),
+        callbacks=[instantiate(f"callbacks.{name}", node, pl.Callback) for name, node in plain["callbacks"].items()],
     )
     parts.check()
     return parts
@@ -251,6 +249,9 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     start_from = plain["model"].get(START_FROM)
     if not isinstance(start_from, str | None):
         raise UserError(f"it is {start_from!r}", where=f"model.{START_FROM}", remedy="Give a run folder, or null")
+    callbacks = plain.setdefault("callbacks", {})
+    if not isinstance(callbacks, dict):
+        raise UserError(f"it is {callbacks!r}", where="callbacks", remedy="Give a mapping of names to classes")
     return dict(plain)
 
 

@@ -1,7 +1,7 @@
 """The run's diary: one row an epoch, the best one, and the checkpoints that go with them."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from recsys_lt.system.atomic import write_text
 from recsys_lt.system.stopping import Stop
 from recsys_lt.training.loggers import NoLogger
 from recsys_lt.training.settings import TrainerSettings
-from recsys_lt.training.tightness import Tightness
 
 SELECT = "ndcg@10"
 Measure = Callable[[Evaluation], Mapping[str, float | None]]
@@ -31,8 +30,8 @@ class Journal(pl.Callback):
     ``measure`` turns what a validation found into its metrics: of the groups' metrics only the one that selects goes
     into the curve; the best epoch keeps all. The notes are written into checkpoints. ``begin`` is called by the first
     process before it writes anything, and before each further epoch: what is in the folder of an earlier state of the
-    run is no longer true then. Rows also go to the logger, and an epoch's row holds the ``row`` of the callbacks in
-    ``watch`` too.
+    run is no longer true then. Rows also go to the logger. An epoch's row also holds what the user's callbacks log in
+    it with Lightning's ``log``.
     """
 
     def __init__(
@@ -44,10 +43,9 @@ class Journal(pl.Callback):
         stop: Stop,
         begin: Callable[[], None],
         logger: NoLogger,
-        watch: Sequence[Tightness] = (),
     ) -> None:
         self.folder, self.settings, self.measure = folder, settings, measure
-        self.notes, self.logger, self.watch = notes, logger, watch
+        self.notes, self.logger = notes, logger
         self.stop, self.begin = stop, begin
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -78,6 +76,7 @@ class Journal(pl.Callback):
         trainer.check_val_every_n_epoch = epoch if self.settings.evaluates(epoch) else epoch + 1
         self._losses = []
         self._validated = None
+        trainer.callback_metrics.clear()  # else what was logged in an epoch before is there too
         self._tokens = pl_module.facts().get("tokens_read")
         self._epoch_start = time.perf_counter()
 
@@ -114,11 +113,8 @@ class Journal(pl.Callback):
             if trainer.world_size > 1:
                 read = trainer.strategy.reduce(read, reduce_op="sum")
             row["tokens_per_second"] = float(read) / self._seconds
-        self.record(
-            trainer,
-            trainer.current_epoch + 1,
-            row | {key: value for each in self.watch for key, value in each.row().items()},
-        )
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.record(trainer, trainer.current_epoch + 1, row | {n: v for n, v in logged.items() if n not in row})
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
             asked = torch.tensor(self.stop.number, device=pl_module.device)

@@ -35,7 +35,6 @@ from recsys_lt.training.earlier import Earlier, begin_anew, load_start, read_ear
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
 from recsys_lt.training.progress import TrainingProgress
-from recsys_lt.training.tightness import Tightness
 from recsys_lt.training.trained import given
 from recsys_lt.training.write_results import Results, measure, shared_titles
 
@@ -83,10 +82,9 @@ def train_and_test(this: Stored, parts: Parts, data: Sequences, folder: Path, re
 
     notes = Notes(data.item_fingerprint, data.fingerprint, trained_as(parts.config))
     measuring = partial(measure, data, parts.metrics, groups)
-    watch = [] if parts.metrics.bound_targets is None else [Tightness(parts.metrics.bound_targets, groups)]
     begin = cache(partial(begin_anew, folder, this))
-    journal = Journal(folder, parts.trainer, measuring, notes, stop, begin, parts.logger, watch)
-    trainer = _trainer(parts, folder, notes, [*watch, journal, TrainingProgress(Console(), journal)])
+    journal = Journal(folder, parts.trainer, measuring, notes, stop, begin, parts.logger)
+    trainer = _trainer(parts, folder, notes, [*parts.callbacks, journal, TrainingProgress(Console(), journal)])
     batches = _Batches(parts, data, module, Share(trainer.global_rank, trainer.world_size))
 
     earlier = read_earlier(folder, notes, parts, module) if resumed else None

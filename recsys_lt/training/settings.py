@@ -150,22 +150,17 @@ class MetricsSettings:
         List lengths.
     max_users
         Rank for so many users alone, the same ones for every model and seed; None for all.
-    bound_targets
-        In every epoch, on so many training targets: how often the loss bounds -log NDCG, and what share of the
-        catalogue it is told from; None for not at all.
     """
 
     mask_seen: Literal["published", "keep_target", "none"] = "published"
     groups: GroupSettings = field(default_factory=GroupSettings)
     ks: Sequence[int] = (1, 5, 10, 20)
     max_users: int | None = None
-    bound_targets: int | None = None
 
     def __post_init__(self) -> None:
         for k in self.ks:
             _positive("metrics.ks", k)
         _positive("metrics.max_users", self.max_users)
-        _positive("metrics.bound_targets", self.bound_targets)
         if 10 not in self.ks:
             raise UserError(
                 f"10 is not among {list(self.ks)}",

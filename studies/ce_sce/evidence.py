@@ -28,6 +28,16 @@ Compose = Callable[[str, str, str], Mapping[str, str]]
 Rest = tuple[tuple[str, str], ...]
 
 
+def as_kept(run: ListedRun) -> ListedRun:
+    """A run with its configuration as the kept runs have it: CE-eta as a class of the package, and no callback."""
+    config = {
+        key: "recsys_lt.losses.truncated.CEEta" if value == "studies.ce_sce.losses.CEEta" else value
+        for key, value in run.config.items()
+        if not key.startswith("callbacks.tightness.")
+    }
+    return replace(run, config=config)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Finished cells, and what was published.

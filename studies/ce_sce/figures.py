@@ -62,10 +62,10 @@ def evidence_of(folders: Sequence[Path]) -> Evidence:
     """
     from recsys_lt.results.cells import cells_of
     from recsys_lt.runs.listing import find_runs
-    from studies.ce_sce.evidence import Evidence
+    from studies.ce_sce.evidence import Evidence, as_kept
     from studies.ce_sce.published import facts
 
-    runs = [run for folder in folders for run in find_runs(folder)]
+    runs = [as_kept(run) for folder in folders for run in find_runs(folder)]
     return Evidence(cells_of(runs), facts(), _published_setting, [run for run in runs if run.broken])
 
 
@@ -81,10 +81,12 @@ def composed(*overrides: str) -> Mapping[str, str]:
     from recsys_lt.results.cells import compared
     from recsys_lt.runs.listing import ListedRun
     from recsys_lt.runs.reading import flat
+    from studies.ce_sce.choices import CHOICES
+    from studies.ce_sce.evidence import as_kept
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", list(overrides))
-    return compared(ListedRun(Path("composed"), None, flat(dict(config))))
+        config = compose("config", [*overrides, CHOICES])
+    return compared(as_kept(ListedRun(Path("composed"), None, flat(dict(config)))))
 
 
 def _write(piece: Piece, out: Path) -> None:

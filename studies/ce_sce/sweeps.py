@@ -14,12 +14,14 @@ from studies.shared.plotting import BLUE, GREY, ORANGE, tidy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: With the choices of this study.
+_OURS = "python -m recsys_lt --config-dir studies/ce_sce/conf"
 ETA_COMMANDS = (
-    "python -m recsys_lt +experiment=paper/figure1a_beauty",
+    f"{_OURS} +experiment=paper/figure1a_beauty",
     "python -m recsys_lt +experiment=beauty_ce_fast hydra.run.dir=multirun/figure1a_beauty/ce",
 )
 
-#: Those of conf/experiment/paper/figure1a_beauty.yaml.
+#: Those of experiment/paper/figure1a_beauty.yaml.
 ETAS = (0.1, 0.3, 0.5, 0.7, 1, 2, 5)
 
 
@@ -173,7 +175,7 @@ def _line(axes: Any, cells: dict[float, Cell], prefix: str, colour: str, label: 
         axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)
 
 
-_WATCHED = "python -m recsys_lt +experiment=paper/figure1b_beauty"
+_WATCHED = f"{_OURS} +experiment=paper/figure1b_beauty"
 #: Losses -> what they need besides: CE and CE-eta are best earlier, and their fast setting has fewer epochs.
 _RUN = {("bpr", "bce"): "", ("ce_eta", "ce"): " trainer.max_epochs=50", ("ssm", "sce"): " loss.k=100"}
 WATCHED_COMMANDS = tuple(f"{_WATCHED} loss={','.join(losses)}{more}" for losses, more in _RUN.items())

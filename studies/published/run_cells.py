@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from studies.ce_sce.choices import CHOICES
 from studies.shared.kept import is_finished, keep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,9 +46,11 @@ def main() -> int:
 def command(cell: dict[str, Any], folder: Path, overrides: list[str]) -> list[str]:
     """Say how a cell is run, or gone on with where it was stopped."""
     python = [sys.executable, "-m", "recsys_lt"]
+    of_study = cell.get("for") == "figures"  # it has a loss and a callback of its own
     if (folder / "config.yaml").is_file():
-        return [*python, "resume", str(folder)]
-    choices = [f"{key}={value}" for key, value in (cell["choose"] | cell.get("set", {})).items()]
+        return [*python, "resume", str(folder), *(("--trust", "studies") if of_study else ())]
+    choices = [CHOICES] if of_study else []
+    choices += [f"{key}={value}" for key, value in (cell["choose"] | cell.get("set", {})).items()]
     if "curve" in cell:
         choices.append(f"trainer.max_epochs={cell['curve']}")
     return [*python, *choices, *overrides, "logger=none", f"hydra.run.dir={folder}"]

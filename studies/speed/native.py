@@ -35,7 +35,6 @@ CELLS = {
     "beauty sasrec sce": ("attention", "dropout", "scores", "draws"),
     "beauty sasrec nce": ("attention", "dropout", "scores", "draws"),
     "beauty sasrec bce": ("attention", "dropout", "scores", "draws"),
-    "beauty sasrec ce_eta": ("exponentials",),
     "beauty fmlp_rec ce": ("dropout", "exponentials"),
     "beauty bsarec ce": ("dropout", "exponentials"),
     "beauty gru4rec ce": ("dropout", "exponentials"),

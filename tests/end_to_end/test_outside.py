@@ -1,4 +1,4 @@
-"""The example of a package outside ours: an own loss, backbone, dataset and experiment."""
+"""The example of a package outside ours: an own loss, backbone, dataset, callback and experiment."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import recsys_lt
+from recsys_lt.runs.reading import read_curve
 from tests.end_to_end.conftest import ROOT, Cli
 
 OUTSIDE = ROOT / "examples" / "outside"
@@ -41,6 +42,14 @@ def test_own_classes_train_and_learn(run: Path) -> None:
     assert metrics["test"]["ndcg@10"] > 0.05  # a random order gives about 0.02
 
 
+def test_what_a_callback_logs_is_in_the_learning_curve(run: Path) -> None:
+    rows = {row["epoch"]: row.get("norms/items") for row in read_curve(run / "learning_curve.csv")}
+    assert rows[0] is None  # nothing is trained yet
+    norms = [rows[epoch] for epoch in range(1, 6)]
+    assert all(norm is not None and 0.5 < norm < 5 for norm in norms)
+    assert len(set(norms)) == 5
+
+
 @pytest.mark.usefixtures("mylab")
 def test_a_sweep_mixes_own_choices_with_ours(here: Cli, tmp_path: Path) -> None:
     cells = ("-m", "loss=ce,focal_ce", "model=mean_items,pop", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
@@ -69,6 +78,23 @@ def test_a_typo_in_an_own_choice_gets_a_suggestion(
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("mylab")
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("+callbacks=item_norm", "callbacks has no choice 'item_norm'. Did you mean item_norms?"),
+        ("+callbacks.one._target_=mylab.focal_ce.FocalCE", "mylab.focal_ce.FocalCE is no Callback"),
+        ("+callbacks.item_norms.nam=x", "callbacks.item_norms: there is no key 'nam'"),
+        ("+callbacks.one=5", "callbacks.one: it is 5"),
+    ],
+)
+def test_what_is_no_callback_is_refused(here: Cli, tmp_path: Path, typed: str, said: str) -> None:
+    more = () if typed.startswith("+callbacks=") else ("+callbacks=item_norms",)
+    done = here("--config-dir", CONF, "dataset=synthetic", "logger=none", *more, typed, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert said in done.stderr
 
 
 @pytest.mark.usefixtures("mylab")

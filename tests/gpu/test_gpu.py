@@ -61,11 +61,9 @@ def test_random_streams_are_the_same_numbers():
 @pytest.mark.parametrize(
     "model", ["sasrec", "gru4rec", "gru4rec model.one_pass=true", "lrurec", "caser", "fmlp_rec", "bsarec"]
 )
-@pytest.mark.parametrize(
-    "loss", ["ce", "sce", "sce loss.share=batch", "sce optimizer=lazy_adam", "bce", "nce", "gbce", "ce_eta"]
-)
+@pytest.mark.parametrize("loss", ["ce", "sce", "sce loss.share=batch", "sce optimizer=lazy_adam", "bce", "nce", "gbce"])
 def test_a_step_and_a_ranking(model, loss):
-    few = () if loss.split()[0] in ("ce", "bce", "gbce", "ce_eta") else ("loss.k=20",)
+    few = () if loss.split()[0] in ("ce", "bce", "gbce") else ("loss.k=20",)
     same_on_both(f"model={model.split()[0]}", *model.split()[1:], f"loss={loss.split()[0]}", *loss.split()[1:], *few)
 
 

@@ -14,7 +14,6 @@ from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.sampled_losses import BCE, BPR, GBCE, NCE, NEG, SCE, SSM
-from recsys_lt.losses.truncated import CEN, CEEta
 
 # k, pool and share -> the loss
 SAMPLED: dict[str, Callable[..., object]] = {
@@ -26,12 +25,7 @@ SAMPLED: dict[str, Callable[..., object]] = {
     "sce": lambda k, pool="all", share="position": SCE(k, 30.0, pool, share),
     "gbce": lambda k, pool="all", share="position": GBCE(k, 0.6, pool, share),
 }
-FULL: dict[str, Callable[[], object]] = {
-    "ce": CE,
-    "ce_eta": lambda: CEEta(0.7),
-    "ce_eta_0": lambda: CEEta(0.0),
-    "ce_n": lambda: CEN(2),
-}
+FULL: dict[str, Callable[[], object]] = {"ce": CE}
 
 
 @dataclass

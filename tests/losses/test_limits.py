@@ -14,7 +14,6 @@ from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.sampled_losses import BCE, GBCE, NCE, NEG, SCE, SSM
-from recsys_lt.losses.truncated import CEN, CEEta
 
 seeds = st.integers(0, 2**31)
 some = settings(deadline=None, max_examples=25)
@@ -57,47 +56,6 @@ def test_scaled_cross_entropy_is_sampled_softmax_with_alpha_copies(seed, k):
     ids, _ = scaled.negatives(case.draw, case.targets, case.n_items)
     tripled.negatives = lambda draw, targets, n_items: (ids.repeat(1, 3), None)
     assert_same(answer(scaled, case, True), answer(tripled, case, True))
-
-
-@given(seed=seeds)
-@some
-def test_ce_eta_without_end_is_cross_entropy(seed):
-    case = random_case(seed, n_weights=3)
-    assert_same(answer(CEEta(1e6), case, False), answer(CE(), case, False))
-
-
-def metric_bounds(case):
-    """-log NDCG and -log MRR of each target's pessimistic rank, [N]."""
-    scores = case.scores()
-    own = scores.gather(1, case.targets.unsqueeze(1))
-    rank = (scores >= own).sum(1).double()
-    return torch.log2(1 + rank).log(), rank.log()
-
-
-@given(seed=seeds, ties=st.booleans(), n_items=st.integers(1, 30))
-@some
-def test_ce_eta_zero_is_between_mrr_and_cross_entropy(seed, ties, n_items):
-    case = random_case(seed, n=20, n_items=n_items, ties=ties)
-    ndcg, mrr = metric_bounds(case)
-    tight = CEEta(0.0)(case.states, case.targets, case.table)[1]
-    whole = CE()(case.states, case.targets, case.table)[1]
-    wider = CEEta(0.5)(case.states, case.targets, case.table)[1]
-    for low, high in ((ndcg, mrr), (mrr, tight), (tight, wider), (wider, whole)):
-        assert (low <= high + 1e-9).all()
-
-
-@given(seed=seeds, ties=st.booleans(), n_items=st.integers(1, 30), n=st.integers(1, 30))
-@some
-def test_proposition_1(seed, ties, n_items, n):
-    """-log NDCG <= -log MRR <= CE-n for any n, growing with n up to CE."""
-    n = min(n, n_items)
-    case = random_case(seed, n=20, n_items=n_items, ties=ties)
-    ndcg, mrr = metric_bounds(case)
-    truncated = CEN(n)(case.states, case.targets, case.table)[1]
-    wider = CEN(min(n + 3, n_items))(case.states, case.targets, case.table)[1]
-    for low, high in ((ndcg, mrr), (mrr, truncated), (truncated, wider)):
-        assert (low <= high + 1e-9).all()
-    assert_same(answer(CEN(n_items), case, False), answer(CE(), case, False))
 
 
 @given(seed=seeds, k=st.integers(1, 9), share=st.sampled_from(["position", "batch"]))
@@ -153,18 +111,6 @@ def test_a_negative_of_sce_is_pushed_by_its_share_of_the_scaled_sum(alpha, seed,
     assert expected.sum().abs() < 1e-12
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.3])
-def test_items_left_out_by_ce_eta_get_no_gradient(eta):
-    case = random_case(5, n=1, n_items=30)
-    scores = case.scores()[0]
-    own = scores[case.targets]
-    left_out = scores < own - eta * own.abs()
-    assert 0 < left_out.sum() < 29
-    gradient = answer(CEEta(eta), case, False).by_bias
-    assert not gradient[left_out].any()
-    assert gradient[~left_out].all()
-
-
 @pytest.mark.parametrize(("alpha", "k", "rank"), [(1, 100, 60), (5, 50, 40), (5, 100, 20), (100, 50, 10)])
 def test_sce_bounds_ndcg_as_often_as_theorem_2_says(alpha, k, rank):
     """The tightest case: items ranked before the target score no more than it, the others nearly nothing."""
@@ -181,9 +127,3 @@ def test_sce_bounds_ndcg_as_often_as_theorem_2_says(alpha, k, rank):
     _, losses = SCE(k, float(alpha))(torch.ones(trials, 1), targets, OutputTable(scores), None, draw)
     held = (losses >= math.log(math.log2(1 + rank)) - 1e-6).double().mean()
     assert held >= bound - 3 * math.sqrt(bound * (1 - bound) / trials)
-
-
-def test_ce_eta_zero_keeps_what_is_below_the_target_by_the_published_slack():
-    weight = torch.tensor([[1.0], [1.0 - 5e-9], [1.0 - 5e-8], [1.0 + 5e-9]], dtype=torch.float64)
-    _, losses = CEEta(0.0)(torch.ones(1, 1, dtype=torch.float64), torch.tensor([0]), OutputTable(weight))
-    assert losses.item() == pytest.approx(math.log(3), abs=1e-7)

@@ -11,7 +11,6 @@ from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.negatives import Negatives
 from recsys_lt.losses.sampled import SampledLoss
 from recsys_lt.losses.sampled_losses import GBCE, SCE
-from recsys_lt.losses.truncated import CEN, CEEta
 
 
 def draw_of(rows, seen=(), key=1, step=5):
@@ -197,13 +196,8 @@ def test_settings_that_make_no_loss():
     nan = float("nan")
     for alpha in (0.0, -1.0, nan):
         refusal(lambda alpha=alpha: SCE(5, alpha), "loss.alpha", "positive")
-    for eta in (-0.1, nan):
-        refusal(lambda eta=eta: CEEta(eta), "loss.eta", "at least 0")
     for t in (-0.1, 1.1, nan):
         refusal(lambda t=t: GBCE(5, t), "loss.t", "[0, 1]")
-    refusal(lambda: CEN(0), "loss.n", "positive")
-    CEN(5).check(5)
-    refusal(lambda: CEN(6).check(5), "loss.n", "loss.n=5")
 
 
 def test_a_new_sampled_loss_is_its_target_losses_alone():

@@ -86,6 +86,13 @@ def test_a_key_of_a_later_version_tells_no_cells_apart(tmp_path, capsys):
     assert (row["n"], "novelty" in row) == ("2", False)
 
 
+def test_a_callback_tells_cells_apart(tmp_path, capsys):
+    make_run(tmp_path / "0", config=config_text(callbacks="{ema: {_target_: mylab.EMA}}"))
+    make_run(tmp_path / "1", seed=1, config=config_text(seed=1))
+    run(capsys, tmp_path, "--csv", tmp_path / "t.csv")
+    assert [(row["callbacks"], row["n"]) for row in csv_rows(tmp_path / "t.csv")] == [("ema", "1"), ("none", "1")]
+
+
 def test_where_a_class_of_ours_lies_tells_no_cells_apart_and_which_it_is_does(tmp_path, capsys):
     for job, target in enumerate(("recsys_lt.old.Plain", "recsys_lt.new.Plain", "recsys_lt.new.Other", "mine.Plain")):
         make_run(tmp_path / f"{job}", seed=job, config=config_text(seed=job, llm=f"{{_target_: {target}}}"))

@@ -133,10 +133,6 @@ def paper_sweeps() -> list[tuple[str, int]]:
     return [
         ("table3_beauty", 4 * 4 * 3),
         ("table3_yelp", 4 * 4 * 3),
-        ("figure1a_beauty", 7),
-        ("figure1b_beauty loss=bpr,bce", 2),
-        ("figure1b_beauty loss=ce_eta,ce trainer.max_epochs=50", 2),
-        ("figure1b_beauty loss=ssm,sce loss.k=100", 2),
         ("figure3_k_beauty", 2 * 5),
         ("figure3_alpha_beauty", 5),
     ]

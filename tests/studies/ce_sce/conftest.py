@@ -10,6 +10,7 @@ import yaml
 
 from recsys_lt import CONF
 from studies.ce_sce import figures
+from studies.ce_sce.choices import CHOICES
 from studies.ce_sce.claims import claims
 from studies.ce_sce.judging import Claim
 
@@ -22,7 +23,7 @@ def make_run(folder: Path, *choices: str, gain: float = 0.05, seed: int = 0, opt
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [*choices, f"seed={seed}"])
+        config = compose("config", [*choices, f"seed={seed}", CHOICES])
     picked = {c.split("=")[0]: c.split("=")[1] for c in choices}
     names = {part: picked.get(part, "?") for part in ("dataset", "model", "loss")} | {"optimizer": optimizer}
     folder.mkdir(parents=True)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,9 @@ from recsys_lt import CONF
 from studies.ce_sce import figures, sweeps
 from studies.ce_sce.judging import Claim, Finding
 from tests.studies.ce_sce.conftest import FAST, cell, change, claim, make_run, make_runs
+
+OURS = "python -m recsys_lt --config-dir studies/ce_sce/conf"
+STUDY = Path(figures.__file__).with_name("conf")
 
 
 def test_claims_hold_or_not_by_the_numbers(runs) -> None:
@@ -171,7 +175,7 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     # Both sweeps, of all, head, mid and tail targets.
     assert [axes.get_title() for axes in drawn.axes[:4]] == [f"{g} targets" for g in ("all", "head", "mid", "tail")]
     assert [len(axes.lines) for axes in drawn.axes] == [2] * 4 + [1] * 4
-    assert made["figure1a"].lacking == ("python -m recsys_lt +experiment=paper/figure1a_beauty loss.eta=0.3,0.5,2",)
+    assert made["figure1a"].lacking == (f"{OURS} +experiment=paper/figure1a_beauty loss.eta=0.3,0.5,2",)
     assert not made["figure3"].lacking
     for name in ("figure1a", "figure3"):
         assert "Setting of all: lr 0.002" in made[name].note
@@ -195,7 +199,7 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     assert "alpha 10000 against 100: 0.0500, 0.0575 (difference from 95% " in large.findings[0].what
     assert set(sweeps.ETAS) == {
         float(eta)
-        for eta in yaml.safe_load((CONF / "experiment/paper/figure1a_beauty.yaml").read_text())["hydra"]["sweeper"][
+        for eta in yaml.safe_load((STUDY / "experiment/paper/figure1a_beauty.yaml").read_text())["hydra"]["sweeper"][
             "params"
         ]["loss.eta"].split(",")
     }
@@ -245,7 +249,7 @@ def test_a_loss_that_bounds_more_often_is_tighter(tmp_path) -> None:
     def watch(seed: int) -> None:
         for loss, share in (("ssm", 0.36), ("sce", 0.83)):
             folder = tmp_path / f"{loss}{seed}"
-            make_run(folder, *cell(loss, *FAST, "loss.k=100", "metrics.bound_targets=4096"), seed=seed)
+            make_run(folder, *cell(loss, *FAST, "loss.k=100", "+callbacks=tightness"), seed=seed)
             last = share + 0.01 * seed
             (folder / "learning_curve.csv").write_text(f"epoch,bound/ndcg,bound/met\n1,0.5,1\n2,{last},1\n")
 

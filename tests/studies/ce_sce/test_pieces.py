@@ -13,6 +13,8 @@ from studies.ce_sce.evidence import BACKBONES
 from studies.ce_sce.published import facts
 from tests.studies.ce_sce.conftest import cell, change, make_run
 
+OURS = "python -m recsys_lt --config-dir studies/ce_sce/conf"
+
 
 def test_every_piece_is_written_and_says_what_is_lacking(runs, tmp_path, capsys) -> None:
     out = tmp_path / "out"
@@ -132,7 +134,7 @@ def test_language_models_of_one_name_are_told_apart_by_their_setting(tmp_path) -
 
 
 def test_tightness_is_read_from_the_curves(tmp_path) -> None:
-    make_run(tmp_path / "sce", *cell("sce", "metrics.bound_targets=100"))
+    make_run(tmp_path / "sce", *cell("sce", "+callbacks=tightness"))
     columns = "epoch,train/loss,bound/ndcg,bound/met,bound/head/ndcg,bound/head/met"
     (tmp_path / "sce" / "learning_curve.csv").write_text(
         f"{columns}\n0,,,,,\n1,9,.25,.5,.75,1\n2,8,.3,.5,1,1\n3,8,.5,.5,1,1\n"
@@ -149,9 +151,9 @@ def test_tightness_is_read_from_the_curves(tmp_path) -> None:
     assert piece.setting == "published setting"
     assert "Test NDCG@10 of these runs: SCE, K 500 0.0500." in piece.note
     assert piece.lacking == [
-        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=bpr,bce",
-        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=ce_eta,ce trainer.max_epochs=50",
-        "python -m recsys_lt +experiment=paper/figure1b_beauty loss=ssm loss.k=100",
+        f"{OURS} +experiment=paper/figure1b_beauty loss=bpr,bce",
+        f"{OURS} +experiment=paper/figure1b_beauty loss=ce_eta,ce trainer.max_epochs=50",
+        f"{OURS} +experiment=paper/figure1b_beauty loss=ssm loss.k=100",
     ]
 
 

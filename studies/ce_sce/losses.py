@@ -1,47 +1,56 @@
 """Cross-entropy over a part of the catalogue: CE-eta for training, CE-n for analysis."""
 
 from abc import abstractmethod
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from recsys_lt.errors import UserError
-from recsys_lt.losses.blocks import Pass, plain_means, row_blocks
-from recsys_lt.losses.ce import softmax_pass
-from recsys_lt.losses.loss import Draw, PassLoss
+from recsys_lt.losses.blocks import plain_means, row_blocks
+from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.output_table import OutputTable
 
 
-class _Truncated(PassLoss):
-    """Cross-entropy in which items below a score are left out of the partition sum, never the target."""
+class Truncated(Loss):
+    """Cross-entropy in which items below a score are left out of the partition sum, never the target.
+
+    A block of logits is held at a time, and computed again for its gradient.
+    """
 
     @abstractmethod
     def cut(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The least score that stays in each target's partition sum, at most its own: logits [n, I] -> [n, 1]."""
 
-    def one_pass(self, targets: Tensor, n_items: int, draw: Draw | None) -> Pass:
-        return partial(softmax_pass, cut=self.cut)
+    def __call__(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor | None = None,
+        draw: Draw | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        def of_rows(states: Tensor, targets: Tensor) -> Tensor:
+            logits = F.linear(states, table.weight, table.bias).to(states.dtype)
+            left_out = logits < self.cut(logits.detach(), targets)
+            return F.cross_entropy(logits.masked_fill(left_out, -torch.inf), targets, reduction="none")
 
-    def covered(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Tensor:
+        blocks = row_blocks(len(states), len(table.weight), states.device)
+        parts = [checkpoint(of_rows, states[rows], targets[rows], use_reentrant=False) for rows in blocks]
+        return plain_means(torch.cat([states.new_zeros(0), *parts]), weights)
+
+    def covered(self, states: Tensor, targets: Tensor, table: OutputTable) -> Tensor:
+        """Items that stay in the partition sum of some target that is not themselves, [I] bool."""
         found = torch.zeros(len(table.weight), dtype=torch.bool, device=states.device)
         for rows in row_blocks(len(states), len(table.weight), states.device):
             logits = F.linear(states[rows], table.weight, table.bias).to(states.dtype)
             kept = logits >= self.cut(logits, targets[rows])
-            found |= kept.scatter_(1, targets[rows].unsqueeze(1), False).any(0)  # a target is no negative of its own
+            found |= kept.scatter_(1, targets[rows].unsqueeze(1), False).any(0)
         return found
 
-    def plain(
-        self, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Evaluate the textbook form: all N x I logits at once, gradients by autograd."""
-        logits = F.linear(states, table.weight, table.bias)
-        logits = logits.masked_fill(logits < self.cut(logits.detach(), targets), -torch.inf)
-        return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
 
-
-class CEEta(_Truncated):
+class CEEta(Truncated):
     """CE over the items within eta * |s_target| below the target's score.
 
     eta -> infinity is CE; eta = 0 keeps the items scored at least as high as the target, the tightest bound on -log
@@ -61,7 +70,7 @@ class CEEta(_Truncated):
         return own - self.eta * own.abs() - self._slack
 
 
-class CEN(_Truncated):
+class CEN(Truncated):
     """CE over the n highest-scored items (at least down to the target): for analysis, not for training.
 
     Proposition 1: for any n >= rank, -log NDCG(rank) <= -log MRR(rank) <= CE-n. A target ranked below n keeps as many
