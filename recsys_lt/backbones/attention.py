@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.batch import Batch
-from recsys_lt.native.attention import Histories, NativeAttention
+from recsys_lt.native.functions import Histories, NativeAttention
 from recsys_lt.native.library import kernels, usable
 
 #: Events a row, on average, from which on matrix products are faster than the kernel.

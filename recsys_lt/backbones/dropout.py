@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from recsys_lt.data.streams import key_of, lanes
 from recsys_lt.errors import UserError
-from recsys_lt.native.dropout import NativeDropout
+from recsys_lt.native.functions import NativeDropout
 from recsys_lt.native.library import usable
 
 

@@ -49,7 +49,7 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from recsys_lt.data.loader import Share, TrainBatches
-    from recsys_lt.optim.sharpness_aware import SharpnessAware
+    from recsys_lt.optim.sam import SharpnessAware
     from recsys_lt.optim.weighting import Weighting
     from recsys_lt.results.loss_landscape import LossLandscape, measure, plot
     from recsys_lt.system.atomic import write_json

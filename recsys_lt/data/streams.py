@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from recsys_lt.data.arrays import Ints
+from recsys_lt.native.functions import integers as native_integers
 from recsys_lt.native.library import kernels
-from recsys_lt.native.sampled import integers as native_integers
 
 _MASK = (1 << 64) - 1
 # Odd multipliers of the splitmix64 finaliser (Steele, Lea & Flood, OOPSLA 2014), as signed 64-bit.

@@ -32,6 +32,19 @@ def row_blocks(n_rows: int, width: int, device: torch.device) -> Iterator[slice]
         yield slice(start, min(start + size, n_rows))
 
 
+def logit_blocks(states: Tensor, item_vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of the states [N, d] and the logits of each, [n, I], in the vectors' type.
+
+    A block of logits takes the memory of the one before: fresh pages cost more than the arithmetic.
+    """
+    buffer = None
+    for rows in row_blocks(len(states), len(item_vectors), states.device):
+        own = states[rows].to(item_vectors.dtype)
+        if buffer is None:
+            buffer = own.new_empty((len(own), len(item_vectors)))
+        yield rows, torch.matmul(own, item_vectors.T, out=buffer[: len(own)])
+
+
 def product_dtype(x: Tensor) -> torch.dtype:
     """Type of the logits products: autocast's where it is on, else the tensor's own."""
     kind = x.device.type
@@ -53,12 +66,11 @@ class Gradients:
     ids: Tensor | None = None
 
     @classmethod
-    def zeros(cls, states: Tensor, table: OutputTable, n_weights: int) -> "Gradients":
-        return cls(
-            torch.zeros_like(states),
-            table.weight.new_zeros((n_weights, *table.weight.shape)),
-            None if table.bias is None else table.bias.new_zeros((n_weights, len(table.bias))),
-        )
+    def zeros(cls, states: Tensor, table: OutputTable, n_weights: int, ids: Tensor | None = None) -> "Gradients":
+        weight, bias = table.weight, table.bias
+        shape = n_weights, len(weight if ids is None else ids)
+        by_table = weight.new_zeros((*shape, weight.shape[1]))
+        return cls(torch.zeros_like(states), by_table, None if bias is None else bias.new_zeros(shape), ids)
 
     @classmethod
     def touching(
@@ -72,13 +84,15 @@ class Gradients:
             return cls.zeros(states, table, n_weights), ids
         touched, inverse = torch.cat([part.flatten() for part in ids]).unique(return_inverse=True)
         places = inverse.split([part.numel() for part in ids])
-        gradients = cls(
-            torch.zeros_like(states),
-            table.weight.new_zeros((n_weights, len(touched), table.weight.shape[1])),
-            None if table.bias is None else table.bias.new_zeros((n_weights, len(touched))),
-            touched,
-        )
+        gradients = cls.zeros(states, table, n_weights, touched)
         return gradients, tuple(place.view_as(part) for place, part in zip(places, ids, strict=True))
+
+    def add_product(self, w: int, by_logits: Tensor, states: Tensor) -> None:
+        """Add to the table's gradient of weighting w that of logits [n, I] by states [n, d] of their type."""
+        if by_logits.dtype == self.table.dtype:
+            self.table[w].addmm_(by_logits.T, states)
+        else:
+            self.table[w] += by_logits.T @ states
 
 
 class Evaluation(NamedTuple):

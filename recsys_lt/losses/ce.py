@@ -5,11 +5,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from recsys_lt.losses.blocks import Evaluation, Gradients, Pass, Passed, plain_means, product_dtype, row_blocks
+from recsys_lt.losses.blocks import (
+    Evaluation,
+    Gradients,
+    Pass,
+    Passed,
+    logit_blocks,
+    plain_means,
+    product_dtype,
+    row_blocks,
+)
 from recsys_lt.losses.loss import Draw, PassLoss
 from recsys_lt.losses.output_table import OutputTable, Scorer
+from recsys_lt.native.functions import exp_rows
 from recsys_lt.native.library import usable
-from recsys_lt.native.sampled import exp_rows
 
 # exp overflows float32 at 88; a sum of 10**10 terms of exp(60) does not.
 _SAFE = 60.0
@@ -40,30 +49,17 @@ class CE(PassLoss):
         ]
         return plain_means(torch.cat(parts), weights)
 
-    @staticmethod
-    def plain(
-        states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Evaluate the textbook form: all N x I logits at once, gradients by autograd."""
-        logits = F.linear(states, table.weight, table.bias)
-        return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
-
 
 def softmax_pass(at: Evaluation) -> Passed:
     """Cross-entropy in blocks, a ``Pass``."""
     states, targets, table, weights, wanted = at
-    n_items, dtype = len(table.weight), product_dtype(states)
+    dtype = product_dtype(states)
     item_vectors = table.weight.to(dtype)
     shift = _needs_shift(states, table)
     losses = torch.empty_like(states[:, 0])
     gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
-    buffer = None
-    for rows in row_blocks(len(states), n_items, states.device):
+    for rows, logits in logit_blocks(states, item_vectors):
         own, target = states[rows], targets[rows]
-        n = len(own)
-        if buffer is None:  # one allocation serves all blocks: fresh pages cost more than the arithmetic
-            buffer = torch.empty((n, n_items), dtype=dtype, device=states.device)
-        logits = torch.matmul(own.to(dtype), item_vectors.T, out=buffer[:n])
         if table.bias is not None:
             logits += table.bias
         at_target = logits.gather(1, target.unsqueeze(1)).squeeze(1).to(states.dtype)
@@ -80,11 +76,7 @@ def softmax_pass(at: Evaluation) -> Passed:
         gradients.states[rows] = by_states * inverse - table.weight[target]
         for w, weight in enumerate(weights[:, rows]):
             weighted = own * weight.unsqueeze(1)
-            scaled = (weighted * inverse).to(dtype)
-            if dtype == states.dtype:
-                gradients.table[w].addmm_(logits.T, scaled)
-            else:
-                gradients.table[w] += logits.T @ scaled
+            gradients.add_product(w, logits, (weighted * inverse).to(dtype))
             gradients.table[w].index_add_(0, target, weighted, alpha=-1)
             if gradients.bias is not None:
                 share = inverse.squeeze(1) * weight

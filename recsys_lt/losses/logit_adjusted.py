@@ -1,12 +1,10 @@
 """Logit adjustment: losses on scores shifted by the logarithm of the items' popularity."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from recsys_lt.errors import UserError
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Loss, PassLoss
 from recsys_lt.losses.output_table import OutputTable, Scorer
@@ -23,8 +21,6 @@ class LogitAdjusted(PassLoss):
 
     def __init__(self, *of_loss: Any, tau: float = 1.0, **by_name: Any) -> None:
         super().__init__(*of_loss, **by_name)
-        if not math.isfinite(tau):
-            raise UserError(f"it is {tau}", where="loss.tau", remedy="Give a number, such as 1")
         self.tau = tau
         self._shift: Tensor | None = None
 

@@ -1,8 +1,9 @@
 """Negative sampling: the pool of items, and draws of each target's own or shared by a batch."""
 
-from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.data.streams import integers
@@ -10,29 +11,22 @@ from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Draw
 
 
-class Pool(ABC):
-    """The items that a negative may be."""
+class Pool:
+    """The items that a negative may be: every one, the target and the user's own included (as published for SCE, NCE).
+
+    A subclass leaves some out.
+    """
 
     needs_seen: bool = False
     #: Items of the catalogue that no target may draw, at the least.
     least_left_out: int = 0
 
-    @abstractmethod
     def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
         """K draws for each target, uniform over its pool, with replacement: [N, K] int64."""
-
-    @abstractmethod
-    def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> Tensor | None:
-        """Which of the batch's ``shared`` negatives [K] lie outside each target's pool, [N, K] or None."""
-
-
-class All(Pool):
-    """Every item, the target and the user's own items included (as published for SCE and NCE)."""
-
-    def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
         return integers(draw.keys, k, n_items)
 
-    def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> None:
+    def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> Tensor | None:
+        """Which of the batch's ``shared`` negatives [K] lie outside each target's pool, [N, K] or None."""
         return None
 
 
@@ -58,9 +52,8 @@ class Unseen(Pool):
     least_left_out = 2  # the target, and what was chosen before it
 
     def own(self, draw: Draw, targets: Tensor, k: int, n_items: int) -> Tensor:
-        items, offsets = _seen_of(draw)
-        sizes = offsets.diff()[draw.rows]
-        room = n_items - sizes
+        items, offsets, row_of = _seen_of(draw)
+        room = n_items - offsets.diff()[draw.rows]
         if bool((room <= 0).any()):
             what = "a user has interacted with every item of the catalogue, so no negative is unseen"
             raise UserError(what, where="loss.pool=unseen", remedy="Use loss.pool=non_target or loss.pool=all")
@@ -68,53 +61,43 @@ class Unseen(Pool):
         # e_0 < e_1 < ..., that is the number of j with e_j - j <= r. One binary search answers for
         # every row at once when each row's values are lifted above those of the rows before.
         ranks = integers(draw.keys, k, 1 << 62).remainder_(room.unsqueeze(1))
-        row_of = torch.repeat_interleave(
-            torch.arange(len(offsets) - 1, device=items.device), offsets.diff(), output_size=len(items)
-        )
         place = torch.arange(len(items), device=items.device) - offsets[row_of]
         lifted = row_of * n_items + items - place
         at = torch.searchsorted(lifted, draw.rows.unsqueeze(1) * n_items + ranks, right=True)
         return ranks + at - offsets[draw.rows].unsqueeze(1)
 
     def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> Tensor:
-        items, offsets = _seen_of(draw)
-        n_rows = len(offsets) - 1
-        rows = torch.arange(n_rows, device=items.device)
-        row_of = torch.repeat_interleave(rows, offsets.diff(), output_size=len(items))
-        if len(items) == 0:
-            return torch.zeros((len(targets), len(shared)), dtype=torch.bool, device=items.device)
-        lifted = row_of * n_items + items
-        wanted = rows.unsqueeze(1) * n_items + shared
-        at = torch.searchsorted(lifted, wanted).clamp_(max=len(items) - 1)
-        return (lifted[at] == wanted)[draw.rows]
+        items, offsets, row_of = _seen_of(draw)
+        wanted = torch.arange(len(offsets) - 1, device=items.device).unsqueeze(1) * n_items + shared
+        lifted = F.pad(row_of * n_items + items, (0, 1), value=1 << 62)  # ascending, and never empty
+        return (lifted[torch.searchsorted(lifted, wanted)] == wanted)[draw.rows]
 
 
-def _seen_of(draw: Draw) -> tuple[Tensor, Tensor]:
-    if draw.seen_items is None or draw.seen_offsets is None:
+def _seen_of(draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+    """Each row's distinct training items [S], where the rows begin [B + 1], and the row of each item [S]."""
+    items, offsets = draw.seen_items, draw.seen_offsets
+    if items is None or offsets is None:
         raise ValueError("the pool of unseen items needs the draw's seen_items and seen_offsets")
-    return draw.seen_items, draw.seen_offsets
+    rows = torch.arange(len(offsets) - 1, device=items.device)
+    return items, offsets, torch.repeat_interleave(rows, offsets.diff(), output_size=len(items))
 
 
-_POOLS: dict[str, type[Pool]] = {"all": All, "unseen": Unseen, "non_target": NonTarget}
-_SHARES = ("position", "batch")
+Pools = Literal["all", "unseen", "non_target"]
+Share = Literal["position", "batch"]
+_POOLS: dict[Pools, type[Pool]] = {"all": Pool, "unseen": Unseen, "non_target": NonTarget}
 
 
 class Negatives:
     """K negatives for each target, drawn with replacement from the pool ``all``, ``unseen`` or ``non_target``.
 
     Share ``position``: each target has its own draw (as published); ``batch``: one draw serves all targets of a step,
-    which turns N x K gathers into one matrix product at the price of correlated draws. Raises UserError if ``k`` is not
-    a positive integer, or pool or share is not one of those words.
+    which turns N x K gathers into one matrix product at the price of correlated draws. Raises UserError unless ``k`` is
+    positive.
     """
 
-    def __init__(self, k: int, pool: str, share: str) -> None:
-        if not isinstance(k, int) or k < 1:
+    def __init__(self, k: int, pool: Pools, share: Share) -> None:
+        if k < 1:
             raise UserError(f"k is {k}", where="loss.k", remedy="Give a positive number of negatives")
-        if pool not in _POOLS:
-            raise UserError(f"no pool is named {pool!r}", where="loss.pool", remedy=f"Choose from {', '.join(_POOLS)}")
-        if share not in _SHARES:
-            what = f"no way to share negatives is named {share!r}"
-            raise UserError(what, where="loss.share", remedy=f"Choose from {', '.join(_SHARES)}")
         self.k = k
         self.shared = share == "batch"
         self.pool = _POOLS[pool]()

@@ -6,11 +6,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from recsys_lt.losses.blocks import Evaluation, Gradients, Pass, Passed, plain_means, product_dtype, row_blocks
+from recsys_lt.losses.blocks import Evaluation, Gradients, Pass, Passed, logit_blocks, product_dtype, row_blocks
 from recsys_lt.losses.loss import Draw, PassLoss
-from recsys_lt.losses.negatives import Negatives
-from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.native import sampled as native
+from recsys_lt.losses.negatives import Negatives, Pools, Share
+from recsys_lt.native import functions as native
 from recsys_lt.native.library import usable
 
 # Gathering K vectors of the table for a row costs about this many times as much an item as a dense
@@ -28,7 +27,7 @@ class SampledLoss(PassLoss):
     logits from which the sampled ones are picked), and the gradients are formed on the way.
     """
 
-    def __init__(self, k: int, pool: str = "all", share: str = "position") -> None:
+    def __init__(self, k: int, pool: Pools = "all", share: Share = "position") -> None:
         self.negatives = Negatives(k, pool, share)
         self.needs_seen = self.negatives.pool.needs_seen
 
@@ -52,26 +51,6 @@ class SampledLoss(PassLoss):
             return self._dense(at, ids)
 
         return cheapest
-
-    def plain(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        table: OutputTable,
-        weights: Tensor | None = None,
-        draw: Draw | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Evaluate the textbook form: gather every vector, let autograd do the rest."""
-        assert draw is not None, "a sampled loss needs a draw"
-        ids, forbidden = self.negatives(draw, targets, len(table.weight))
-        ids = ids.expand(len(targets), -1)
-        positive = (states * table.weight[targets]).sum(1)
-        negative = (states.unsqueeze(1) * table.weight[ids]).sum(2)
-        if table.bias is not None:
-            positive, negative = positive + table.bias[targets], negative + table.bias[ids]
-        if forbidden is not None:
-            negative = negative.masked_fill(forbidden, -torch.inf)
-        return plain_means(self.target_losses(positive, negative, len(table.weight)), weights)
 
     def _differentiate(
         self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool
@@ -175,13 +154,8 @@ class SampledLoss(PassLoss):
         item_vectors = table.weight.to(dtype)
         losses = torch.empty_like(states[:, 0])
         gradients = Gradients.zeros(states, table, len(weights)) if wanted else None
-        buffer = None
-        for rows in row_blocks(len(states), n_items, states.device):
-            own, chosen = states[rows], torch.cat([targets[rows].unsqueeze(1), ids[rows]], 1)
-            n = len(own)
-            if buffer is None:
-                buffer = torch.empty((n, n_items), dtype=dtype, device=states.device)
-            logits = torch.matmul(own.to(dtype), item_vectors.T, out=buffer[:n])
+        for rows, logits in logit_blocks(states, item_vectors):
+            chosen = torch.cat([targets[rows].unsqueeze(1), ids[rows]], 1)
             scores = logits.gather(1, chosen).to(states.dtype)
             if table.bias is not None:
                 scores += table.bias[chosen]
@@ -192,11 +166,7 @@ class SampledLoss(PassLoss):
             by_logits = logits.zero_().scatter_add_(1, chosen, by_scores.to(dtype))
             gradients.states[rows] = (by_logits @ item_vectors).to(states.dtype)
             for w, weight in enumerate(weights[:, rows]):
-                weighted = (own * weight.unsqueeze(1)).to(dtype)
-                if dtype == states.dtype:
-                    gradients.table[w].addmm_(by_logits.T, weighted)
-                else:
-                    gradients.table[w] += by_logits.T @ weighted
+                gradients.add_product(w, by_logits, (states[rows] * weight.unsqueeze(1)).to(dtype))
                 if gradients.bias is not None:
                     gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
         return losses, gradients

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.errors import UserError
+from recsys_lt.losses.negatives import Pools, Share
 from recsys_lt.losses.sampled import SampledLoss, n_allowed
 
 
@@ -16,9 +17,6 @@ class BCE(SampledLoss):
     Of negatives shared by a batch those outside a target's pool are left out of its mean. Published: one unseen
     negative a position. Source: Kang & McAuley, ICDM 2018 (SASRec); arXiv 2402.06216 for the mean over K.
     """
-
-    def __init__(self, k: int = 1, pool: str = "unseen", share: str = "position") -> None:
-        super().__init__(k, pool, share)
 
     def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         return F.softplus(-positive) + _mean_of_allowed(F.softplus(negative), negative)
@@ -30,9 +28,6 @@ class BPR(SampledLoss):
     Of negatives shared by a batch those outside a target's pool are left out of its mean. Published: one unseen
     negative a position. Source: Rendle et al., UAI 2009.
     """
-
-    def __init__(self, k: int = 1, pool: str = "unseen", share: str = "position") -> None:
-        super().__init__(k, pool, share)
 
     def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
         return _mean_of_allowed(F.softplus(negative - positive.unsqueeze(1)), negative)
@@ -66,7 +61,7 @@ class NCE(NEG):
     Source: Gutmann & Hyvarinen, AISTATS 2010; arXiv 2402.06216v2.
     """
 
-    def __init__(self, k: int, c: float = 10.0, pool: str = "all", share: str = "position") -> None:
+    def __init__(self, k: int, c: float = 10.0, pool: Pools = "all", share: Share = "position") -> None:
         super().__init__(k, pool, share)
         self.c = c
 
@@ -84,7 +79,7 @@ class GBCE(SampledLoss):
     Macdonald, RecSys 2023 (gSASRec).
     """
 
-    def __init__(self, k: int, t: float = 0.75, pool: str = "all", share: str = "position") -> None:
+    def __init__(self, k: int, t: float = 0.75, pool: Pools = "all", share: Share = "position") -> None:
         super().__init__(k, pool, share)
         if not 0 <= t <= 1:
             raise UserError(f"t is {t}", where="loss.t", remedy="Give a calibration in [0, 1]")
@@ -108,7 +103,7 @@ class SCE(SampledLoss):
     alpha of (I - 1) / k makes the sum unbiased; 1 is SSM. Source: Xu et al., arXiv 2402.06216, equation of l_SCE.
     """
 
-    def __init__(self, k: int, alpha: float, pool: str = "all", share: str = "position") -> None:
+    def __init__(self, k: int, alpha: float, pool: Pools = "all", share: Share = "position") -> None:
         super().__init__(k, pool, share)
         if not alpha > 0:
             raise UserError(f"alpha is {alpha}", where="loss.alpha", remedy="Give a positive weight, such as 100")
@@ -135,5 +130,5 @@ class SCE(SampledLoss):
 class SSM(SCE):
     """Sampled softmax: cross-entropy over the target and K sampled items, which is SCE with alpha 1."""
 
-    def __init__(self, k: int, pool: str = "all", share: str = "position") -> None:
+    def __init__(self, k: int, pool: Pools = "all", share: Share = "position") -> None:
         super().__init__(k, 1.0, pool, share)

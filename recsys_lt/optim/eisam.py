@@ -1,18 +1,15 @@
 """EISAM, reconstructed from its abstract: sharpness weighed by the frequency of the target item."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from recsys_lt.errors import UserError
 from recsys_lt.optim.perturbations import PerItem
 from recsys_lt.optim.rule import GradientClosure, Gradients, Named, added
-from recsys_lt.optim.sharpness_aware import SharpnessAware, check_choice, check_lam
+from recsys_lt.optim.sam import SharpnessAware
 from recsys_lt.optim.weighting import Weighting
-
-_FORMS = ("exact", "stale", "rowwise")
-_ROWS = ("targets", "all")
 
 
 class EISAM(SharpnessAware):
@@ -24,8 +21,7 @@ class EISAM(SharpnessAware):
 
     Minimises J(w) = L(w) + lam (max_{|e| <= rho} L^f(w + e) - L^f(w)), L^f(w) = mean_b f(n_{y_b}) l_b(w). One e for all
     items bounds the sum of the items' own maxima from below, and one gradient finds it. The form is Focal-SAM's, with
-    weights that differ among thousands of items. Raises UserError for a word that is no choice or a number out of
-    range.
+    weights that differ among thousands of items. Raises UserError for a number out of range.
 
     Parameters
     ----------
@@ -52,16 +48,15 @@ class EISAM(SharpnessAware):
         weighting: str = "power",
         gamma: float = 0.5,
         normalise: bool = True,
-        form: str = "exact",
+        form: Literal["exact", "stale", "rowwise"] = "exact",
         every: int = 1,
-        scale: str = "none",
-        rows: str = "targets",
+        scale: Literal["none", "tensor"] = "none",
+        rows: Literal["targets", "all"] = "targets",
         **by_name: Any,
     ) -> None:
         super().__init__(*of_rule, scale=scale, **by_name)
-        check_lam(lam)
-        check_choice("form", form, _FORMS)
-        check_choice("rows", rows, _ROWS)
+        if not lam >= 0:
+            raise UserError(f"it is {lam}", where="optimizer.lam", remedy="Give 0 or more")
         if every < 1:
             raise UserError(f"it is {every}", where="optimizer.every", remedy="Give 1 or more")
         self.lam, self.form, self.every = lam * every, form, every

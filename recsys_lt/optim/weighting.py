@@ -59,7 +59,7 @@ class Weighting:
         if name not in _WEIGHTINGS:
             choices = f"Choose from {', '.join(_WEIGHTINGS)}"
             raise UserError(f"no weighting is named {name!r}", where="optimizer.weighting", remedy=choices)
-        if not (math.isfinite(gamma) and (gamma >= 0 or name == "power")):
+        if gamma < 0 and name != "power":
             remedy = "Give 0 or more (weighting=power takes any number; below 0 the frequent weigh more)"
             raise UserError(f"it is {gamma}", where="optimizer.gamma", remedy=remedy)
         self._of, self.gamma, self.normalise = _WEIGHTINGS[name], gamma, normalise

@@ -13,7 +13,7 @@ from torch import Tensor
 from recsys_lt.data.batch import Batch
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.optim.perturbations import Joint, perturbed
-from recsys_lt.optim.sharpness_aware import SharpnessAware
+from recsys_lt.optim.sam import SharpnessAware
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.plots.drawing import canvas, save_png
 from recsys_lt.results.plots.palette import CELLS, INK, MUTED

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
 
 from recsys_lt.data.streams import key_of, keys_of
+from recsys_lt.losses.blocks import plain_means
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.output_table import OutputTable
@@ -146,6 +149,24 @@ def answer(evaluate: Callable[..., tuple[Tensor, Tensor]], case: Case, with_draw
     gradients = torch.autograd.grad((totals * mixture).sum(), leaves)
     by_bias = gradients[2] if case.bias is not None else None
     return Answer(totals.detach(), losses, gradients[0], gradients[1], by_bias)
+
+
+def plain(
+    loss: Any, states: Tensor, targets: Tensor, table: OutputTable, weights: Tensor | None, draw: Draw | None = None
+) -> tuple[Tensor, Tensor]:
+    """The textbook form of a loss: all N x I logits, or every negative's vector, at once, gradients by autograd."""
+    if draw is None:
+        logits = F.linear(states, table.weight, table.bias)
+        return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
+    ids, forbidden = loss.negatives(draw, targets, len(table.weight))
+    ids = ids.expand(len(targets), -1)
+    positive = (states * table.weight[targets]).sum(1)
+    negative = (states.unsqueeze(1) * table.weight[ids]).sum(2)
+    if table.bias is not None:
+        positive, negative = positive + table.bias[targets], negative + table.bias[ids]
+    if forbidden is not None:
+        negative = negative.masked_fill(forbidden, -torch.inf)
+    return plain_means(loss.target_losses(positive, negative, len(table.weight)), weights)
 
 
 def assert_same(one: Answer, other: Answer, **tolerance: float) -> None:

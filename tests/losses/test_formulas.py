@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_cases import random_case, small_blocks
 
+from recsys_lt import CONF
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.sampled_losses import BCE, BPR, GBCE, NCE, NEG, SCE, SSM
 
@@ -146,7 +148,8 @@ def test_gbce_of_negatives_that_are_all_allowed_is_the_published_one_to_the_bit(
 
 def test_published_defaults():
     assert (NCE(500).c, GBCE(256).t) == (10.0, 0.75)
-    assert BCE().negatives.k == BPR().negatives.k == 1
-    assert BCE().needs_seen
-    assert BPR().needs_seen
+    for name in ("bce", "bpr"):
+        chosen = yaml.safe_load((CONF / f"loss/{name}.yaml").read_text())
+        assert [chosen[key] for key in ("k", "pool", "share")] == [1, "unseen", "position"]
+    assert BCE(1, "unseen").needs_seen
     assert not any(loss.needs_seen for loss in (NCE(2), NEG(2), SCE(2, 100.0), SSM(2), GBCE(2), CE()))

@@ -1,16 +1,19 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_cases import answer, assert_same, random_case
+from loss_cases import answer, assert_same, plain, random_case
 from scipy.stats import chisquare
 
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
-from recsys_lt.losses.loss import Draw
+from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.negatives import Negatives
 from recsys_lt.losses.sampled import SampledLoss
 from recsys_lt.losses.sampled_losses import GBCE, SCE
+from recsys_lt.training.instantiate import instantiate
 
 
 def draw_of(rows, seen=(), key=1, step=5):
@@ -163,14 +166,23 @@ def test_more_negatives_than_items():
     refusal(lambda: loss.check(10), "loss.k", "11", "10", "loss.k=10", "loss=ce")
 
 
-@pytest.mark.parametrize("k", [0, -3, 2.5, "many"])
-def test_k_must_be_a_positive_whole_number(k):
+@pytest.mark.parametrize("k", [0, -3])
+def test_k_must_be_positive(k):
     refusal(lambda: SCE(k, 100.0), "loss.k", str(k), "positive")
 
 
-def test_unknown_words():
-    refusal(lambda: SCE(5, 1.0, "popular"), "loss.pool", "'popular'", "all, unseen, non_target")
-    refusal(lambda: SCE(5, 1.0, "all", "user"), "loss.share", "'user'", "position, batch")
+@pytest.mark.parametrize(
+    ("key", "value", "choices"),
+    [
+        ("pool", "popular", "all or unseen or non_target"),
+        ("share", "user", "position or batch"),
+        ("k", 2.5, "a whole number"),
+        ("k", "many", "a whole number"),
+    ],
+)
+def test_what_a_configuration_may_not_say(key, value, choices):
+    node = {"_target_": "recsys_lt.losses.sampled_losses.SCE", "k": 5, "alpha": 1.0} | {key: value}
+    refusal(lambda: instantiate("loss", node, Loss), f"loss.{key}", repr(value), choices)
 
 
 def test_a_user_who_has_seen_everything():
@@ -207,4 +219,4 @@ def test_a_new_sampled_loss_is_its_target_losses_alone():
 
     case = random_case(3, n_weights=3)
     loss = Hinge(4, "all", "position")
-    assert_same(answer(loss, case, True), answer(loss.plain, case, True))
+    assert_same(answer(loss, case, True), answer(partial(plain, loss), case, True))

@@ -5,7 +5,7 @@ import torch
 
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.native.sampled import exp_rows
+from recsys_lt.native.functions import exp_rows
 
 
 def test_exp_is_as_exact_as_float32_allows(compiled: ctypes.CDLL) -> None:
@@ -43,7 +43,7 @@ def test_cross_entropy_with_the_kernel_is_the_textbook_one(compiled: ctypes.CDLL
     states, table = torch.randn(30, 16, requires_grad=True), torch.randn(900, 16, requires_grad=True)
     targets = torch.randint(900, (30,))
     fast = CE()(states, targets, OutputTable(table, None))
-    plain = CE.plain(states, targets, OutputTable(table, None))
+    plain = CE().by_blocks(states, targets, OutputTable(table, None))
     torch.testing.assert_close(fast[1], plain[1], atol=1e-5, rtol=1e-5)
     for of_fast, of_plain in zip(
         torch.autograd.grad(fast[0], (states, table)), torch.autograd.grad(plain[0], (states, table)), strict=True

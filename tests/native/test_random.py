@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from recsys_lt.backbones.dropout import RowDropout
 from recsys_lt.data.streams import keys_of, plain_integers
-from recsys_lt.native.dropout import NativeDropout
-from recsys_lt.native.sampled import integers
+from recsys_lt.native.functions import NativeDropout, integers
 
 
 @given(
