@@ -57,6 +57,11 @@ def composed(**more) -> Stored:
     return Stored(config, Names("synthetic", "sasrec", "ce", "adam"), None)
 
 
+def test_a_key_that_was_the_packages_does_not_keep_a_run_from_being_read(tmp_path):
+    store(tmp_path, composed(**{"metrics.bound_targets": None}))
+    build(stored(tmp_path).config)
+
+
 def test_what_refers_elsewhere_is_written_as_its_value(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB", "17")
     OmegaConf.register_new_resolver("of_a_lab", lambda: {"a": ["$", "${seed}"]}, replace=True)

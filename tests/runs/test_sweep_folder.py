@@ -21,7 +21,7 @@ def cell(lr: float = 1e-3, **others: Any) -> Stored:
     config = {
         "dataset": {"raw_dir": None},
         "model": {},
-        "metrics": {"max_users": None, "bound_targets": None},
+        "metrics": {"max_users": None},
         "optimizer": {"lr": lr},
         "seed": 0,
     }
