@@ -156,10 +156,10 @@ class CachedItemData(UserDict[str, Any]):
         super().__init__(readers)
         self._cache, self._item_ids = cache, item_ids
 
-    def __getitem__(self, name: str) -> ItemColumn:
-        if callable(self.data[name]):
-            self.data[name] = self._cache.column(name, self.data[name], self._item_ids)
-        column: ItemColumn = self.data[name]
+    def __getitem__(self, key: str) -> ItemColumn:
+        if callable(self.data[key]):
+            self.data[key] = self._cache.column(key, self.data[key], self._item_ids)
+        column: ItemColumn = self.data[key]
         return column
 
 

@@ -105,7 +105,8 @@ class EventsAndItems:
     def material(self, events: Path) -> Material:
         """The material of a file of events, whatever its name, and of the items beside it."""
         items = _packed_or_not(events.with_name(self.items))
-        files, columns = ((events,), {}) if items is None else ((events, items), self.columns(items))
+        files = (events,) if items is None else (events, items)
+        columns = self.columns(items) if items is not None else {}
         return Material(self.kind, files, lambda: self.read(events), self.settings, columns)
 
 

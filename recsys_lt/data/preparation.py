@@ -50,28 +50,28 @@ class Preparation:
 
         _check_ids("user", events.user_ids, events.users, events, name)
         _check_ids("item", events.item_ids, events.items, events, name)
-        columns = {"user": events.users, "item": events.items, "time": events.times, "mark": events.marks}
-        table = pd.DataFrame({key: column for key, column in columns.items() if column is not None}, copy=False)
+        given = {"user": events.users, "item": events.items, "time": events.times, "mark": events.marks}
+        table = pd.DataFrame({key: column for key, column in given.items() if column is not None}, copy=False)
         notes: list[str] = []
         if self.duplicates != "keep" and not events.repeats_are_visits:
             table = self._each_once(table, events, name, notes)
         table = self._core(table, name, notes)
 
         users, raw_users = pd.factorize(table["user"].to_numpy())
-        items, raw_items = pd.factorize(table["item"].to_numpy())
-        items = items.astype(np.int32)
-        if self.k_core <= 1:
-            raw_items = np.concatenate([raw_items, np.setdiff1d(np.arange(len(events.item_ids)), raw_items)])
+        item_codes, seen = pd.factorize(table["item"].to_numpy())
+        items = item_codes.astype(np.int32)
+        unseen = np.setdiff1d(np.arange(len(events.item_ids)), seen) if self.k_core <= 1 else seen[:0]
+        raw_items = np.concatenate([seen, unseen])
         if len(raw_items) < 2:
             what = "the catalogue has one item, so there is nothing to rank"
             raise UserError(what, where=name, remedy="Give data with more items")
-        times, marks = (table[key].to_numpy() if key in table else None for key in ("time", "mark"))
-        del table
         offsets = offsets_of(np.bincount(users))
-        order = _time_order(users, times)
-        del users
+        columns = {key: table[key].to_numpy() for key in ("time", "mark") if key in table}
+        del table
+        order = _time_order(users, columns.get("time"))
         if order is not None:
-            items, times, marks = (None if column is None else column[order] for column in (items, times, marks))
+            items, columns = items[order], {key: column[order] for key, column in columns.items()}
+        times, marks = columns.get("time"), columns.get("mark")
         user_ids = events.user_ids[raw_users]
         split = split_named(self.split, self.temporal_cuts)
         cuts = split.cut(Ordered(offsets, times, marks, user_ids))

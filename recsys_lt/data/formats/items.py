@@ -45,7 +45,7 @@ def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, 
                     where=where,
                     remedy="Write one item id a line, in the order of the array's rows",
                 )
-            more = {path.stem: partial(_read_array, path)}
+            more: dict[str, ColumnReader] = {path.stem: partial(_read_array, path)}
         elif ending in TABLES:
             headers = TABLES[ending].headers(path)
             key = next((name for name in (columns.get("item"), "item", "item_id") if name in headers), "item")

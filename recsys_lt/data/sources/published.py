@@ -29,7 +29,7 @@ def find_or_fetch(request: Request, official: Sequence[Layout], routes: Sequence
     UserError where the user's folder holds none of the layouts, or no route works.
     """
     request.refuse_path()
-    layouts = (*official, RecBoleAtomic(request.name), SEQUENCE_TEXT, NextItemLines())
+    layouts: Sequence[Layout] = (*official, RecBoleAtomic(request.name), SEQUENCE_TEXT, NextItemLines())
     own = request.raw_dir
     if own is None and (folders := os.environ.get(RAW_FOLDERS)):
         folder = Path(folders).expanduser() / request.name
