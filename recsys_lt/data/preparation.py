@@ -67,8 +67,8 @@ class Preparation:
             raise UserError(what, where=name, remedy="Give data with more items")
         offsets = offsets_of(np.bincount(users))
         columns = {key: table[key].to_numpy() for key in ("time", "mark") if key in table}
-        del table
         order = _time_order(users, columns.get("time"))
+        del table, users, item_codes  # as long as the data
         if order is not None:
             items, columns = items[order], {key: column[order] for key, column in columns.items()}
         times, marks = columns.get("time"), columns.get("mark")
