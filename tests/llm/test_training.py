@@ -14,6 +14,7 @@ from recsys_lt.runs.checkpoints import load
 from recsys_lt.runs.listing import find_runs
 from recsys_lt.runs.stored import Names, Stored, store
 from recsys_lt.runs.sweep import claimed
+from recsys_lt.training.sharing import new_folder, pack, unpack
 from recsys_lt.training.trained import Run
 from tests.end_to_end.conftest import cli, environment, here
 from tests.llm.conftest import N_ITEMS, training_batch
@@ -98,6 +99,7 @@ def test_a_run_of_two_stages_its_resume_and_what_it_recommends(here, tmp_path: P
     (one,) = Run(tmp_path / "run").lists(["u0"], k=3)
     assert [item.rank for item in one.items] == [1, 2, 3]
     assert one.items[0].score >= one.items[1].score
+    check_shared(tmp_path / "whole", tmp_path)
 
 
 @pytest.mark.parametrize(("model", "stage"), [("llamarec", "model.retriever"), ("bigrec", None)])
@@ -130,6 +132,7 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
         assert torch.equal(tensor, kept[1][name]), name
     (told,) = Run(tmp_path / "run").lists(["u0"], k=3)
     assert [item.rank for item in told.items] == [1, 2, 3]
+    check_shared(tmp_path / "whole", tmp_path)
 
 
 @pytest.mark.parametrize("model", ["e4srec", "bigrec"])
@@ -242,6 +245,18 @@ def test_cells_of_a_sweep_share_a_first_stage(here, tmp_path: Path) -> None:
     (tmp_path / "sweep").rename(tmp_path / "elsewhere")
     (one,) = Run(tmp_path / "elsewhere" / cells[0].name).lists(["u1"], k=3)
     assert len(one.items) == 3
+
+
+def check_shared(folder: Path, place: Path) -> None:
+    """A run that others get takes the run it needs with it, and recommends the same without a dataset."""
+    history = {"": [str(item) for item in Run(folder).data.item_ids[:4]]}
+    known = Run(folder).recommend(histories=history, k=3)
+    with new_folder(place / "shared") as made:
+        pack(folder, made)
+    assert str(place) not in (place / "shared" / "config.yaml").read_text()
+    with new_folder(place / "theirs") as made:
+        unpack(place / "shared", made)
+    assert Run(place / "theirs").recommend(histories=history, k=3).equals(known)
 
 
 def compose_again(*changes: str):

@@ -111,11 +111,11 @@ def test_a_run_recommends_to_a_user_who_came_later(
     place = shutil.copytree(source, tmp_path / "place")
     text = (place / "first/config.yaml").read_text().replace(str(source), str(place))
     (place / "first/config.yaml").write_text(text)
-    known = Run(place / "first").lists(["u3"], k=5)
+    (known,) = Run(place / "first").lists(["u3"], k=5)
     with (place / "events.csv").open("a") as file:
         file.write("new,i3\nnew,i4\nnew,i5\n")
     later, new = Run(place / "first").lists(["u3", "new"], k=5)
-    assert [item.item for item in later.items] == [item.item for item in known[0].items]
+    assert [item.item for item in later.items] == [item.item for item in known.items]
     assert len(new.items) == 5
     assert not {item.item for item in new.items} & {"i3", "i4", "i5"}
     with pytest.raises(UserError, match="other events"):
