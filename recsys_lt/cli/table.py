@@ -12,11 +12,9 @@ from recsys_lt.cli.command import exit_code
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from rich.table import Table
 
     from recsys_lt.results.comparison import Comparison
     from recsys_lt.results.significance import Difference
-    from recsys_lt.results.written_tables import Content
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,29 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _table(content: Content, title: str | None, plain: bool) -> Table:
-    """For a terminal; ``plain`` where bold does not survive."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), title=None if title is None else Text(title))
-    for name in content.names:
-        table.add_column(Text(name), no_wrap=True)
-    for heading in content.headings:
-        table.add_column(Text(heading, justify="right"), justify="right", min_width=None if heading == "n" else 7)
-    for rows in content.sections:
-        for row in rows:
-            table.add_row(
-                *(
-                    Text("*" + e.text if e.best and plain else e.text, "bold" if e.best else "red" if e.failed else "")
-                    for e in row
-                )
-            )
-        table.add_section()
-    return table
-
-
 def frame(folders: Sequence[Path], metrics: Sequence[str] | None, against: str | None) -> DataFrame:
     """The table of runs in these folders as a data frame, as ``recsys_lt.table`` has it; see there."""
     from recsys_lt.results.comparison import compare
@@ -124,25 +99,25 @@ def _run(arguments: argparse.Namespace) -> None:
     from rich.measure import Measurement
     from rich.text import Text
 
-    from recsys_lt.results import sweep_table
+    from recsys_lt.results import tables
     from recsys_lt.results.comparison import compare
     from recsys_lt.results.plots.run_figures import head_against_nonhead
-    from recsys_lt.results.written_tables import latex, markdown
+    from recsys_lt.results.written_tables import latex, markdown, terminal
     from recsys_lt.system.atomic import write_text
 
     compared = compare(arguments.folders, arguments.metric, arguments.against, arguments.test_groups)
     console = Console()
     sign = "±" if console.encoding.lower().startswith("utf") else "+-"
-    content = sweep_table.content(compared, sign)
+    content = tables.content(compared, sign)
     title = next(iter(compared.by_dataset)) if len(compared.by_dataset) == 1 else None
-    table = _table(content, title, plain=not console.is_terminal)
+    table = terminal(content, title, plain=not console.is_terminal)
     wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
     # A file has no edge to fold at. In a terminal the spread folds below the mean; where even that is too
     # wide the terminal wraps the lines: rich would drop the last columns instead.
     width = wanted.minimum if console.is_terminal else wanted.maximum
     mark = "bold" if console.is_terminal else "*"
     console = Console(width=max(console.width, width))
-    caption = sweep_table.caption(compared, "bold")
+    caption = tables.caption(compared, "bold")
     writers: tuple[tuple[Path | None, Callable[[Path], None]], ...] = (
         (arguments.csv, lambda path: write_text(path, _numbers(compared).to_csv(index=False, lineterminator="\r\n"))),
         (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
@@ -153,7 +128,7 @@ def _run(arguments: argparse.Namespace) -> None:
         if path is not None:
             write(path)
     console.print(table)
-    for line in sweep_table.caption(compared, mark):
+    for line in tables.caption(compared, mark):
         console.print(Text(line))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first
-from recsys_lt.results.plots.palette import CELLS, OTHERS, Look
+from recsys_lt.results.plots.drawing import CELLS, OTHERS, Look
 from recsys_lt.results.written_tables import Entry
 from recsys_lt.runs.listing import IDENTITY
 

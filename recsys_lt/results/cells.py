@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from recsys_lt.errors import UserError
@@ -56,17 +57,17 @@ class Cell:
 
     def values(self, metric: str) -> list[float]:
         """A test metric of each finished run; empty unless every one of them measured it."""
-        return self._numbers("test", metric)
+        return self.numbers("test", metric)
 
-    def _numbers(self, part: str, metric: str) -> list[float]:
-        found = [(run.metrics or {}).get(part) for run in self.finished]
-        values = [each.get(metric) if isinstance(each, dict) else None for each in found]
-        numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
-        return numbers if len(numbers) == len(values) else []
+    def numbers(self, *keys: str) -> list[float]:
+        """A number in metrics.json of each finished run, by its keys; empty unless every one of them has it."""
+        found = [reduce(lambda part, key: part.get(key, {}), keys, run.metrics or {}) for run in self.finished]
+        known = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
+        return known if len(known) == len(found) else []
 
     def validated(self, metric: str = "ndcg@10") -> float | None:
         """A validation metric at the best epoch, a mean over runs; None unless every one of them measured it."""
-        return mean_and_spread(self._numbers("valid", metric))[0]
+        return mean_and_spread(self.numbers("valid", metric))[0]
 
     def mean_std(self, metric: str) -> tuple[float | None, float | None]:
         """Mean and sample standard deviation over runs; None for what they do not give."""
@@ -128,14 +129,10 @@ def cells_of(runs: Sequence[ListedRun]) -> list[Cell]:
     """
     runs = [run for run in runs if not run.broken]
     texts = {run.folder: compared(run) for run in runs}
-    known = {
-        tuple(sorted(texts[run.folder].items())): run.identity for run in runs if run.metrics is not None and run.config
-    }
+    same = {run.folder: frozenset(texts[run.folder].items()) for run in runs}
+    known = {same[run.folder]: run.identity for run in runs if run.metrics is not None and run.config}
     identities = {
-        run.folder: run.identity
-        if run.metrics is not None
-        else known.get(tuple(sorted(texts[run.folder].items())), run.identity)
-        for run in runs
+        run.folder: known.get(same[run.folder], run.identity) if run.metrics is None else run.identity for run in runs
     }
 
     differing: dict[str, dict[str, None]] = {}  # dataset -> keys, in order
@@ -162,21 +159,16 @@ def cells_of(runs: Sequence[ListedRun]) -> list[Cell]:
         for (identity, settings), members in groups.items()
     ]
     for cell in cells:
-        _check_same_data(cell)
+        for run in cell.finished:
+            if _fingerprint(run) != _fingerprint(cell.finished[0]):
+                raise UserError(
+                    f"{cell.label} was run on other data than in {run.folder}",
+                    where=cell.finished[0].folder,
+                    remedy="Table them apart, or run them again",
+                )
     return cells
 
 
-def _check_same_data(cell: Cell) -> None:
-    """Raise UserError unless the runs of a cell have the same interactions, which a configuration does not show."""
-    seen: dict[Any, ListedRun] = {}
-    for run in cell.finished:
-        assert run.metrics is not None
-        protocol = run.metrics.get("protocol")
-        seen.setdefault(protocol.get("fingerprint") if isinstance(protocol, dict) else None, run)
-    if len(seen) > 1:
-        one, other = list(seen.values())[:2]
-        raise UserError(
-            f"{cell.label} was run on other data than in {other.folder}",
-            where=one.folder,
-            remedy="Table them apart, or run them again",
-        )
+def _fingerprint(run: ListedRun) -> Any:
+    """Fingerprint of the run's interactions, which a configuration does not show."""
+    return (run.metrics or {}).get("protocol", {}).get("fingerprint")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from recsys_lt.errors import UserError
@@ -25,11 +26,9 @@ class Comparison:
     ``metrics`` are the test metrics to show, ``decisive`` the one that says which cell is best. The tests are on the
     per-user ``gain`` at its k, for the groups of targets in ``tested`` ("" for all).
 
-    ``differences`` has every finished cell but the references, by the id of the cell and the group; its p is corrected
-    for the cells of the dataset that were tested alike, and None stands for no test. ``why_reference`` says why the
-    ``references`` are these, in words that follow their names; "" where the user named them. ``repeated`` are seeds of
-    which several runs were found, by the id of their cell; the first of each counts. Runs in ``broken`` cannot be read,
-    and belong to no cell.
+    ``why_reference`` says why the ``references`` are these, in words that follow their names; "" where the user named
+    them. ``repeated`` are seeds of which several runs were found, by the id of their cell; the first of each counts.
+    Runs in ``broken`` cannot be read, and belong to no cell.
     """
 
     roots: tuple[Path, ...]
@@ -40,13 +39,36 @@ class Comparison:
     tested: tuple[str, ...]
     repeated: dict[int, list[str]]
     references: dict[str, Cell | None]
-    differences: dict[tuple[int, str], Difference | None]
     why_reference: str
     broken: tuple[ListedRun, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:
         return [cell for cells in self.by_dataset.values() for cell in cells]
+
+    @cached_property
+    def differences(self) -> dict[tuple[int, str], Difference | None]:
+        """Difference of every finished cell from its reference, by the id of the cell and the group.
+
+        Its p is corrected for the cells of the dataset that were tested alike; None stands for no test.
+        """
+        values: dict[tuple[int, str], Difference | None] = {}
+        for name, cells in self.by_dataset.items():
+            reference = self.references[name]
+            if reference is None:
+                continue
+            others = [cell for cell in cells if cell is not reference and cell.finished]
+            for group in self.tested:
+                # A k beyond the length of a model's lists has not been measured, nor can it be tested.
+                metric = f"{group}/{self.gain[0]}@{self.gain[1]}".removeprefix("/")
+                found = [
+                    compare_cells(cell, reference, *self.gain, group)
+                    if cell.values(metric) and reference.values(metric)
+                    else None
+                    for cell in others
+                ]
+                values |= {(id(cell), group): each for cell, each in zip(others, corrected(found), strict=True)}
+        return values
 
     def difference(self, cell: Cell, group: str = "") -> Difference | None:
         """Difference of a cell from its reference; None for the reference itself and for no test."""
@@ -77,15 +99,15 @@ def compare(
             repeated[id(cell)] = again
     by_dataset = _ranked_alike(cells)
     chosen = _chosen_metrics(cells, metrics, roots)
-    gain = _tested_gain(chosen)
+    found = next((found for metric in chosen if (found := re.fullmatch(r"(ndcg|hr|mrr)@(\d+)", metric))), None)
+    gain = (found[1], int(found[2])) if found else ("ndcg", 10)  # the first overall ranking metric that is shown
     decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
     references = _references(by_dataset, decisive, against)
     tested = tuple(dict.fromkeys(("", *groups)))
-    differences = _differences(by_dataset, references, gain, tested)
     by_validation = against is None and all(_all_validated(of_one, decisive) for of_one in by_dataset.values())
     why = ", best on validation" if by_validation else ""
     return Comparison(
-        tuple(roots), by_dataset, chosen, decisive, gain, tested, repeated, references, differences, why,
+        tuple(roots), by_dataset, chosen, decisive, gain, tested, repeated, references, why,
         tuple(run for run in runs.values() if run.broken),
     )  # fmt: skip
 
@@ -101,17 +123,11 @@ def best_first(cell: Cell, metric: str) -> tuple[bool, float]:
     return mean is None, 0.0 if mean is None else mean if better(metric) is False else -mean
 
 
-def best(cells: Sequence[Cell], metric: str) -> float | None:
-    """The best mean of these cells; None for a metric with no better side, or that none of them measured."""
-    goal = better(metric)
-    means = [mean for cell in cells if (mean := cell.mean_std(metric)[0]) is not None]
-    return None if goal is None or not means else max(means) if goal else min(means)
-
-
 def outstanding(cells: Sequence[Cell], metric: str) -> float | None:
-    """The best mean, to be marked in a table; None where all cells have the same, or there is one cell."""
-    means = {cell.mean_std(metric)[0] for cell in cells}
-    return best(cells, metric) if len(means) > 1 else None
+    """The best mean, to be marked in a table; None where no cell differs, or the metric has no better side."""
+    means, goal = {cell.mean_std(metric)[0] for cell in cells}, better(metric)
+    known = [mean for mean in means if mean is not None]
+    return None if goal is None or len(means) < 2 else max(known) if goal else min(known)
 
 
 def _ranked_alike(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -132,10 +148,9 @@ def _ranked_alike(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 def _way(cell: Cell) -> tuple[str | None, ...]:
     """What must be alike where cells are compared, in words; None for what a cell's runs do not say."""
     run = (cell.finished or cell.failed)[0]
-    protocol = run.metrics.get("protocol") if run.metrics is not None else None
-    if not isinstance(protocol, dict):
-        names = {"ranked_users": "metrics.max_users", "mask_seen": "metrics.mask_seen"}
-        protocol = {name: run.config[key] for name, key in names.items() if key in run.config}
+    names = {"ranked_users": "metrics.max_users", "mask_seen": "metrics.mask_seen"}
+    configured = {name: run.config[key] for name, key in names.items() if key in run.config}
+    protocol = configured if run.metrics is None else run.metrics.get("protocol", configured)
     words = {"split": "split {}", "mask_seen": "mask {}", "groups": "{}", "groups_by": "groups by {}"}
     said = [None if protocol.get(key) is None else text.format(protocol[key]) for key, text in words.items()]
     # By counts, as the same data from another file have another fingerprint.
@@ -162,21 +177,13 @@ def _chosen_metrics(cells: Sequence[Cell], wanted: Sequence[str] | None, roots: 
     return list(dict.fromkeys(wanted))
 
 
-def _tested_gain(metrics: Sequence[str]) -> tuple[str, int]:
-    """The per-user gain the tests are on: the first overall ranking metric shown, or NDCG@10."""
-    for metric in metrics:
-        if found := re.fullmatch(r"(ndcg|hr|mrr)@(\d+)", metric):
-            return found[1], int(found[2])
-    return "ndcg", 10
-
-
 def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell | None:
     """The cell the others of one dataset are tested against; None where the dataset has none."""
     finished = [cell for cell in cells if cell.finished]
     if against is None:
-        if best(finished, metric) is None:
-            return None
         ranking = sorted((cell for cell in finished if cell.values(metric)), key=lambda cell: best_first(cell, metric))
+        if not ranking:
+            return None
         if _all_validated(finished, metric):  # the best cell on the test was also lucky there
             sign = 1.0 if better(metric) is False else -1.0
             ranking.sort(key=lambda cell: sign * (cell.validated(metric) or 0.0))
@@ -211,31 +218,3 @@ def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | N
             remedy=f"Name one of {', '.join(labels)}",
         )
     return references
-
-
-def _differences(
-    by_dataset: dict[str, list[Cell]],
-    references: dict[str, Cell | None],
-    gain: tuple[str, int],
-    tested: Sequence[str],
-) -> dict[tuple[int, str], Difference | None]:
-    """Difference of every finished cell but the references, p corrected within each dataset."""
-    values: dict[tuple[int, str], Difference | None] = {}
-    for name, cells in by_dataset.items():
-        reference = references[name]
-        if reference is None:
-            continue
-        others = [cell for cell in cells if cell is not reference and cell.finished]
-        for group in tested:
-            # A k beyond the length of a model's lists has not been measured, nor can it be tested.
-            metric = f"{group}/{gain[0]}@{gain[1]}".removeprefix("/")
-            found = corrected(
-                [
-                    compare_cells(cell, reference, *gain, group)
-                    if all(c.values(metric) for c in (cell, reference))
-                    else None
-                    for cell in others
-                ]
-            )
-            values |= {(id(cell), group): each for cell, each in zip(others, found, strict=True)}
-    return values

@@ -15,8 +15,7 @@ from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.optim.perturbations import Joint, perturbed
 from recsys_lt.optim.sam import SharpnessAware
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.results.plots.drawing import canvas, save_png
-from recsys_lt.results.plots.palette import CELLS, INK, MUTED
+from recsys_lt.results.plots.drawing import CELLS, INK, MUTED, canvas, save_png
 
 #: Points of a slice, on both sides of the model together.
 PLACES = 21
@@ -85,10 +84,6 @@ class LossLandscape:
         moved = dict(zip(rule.perturbed_parameters, steps, strict=True))
         return [moved.get(p, torch.zeros_like(p)) for p in self.parameters]
 
-    def norm(self) -> float:
-        """Euclidean norm of all parameters."""
-        return float(torch.stack([p.detach().norm() for p in self.parameters]).norm())
-
 
 def measure(
     landscape: LossLandscape, item_weights: Tensor, radii: Sequence[float], n_items: int,
@@ -133,7 +128,7 @@ def measure(
     return {
         "here": here,
         "targets": landscape.n_targets,
-        "parameter_norm": landscape.norm(),
+        "parameter_norm": float(torch.stack([p.detach().norm() for p in landscape.parameters]).norm()),
         "radii": list(radii),
         "rise": rise,
         "slices": slices,

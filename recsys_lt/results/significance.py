@@ -19,14 +19,8 @@ from recsys_lt.runs.ranks import Ranks, read_ranks
 LEVEL = 0.05
 #: Probability with which a detectable difference is found, and for which the seeds needed are counted.
 POWER = 0.8
-#: Codes of the targets' groups in ranks.parquet that a test may be restricted to; None for all.
-GROUPS_TESTED: dict[str, tuple[int, ...] | None] = {
-    "": None,
-    "head": (0,),
-    "mid": (1,),
-    "tail": (2,),
-    "nonhead": (1, 2),
-}
+#: Codes of the targets' groups in ranks.parquet that a test is over.
+GROUPS_TESTED = {"": (0, 1, 2), "head": (0,), "mid": (1,), "tail": (2,), "nonhead": (1, 2)}
 _MOST_SEEDS = 100
 
 
@@ -201,11 +195,9 @@ def corrected(found: Sequence[Difference | None]) -> list[Difference | None]:
     """Differences with p corrected for their number by Holm; tests over seeds and over users only apart."""
     result = list(found)
     for over_seeds in (True, False):  # they answer different questions
-        alike = [each.p if each is not None and each.over_seeds is over_seeds else None for each in found]
-        number = sum(p is not None for p in alike)
-        for place, p in enumerate(holm(alike)):
-            if p is not None and (each := found[place]) is not None:
-                result[place] = replace(each, p=p, level=LEVEL / number)
+        alike = {n: each for n, each in enumerate(found) if each is not None and each.over_seeds is over_seeds}
+        for (place, each), p in zip(alike.items(), holm([each.p for each in alike.values()]), strict=True):
+            result[place] = replace(each, p=p, level=LEVEL / len(alike))
     return result
 
 
@@ -215,15 +207,6 @@ def _ranks(path: Path, changed: int) -> Ranks:
     return read_ranks(path)
 
 
-def _read(path: Path, changed: int, metric: str, k: int, group: str) -> Users:
-    ranks = _ranks(path, changed)
-    codes = GROUPS_TESTED[group]
-    inside = np.ones(len(ranks.user), dtype=bool)
-    if codes is not None:
-        inside = np.isin(ranks.group, codes)
-    return Users(ranks.user[inside], ranks.target[inside], gains(metric, ranks.rank[inside], k)[None])
-
-
 def users_of(cell: Cell, metric: str, k: int, group: str) -> Users | None:
     """Gains of a cell's users under each seed; None where a run lacks them, or the runs ranked different targets."""
     found = []
@@ -231,7 +214,9 @@ def users_of(cell: Cell, metric: str, k: int, group: str) -> Users | None:
         changed = ranks_changed(run.folder)
         if changed is None:
             return None
-        found.append(_read(run.folder / RANKS_FILE, changed, metric, k, group))
+        ranks = _ranks(run.folder / RANKS_FILE, changed)
+        inside = np.isin(ranks.group, GROUPS_TESTED[group])
+        found.append(Users(ranks.user[inside], ranks.target[inside], gains(metric, ranks.rank[inside], k)[None]))
     if not found or not all(found[0].same_users(other) for other in found):
         return None
     return Users(found[0].user, found[0].target, np.concatenate([each.value for each in found]))
@@ -247,12 +232,8 @@ def why_untested(cell: Cell, reference: Cell) -> str:
     return "" if len(ours.user) > 1 else "a single user"
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values adjusted for their number by Holm's step-down procedure (Holm, Scand. J. Statist. 1979); None stays."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for done, (p, place) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - done)))
-        adjusted[place] = largest
-    return adjusted
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number by Holm's step-down procedure (Holm, Scand. J. Statist. 1979)."""
+    p, order = np.array(p_values), np.argsort(p_values, kind="stable")
+    p[order] = np.maximum.accumulate(np.minimum(1.0, p[order] * np.arange(len(p), 0, -1)))
+    return [float(each) for each in p]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -14,8 +13,6 @@ from recsys_lt.errors import UserError
 
 # Both packages of W&B are imported where they are used: one is an extra, and the other takes a second.
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from wandb.apis.public import Project
     from wandb_workspaces.workspaces import Workspace
 
@@ -132,7 +129,7 @@ def save(entity: str, project: str, has_key: bool, dataset: str | None = None, v
         )
     found = _project(entity, project)
     made = workspace(entity, project, dataset)
-    with _as_user_error(f"{entity}/{project}"):
+    try:
         if view is None:
             made.save()
         else:
@@ -142,17 +139,36 @@ def save(entity: str, project: str, has_key: bool, dataset: str | None = None, v
             old.name, old.sections, old.settings = made.name, made.sections, made.settings
             old.runset_settings = made.runset_settings
             made = old.save()
+    except Exception as error:  # W&B's clients raise many kinds, and all mean that the view is not saved
+        raise UserError(
+            f"the view is not saved ({_words(error)})",
+            where=f"{entity}/{project}",
+            remedy="Check --view, and that you may write there",
+        ) from error
     # The project's address, as the library's own leaves out what comes before the entity.
     return f"{found.url}?{urlsplit(made.url).query}"
 
 
 def _project(entity: str, project: str) -> Project:
     """The project, which must exist: a view of a missing one would be lost."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
     server = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
-    _check_answers(server)
+    no_answer = UserError(
+        "no answer from W&B", where=server, remedy="Check the network and WANDB_BASE_URL; --dry-run does without them"
+    )
+    try:
+        # wandb itself tries for minutes, and its process outlives ours meanwhile.
+        urlopen(server, timeout=10).close()
+    except HTTPError:
+        pass  # an answer
+    except (OSError, HTTPException, ValueError) as error:
+        raise no_answer from error
     try:
         found = wandb.Api().project(project, entity)
         assert found.id
@@ -164,7 +180,7 @@ def _project(entity: str, project: str) -> Project:
         ) from error
     except ValueError as error:
         if error.__cause__ is not None:  # no answer came
-            raise _no_answer(server) from error
+            raise no_answer from error
         raise UserError(
             "W&B has no such project, or not for this account",
             where=f"{entity}/{project}",
@@ -173,36 +189,5 @@ def _project(entity: str, project: str) -> Project:
     return found
 
 
-def _check_answers(server: str) -> None:
-    """Check that the server answers: wandb itself tries for minutes, and its process outlives ours meanwhile."""
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import urlopen
-
-    try:
-        urlopen(server, timeout=10).close()
-    except HTTPError:
-        pass  # an answer
-    except (OSError, HTTPException, ValueError) as error:
-        raise _no_answer(server) from error
-
-
 def _words(error: Exception) -> str:
     return str(error).strip().rstrip(".") or type(error).__name__
-
-
-def _no_answer(server: str) -> UserError:
-    return UserError(
-        "no answer from W&B", where=server, remedy="Check the network and WANDB_BASE_URL; --dry-run does without them"
-    )
-
-
-@contextmanager
-def _as_user_error(where: str) -> Iterator[None]:
-    """Any error of W&B's clients as a UserError: they raise many kinds, and all mean that the view is not saved."""
-    try:
-        yield
-    except Exception as error:
-        raise UserError(
-            f"the view is not saved ({_words(error)})", where=where, remedy="Check --view, and that you may write there"
-        ) from error

@@ -1,9 +1,17 @@
-"""Tables as Markdown and LaTeX."""
+"""Tables for a terminal, as Markdown and as LaTeX, and numbers as text."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recsys_lt.errors import one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+MISSING = "-"
 
 
 class Entry(NamedTuple):
@@ -21,6 +29,29 @@ class Content(NamedTuple):
     names: list[str]
     headings: list[str]
     sections: list[list[list[Entry]]]
+
+
+def terminal(content: Content, title: str | None = None, plain: bool = False) -> Table:
+    """A table for a terminal, the best in bold; ``plain`` where bold does not survive."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), title=None if title is None else Text(title))
+    for name in content.names:
+        table.add_column(Text(name), no_wrap=True)
+    for heading in content.headings:
+        table.add_column(Text(heading, justify="right"), justify="right", min_width=None if heading == "n" else 7)
+    for rows in content.sections:
+        for row in rows:
+            table.add_row(
+                *(
+                    Text("*" + e.text if e.best and plain else e.text, "bold" if e.best else "red" if e.failed else "")
+                    for e in row
+                )
+            )
+        table.add_section()
+    return table
 
 
 #: Characters that Markdown, and HTML in it, would read as markup. An underscore inside a word is none.
@@ -69,3 +100,29 @@ def latex(content: Content, caption: Sequence[str] = ()) -> str:
         lines += [" & ".join(cell(entry) for entry in row) + r" \\" for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
+
+
+def shown(metric: str, value: float | None) -> str:
+    """A metric's value as printed: counts whole or to a tenth, everything else to four digits."""
+    if value is None or value != value:
+        return MISSING
+    name = metric.rsplit("/", 1)[-1].split("@")[0]
+    if name == "users":
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if name == "arp" else f"{value:.4f}"
+
+
+def shown_p(p: float) -> str:
+    """A p-value as printed, to four digits."""
+    return "<.0001" if p < 1e-4 else f"{p:.4f}".removeprefix("0")
+
+
+def in_words(value: Any, between: str) -> str:
+    """A value of the protocol as printed; ``between`` separates the parts of a list or mapping."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return between.join(f"{key} {in_words(part, between)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return between.join(in_words(part, between) for part in value)
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)

@@ -19,7 +19,7 @@ from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader,
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.results.final_table import print_final_table
+from recsys_lt.results.tables import print_final_table
 from recsys_lt.runs.checkpoints import Notes, load
 from recsys_lt.runs.commit import commit
 from recsys_lt.runs.run_folder import BEST, resume_command
@@ -54,7 +54,7 @@ def run(this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool
     else:
         ended = train_and_test(this, parts, data, folder, resumed, Stop(_announce))
         signal = ended.signal
-    print_final_table(ended.metrics, console=Console(markup=False, emoji=False), ks=parts.metrics.ks)
+    print_final_table(ended.metrics, Console(markup=False, emoji=False))
     say(f"run folder: {folder}")
     if signal or ended.signal:
         raise Stopped(signal or ended.signal)

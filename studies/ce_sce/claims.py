@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from recsys_lt.results.numbers import shown_p
 from recsys_lt.results.significance import LEVEL, corrected
+from recsys_lt.results.written_tables import shown_p
 from studies.ce_sce.evidence import BACKBONES, DATASETS, LOSSES, Evidence, mean
 from studies.ce_sce.judging import METRIC, Claim, Finding, Pair, compare_with, judged, said_of, settled
 from studies.ce_sce.piece import Piece

@@ -5,7 +5,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 from recsys_lt.results.cells import Cell
-from recsys_lt.results.numbers import MISSING
+from recsys_lt.results.written_tables import MISSING
 from studies.ce_sce.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
 from studies.ce_sce.piece import Piece, Value
 from studies.ce_sce.tables import COMMANDS as TABLE_3

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from recsys_lt.results.cells import Cell
-from recsys_lt.results.numbers import shown_p
 from recsys_lt.results.significance import (
     LEVEL,
     Difference,
@@ -18,6 +17,7 @@ from recsys_lt.results.significance import (
     users_of,
     why_untested,
 )
+from recsys_lt.results.written_tables import shown_p
 from studies.ce_sce.evidence import DATASETS, LOSSES, Evidence, mean
 
 

@@ -1,4 +1,4 @@
-"""Figures in one style, saved as PNG or as SVG in the colours and the font of the report's page."""
+"""Figures in one style: colours for light and for dark paper, and saving as PNG or as SVG of the report's page."""
 
 from __future__ import annotations
 
@@ -7,24 +7,74 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from recsys_lt.results.plots.palette import INK, LINE, MUTED, PAPER, VARIABLES
 from recsys_lt.system.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+class Colour(NamedTuple):
+    """A colour's name in CSS, and its value on light and on dark paper.
+
+    Figures are drawn for light paper. Their SVG then names the colour, not its value: one drawing serves both papers.
+    """
+
+    name: str
+    light: str
+    dark: str
+
+
+INK = Colour("ink", "#1b1f24", "#e8eaed")
+MUTED = Colour("muted", "#57606a", "#a3acb6")
+LINE = Colour("line", "#d8dde3", "#3a414b")
+PAPER = Colour("paper", "#fdfdfe", "#15181c")
+PANEL = Colour("panel", "#f3f5f8", "#1f242a")
+ACCENT = Colour("accent", "#0b5cad", "#7cb7f5")
+BAD = Colour("bad", "#b3261e", "#ff9a8f")
+#: Cells without a colour of their own.
+OTHERS = Colour("others", "#a9b0b8", "#69727d")
+#: After Okabe and Ito, who chose hues that colour-blind readers tell apart; darkened on light paper and lightened on
+#: dark, so that a thin line of each stands out from it.
+CELLS = (
+    Colour("cell-1", "#0072b2", "#4ba3e3"),
+    Colour("cell-2", "#d55e00", "#ff8a4c"),
+    Colour("cell-3", "#009e73", "#34c89a"),
+    Colour("cell-4", "#b5488a", "#ec8fc4"),
+    Colour("cell-5", "#2e9fd0", "#9bdcfa"),
+    Colour("cell-6", "#b47b00", "#f0bf4c"),
+    Colour("cell-7", "#5b3a8c", "#b79cf0"),
+    Colour("cell-8", "#7a5230", "#c9a27e"),
+)
+GREY = MUTED.light
+COLOURS = (INK, MUTED, LINE, PAPER, PANEL, ACCENT, BAD, OTHERS, *CELLS)
+
+#: Value in a drawing -> what the page writes for it.
+VARIABLES = {colour.light: f"var(--{colour.name})" for colour in COLOURS}
+
+
+class Look(NamedTuple):
+    """Look of a line and its points.
+
+    ``text`` is its label in the figure. ``coloured`` is False for one of many, which is drawn thin and grey.
+    """
+
+    text: str
+    colour: Colour
+    dash: Any = "-"
+    mark: str = "o"
+    coloured: bool = True
+
+
 #: Inches. Narrow, as it is also read on a phone, where letters shrink with the figure.
 WIDTH, HEIGHT = 4.3, 3.0
-_SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+_METADATA = ("Creator", "Date", "Format", "Type")
 _STYLE = {
     "svg.fonttype": "none",  # letters, not outlines: small, and set in the reader's own font
     "text.parse_math": False,  # a dollar in a name is a dollar
-    "svg.hashsalt": "recsys_lt",
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.labelsize": 9.5,
@@ -86,47 +136,24 @@ def inline_svg(figure: Figure, alt: str, prefix: str, kind: str = "") -> Markup:
     ``alt`` is its description for readers who cannot see it, "" for an ornament. The ``prefix`` of its ids keeps the
     figures of a page apart; ``kind`` is its class in the page's style sheet.
     """
+    from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     FigureCanvasSVG(figure)
     text = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(text, format="svg", metadata=nothing, transparent=True)
-    root = ElementTree.fromstring(text.getvalue())
-    used = set(re.findall(r"""(?:url\(#|href="#)([^)"]+)""", text.getvalue()))
-    for parent in root.iter():
-        for child in list(parent):
-            # matplotlib's style sheet would apply to the whole page, which has its own rule for drawings.
-            if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
-                parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
-        name = element.attrib.pop("id", None)
-        if name in used:
-            element.set("id", f"{prefix}{name}")
-        if (link := element.attrib.pop(_LINK, None)) is not None:
-            element.set("href", f"#{prefix}{link.removeprefix('#')}")
-        if (clip := element.get("clip-path")) is not None:
-            element.set("clip-path", clip.replace("#", f"#{prefix}"))
-        if (style := element.get("style")) is not None:
-            element.set("style", _of_the_page(style))
-        if element.tail is not None:
-            element.tail = element.tail.strip()
-        if element.tag != "text" and element.text is not None and not element.text.strip():
-            element.text = None
-    for size in ("width", "height", "version"):
-        root.attrib.pop(size, None)
-    if kind:
-        root.set("class", kind)
-    if alt:
-        root.set("role", "img")
-        root.set("aria-label", alt)
-    else:
-        root.set("aria-hidden", "true")
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
+    with rc_context({"svg.hashsalt": prefix}):
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(_METADATA), transparent=True)
+    # matplotlib's style sheet would apply to the whole page, which has its own rules for drawings.
+    svg = re.sub(r"(?s)^.*?<svg|<(metadata|style)\b.*?</\1>", "", text.getvalue())
+    used = set(re.findall(r"""(?:url\(#|href="#)([^)"]+)""", svg))
 
+    def in_page(tag: re.Match[str]) -> str:
+        """A tag with the page's colours, and an id only where a part of the drawing refers to it."""
+        words = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", tag[0])
+        words = re.sub(r"#[0-9a-f]{6}\b", lambda found: VARIABLES.get(found[0], found[0]), words)
+        return words.replace("xlink:href", "href")
 
-def _of_the_page(style: str) -> str:
-    style = re.sub(r"#[0-9a-f]{6}\b", lambda found: VARIABLES.get(found[0], found[0]), style)
-    style = re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", style)  # the family is the page's
-    return style.replace("; ", ";").replace(": ", ":")
+    svg = re.sub(r"<[^>]+>", in_page, re.sub(r">\s+<", "><", svg))
+    about = Markup('role="img" aria-label="{}"').format(alt) if alt else 'aria-hidden="true"'
+    width, height = 72 * figure.get_size_inches()
+    return Markup(f'<svg viewBox="0 0 {width:g} {height:g}" class="{kind}" {about}>{svg.partition(">")[2]}')

@@ -6,9 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recsys_lt.results.plots.labels import AROUND, at_the_ends, beside
-from recsys_lt.results.plots.palette import GREY, LINE, MUTED, PAPER, Look
+import numpy as np
 
+from recsys_lt.results.plots.drawing import GREY, LINE, MUTED, PAPER, Look
+
+#: Where a label may stand beside its point: columns out from it, a label's width each, and points up; the best first.
+AROUND = (
+    *((1, 6), (-1, 6), (1, -7), (-1, -7), (0, 11), (0, -12), (2, 0), (-2, 0)),
+    *((side, up) for up in (14, -15, 22, -23) for side in (1, -1, 2, -2)),
+)
+AFTER = tuple((column, up) for column in (1, 2, 3) for up in (0, 9, -9, 18, -18, 27, -27))
+_SIZE, _SMALL = 8.5, 7.0  # of the letters, points
 #: Means over fewer users are drawn hollow.
 FEW = 50
 Curve = Mapping[float, float]  # values by completed epoch
@@ -16,23 +24,17 @@ Row = Mapping[str, Any]  # of one bin, named as in metrics.json's long_tail
 Point = tuple[float | None, float | None]  # mean and spread
 
 
-def _grey_first(lines: Sequence[tuple[Look, Any]]) -> list[tuple[Look, Any]]:
-    """Lines in the order they are drawn: coloured ones on top."""
-    return sorted(lines, key=lambda line: line[0].coloured)
-
-
 def _line(axes: Any, look: Look, xs: Sequence[float], ys: Sequence[float], mark: str | None = None) -> None:
     axes.plot(
         xs, ys, color=look.colour.light, linestyle=look.dash, marker=look.mark if mark is None else mark,
         linewidth=1.5 if look.coloured else 0.8, markersize=4.5 if look.coloured else 2.5, label=look.text,
-        clip_on=False,
+        clip_on=False, zorder=2 + look.coloured,
     )  # fmt: skip
 
 
-def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Mean over runs at the epochs that all of them have."""
-    shared = sorted(set(curves[0]).intersection(*curves)) if curves else []
-    return {epoch: math.fsum(curve[epoch] for curve in curves) / len(curves) for epoch in shared}
+def _up_from_zero(axes: Any, least: float) -> None:
+    """Let the vertical axis run from 0 to a little above all that is drawn, and at least so high."""
+    axes.set_ylim(0, 1.06 * max(axes.dataLim.y1, least))
 
 
 def learning_curves(
@@ -46,12 +48,12 @@ def learning_curves(
     from matplotlib.ticker import MaxNLocator
 
     ends = []
-    for look, curves in _grey_first(lines):
+    for look, curves in lines:
         if len(curves) > 1:
             for curve in curves:
-                axes.plot(*_points(curve), color=look.colour.light, linewidth=0.7, alpha=0.4)
-        if mean := mean_curve(curves):
-            xs, ys = _points(mean)
+                axes.plot(list(curve), list(curve.values()), color=look.colour.light, linewidth=0.7, alpha=0.4)
+        if xs := sorted(set(curves[0]).intersection(*curves)):
+            ys = [math.fsum(curve[epoch] for curve in curves) / len(curves) for epoch in xs]
             _line(axes, look, xs, ys, "")
             axes.plot(xs[-1:], ys[-1:], look.mark, color=look.colour.light)
             if look.coloured:
@@ -60,15 +62,10 @@ def learning_curves(
     axes.set_xticks([tick for tick in ticks if 0 <= tick <= last])
     axes.set_xlim(-0.03 * max(last, 1), 1.03 * max(last, 1))
     if from_zero:
-        highest = max((y for _, curves in lines for curve in curves for y in curve.values()), default=0.0)
-        axes.set_ylim(0, 1.06 * max(highest, 1e-3))
+        _up_from_zero(axes, 1e-3)
     axes.set_ylabel(name)
     if len(lines) > 1:
-        at_the_ends(axes, ends)
-
-
-def _points(curve: Curve) -> tuple[list[float], list[float]]:
-    return list(curve), list(curve.values())
+        beside(axes, ends, AFTER)
 
 
 def best_epoch(axes: Sequence[Any], curve: Curve) -> tuple[float, float]:
@@ -84,19 +81,21 @@ def ndcg_by_bin(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]], interval
 
     The rows of a line have ``ndcg@10``, ``low``, ``high`` and ``users``; one without users has None.
     """
-    highest = 1e-3
-    for number, (look, rows) in enumerate(_grey_first(lines)):
+    hollow = False
+    for number, (look, rows) in enumerate(lines):
         shift = 0.14 * (number - (len(lines) - 1) / 2) if intervals else 0.0
         known = [(place + shift, row) for place, row in enumerate(rows, 1) if row["ndcg@10"] is not None]
         _line(axes, look, [x for x, _ in known], [row["ndcg@10"] for _, row in known])
-        highest = max([highest, *(row["ndcg@10"] for _, row in known)])
-        sure = [(x, row) for x, row in known if intervals and row.get("low") is not None]
-        for x, row in sure:
+        for x, row in known:
+            if not intervals or row.get("low") is None:
+                continue
             axes.vlines(x, row["low"], row["high"], color=look.colour.light, linewidth=1.0, alpha=0.8)
             if row["users"] < FEW:
+                hollow = True
                 axes.plot(x, row["ndcg@10"], look.mark, color=look.colour.light, mfc=PAPER.light, mec=look.colour.light)
-        highest = max([highest, *(row["high"] for _, row in sure)])
-    axes.set_ylim(0, highest * 1.06)
+    if hollow:
+        axes.plot([], [], "o", color=GREY, mfc=PAPER.light, mec=GREY, label=f"fewer than {FEW} users")
+    _up_from_zero(axes, 1e-3)
     axes.set_ylabel("test NDCG@10")
 
 
@@ -109,10 +108,9 @@ def exposure(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]], of: str) ->
             range(1, len(bars) + 1), bars, 0.75, color=LINE.light, edgecolor=MUTED.light, linewidth=0.4,
             label=f"share of {of}",
         )  # fmt: skip
-    for look, rows in _grey_first(lines):
+    for look, rows in lines:
         _line(axes, look, range(1, len(rows) + 1), [100 * (row["exposure"] or 0.0) for row in rows])
-    heights = [100 * (row["exposure"] or 0.0) for _, rows in lines for row in rows]
-    axes.set_ylim(0, 1.06 * max([1.0, *bars, *heights]))
+    _up_from_zero(axes, 1.0)
     axes.set_ylabel("share [%]")
 
 
@@ -173,8 +171,32 @@ def scatter(
     beside(axes, known, AROUND)
 
 
-def legend_above(axes: Any, hollow: bool = False, title: str | None = None) -> None:
-    """A legend above the axes, where it hides nothing; ``hollow`` adds what a hollow point is."""
-    if hollow:
-        axes.plot([], [], "o", color=GREY, mfc=PAPER.light, mec=GREY, label=f"fewer than {FEW} users")
+def legend_above(axes: Any, title: str | None = None) -> None:
+    """A legend above the axes, where it hides nothing."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8, title=title)
+
+
+def beside(axes: Any, points: Sequence[tuple[Look, float, float]], where: Sequence[tuple[int, int]]) -> None:
+    """Write each label where no other point or label is; a grey one that has no such place is left out."""
+    axes.figure.draw_without_rendering()  # lays out: only then is it known where points lie on the paper
+    scale = axes.figure.dpi / 72
+    places = [tuple(axes.transData.transform((x, y)) / scale) for _, x, y in points]
+    taken = [(px, py, 2.5) for px, py in places]  # the middle of each, and half its width
+    pairs = sorted(zip(points, places, strict=True), key=lambda pair: not pair[0][0].coloured)
+    for (look, x, y), (px, py) in pairs:
+        size = _SIZE if look.coloured else _SMALL
+        half = 0.32 * size * len(look.text)  # a digit is 0.64 of the letters' size wide
+        near = where if look.coloured else where[:8]  # a grey label farther out could belong to any point
+        offsets = [(np.sign(n) * (6 + half + (abs(n) - 1) * (2 * half + 2)), up) for n, up in near]
+        free = [
+            (dx, dy) for dx, dy in offsets
+            if all(abs(px + dx - a) > half + width + 0.5 or abs(py + dy - b) > 7 for a, b, width in taken)
+        ]  # fmt: skip
+        if not free and not look.coloured:
+            continue
+        dx, dy = free[0] if free else offsets[0]
+        taken.append((px + dx, py + dy, half))
+        axes.annotate(
+            look.text, (x, y), (dx, dy), textcoords="offset points", ha="center", va="center",
+            color=look.colour.light if look.coloured else MUTED.light, fontsize=size,
+        )  # fmt: skip

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.results.cell_styles import heading, styled_cells
 from recsys_lt.results.comparison import Comparison
-from recsys_lt.results.numbers import shown
 from recsys_lt.results.plots import panels
-from recsys_lt.results.plots.drawing import canvas, save_png
-from recsys_lt.results.plots.palette import CELLS, GREY, INK, MUTED, Look
+from recsys_lt.results.plots.drawing import CELLS, GREY, INK, MUTED, Look, canvas, save_png
+from recsys_lt.results.written_tables import shown
 
 ALL_HEAD_NONHEAD = {
     "valid/ndcg@10": Look("all", INK),
@@ -101,7 +100,7 @@ class RunFigures:
         lines = [(Look("all users", CELLS[0]), rows), (Look("mid and tail targets", CELLS[1], mark="s"), nonhead)]
         with self._saved(path, 6.4, 4.8, (4, 1)) as (above, below):
             panels.ndcg_by_bin(above, lines, intervals=True)
-            panels.legend_above(above, _few([*rows, *nonhead]), "means and 95 % bootstrap intervals")
+            panels.legend_above(above, "means and 95 % bootstrap intervals")
             panels.users_by_bin(below, lines)
             labels = [panels.span(row["shortest"], row["longest"]) for row in rows]
             panels.bins(below, labels, "events in the user's history before the target")
@@ -113,7 +112,7 @@ class RunFigures:
         if overall is not None:
             axes.axhline(overall, color=CELLS[1].light, linewidth=1.0, linestyle=":", label=f"all users: {overall:.4f}")
         axes.set_ylim(0, 1.15 * max(axes.get_ylim()[1], overall or 0.0))  # the names of the groups stand above
-        panels.legend_above(axes, _few(rows))
+        panels.legend_above(axes)
 
     def _borders(self, axes: Sequence[Any], groups: NDArray[np.int8], of_bins: Sequence[int]) -> None:
         """Borders of head, mid and tail in bins that are ordered by popularity, and the groups' NDCG@10 on top.
@@ -137,10 +136,6 @@ def curve_of(history: Sequence[Mapping[str, float | None]], column: str) -> dict
     """A column of a run's history by epoch, where it has a finite value."""
     points = [(row["epoch"], row.get(column)) for row in history]
     return {x: y for x, y in points if x is not None and y is not None and np.isfinite(y)}
-
-
-def _few(rows: Sequence[panels.Row]) -> bool:
-    return any(0 < row["users"] < panels.FEW for row in rows)
 
 
 def head_against_nonhead(compared: Comparison, path: Path) -> None:

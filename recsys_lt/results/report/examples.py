@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.results.cell_styles import StyledCell
-from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first
-from recsys_lt.runs.listing import ListedRun
 from recsys_lt.runs.packed import RANKS_FILE as RANKS
 from recsys_lt.runs.ranks import Ranks, read_ranks
 
 if TYPE_CHECKING:
     from recsys_lt.recommenders.lists import Recommendation
+    from recsys_lt.training.trained import Run
 
 K = 10
 #: Events of a history that are shown.
@@ -67,26 +66,6 @@ class Examples:
     lacking: tuple[str, ...]
 
 
-class Trained(Protocol):
-    """What is used of ``recsys_lt.training.trained.Run``."""
-
-    @property
-    def data(self) -> Any: ...
-
-    @property
-    def model(self) -> Any: ...
-
-    @property
-    def groups(self) -> Any: ...
-
-    def check_events(self) -> None:
-        """Raise UserError if its data are other ones than it was trained on."""
-
-
-#: Opens the run in a folder.
-Open = Callable[[Path], Trained]
-
-
 class _Answer(NamedTuple):
     """Lists of one run for the example users; their targets (title, group, interactions, id); items of its data."""
 
@@ -95,7 +74,9 @@ class _Answer(NamedTuple):
     n_items: int
 
 
-def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open_run: Open) -> Examples:
+def examples(
+    cells: Sequence[StyledCell], compared: Comparison, users: int, open_run: Callable[[Path], Run]
+) -> Examples:
     """Lists of the best cell and the reference (if they are the same: of the next best) for the same few users.
 
     The cells are of one dataset. Users are drawn evenly from those with a head, a mid and a tail target, whatever the
@@ -103,18 +84,26 @@ def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open
     """
     if users == 0:
         return Examples((), 0, ("No users: --users 0.",))
-    ran = [each for each in cells if each.cell.finished]
-    able = {each: run for each in ran if (run := _with_lists(each.cell)) is not None}
+    ran = sorted((each for each in cells if each.cell.finished), key=lambda e: best_first(e.cell, compared.decisive))
+    able = {  # the first such run of a cell
+        each: run
+        for each in ran
+        for run in reversed(each.cell.finished)
+        if (run.folder / _CHECKPOINT).is_file() and (run.folder / RANKS).is_file()
+    }
     if not able:
         words = f"No users' lists: no run holds both {_CHECKPOINT} and {RANKS}, which they are made from."
         return Examples((), 0, (words,))
-    chosen, lacking = _chosen(ran, able, compared)
+    references = [each for each in ran if any(each.cell is cell for cell in compared.references.values())]
+    wanted = list(dict.fromkeys((ran[0], *references[:1], *ran)))[:2]
+    without = {each: f"its runs hold no {_CHECKPOINT} or no {RANKS}" for each in wanted if each not in able}
+    chosen = list(dict.fromkeys(each for each in (*wanted, *able) if each in able))[:2]
     ranked: dict[StyledCell, Ranks] = {}
-    for each in chosen:
+    for each in sorted(chosen, key=ran.index):
         try:
             ranked[each] = read_ranks(able[each].folder / RANKS)
         except UserError as error:
-            lacking.append(f"Cell {each.number} is not asked: {_without_path(error)}.")
+            without[each] = _without_path(error)
     rows = _drawn(list(ranked.values()), users) if ranked else []
     answers: dict[StyledCell, _Answer] = {}
     for each in ranked:
@@ -123,10 +112,9 @@ def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open
             answer = _answer(open_run(folder), folder, rows)
             if any(answer[1:] != other[1:] for other in answers.values()):
                 raise UserError("it ran on other data than the cell before it", where=folder)
+            answers[each] = answer
         except UserError as error:
-            lacking.append(f"Cell {each.number} ({each.name}) is not asked: {_without_path(error)}.")
-            continue
-        answers[each] = answer
+            without[each] = _without_path(error)
     found = []
     for place, row in enumerate(rows if answers else ()):
         first = next(iter(answers.values()))
@@ -138,37 +126,14 @@ def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open
             listed.append(Listed(each, str(able[each].seed), rank, items))
         recent = tuple(title or item for item, title in one.recent)
         found.append(Example(one.user, one.events, recent, target, group, interactions, tuple(listed)))
-    return Examples(tuple(found), next((answer.n_items for answer in answers.values()), 0), tuple(lacking))
-
-
-def _with_lists(cell: Cell) -> ListedRun | None:
-    """A run of the cell that lists can be made from."""
-    return next(
-        (run for run in cell.finished if all((run.folder / name).is_file() for name in (_CHECKPOINT, RANKS))), None
-    )
+    lacking = tuple(f"Cell {each.number} ({each.name}) is not asked: {why}." for each, why in without.items())
+    return Examples(tuple(found), next((answer.n_items for answer in answers.values()), 0), lacking)
 
 
 def _without_path(error: UserError) -> str:
     """What is wrong, without the folders of this machine."""
     where = "" if error.where is None else f"{Path(str(error.where)).name}: "
     return where + " ".join(error.what.split())
-
-
-def _chosen(
-    ran: Sequence[StyledCell], able: Collection[StyledCell], compared: Comparison
-) -> tuple[list[StyledCell], list[str]]:
-    """The cells to show, best first, and why others are not shown."""
-    ranking = sorted(ran, key=lambda each: best_first(each.cell, compared.decisive))
-    references = [each for each in ran if any(each.cell is cell for cell in compared.references.values())]
-    wanted = list(dict.fromkeys((ranking[0], *references[:1], *ranking)))[:2]
-    chosen = [each for each in wanted if each in able]
-    chosen += [each for each in ranking if each in able and each not in chosen][: 2 - len(chosen)]
-    notes = [
-        f"Cell {each.number} ({each.name}) is not asked: its runs hold no {_CHECKPOINT} or no {RANKS}."
-        for each in ran
-        if each in wanted and each not in able
-    ]
-    return sorted(chosen, key=ranking.index), notes
 
 
 def _drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
@@ -186,7 +151,7 @@ def _drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
     return rows
 
 
-def _answer(run: Trained, folder: Path, rows: Sequence[int]) -> _Answer:
+def _answer(run: Run, folder: Path, rows: Sequence[int]) -> _Answer:
     from recsys_lt.recommenders.lists import lists
 
     run.check_events()

@@ -1,143 +1,128 @@
-"""Content of the report, a part for each dataset."""
+"""The HTML report: its content, a part for each dataset, and the page it fills."""
 
 from __future__ import annotations
 
+import base64
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
-from recsys_lt.results.cells import Cell
-from recsys_lt.results.comparison import Comparison, best, compare
-from recsys_lt.results.numbers import shown
-from recsys_lt.results.report.examples import Open, examples
-from recsys_lt.results.report.figures import Figures
-from recsys_lt.results.report.page import page
-from recsys_lt.results.report.tables import exposure_table, metrics_by_group
+from recsys_lt.results.comparison import Comparison, best_first, compare
+from recsys_lt.results.plots.drawing import COLOURS
+from recsys_lt.results.plots.panels import FEW
+from recsys_lt.results.report.examples import examples
+from recsys_lt.results.report.figures import Figures, spelt, swatch
 from recsys_lt.results.report.what_was_run import what_was_run
 from recsys_lt.results.significance import LEVEL, why_untested
-from recsys_lt.results.sweep_table import caption, content, mean_and_std
-from recsys_lt.results.written_tables import Content
+from recsys_lt.results.tables import caption, content, exposure_table, mean_and_std, metrics_by_group
+from recsys_lt.results.written_tables import Content, shown
 from recsys_lt.system.package import __version__
 
+if TYPE_CHECKING:
+    from recsys_lt.training.trained import Run
 
-def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Open) -> str:
+_SORTING = "vendored/sortable-tablesort-4.1.7.auto.min.js"
+
+
+def report(
+    folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Callable[[Path], Run]
+) -> str:
     """The report of the runs in a folder as HTML, with so many example users; for the rest see ``compare``."""
     compared = compare([folder], metrics, against)
     styled = styled_cells(compared)
     table = content(compared)
-    parts = [
-        _part(compared, dataset, cells, rows, f"d{number}-", metrics is None)
-        | {"facts": what_was_run(cells, folder), "users": examples(cells, compared, users, open_run)}
-        for number, ((dataset, cells), rows) in enumerate(zip(styled.items(), _named(table, styled), strict=True))
-    ]
-    by_cell = {id(each.cell): each for cells in styled.values() for each in cells}
-
-    def name(cell: Cell) -> str:
-        each = by_cell[id(cell)]
-        return f"cell {each.number} ({each.full_name})"
-
-    return page(
+    parts = []
+    for number, ((dataset, cells), section) in enumerate(zip(styled.items(), table.sections, strict=True)):
+        figures = Figures(cells, f"d{number}-")
+        alone = len(cells) == 1 and bool(cells[0].cell.finished)
+        by_group = metrics_by_group(cells[0].cell) if alone else None
+        # Number and name of a cell stand in place of model, loss, optimizer and settings.
+        rows = [[*each.entries, *row[len(table.names) :]] for each, row in zip(cells, section, strict=True)]
+        parts.append(
+            {
+                "dataset": dataset,
+                "title": heading(dataset, cells),
+                "cells": cells,
+                "by_number": {each.look.text: each for each in cells},
+                "key": [each for each in cells if each.look.coloured] if len(cells) > 1 else [],
+                "lead": _lead(compared, dataset, cells),
+                "facts": what_was_run(cells, folder),
+                "table": None if alone and metrics is None else Content(["#", "cell"], table.headings, [rows]),
+                "by_group": by_group and by_group._replace(sections=[list(chain(*by_group.sections))]),
+                "learning": figures.learning(),
+                "popularity": [*figures.by_popularity(), figures.head_against_nonhead(), figures.by_history()],
+                "exposure": exposure_table(cells),
+                "cost": figures.cost(compared.decisive),
+                "users": examples(cells, compared, users, open_run),
+            }
+        )
+    names = {id(each.cell): f"cell {each.number} ({each.full_name})" for cells in styled.values() for each in cells}
+    return _page(
         title=folder.resolve().name,
-        extent=_extent(compared),
+        compared=compared,
+        decisive=spelt(compared.decisive),
+        level=LEVEL,
+        few=FEW,
         parts=parts,
-        caption=caption(compared, "bold", name) if any(part["table"] is not None for part in parts) else [],
+        caption=caption(compared, "bold", lambda cell: names[id(cell)]) if any(part["table"] for part in parts) else [],
         version=__version__,
         day=datetime.date.today().isoformat(),
     )
 
 
-def _named(table: Content, styled: Mapping[str, Sequence[StyledCell]]) -> Iterator[Content]:
-    """The table of each dataset, with number and name of a cell in place of model, loss, optimizer and settings."""
-    for cells, section in zip(styled.values(), table.sections, strict=True):
-        rows = [[*each.entries, *row[len(table.names) :]] for each, row in zip(cells, section, strict=True)]
-        yield Content(["#", "cell"], table.headings, [rows])
+def _page(**content: Any) -> str:
+    """The HTML file, of the variables of ``report.html.j2``."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+    def read(name: str) -> str:
+        return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
 
-def _part(
-    compared: Comparison, dataset: str, cells: list[StyledCell], table: Content, prefix: str, usual: bool
-) -> dict[str, Any]:
-    """What the page shows of one dataset; ``usual`` if no metrics were chosen for its table."""
-    figures = Figures(cells, prefix)
-    alone = len(cells) == 1 and bool(cells[0].cell.finished)
-    return {
-        "dataset": dataset,
-        "title": heading(dataset, cells),
-        "cells": cells,
-        "by_number": {each.look.text: each for each in cells},
-        "key": [each for each in cells if each.look.coloured] if len(cells) > 1 else [],
-        "in_short": _in_short(compared, dataset, cells),
-        "table": None if alone and usual else table,
-        "by_group": metrics_by_group(cells[0].cell) if alone else None,
-        "learning": figures.learning(),
-        "popularity": [*figures.by_popularity(), figures.head_against_nonhead(), figures.by_history()],
-        "exposure": exposure_table(cells),
-        "cost": figures.cost(compared.decisive),
-    }
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _extent(compared: Comparison) -> str:
-    finished = sum(len(cell.finished) for cell in compared.cells)
-    failed = sum(len(cell.failed) for cell in compared.cells)
-    text = f"{_counted(finished, 'finished run')} of {_counted(len(compared.cells), 'configuration')}"
-    text += f" on {('; ' if any(',' in name for name in compared.by_dataset) else ', ').join(compared.by_dataset)}"
-    return text + (f"; {failed} failed or unfinished." if failed else ".")
-
-
-def _in_short(compared: Comparison, dataset: str, cells: Sequence[StyledCell]) -> str:
-    metric = compared.decisive
-    ran = [each for each in cells if each.cell.finished and each.cell.mean_std(metric)[0] is not None]
-    if not ran:
-        return f"No run measured {metric}."
-    highest = best([each.cell for each in ran], metric)
-    first = next(each for each in ran if each.cell.mean_std(metric)[0] == highest)
-    said = f"{_spelt(metric)} is {mean_and_std(first.cell, metric)}"
-    groups = ", ".join(
-        f"{group} {shown(metric, mean)}"
-        for group in ("head", "nonhead")
-        if "/" not in metric and (mean := first.cell.mean_std(f"{group}/{metric}")[0]) is not None
+    environment = Environment(
+        loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    said += f" ({groups})" if groups else ""
-    if len(ran) == 1:
-        return f"{first.full_name}: test {said}."
-    n = len(first.cell.finished)
-    text = f"Highest on the test: cell {first.number}, {first.full_name}; {said}, {_counted(n, 'run')}."
+    environment.filters["swatch"] = lambda styled: swatch(styled.look)
+    script = read(_SORTING).strip()
+    return environment.get_template("report.html.j2").render(
+        **content,
+        style=Markup(read("style.css")),
+        colours=COLOURS,
+        script=Markup(script),
+        # Nothing but this one script may run, and nothing may be fetched: reports get passed around.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _lead(compared: Comparison, dataset: str, cells: Sequence[StyledCell]) -> dict[str, Any]:
+    """What the page begins with: the cells that measured the decisive metric, the best first, and what was tested.
+
+    ``tests`` are how many cells differ from the reference, of how many: overall and of nonhead targets.
+    """
+    metric = compared.decisive
+    ran = [each for each in cells if each.cell.mean_std(metric)[0] is not None]
+    ran.sort(key=lambda each: best_first(each.cell, metric))
     reference = compared.references[dataset]
-    if reference is None or not any(compared.difference(each.cell) is not None for each in ran):
-        return text + " No differences could be tested."
-    whom = "it" if first.cell is reference else f"cell {_number(ran, reference)}"
-    whom += compared.why_reference
+    tests = {}
     for over_seeds, words in ((True, "over users and seeds"), (False, "over users only: these trained models")):
-        overall, nonhead = (_differing(compared, ran, group, over_seeds) for group in compared.tested)
-        if overall:
-            text += f" Compared with {whom}, {overall} at p < {LEVEL} (corrected; {words})"
-            text += f"; for users with a mid or tail target, {nonhead}." if nonhead else "."
-    if first.cell is not reference and compared.difference(first.cell) is None:
-        text += f" Cell {first.number} itself could not be: {why_untested(first.cell, reference)}."
-    return text
-
-
-def _differing(compared: Comparison, ran: Sequence[StyledCell], group: str, over_seeds: bool) -> str:
-    """How many of the cells tested in this way differ from their reference, in words; "" where there is none."""
-    found = (compared.difference(each.cell, group) for each in ran)
-    known = [each.p for each in found if each is not None and each.over_seeds is over_seeds]
-    if not known:
-        return ""
-    differ = sum(p < LEVEL for p in known)
-    if len(known) == 1:
-        return "the one other cell differs" if differ else "the one other cell does not differ"
-    return f"{differ or 'none'} of {len(known)} cells {'differs' if differ == 1 else 'differ'}"
-
-
-def _number(cells: Sequence[StyledCell], cell: object) -> int:
-    return next(each.number for each in cells if each.cell is cell)
-
-
-def _spelt(metric: str) -> str:
-    *group, measure = metric.split("/")
-    return measure.upper() + (f" of {group[0]} targets" if group else "")
+        found = [[compared.difference(each.cell, group) for each in ran] for group in compared.tested]
+        known = [[each.p for each in of_group if each and each.over_seeds is over_seeds] for of_group in found]
+        tests[words] = [(sum(p < LEVEL for p in of_group), len(of_group)) for of_group in known]
+    best = ran[0].cell if ran else None
+    groups = ("head", "nonhead") if best and "/" not in metric else ()
+    means = {group: best.mean_std(f"{group}/{metric}")[0] for group in groups}
+    untested = best and reference and best is not reference and compared.difference(best) is None
+    return {
+        "ran": ran,
+        "value": best and mean_and_std(best, metric),
+        "groups": {name: shown(metric, mean) for name, mean in means.items() if mean is not None},
+        "reference": next((each.number for each in ran if each.cell is reference), None),
+        "why_reference": compared.why_reference,
+        "tests": tests,
+        "untested": why_untested(best, reference) if untested else None,
+    }

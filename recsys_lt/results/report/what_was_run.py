@@ -8,15 +8,13 @@ from typing import Any
 from recsys_lt.errors import UserError
 from recsys_lt.results.cell_styles import StyledCell, numbers
 from recsys_lt.results.cells import compared
-from recsys_lt.results.numbers import MISSING, in_words
-from recsys_lt.results.written_tables import Content, Entry
-from recsys_lt.runs.listing import ListedRun
+from recsys_lt.results.written_tables import MISSING, Content, Entry, in_words
+from recsys_lt.runs.listing import IDENTITY, ListedRun
 from recsys_lt.runs.reading import read_json
 
 #: Longer values, such as prompts, are cut here.
 _LONGEST = 160
-_NAMES = ("#", "model", "loss", "optimizer")
-#: With more of them than this, and than cells, a column is a cell and no more a key.
+#: With more keys than this, and than cells, a column is a cell and no more a key: the table is as wide as a page.
 _MOST_KEYS_ACROSS = 8
 
 
@@ -44,8 +42,8 @@ def what_was_run(members: Sequence[StyledCell], root: Path) -> Facts:
     holders = "One run holds" if len(bare) == 1 else f"{len(bare)} runs hold"
     machine = ("device", "processes", "threads")
     return Facts(
-        _values_of(members, lambda metrics: metrics.get("protocol")),
-        _values_of(members, lambda metrics: metrics.get("versions"))
+        _values_of(members, lambda metrics: metrics.get("protocol", {})),
+        _values_of(members, lambda metrics: metrics.get("versions", {}))
         + _values_of(members, lambda metrics: {key: metrics.get("train", {}).get(key) for key in machine}),
         *_configurations(members),
         [(_below(run.folder, root), str(run.seed), _reason(run)) for each in members for run in each.cell.failed],
@@ -66,24 +64,21 @@ def _reason(run: ListedRun) -> str:
         return "no metrics.json and no failed.json: still running, or killed"
 
 
-def _values_of(members: Sequence[StyledCell], part: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str]]:
+def _values_of(
+    members: Sequence[StyledCell], part: Callable[[dict[str, Any]], dict[str, Any]]
+) -> list[tuple[str, str]]:
     """Each key of a part of metrics.json with its value, or with its values and the cells that have them."""
     values: dict[str, dict[str, dict[StyledCell, None]]] = {}
     for member in members:
         for run in member.cell.finished:
-            of_run = part(run.metrics or {})
-            for key, value in (of_run if isinstance(of_run, dict) else {}).items():
+            for key, value in part(run.metrics or {}).items():
                 if value is not None:
                     values.setdefault(key, {}).setdefault(in_words(value, ", "), {})[member] = None
-    return [
-        (
-            key.replace("_", " "),
-            next(iter(found))
-            if len(found) == 1
-            else "; ".join(f"{text} ({numbers(list(cells))})" for text, cells in found.items()),
-        )
+    said = {
+        key: [text if len(found) == 1 else f"{text} ({numbers(list(cells))})" for text, cells in found.items()]
         for key, found in values.items()
-    ]
+    }
+    return [(key.replace("_", " "), "; ".join(texts)) for key, texts in said.items()]
 
 
 def _configurations(members: Sequence[StyledCell]) -> tuple[Content | None, list[tuple[str, str]]]:
@@ -99,24 +94,21 @@ def _configurations(members: Sequence[StyledCell]) -> tuple[Content | None, list
     differing = [key for key in listed if len(values[key]) > 1]
     if not differing:
         return None, shared
-    rows = []
-    for member, of_run in configured:
-        row = [Entry(str(member.number), value=member.number)]
-        row += [Entry(part) for part in member.cell.identity[1:]]
-        rows.append(row + [Entry(_cut(of_run.get(key, MISSING)), value=_number(of_run.get(key))) for key in differing])
-    if len(differing) > max(_MOST_KEYS_ACROSS, len(rows)):
-        return _turned(differing, rows), shared
+    cells = [Entry(str(member.number), value=member.number) for member, _ in configured]
+    columns = {
+        name: [Entry(member.cell.identity[place]) for member, _ in configured]
+        for place, name in enumerate(IDENTITY)
+        if place > 0
+    }
+    for key in differing:
+        found = [of_run.get(key) for _, of_run in configured]
+        columns[key] = [Entry(_cut(MISSING if value is None else value), value=_number(value)) for value in found]
+    if len(differing) > max(_MOST_KEYS_ACROSS, len(cells)):
+        turned = [[Entry(key), *entries] for key, entries in columns.items() if len(set(entries)) > 1]
+        return Content(["cell"], [entry.text for entry in cells], [turned]), shared
     headings = [key.replace(".", ".\n", 1) for key in differing]
-    return Content([*_NAMES], headings, [rows]), shared
-
-
-def _turned(keys: Sequence[str], rows: Sequence[Sequence[Entry]]) -> Content:
-    """A row a key and a column a cell: more keys than that make a table wider than any page."""
-    of_cells, *names = zip(*(row[: len(_NAMES)] for row in rows), strict=True)
-    values = zip(*(row[len(_NAMES) :] for row in rows), strict=True)
-    kinds = [[Entry(name), *entries] for name, entries in zip(_NAMES[1:], names, strict=True) if len(set(entries)) > 1]
-    settings = [[Entry(key), *entries] for key, entries in zip(keys, values, strict=True)]
-    return Content(["cell"], [entry.text for entry in of_cells], [kinds + settings])
+    rows = [list(row) for row in zip(cells, *columns.values(), strict=True)]
+    return Content(["#", *IDENTITY[1:]], headings, [rows]), shared
 
 
 def _values(key: str, configurations: Sequence[dict[str, str]]) -> list[str]:

@@ -7,8 +7,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.metrics.long_tail import deciles, histories, target_popularity
 from recsys_lt.results.plots import panels
-from recsys_lt.results.plots.drawing import canvas
-from recsys_lt.results.plots.palette import CELLS, Look
+from recsys_lt.results.plots.drawing import CELLS, Look, canvas
 from recsys_lt.results.plots.run_figures import RunFigures
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -172,6 +171,6 @@ def test_a_legend_hides_nothing():
     with canvas() as (figure, axes):
         rows = [{"ndcg@10": y, "low": y, "high": y, "users": 9} for y in (0.0, 0.5, 1.0)]
         panels.ndcg_by_bin(axes, [(Look("all users", CELLS[0]), rows)], intervals=True)
-        panels.legend_above(axes, hollow=True)
+        panels.legend_above(axes)
         figure.draw_without_rendering()
         assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1

@@ -3,7 +3,6 @@ import re
 import subprocess
 import sys
 from importlib.resources import files
-from itertools import pairwise
 
 import pytest
 
@@ -11,7 +10,7 @@ from recsys_lt.cli import table
 from recsys_lt.results.cell_styles import COLOURED, styled_cells
 from recsys_lt.results.comparison import compare
 from recsys_lt.results.plots.drawing import canvas
-from recsys_lt.results.plots.labels import AFTER, AROUND, apart, beside
+from recsys_lt.results.plots.panels import AFTER, AROUND, beside
 from recsys_lt.results.report import parts
 from recsys_lt.results.report.examples import Example, Examples, Listed
 from recsys_lt.results.report.what_was_run import what_was_run
@@ -98,7 +97,7 @@ def test_a_run_that_holds_metrics_alone(tmp_path):
     make_run(tmp_path / "only", config=False, curve=False, deciles=False, ranks=False)
     page = written(tmp_path / "only").read_text()
     assert "One run holds no config.yaml" in page
-    assert "no run holds a learning_curve.csv" in page
+    assert "no run holds learning_curve.csv" in page
     assert "there is one configuration: NDCG@10, head targets 0.1" in page
     assert "0.0500" in section(page, "results")
 
@@ -309,10 +308,3 @@ def test_template_style_and_script_travel_in_the_package():
     page = files("recsys_lt.results.report.page")
     for name in ("report.html.j2", "style.css", "vendored/sortable-tablesort-LICENSE"):
         assert page.joinpath(name).read_text()
-
-
-@pytest.mark.parametrize("places", [[], [0.5], [0.98, 0.99, 1.0], [0.0, 0.01, 0.5, 0.51, 0.52, 1.0]])
-def test_labels_keep_their_distance_and_stay_inside(places):
-    moved = apart(places, 0.06)
-    assert all(b - a >= 0.06 - 1e-9 for a, b in pairwise(moved))
-    assert all(-1e-9 <= place <= 1 for place in moved)

@@ -1,13 +1,36 @@
-"""The table of a sweep: its entries, and the lines below it."""
+"""Tables of a sweep and of a single cell, and the lines below them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from recsys_lt.metrics.groups import GROUPS
+from recsys_lt.results.cell_styles import StyledCell
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first, outstanding
-from recsys_lt.results.numbers import shown, shown_p
 from recsys_lt.results.significance import Difference, why_untested
-from recsys_lt.results.written_tables import Content, Entry
+from recsys_lt.results.written_tables import MISSING, Content, Entry, in_words, shown, shown_p, terminal
+from recsys_lt.runs.listing import ListedRun
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_EXPOSURE = {
+    "coverage": "coverage",
+    "gini": "Gini",
+    "arp": "ARP",
+    "aplt": "APLT",
+    **{f"{group}/exposure": f"share of\n{group}" for group in GROUPS},
+}
+_GROUPS = ("", *(f"{group}/" for group in GROUPS), "nonhead/")
+_METRICS = ("ndcg", "hr", "mrr")  # NDCG first: it selects the epoch
+_FIRST_STAGE = {
+    "NDCG@10, retriever alone": "retriever/ndcg@10",
+    "NDCG@10, its candidates in random order": "random_order/ndcg@10",
+    "its standard deviation over orders": "random_order/ndcg_std@10",
+}
 
 
 def content(compared: Comparison, sign: str = "±") -> Content:
@@ -36,7 +59,8 @@ def content(compared: Comparison, sign: str = "±") -> Content:
                 if found is None:
                     row += [Entry("-"), Entry("ref" if cell is compared.references[dataset] else "-")]
                 else:
-                    row += [Entry(_shown_difference(found), value=found.value), Entry(_shown_p(found), value=found.p)]
+                    p = shown_p(found.p) if found.over_seeds else f"users only {shown_p(found.p)}"
+                    row += [Entry(_shown_difference(found), value=found.value), Entry(p, value=found.p)]
             rows.append(row)
         sections.append(rows)
     return Content([*(["dataset"] if several else []), "model", "loss", "optimizer", *settings], headings, sections)
@@ -69,8 +93,13 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
     if known:
         lines += _on_tests(compared, known, against, name)
     elif compared.differences:
-        others = ((cell, reference) for cell, reference in _with_reference(compared) if cell.finished)
-        reasons = {why_untested(cell, reference) for cell, reference in others if cell is not reference} - {""}
+        reasons = {
+            why_untested(cell, reference)
+            for dataset, cells in compared.by_dataset.items()
+            if (reference := compared.references[dataset]) is not None
+            for cell in cells
+            if cell.finished and cell is not reference
+        } - {""}
         lines.append(f"p: no test against {against} (ref): {', '.join(sorted(reasons)) or 'nothing was measured'}.")
     for cell in compared.cells:
         if repeated := compared.repeated.get(id(cell)):
@@ -83,12 +112,6 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
     for run in compared.broken:
         lines.append(f"Not read: {_below(run.folder, compared.roots)} ({run.broken})")
     return lines
-
-
-def _with_reference(compared: Comparison) -> Iterator[tuple[Cell, Cell]]:
-    for dataset, cells in compared.by_dataset.items():
-        if (reference := compared.references[dataset]) is not None:
-            yield from ((cell, reference) for cell in cells)
 
 
 def _on_tests(
@@ -112,10 +135,8 @@ def _on_tests(
             "about the methods. Run at least two seeds of each."
         )
     for dataset, cells in compared.by_dataset.items():
-        first, reference = (
-            min(cells, key=lambda cell: best_first(cell, compared.decisive)),
-            compared.references[dataset],
-        )
+        first = min(cells, key=lambda cell: best_first(cell, compared.decisive))
+        reference = compared.references[dataset]
         if reference is not None and first is not reference and compared.difference(first) is None:
             yield f"{name(first)} could not be tested: {why_untested(first, reference)}."
 
@@ -138,11 +159,61 @@ def _below(folder: Path, roots: Sequence[Path]) -> Path:
     return folder.relative_to(root) if folder != root else folder
 
 
-def _shown_p(found: Difference) -> str:
-    return shown_p(found.p) if found.over_seeds else f"users only {shown_p(found.p)}"
-
-
 def _shown_difference(found: Difference) -> str:
     value, low, high = (f"{number:.4f}".replace("0.", ".", 1) for number in (found.value, found.low, found.high))
     # One space: in a narrow terminal the interval goes below the difference.
     return f"{'' if value.startswith('-') else '+'}{value} [{low},{high}]"
+
+
+def exposure_table(cells: Sequence[StyledCell]) -> Content | None:
+    """Popularity metrics of the lists of ten, a row a cell of one dataset; None where no cell measured any."""
+    ran = [each for each in cells if each.cell.finished]
+    known = {f"{name}@10": words for name, words in _EXPOSURE.items() if any(e.cell.values(f"{name}@10") for e in ran)}
+    if not known:
+        return None
+    highest = {metric: outstanding([each.cell for each in ran], metric) for metric in known}
+    rows = [[*each.entries, *(metric_entry(each.cell, metric, highest[metric]) for metric in known)] for each in ran]
+    return Content(["#", "cell"], list(known.values()), [rows])
+
+
+def metrics_by_group(cell: Cell) -> Content:
+    """All ranking metrics of a finished cell, overall and by popularity of the target: those at 10 first."""
+    test = (cell.finished[0].metrics or {})["test"]
+    lengths = {int(metric.partition("@")[2]) for metric in test if metric.partition("@")[0] in _METRICS}
+    sections = [
+        [
+            [Entry(f"{name.upper()}@{k}"), *(metric_entry(cell, f"{group}{name}@{k}") for group in _GROUPS)]
+            for name in _METRICS
+            if f"{name}@{k}" in test
+        ]
+        for k in sorted(lengths, key=lambda k: (k != 10, k))
+    ]
+    blank = [Entry(MISSING)] * (len(_GROUPS) - 1)
+    last = [[Entry(words), metric_entry(cell, name), *blank] for words, name in _FIRST_STAGE.items() if name in test]
+    users = [cell.mean_std(f"{group}users")[0] for group in _GROUPS]
+    last.append([Entry("users"), *(Entry(shown("users", n), value=n) for n in users)])
+    return Content(["metric"], [group.removesuffix("/") or "overall" for group in _GROUPS], [*sections, last])
+
+
+def print_final_table(metrics: Mapping[str, Any], console: Console) -> None:
+    """Print test metrics overall and by popularity of the target, exposure metrics, and the protocol.
+
+    ``metrics`` is the content of metrics.json. The metrics at 10 are bold. The table takes no more than 80 columns.
+    """
+    from rich.text import Text
+
+    run = ListedRun(Path(), dict(metrics))
+    table = metrics_by_group(Cell(run.identity, {}, (run,), ()))
+    table.sections[0][:] = [[entry._replace(best=True) for entry in row] for row in table.sections[0]]
+    k = table.sections[0][0][0].text.partition("@")[2]
+    recommended = (f"{words} {shown(name, metrics['test'].get(f'{name}@{k}'))}" for name, words in _EXPOSURE.items())
+    title = f"{', '.join(run.identity)}, seed {run.seed}: test at epoch {metrics['best_epoch']} of {metrics['epochs']}"
+    protocol = (
+        f"{key.replace('_', ' ')} {in_words(value, '/')}"
+        for key, value in metrics.get("protocol", {}).items()
+        if value is not None
+    )
+    console.print(Text(title, style="bold"))
+    console.print(terminal(table))
+    console.print(Text(f"recommended@{k}: {', '.join(recommended)}".replace("\n", " ")))
+    console.print(Text(f"protocol: {'; '.join(protocol)}"))
