@@ -82,7 +82,7 @@ def _page(**content: Any) -> str:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def read(name: str) -> str:
-        return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
+        return files("recsys_lt.results.report").joinpath("page", name).read_text(encoding="utf-8")
 
     environment = Environment(
         loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
