@@ -61,7 +61,9 @@ class Cell:
 
     def numbers(self, *keys: str) -> list[float]:
         """A number in metrics.json of each finished run, by its keys; empty unless every one of them has it."""
-        found = [reduce(lambda part, key: part.get(key, {}), keys, run.metrics or {}) for run in self.finished]
+        found: list[Any] = [
+            reduce(lambda part, key: part.get(key, {}), keys, run.metrics or {}) for run in self.finished
+        ]
         known = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
         return known if len(known) == len(found) else []
 

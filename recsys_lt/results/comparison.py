@@ -99,7 +99,7 @@ def compare(
             repeated[id(cell)] = again
     by_dataset = _ranked_alike(cells)
     chosen = _chosen_metrics(cells, metrics, roots)
-    found = next((found for metric in chosen if (found := re.fullmatch(r"(ndcg|hr|mrr)@(\d+)", metric))), None)
+    found = next((fits for metric in chosen if (fits := re.fullmatch(r"(ndcg|hr|mrr)@(\d+)", metric))), None)
     gain = (found[1], int(found[2])) if found else ("ndcg", 10)  # the first overall ranking metric that is shown
     decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
     references = _references(by_dataset, decisive, against)

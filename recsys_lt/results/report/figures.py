@@ -75,7 +75,7 @@ class Figures:
     def _figure(
         self, name: str, title: str, values: Mapping[StyledCell, Any], what: str,
         draw: Callable[[Any, list[tuple[Look, Any]]], None], numbers: Content | None = None,
-        notes: tuple[str, ...] = (), extra: bool = False,
+        notes: Sequence[str] = (), extra: bool = False,
     ) -> Illustration:  # fmt: skip
         """A figure of the cells that have a value; ``what`` is what the runs of the others do not hold."""
         drawn = {each: value for each, value in values.items() if value}
@@ -85,8 +85,8 @@ class Figures:
         with canvas() as (figure, axes):
             draw(axes, [(each.look, value) for each, value in drawn.items()])
             svg = inline_svg(figure, f"Chart, a line or a point a cell: {title}", f"{self.prefix}{name}-")
-        notes += _lacking([each for each in values if each not in drawn], what)
-        return Illustration(name, title, tuple(drawn), svg, numbers, notes, extra)
+        lacking = (*notes, *_lacking([each for each in values if each not in drawn], what))
+        return Illustration(name, title, tuple(drawn), svg, numbers, lacking, extra)
 
     def learning(self) -> list[Illustration]:
         """Validation NDCG@10 over epochs, of all and of nonhead targets, and the training loss where it compares."""
@@ -141,12 +141,12 @@ class Figures:
         first = next((of_cell for of_cell in rows.values() if of_cell), [])
         users = ["users whose target is in it", *(shown("users", row["users"]) for row in first)]
         bins = _Bins(GROUPS, "items, most popular first", [users])
-        what, notes = "NDCG@10 by popularity", (_STAND_IN,)
+        what, notes = "NDCG@10 by popularity", [_STAND_IN]
         if by_tenths:
             foot = [["training interactions of its items", *(row["label"] for row in first)], users]
             labels = [f"{place}" for place in range(1, len(first) + 1)]
             bins = _Bins(labels, "tenths of the items, most popular first", foot)
-            what, notes = "long_tail of metrics.json", ()
+            what, notes = "long_tail of metrics.json", []
         intervals = by_tenths and sum(map(bool, rows.values())) <= _WITH_INTERVALS
         title = "NDCG@10 by popularity of the target"
         panel = partial(panels.ndcg_by_bin, intervals=intervals)
@@ -178,7 +178,7 @@ class Figures:
 
     def _of_bins(
         self, name: str, title: str, rows: Mapping[StyledCell, list[panels.Row]], key: str, what: str, bins: _Bins,
-        panel: Callable[[Any, list[tuple[Look, Any]]], None], notes: tuple[str, ...], extra: bool = False,
+        panel: Callable[[Any, list[tuple[Look, Any]]], None], notes: Sequence[str], extra: bool = False,
     ) -> Illustration:  # fmt: skip
         """A figure of the ``key`` of each bin, drawn by ``panel``."""
 

@@ -106,23 +106,25 @@ def _lead(compared: Comparison, dataset: str, cells: Sequence[StyledCell]) -> di
     """
     metric = compared.decisive
     ran = [each for each in cells if each.cell.mean_std(metric)[0] is not None]
+    if not ran:
+        return {"ran": []}
     ran.sort(key=lambda each: best_first(each.cell, metric))
-    reference = compared.references[dataset]
+    best, reference = ran[0].cell, compared.references[dataset]
     tests = {}
     for over_seeds, words in ((True, "over users and seeds"), (False, "over users only: these trained models")):
         found = [[compared.difference(each.cell, group) for each in ran] for group in compared.tested]
         known = [[each.p for each in of_group if each and each.over_seeds is over_seeds] for of_group in found]
         tests[words] = [(sum(p < LEVEL for p in of_group), len(of_group)) for of_group in known]
-    best = ran[0].cell if ran else None
-    groups = ("head", "nonhead") if best and "/" not in metric else ()
-    means = {group: best.mean_std(f"{group}/{metric}")[0] for group in groups}
-    untested = best and reference and best is not reference and compared.difference(best) is None
+    means = {group: best.mean_std(f"{group}/{metric}")[0] for group in ("head", "nonhead") if "/" not in metric}
+    untested = ""
+    if reference is not None and best is not reference and compared.difference(best) is None:
+        untested = why_untested(best, reference)
     return {
         "ran": ran,
-        "value": best and mean_and_std(best, metric),
+        "value": mean_and_std(best, metric),
         "groups": {name: shown(metric, mean) for name, mean in means.items() if mean is not None},
         "reference": next((each.number for each in ran if each.cell is reference), None),
         "why_reference": compared.why_reference,
         "tests": tests,
-        "untested": why_untested(best, reference) if untested else None,
+        "untested": untested,
     }
