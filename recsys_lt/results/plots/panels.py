@@ -55,7 +55,7 @@ def learning_curves(
         if xs := sorted(set(curves[0]).intersection(*curves)):
             ys = [math.fsum(curve[epoch] for curve in curves) / len(curves) for epoch in xs]
             _line(axes, look, xs, ys, "")
-            axes.plot(xs[-1:], ys[-1:], look.mark, color=look.colour.light)
+            axes.plot(xs[-1:], ys[-1:], look.mark, color=look.colour.light, zorder=2 + look.coloured)
             if look.coloured:
                 ends.append((look, xs[-1], ys[-1]))
     ticks = MaxNLocator(integer=True, min_n_ticks=1, nbins=7).tick_values(0, max(last, 1))
@@ -65,7 +65,7 @@ def learning_curves(
         _up_from_zero(axes, 1e-3)
     axes.set_ylabel(name)
     if len(lines) > 1:
-        beside(axes, ends, AFTER)
+        at_the_ends(axes, ends)
 
 
 def best_epoch(axes: Sequence[Any], curve: Curve) -> tuple[float, float]:
@@ -92,7 +92,15 @@ def ndcg_by_bin(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]], interval
             axes.vlines(x, row["low"], row["high"], color=look.colour.light, linewidth=1.0, alpha=0.8)
             if row["users"] < FEW:
                 hollow = True
-                axes.plot(x, row["ndcg@10"], look.mark, color=look.colour.light, mfc=PAPER.light, mec=look.colour.light)
+                axes.plot(
+                    x,
+                    row["ndcg@10"],
+                    look.mark,
+                    color=look.colour.light,
+                    mfc=PAPER.light,
+                    mec=look.colour.light,
+                    zorder=4,
+                )
     if hollow:
         axes.plot([], [], "o", color=GREY, mfc=PAPER.light, mec=GREY, label=f"fewer than {FEW} users")
     _up_from_zero(axes, 1e-3)
@@ -176,6 +184,19 @@ def legend_above(axes: Any, title: str | None = None) -> None:
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8, title=title)
 
 
+def at_the_ends(axes: Any, ends: Sequence[tuple[Look, float, float]]) -> None:
+    """Write each line's label where it ends, at x and y; those that end last stand right of the axes."""
+    low, high = axes.get_ylim()
+    last = max((x for _, x, _ in ends), default=0.0)
+    beside(axes, [end for end in ends if end[1] < 0.9 * last], AFTER)
+    ordered = sorted((end for end in ends if end[1] >= 0.9 * last), key=lambda end: end[2])
+    places = apart([(y - low) / (high - low) for *_, y in ordered], 0.06)
+    for (look, *_), place in zip(ordered, places, strict=True):
+        axes.text(
+            1.015, place, look.text, transform=axes.transAxes, va="center", fontsize=_SIZE, color=look.colour.light
+        )
+
+
 def beside(axes: Any, points: Sequence[tuple[Look, float, float]], where: Sequence[tuple[int, int]]) -> None:
     """Write each label where no other point or label is; a grey one that has no such place is left out."""
     axes.figure.draw_without_rendering()  # lays out: only then is it known where points lie on the paper
@@ -187,7 +208,7 @@ def beside(axes: Any, points: Sequence[tuple[Look, float, float]], where: Sequen
         size = _SIZE if look.coloured else _SMALL
         half = 0.32 * size * len(look.text)  # a digit is 0.64 of the letters' size wide
         near = where if look.coloured else where[:8]  # a grey label farther out could belong to any point
-        offsets = [(np.sign(n) * (6 + half + (abs(n) - 1) * (2 * half + 2)), up) for n, up in near]
+        offsets = [(np.sign(n) * (4.5 + half + (abs(n) - 1) * (2 * half + 2)), up) for n, up in near]
         free = [
             (dx, dy) for dx, dy in offsets
             if all(abs(px + dx - a) > half + width + 0.5 or abs(py + dy - b) > 7 for a, b, width in taken)
@@ -200,3 +221,15 @@ def beside(axes: Any, points: Sequence[tuple[Look, float, float]], where: Sequen
             look.text, (x, y), (dx, dy), textcoords="offset points", ha="center", va="center",
             color=look.colour.light if look.coloured else MUTED.light, fontsize=size,
         )  # fmt: skip
+
+
+def apart(places: Sequence[float], distance: float) -> list[float]:
+    """Ascending places in 0..1, moved as little as it takes to be so far apart."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(place if not moved else max(place, moved[-1] + distance))
+    highest = 1.0
+    for n in reversed(range(len(moved))):
+        moved[n] = min(moved[n], highest)
+        highest = moved[n] - distance
+    return moved

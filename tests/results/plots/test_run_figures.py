@@ -174,3 +174,13 @@ def test_a_legend_hides_nothing():
         panels.legend_above(axes)
         figure.draw_without_rendering()
         assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
+
+
+def test_a_mean_of_few_users_is_hollow_and_lies_on_its_line():
+    with canvas() as (_, axes):
+        rows = [{"ndcg@10": 0.5, "low": 0.4, "high": 0.6, "users": users} for users in (9, 900)]
+        panels.ndcg_by_bin(axes, [(Look("all users", CELLS[0]), rows)], intervals=True)
+        line, hollow = axes.lines[:2]
+    assert list(hollow.get_xdata()) == [1]
+    assert hollow.get_markerfacecolor() != line.get_markerfacecolor()
+    assert hollow.get_zorder() > line.get_zorder()

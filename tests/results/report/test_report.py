@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from importlib.resources import files
+from itertools import pairwise
 
 import pytest
 
@@ -10,7 +11,7 @@ from recsys_lt.cli import table
 from recsys_lt.results.cell_styles import COLOURED, styled_cells
 from recsys_lt.results.comparison import compare
 from recsys_lt.results.plots.drawing import canvas
-from recsys_lt.results.plots.panels import AFTER, AROUND, beside
+from recsys_lt.results.plots.panels import AFTER, AROUND, apart, beside
 from recsys_lt.results.report import parts
 from recsys_lt.results.report.examples import Example, Examples, Listed
 from recsys_lt.results.report.what_was_run import what_was_run
@@ -308,3 +309,10 @@ def test_template_style_and_script_travel_in_the_package():
     page = files("recsys_lt.results.report.page")
     for name in ("report.html.j2", "style.css", "vendored/sortable-tablesort-LICENSE"):
         assert page.joinpath(name).read_text()
+
+
+@pytest.mark.parametrize("places", [[], [0.5], [0.98, 0.99, 1.0], [0.0, 0.01, 0.5, 0.51, 0.52, 1.0]])
+def test_labels_keep_their_distance_and_stay_inside(places):
+    moved = apart(places, 0.06)
+    assert all(b - a >= 0.06 - 1e-9 for a, b in pairwise(moved))
+    assert all(-1e-9 <= place <= 1 for place in moved)
