@@ -3,6 +3,7 @@ import pytest
 from recsys_lt.cli import report
 from recsys_lt.results.report import parts
 from recsys_lt.results.report.examples import Example, Examples, Listed
+from tests.cli.conftest import train as train  # its fixture
 from tests.results.report.runs import fail, make_run, written
 
 

@@ -5,12 +5,11 @@ import shutil
 import pytest
 from pyarrow import parquet
 
-from tests.cli.test_recommend import train
 from tests.results.report.runs import written
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, train):
     """A sweep of two cells: a run on data with titles, and the same one under another name."""
     root = tmp_path_factory.mktemp("users")
     first = train(root / "run", "dataset=synthetic", "dataset.source.n_users=80", "dataset.source.n_items=60")
