@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,7 +109,7 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         parts = {one.name: getattr(self, one.name) for one in fields(self)}
-        moved = {
+        moved: dict[str, Any] = {
             name: part.to(device, non_blocking=non_blocking)
             for name, part in parts.items()
             if isinstance(part, Tensor | SeenSets)

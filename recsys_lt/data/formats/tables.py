@@ -133,8 +133,9 @@ class Delimited:
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         try:
             with io.TextIOWrapper(self._opened(path), encoding, newline="") as file:
-                quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-                reader = csv.reader(file, delimiter=self._mark, quoting=quoting)
+                reader = csv.reader(
+                    file, delimiter=self._mark, quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+                )
                 for row in reader:
                     if row:
                         yield reader.line_num, row
