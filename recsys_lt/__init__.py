@@ -12,6 +12,7 @@ The functions do what the commands do, by the same code. What a user can mend is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,10 @@ def train(
         For what the user can mend; nothing is lost.
     """
     from recsys_lt.cli.train import train_here
+    from recsys_lt.runs.reading import flat
 
-    return train_here([*_as_overrides(config or {}), *overrides], folder, config_dir)
+    given = [f"{key}={json.dumps(value)}" for key, value in flat(config or {}).items() if value != {}]
+    return train_here([*given, *overrides], folder, config_dir)
 
 
 def load(folder: str | Path, *, trust: Iterable[str] = ()) -> Run:
@@ -120,16 +123,3 @@ def table(
 
     folders = [Path(run) if isinstance(run, str | Path) else run.folder for run in runs]
     return frame(folders, None if metrics is None else list(metrics), against)
-
-
-def _as_overrides(tree: Mapping[str, Any], above: str = "") -> list[str]:
-    """A nested mapping as overrides of the command line."""
-    import json
-
-    found: list[str] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found += _as_overrides(value, f"{above}{key}.")
-        else:
-            found.append(f"{above}{key}={json.dumps(value)}")
-    return found

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from recsys_lt.errors import UserError
 from recsys_lt.system import stopping
 from recsys_lt.system.machine import refusals
+from recsys_lt.system.stopping import Stop
 
 
 def exit_code(work: Callable[[], None]) -> int:
@@ -17,13 +18,13 @@ def exit_code(work: Callable[[], None]) -> int:
     ours and keeps its traceback.
     """
     line = None
-    with stopping.raised() as heard:
+    with Stop().listening() as heard:
         try:
             with refusals():
                 _print_all(work)
-            heard.raises = False
+            heard.patient = True
         except BaseException as error:
-            heard.raises = False
+            heard.patient = True
             if isinstance(error, UserError):
                 line = f"error: {error}"
             elif not heard.number:

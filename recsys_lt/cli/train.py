@@ -28,7 +28,7 @@ from recsys_lt.runs.trust import trusting, trusting_as, without_trust, write_out
 from recsys_lt.system import machine, stopping
 from recsys_lt.system.machine import refusals
 from recsys_lt.system.package import CONF, __version__
-from recsys_lt.system.stopping import Stopped
+from recsys_lt.system.stopping import Stop, Stopped
 
 if TYPE_CHECKING:
     from recsys_lt.cli.sweep import Launch
@@ -239,14 +239,14 @@ def main() -> int:
     """Run the command line; the exit code: 0, 1 (a fault of ours), 2 (mendable), 128 and the number of a signal."""
     forget_launch()
     advice, code = "nothing was begun", 0
-    with stopping.raised() as heard:
+    with Stop().listening() as heard:
         try:
             trusted, sys.argv[1:] = without_trust(sys.argv[1:])
             with trusting(trusted):
                 code = _run()
-            heard.raises = False
+            heard.patient = True
         except Stopped as stop:
-            heard.raises = False
+            heard.patient = True
             heard.number, advice = stop.number, stop.advice or advice
         except BaseException:
             if not heard.number:

@@ -16,6 +16,8 @@ from recsys_lt.system.machine import MachineError, refusals
 OURS = "recsys_lt"
 #: Of the notes in a checkpoint: version 1 had one fingerprint of all data.
 _FORMAT = 2
+#: What only one of the two holds: the best epoch's metrics, and where training stopped.
+_MARKS = {BEST: "notes", LAST: "loops"}
 
 
 class Notes(NamedTuple):
@@ -80,26 +82,17 @@ def load(path: Path, *, items: str | None = None, events: str | None = None) -> 
                 where=path,
                 remedy="Use the run's own data, split and k_core, or train a new run",
             )
-    _check_content(path, checkpoint)
-    return checkpoint
-
-
-def _broken(path: Path, what: str) -> UserError:
-    return UserError(what, where=path, remedy="Restore it or train again")
-
-
-#: What only one of the two holds: the best epoch's metrics, and where training stopped.
-_MARKS = {BEST: "notes", LAST: "loops"}
-
-
-def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Raise UserError for a checkpoint that is not what its name says."""
     mark = _MARKS.get(path.name)
     if mark is not None and not isinstance(checkpoint.get(mark), dict):
         raise _broken(path, f"it is no {path.name} (it holds no {mark})")
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
         raise _broken(path, "it holds no weights")
+    return checkpoint
+
+
+def _broken(path: Path, what: str) -> UserError:
+    return UserError(what, where=path, remedy="Restore it or train again")
 
 
 def check_finite(path: Path, checkpoint: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.metrics_file import read_metrics
@@ -51,24 +50,15 @@ def _read(folder: Path, finished: bool) -> ListedRun:
     metrics = read_metrics(folder / "metrics.json") if finished else None
     if metrics is not None and metrics.get("finished") is False:
         metrics = None  # interrupted: what it measured is of a shorter training
-    config = folder / "config.yaml"
-    keys = _read_config(config) if has(config) else {}
-    choices = {key.removeprefix("choices."): str(value) for key, value in keys.items() if key.startswith("choices.")}
-    return ListedRun(folder, metrics, keys, choices)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    config = read_yaml(path)
-    try:
-        tree = OmegaConf.to_container(config, resolve=False)
-    except (OmegaConfBaseException, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"is no configuration ({reason})", where=path, remedy="Mend or remove that run folder"
-        ) from error
-    keys = flat(tree) if isinstance(tree, dict) else {}
+    path = folder / "config.yaml"
+    tree = OmegaConf.to_container(read_yaml(path), resolve=False) if has(path) else {}
     # In one line: they are compared and printed.
-    return {one_line(key): one_line(value) if isinstance(value, str) else value for key, value in keys.items()}
+    config = {
+        one_line(key): one_line(value) if isinstance(value, str) else value
+        for key, value in (flat(tree) if isinstance(tree, dict) else {}).items()
+    }
+    choices = {key.removeprefix("choices."): str(value) for key, value in config.items() if key.startswith("choices.")}
+    return ListedRun(folder, metrics, config, choices)
 
 
 def _in_order(folder: Path) -> list[tuple[int, int, str]]:

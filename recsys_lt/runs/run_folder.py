@@ -2,12 +2,12 @@
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import read_json
-from recsys_lt.system.lock import locked_at_once
+from recsys_lt.system.lock import locked
 from recsys_lt.system.stopping import Stopped
 
 #: The checkpoints of the best epoch, and of the last one.
@@ -32,11 +32,9 @@ def finished(folder: Path) -> bool:
         return False
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[bool]:
+def held(folder: Path) -> AbstractContextManager[bool]:
     """Hold a run's folder while the block runs, if no other process does; yield whether it is held."""
-    with locked_at_once(folder / _LOCK) as mine:
-        yield mine
+    return locked(folder / _LOCK)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """The folder of a sweep: which cells are done, begun or under way in another process, and which failed."""
 
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -15,10 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.reading import read_json
 from recsys_lt.runs.run_folder import finished, held, holds_a_run
-from recsys_lt.runs.stored import Stored, store, stored_as_text
-from recsys_lt.runs.trained_as import deciding
+from recsys_lt.runs.stored import Stored, deciding, store, stored_as_text
 from recsys_lt.system.atomic import write_json
-from recsys_lt.system.lock import locked, locked_at_once
+from recsys_lt.system.lock import locked
 
 _FAILED = "failed.json"
 
@@ -59,24 +56,19 @@ def claimed(run: Stored, wanted: Path) -> Iterator[Claim]:
     sweep with another configuration) is left as it is, and a number added to the name. A new cell's ``config.yaml`` is
     written.
     """
-    sweep = wanted.parent
-    locks = sweep / ".cells"
-    locks.mkdir(parents=True, exist_ok=True)
-    this = deciding(run.config)
-    digest = hashlib.sha256(json.dumps(this, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    this, sweep = deciding(run.config), wanted.parent
+    sweep.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        mine = stack.enter_context(locked_at_once(locks / f"{digest}.lock"))
-        if not mine:
-            yield Claim("busy", wanted)
-            return
-        # Two cells that want the same folder ask one after the other.
-        with locked(locks / "folders.lock", lambda: None):
+        # Cells ask one after the other: two may want the same folder.
+        with locked(sweep / ".cells.lock", lambda: None):
             claim = _found(this, sweep) or Claim("new", _free(wanted))
             if claim.state != "done":
                 claim.folder.mkdir(parents=True, exist_ok=True)
                 if stack.enter_context(held(claim.folder)):
                     (claim.folder / _FAILED).unlink(missing_ok=True)
-                else:  # somebody resumes this very run
+                    if finished(claim.folder):  # since it was looked at
+                        claim = Claim("done", claim.folder)
+                else:  # another process trains or resumes this very run
                     claim = Claim("busy", wanted)
             if claim.state == "new":
                 store(claim.folder, run)

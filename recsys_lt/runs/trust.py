@@ -94,18 +94,18 @@ def write_out_references(config: DictConfig) -> None:
 
     Where there are more references than it may have, all of them are replaced. The configuration is changed in place.
     """
-    plain = OmegaConf.to_container(config, resolve=False)
+    plain, resolved = (OmegaConf.to_container(config, resolve=each) for each in (False, True))
     few = sum(_references(value)[0] for _, value in nodes(plain)) <= _MOST_REFERENCES
-    _write_out(config, plain, OmegaConf.to_container(config, resolve=True), foreign_only=few)
 
-
-def _write_out(node: Any, plain: Any, resolved: Any, foreign_only: bool) -> None:
-    for key, value in plain.items() if isinstance(plain, dict) else enumerate(plain):
+    def written(value: Any, meant: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: written(one, meant[key]) for key, one in value.items()}
+        if isinstance(value, list):
+            return [written(*both) for both in zip(value, meant, strict=True)]
         found, foreign = _references(value)
-        if foreign or (found and not foreign_only):
-            node[key] = _as_literals(resolved[key])
-        elif isinstance(value, dict | list):
-            _write_out(node[key], value, resolved[key], foreign_only)
+        return _as_literals(meant) if foreign or (found and not few) else value
+
+    config.update(written(plain, resolved))
 
 
 def _as_literals(tree: Any) -> Any:

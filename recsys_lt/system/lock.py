@@ -15,7 +15,7 @@ except ImportError:  # Windows
 
 
 @contextmanager
-def locked_at_once(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
     """Hold the lock while the block runs, if it is free; yield whether it was.
 
     Where the system has no such locks (some network folders, Windows) it counts as free: writers rename whole folders
@@ -42,10 +42,3 @@ def locked_at_once(path: Path, waiting: Callable[[], None] | None = None) -> Ite
         yield free
     finally:
         os.close(descriptor)  # which frees the lock
-
-
-@contextmanager
-def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock while the block runs; ``waiting`` is called once where another process holds it."""
-    with locked_at_once(path, waiting):
-        yield

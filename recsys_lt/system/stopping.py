@@ -30,32 +30,33 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """A clean stop, once a signal has asked for it.
+    """A handler of signals that notes the first one and acts on it.
 
-    ``begin`` is called once, at the first signal, with its number. If ``patient``, further signals change nothing; else
-    the second raises ``Stopped``.
+    The first signal calls ``begin`` with its number, to stop cleanly, and the second raises ``Stopped``; without
+    ``begin`` the first one raises. If ``patient``, none does. The number is kept because not every library lets such
+    an exception pass.
     """
 
-    def __init__(self, begin: Callable[[int], None], patient: bool = False) -> None:
+    def __init__(self, begin: Callable[[int], None] | None = None, patient: bool = False) -> None:
         self.begin, self.patient = begin, patient
-        self.number = 0  # of the signal that asked; 0 before that
+        self.number = 0  # of the first signal; 0 before that
 
     def listen(self) -> None:
         """Take the signals over."""
-        _take(self._heard)
+        _take(self)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> Iterator["Stop"]:
         """Take the signals over while the block runs."""
         raise_lost()
         with _restored():
             self.listen()
-            yield
+            yield self
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         _leave_lost_terminal()
-        if not self.number:
-            self.number = number
+        first, self.number = not self.number, self.number or number
+        if first and self.begin is not None:
             self.begin(number)
         elif not self.patient:
             raise Stopped(number)
@@ -64,32 +65,6 @@ class Stop:
 def end_at_once() -> None:
     """Let a signal end the process without a word: what happens before ``main`` and after it loses nothing."""
     _take(lambda number, _frame: os._exit(128 + number))
-
-
-@contextmanager
-def raised() -> Iterator["Heard"]:
-    """Raise ``Stopped`` for a signal while the block runs, and note it."""
-    heard = Heard()
-    with _restored():
-        _take(heard)
-        yield heard
-
-
-class Heard:
-    """A handler that notes a signal, and raises ``Stopped`` while ``raises`` is true.
-
-    It is noted because not every library lets such an exception pass.
-    """
-
-    def __init__(self) -> None:
-        self.number = 0  # of the signal; 0 before that
-        self.raises = True
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        _leave_lost_terminal()
-        self.number = number
-        if self.raises:
-            raise Stopped(number)
 
 
 @contextmanager
@@ -130,7 +105,7 @@ def leave_to_parent(parent: int, _worker: int) -> None:
 def raise_lost() -> None:
     """Raise ``Stopped`` for a signal that came before, if a library has made another error of it, or nothing."""
     heard = signal.getsignal(signal.SIGTERM)
-    if isinstance(heard, Heard) and heard.number:
+    if isinstance(heard, Stop) and heard.number and not heard.patient:
         raise Stopped(heard.number)
 
 

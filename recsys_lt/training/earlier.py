@@ -10,8 +10,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.runs.checkpoints import OURS, Notes, check_finite, load
 from recsys_lt.runs.run_folder import BEST, LAST, finished
-from recsys_lt.runs.stored import Stored, store
-from recsys_lt.runs.trained_as import check_trained_as
+from recsys_lt.runs.stored import Stored, check_trained_as, store
 from recsys_lt.runs.trust import is_trusted
 from recsys_lt.system.atomic import temporary_beside
 from recsys_lt.training.build import Parts

@@ -128,7 +128,7 @@ def _work(rank: int, work: bytes, world: int, port: int, sender: Connection, par
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # torch's word for: whoever started the processes holds the store
     }
     os.setpgrp()  # a terminal's Ctrl-C comes once, from the process that started this one
-    stop = Stop(lambda _number: None, patient=True)
+    stop = Stop(patient=True)
     stop.listen()
     stopping.let_through()
     function, arguments = pickle.loads(work)

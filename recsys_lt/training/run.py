@@ -21,13 +21,12 @@ from recsys_lt.errors import UserError
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.tables import print_final_table
 from recsys_lt.runs.checkpoints import Notes, load
-from recsys_lt.runs.commit import commit
 from recsys_lt.runs.run_folder import BEST, resume_command
-from recsys_lt.runs.stored import Stored
-from recsys_lt.runs.trained_as import trained_as
+from recsys_lt.runs.stored import Stored, trained_as
 from recsys_lt.system import stopping
 from recsys_lt.system.atomic import remove_unfinished
 from recsys_lt.system.memory import forget_peak_rss
+from recsys_lt.system.package import commit
 from recsys_lt.system.stopping import Stop, Stopped
 from recsys_lt.training.build import Parts, build
 from recsys_lt.training.checkpoint_io import AtomicCheckpointIO

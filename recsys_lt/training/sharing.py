@@ -19,8 +19,7 @@ from recsys_lt.runs.catalogue import ITEMS, read_catalogue, write_catalogue
 from recsys_lt.runs.checkpoints import OURS, Notes, check_finite, load, save
 from recsys_lt.runs.metrics_file import read_metrics
 from recsys_lt.runs.run_folder import BEST, NEEDS
-from recsys_lt.runs.stored import Stored, store, stored
-from recsys_lt.runs.trained_as import trained_as
+from recsys_lt.runs.stored import Stored, store, stored, trained_as
 from recsys_lt.system.atomic import temporary_beside, write_text
 from recsys_lt.system.machine import refusals
 from recsys_lt.training.build import START_FROM

@@ -17,8 +17,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.runs.checkpoints import kept
 from recsys_lt.runs.run_folder import NEEDS, finished, held
-from recsys_lt.runs.stored import Names, Stored, store
-from recsys_lt.runs.trained_as import deciding
+from recsys_lt.runs.stored import Names, Stored, deciding, store
 from recsys_lt.runs.trust import trusting_as, write_out_references
 from recsys_lt.system.atomic import temporary_beside
 from recsys_lt.system.lock import locked

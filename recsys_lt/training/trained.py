@@ -21,8 +21,7 @@ from recsys_lt.runs.catalogue import ITEMS, Catalogue, read_catalogue
 from recsys_lt.runs.checkpoints import OURS, check_finite, load
 from recsys_lt.runs.metrics_file import read_metrics
 from recsys_lt.runs.run_folder import BEST, NEEDS
-from recsys_lt.runs.stored import Stored, stored
-from recsys_lt.runs.trained_as import check_trained_as, trained_as
+from recsys_lt.runs.stored import Stored, check_trained_as, stored, trained_as
 from recsys_lt.runs.trust import trusting_as
 from recsys_lt.training.build import Parts, build
 

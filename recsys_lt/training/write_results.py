@@ -22,11 +22,10 @@ from recsys_lt.metrics.ranking import random_order, ranking
 from recsys_lt.recommenders.evaluation import Evaluation
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.plots.run_figures import RunFigures
-from recsys_lt.runs.commit import commit
 from recsys_lt.runs.stored import Stored
 from recsys_lt.system.atomic import replacing, write_json
 from recsys_lt.system.memory import peak_rss_mb
-from recsys_lt.system.package import __version__
+from recsys_lt.system.package import __version__, commit
 from recsys_lt.training.build import Parts
 from recsys_lt.training.journal import Journal
 from recsys_lt.training.settings import MetricsSettings

@@ -24,8 +24,7 @@ from recsys_lt.cli import recommend, report, sharpness, table
 from recsys_lt.cli import train as command_line
 from recsys_lt.errors import UserError
 from recsys_lt.runs.run_folder import NEEDS
-from recsys_lt.runs.stored import stored
-from recsys_lt.runs.trained_as import trained_as
+from recsys_lt.runs.stored import stored, trained_as
 from recsys_lt.runs.trust import trusting
 from studies.ce_sce import figures
 

@@ -1,7 +1,8 @@
-"""Stored configurations: written so that they are read again, and of this version."""
+"""Stored configurations: written so that they are read again, of this version, and compared with a checkpoint's."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from recsys_lt import CONF
 from recsys_lt.errors import UserError
 from recsys_lt.runs.packed import runs_in
-from recsys_lt.runs.stored import Names, Stored, store, stored
+from recsys_lt.runs.stored import Names, Stored, check_trained_as, store, stored, trained_as
 from recsys_lt.runs.trust import write_out_references
 from recsys_lt.training.build import build
 from studies.shared.kept import unpack
@@ -109,3 +110,31 @@ def test_what_could_not_be_read_again_is_not_stored(tmp_path, more, said):
     assert f"{tmp_path / 'config.yaml'}: the run could not be read again (" in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
     assert (tmp_path / "config.yaml").read_text() == before
+
+
+def built_on(vectors: Any = None, retriever: Any = None, weights: str = "hub/model") -> Any:
+    model = {"item_vectors": vectors, "retriever": retriever}
+    return OmegaConf.create({"model": model, "llm": {"weights": {"name": weights}}})
+
+
+def check(then: Any, now: Any) -> None:
+    check_trained_as(trained_as(then), trained_as(now), Path("best.ckpt"))
+
+
+@pytest.mark.parametrize("key", ["vectors", "retriever", "weights"])
+def test_what_a_run_builds_on_may_have_moved(key: str, tmp_path: Path) -> None:
+    check(built_on(**{key: "/old/place"}), built_on(**{key: str(tmp_path)}))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "key"),
+    [
+        (built_on("/old/place"), built_on(), "model.item_vectors"),
+        (built_on(), built_on(retriever="/a/run"), "model.retriever"),
+        (built_on(weights="hub/model"), built_on(weights="hub/other"), "llm.weights.name"),
+        (built_on(weights="hub/model"), built_on(weights="/a/folder"), "llm.weights.name"),
+    ],
+)
+def test_another_first_stage_or_language_model_is_refused(then: Any, now: Any, key: str) -> None:
+    with pytest.raises(UserError, match=f"it was trained with {key}="):
+        check(then, now)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from recsys_lt.errors import UserError
-from recsys_lt.system.lock import locked, locked_at_once
+from recsys_lt.system.lock import locked
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
-    with locked(path, lambda: None), locked_at_once(path) as mine:
+    with locked(path, lambda: None), locked(path) as mine:
         assert not mine
-    with locked_at_once(path) as mine:
+    with locked(path) as mine:
         assert mine
 
 
@@ -21,7 +21,7 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
 def test_what_is_no_file_is_not_locked(tmp_path: Path, kind: str) -> None:
     path, victim = tmp_path / "a.lock", tmp_path / "victim"
     {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda at: at.symlink_to(victim)}[kind](path)
-    with pytest.raises(UserError, match="it is not a file"), locked_at_once(path):
+    with pytest.raises(UserError, match="it is not a file"), locked(path):
         pass
     with pytest.raises(UserError, match="it is not a file"), locked(path, lambda: None):
         pass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_lt.runs import commit as module
+from recsys_lt.system import package as module
 
 
 def git(folder: Path, *arguments: str) -> str:
