@@ -11,9 +11,10 @@ from recsys_lt.data.arrays import Ints
 from recsys_lt.data.tasks.task import packed, streams_of
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.recommender import Recommender
+from recsys_lt.recommenders.sequential import SequentialRecommender
 
 # Scores held at a time, and histories in a batch.
-_SCORES, _ROWS = 1 << 24, 2048
+_SCORES, _ROWS = 1 << 23, 2048
 
 
 def score_drops(
@@ -76,7 +77,12 @@ def _relative(module: Recommender, users: Ints, histories: Sequence[NDArray[np.i
     lengths = np.array([len(one) for one in histories], dtype=np.int64)
     nothing = np.zeros(0, dtype=np.int64)
     batch = packed(users, np.concatenate(histories), lengths, nothing, streams_of(0, users))
-    ranking = module.rank(batch.to(module.device), module.n_items)
+    batch = batch.to(module.device)
+    if isinstance(module, SequentialRecommender):  # as below, without putting the items in order
+        scorer = module.backbone.output_table()
+        scores = scorer.block(module.backbone.user_states(batch), 0, scorer.n_items)
+        return (scores - scores.mean(1, keepdim=True)).float().cpu()
+    ranking = module.rank(batch, module.n_items)
     if bool((ranking.items < 0).any()) or bool(ranking.scores.isinf().any()):
         raise UserError(
             "this model does not score every item, so that no drop of a score can be measured",
