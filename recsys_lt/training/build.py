@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,12 +23,15 @@ from recsys_lt.recommenders.precision import PRECISIONS, Precision
 from recsys_lt.recommenders.recommender import Recommender, Terms
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.runs.trust import literal
+from recsys_lt.system import package
 from recsys_lt.system.machine import refusals
 from recsys_lt.training.instantiate import call, check_numbers, class_and_options, instantiate
 from recsys_lt.training.settings import MetricsSettings, TrainerSettings
 from recsys_lt.training.strategies import Strategy
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
     from recsys_lt.data.dataset import Dataset
     from recsys_lt.training.loggers import NoLogger
 
@@ -75,7 +77,7 @@ class Parts:
     seed: int
     start_from: str | None = None
     needs: Mapping[str, Need] = field(default_factory=dict)
-    callbacks: Sequence[pl.Callback] = ()
+    callbacks: "Sequence[Callback]" = ()
 
     def check(self) -> None:
         """Raise UserError for parts that do not go together."""
@@ -211,10 +213,18 @@ def build(config: DictConfig) -> Parts:
         seed=plain["seed"],
         start_from=plain["model"].get(START_FROM),
         needs=_needs(plain, model=model.kind, loss=type(loss)),
-        callbacks=[instantiate(f"callbacks.{name}", node, pl.Callback) for name, node in plain["callbacks"].items()],
+        callbacks=_callbacks(plain["callbacks"]),
     )
     parts.check()
     return parts
+
+
+def _callbacks(nodes: Mapping[str, Any]) -> "list[Callback]":
+    if not nodes or package.only_ranks:
+        return []
+    from pytorch_lightning import Callback  # which takes seconds, where nothing is trained
+
+    return [instantiate(f"callbacks.{name}", node, Callback) for name, node in nodes.items()]
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

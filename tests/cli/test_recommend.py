@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -268,6 +269,17 @@ def test_checkpoint_of_other_data(tmp_path, untitled, call):
     assert "gone.csv" in fails(call, folder, "--user", "100")
 
 
+def test_a_first_answer_imports_nothing_of_training(titled):
+    command = [sys.executable, "-X", "importtime", "-m", "recsys_lt", "recommend", str(titled), "--user", "u3"]
+    done = subprocess.run(command, env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "torch" in imported
+    # Three seconds, one and a half (of torch._dynamo), half a second.
+    assert not {"pytorch_lightning", "sympy", "matplotlib"} & imported
+    assert "torch._dynamo" not in done.stderr
+
+
 def test_help_is_quick():
     imported = "import sys, recsys_lt.cli.recommend; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", imported], cwd=ROOT, capture_output=True, text=True)
@@ -378,3 +390,12 @@ def test_the_reason_of_a_single_event_is_that_event(titled):
     (one,) = Run(titled).lists(histories={"": [str(data.item_ids[3])]}, k=2, reasons=True)
     assert [[r.item for r in item.reasons] for item in one.items] == [[str(data.item_ids[3])]] * 2
     assert all(np.isnan(r.drop) for item in one.items for r in item.reasons)
+
+
+def test_scores_without_their_order_give_the_same_drops(titled, monkeypatch):
+    from recsys_lt.recommenders import reasons
+
+    run = Run(titled)
+    quick = run.recommend(["u3", "u4"], k=4, reasons=True)
+    monkeypatch.setattr(reasons, "SequentialRecommender", int)  # any recommender: by its ranking
+    assert run.recommend(["u3", "u4"], k=4, reasons=True).equals(quick)
