@@ -1,14 +1,46 @@
-"""What all commands beside the main one end with."""
+"""What all commands beside the main one have in common."""
 
+import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from recsys_lt.errors import UserError
 from recsys_lt.system import stopping
 from recsys_lt.system.machine import refusals
 from recsys_lt.system.stopping import Stop
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the module that ``work`` is in; its docstring is the help. ``options`` adds what can be given.
+
+    Called, it returns 0, or 2 with one line on standard error for what the user can mend.
+    """
+
+    options: Callable[[argparse.ArgumentParser], None]
+    work: Callable[[argparse.Namespace], None]
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        return exit_code(lambda: self.do(argv))
+
+    def do(self, argv: Sequence[str] | None) -> None:
+        """Do the work; what ends it is raised."""
+        name = self.work.__module__.rpartition(".")[2]
+        parser = argparse.ArgumentParser(prog=f"python -m recsys_lt {name}", description=self.work.__doc__)
+        self.options(parser)
+        given = parser.parse_args(argv)
+        from recsys_lt.runs.trust import trusting  # --help answers without it
+
+        with trusting(vars(given).get("trust", ())):
+            self.work(given)
 
 
 def exit_code(work: Callable[[], None]) -> int:
@@ -50,3 +82,13 @@ def _print_all(work: Callable[[], None]) -> None:
         if isinstance(end.__context__, BrokenPipeError):  # rich ends the program so
             raise end.__context__ from None
         raise
+
+
+def wide_enough(console: "Console", table: "Table") -> "Console":
+    """A console for a table: a file has no edge to fold at, and a narrow terminal wraps where rich drops columns."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
+    width = wanted.minimum if console.is_terminal else wanted.maximum
+    return Console(width=max(console.width, width), file=console.file)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError
 
 # Everything else is imported where it is used, so that --help answers at once.
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt dashboard",
-        description="Save a Weights & Biases workspace view: runs grouped by dataset, model, loss and optimizer; "
-        "accuracy, long tail, learning curves, cost and pictures.",
-    )
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("project", metavar="ENTITY/PROJECT", help="the W&B user or team, and its project")
     parser.add_argument("--dataset", metavar="NAME", help="show the runs of this dataset alone")
     parser.add_argument(
         "--view", metavar="URL", help="bring this saved view up to date (what follows nw= will do); else a new one"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the panels and send nothing")
-    return parser
 
 
 def _show() -> None:
@@ -40,6 +33,11 @@ def _show() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    """Save a Weights & Biases workspace view.
+
+    Runs are grouped by dataset, model, loss and optimizer; it shows accuracy, long tail, learning curves, cost and
+    pictures.
+    """
     entity, _, project = arguments.project.partition("/")
     if not entity or not project or "/" in project:
         raise UserError(
@@ -56,7 +54,4 @@ def _run(arguments: argparse.Namespace) -> None:
     print(save(entity, project, has_key(), arguments.dataset, arguments.view))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Save the view and print its URL; 0, or 2 with one line on standard error for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    return exit_code(lambda: _run(arguments))
+main = Command(_options, _run)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError
-from recsys_lt.runs.trust import add_trust, trusting
+from recsys_lt.runs.trust import add_trust
 from recsys_lt.system.atomic import replacing
 
 # Everything else is imported where it is used, so that --help answers at once.
@@ -18,12 +17,7 @@ if TYPE_CHECKING:
     from recsys_lt.data.sequences import Sequences
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt export",
-        description="Write the model of a finished run for other programs: as an ONNX graph, its item vectors as "
-        "Parquet, or both. The rows of --vectors are the columns of the graph's scores.",
-    )
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
     parser.add_argument(
         "--onnx",
@@ -39,17 +33,13 @@ def _parser() -> argparse.ArgumentParser:
         help="Parquet: item id, title, output vector and bias of each item; a score is vector . state + bias",
     )
     add_trust(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the files; 0, or 2 with one line on standard error for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    with trusting(arguments.trust):
-        return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    """Write the model of a finished run for other programs.
+
+    As an ONNX graph, its item vectors as Parquet, or both. The rows of --vectors are the columns of the graph's scores.
+    """
     if arguments.onnx is None and arguments.vectors is None:
         raise UserError("there is nothing to write", where="export", remedy="Add --onnx FILE, --vectors FILE or both")
     import torch
@@ -102,3 +92,6 @@ def _write_vectors(path: Path, backbone: Backbone, data: Sequences) -> None:
         "bias": pa.array(bias.numpy()),
     }
     parquet.write_table(pa.table(columns), path)
+
+
+main = Command(_options, _run)

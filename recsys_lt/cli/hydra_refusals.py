@@ -34,7 +34,7 @@ def hydra_line(error: Exception, arguments: list[str]) -> str:
         r"Interpolation key '([^']+)' not", text
     )
     left_out = [given[1:].partition("=")[0] for given in arguments if given.startswith("~")]
-    missing = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    missing = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     for key in left_out:
         found = lacking or missing
         of_a_choice = "possible interpolation keys" in text  # conf/setting is looked up by dataset, model and loss
@@ -45,12 +45,8 @@ def hydra_line(error: Exception, arguments: list[str]) -> str:
     if lacking:
         return f"${{{lacking[1]}}}: no such key. Correct it, or write \\${{ for a literal ${{."
     if missing:
-        asked = re.search(r"Could not override '([^']+)'", text)
-        key = asked.group(1) if asked else missing.group(1)
-        return f"there is no key {key!r}. {_similar_key(key, arguments)}"
-    choice = re.search(r"(?:Could not find|Could not load|Unable to find or open) '([^']+)'", text) or re.search(
-        r"In '[^']*': Could not find '([^']+)'", text
-    )
+        return f"there is no key {missing[1]!r}. {_similar_key(missing[1], arguments)}"
+    choice = re.search(r"(?:Could not find|Could not load|Unable to find or open) '([^']+)'", text)
     if choice:
         group, _, name = choice.group(1).rpartition("/")
         if group == "hydra/launcher":
@@ -60,9 +56,6 @@ def hydra_line(error: Exception, arguments: list[str]) -> str:
             near = difflib.get_close_matches(name, options, n=1)
             meant = f"Did you mean {near[0]}? " if near else ""
             return f"{group} has no choice {name!r}. {meant}Choose from {', '.join(options)}."
-    group_missing = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
-    if group_missing:
-        return f"there is no group or key {group_missing.group(1)!r}. {_similar_key(group_missing.group(1), arguments)}"
     if "Cannot merge DictConfig with ListConfig" in text:
         where = re.search(r"In '([^']+)'", text)
         place = where[1] if where else "configuration"

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command
 from recsys_lt.cli.push import HUB, hub, repository
-from recsys_lt.runs.trust import add_trust, trusting
+from recsys_lt.runs.trust import add_trust
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt pull",
-        description="Fetch a run that `recsys_lt push` shared. It recommends from histories without its dataset, and "
-        "stands in tables beside other runs. Nothing that is fetched is unpickled, imported or run; classes of other "
-        "packages need --trust.",
-    )
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help=f"a folder, or {HUB}OWNER/NAME, perhaps with @REVISION")
     parser.add_argument("folder", type=Path, nargs="?", help="the new run folder (default: outputs/NAME)")
     add_trust(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make the run folder; 0, or 2 with one line on standard error for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    with trusting(arguments.trust):
-        return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    """Fetch a run that `recsys_lt push` shared.
+
+    It recommends from histories without its dataset, and stands in tables beside other runs. Nothing that is fetched is
+    unpickled, imported or run; classes of other packages need --trust.
+    """
     source: str = arguments.source
     if not source.startswith(HUB):
         folder = arguments.folder or Path("outputs", Path(source).resolve().name)
@@ -57,3 +47,6 @@ def _make(source: Path, folder: Path) -> None:
     run = Run(folder)
     print(f"{folder}: {run.stored.names.model} on {run.stored.names.dataset}, {run.catalogue.n_items:,} items")
     print(f"try: python -m recsys_lt recommend {folder} --history {','.join(first_items(run))}")
+
+
+main = Command(_options, _run)

@@ -6,44 +6,35 @@ import argparse
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError
-from recsys_lt.runs.trust import add_trust, trusting
+from recsys_lt.runs.trust import add_trust
 
 # Everything else is imported where it is used, so that --help answers at once.
 #: Before the name of a Hugging Face repository.
 HUB = "hf://"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt push",
-        description="Share a finished run: its weights (safetensors), configuration, items with titles, metrics and a "
-        "card that states its protocol. Events and user ids do not go with it; a model that keeps user vectors holds "
-        "those.",
-    )
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml, best.ckpt and metrics.json")
     parser.add_argument(
         "target", help=f"a new folder, or {HUB}OWNER/NAME, a Hugging Face repository (log in with `hf auth login`)"
     )
     parser.add_argument("--public", action="store_true", help="let everybody read a repository that is created")
     add_trust(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the shared run; 0, or 2 with one line on standard error for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    with trusting(arguments.trust):
-        return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    """Share a finished run.
+
+    Its weights (safetensors), configuration, items with titles, metrics and a card that states its protocol. Events and
+    user ids do not go with it; a model that keeps user vectors holds those.
+    """
     target = arguments.target
     if target.startswith(HUB):
         name, _ = repository(target)
@@ -87,3 +78,6 @@ def hub(place: str) -> Iterator[Any]:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = "Check the name and the network, and log in with `hf auth login` where it is private"
         raise UserError(f"the Hub refuses it ({reason})", where=place, remedy=remedy) from error
+
+
+main = Command(_options, _run)

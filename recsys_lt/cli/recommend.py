@@ -11,16 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command, wide_enough
 from recsys_lt.errors import UserError, one_line
-from recsys_lt.runs.trust import add_trust, trusting
+from recsys_lt.runs.trust import add_trust
 from recsys_lt.system.atomic import replacing
 from recsys_lt.system.machine import refusals
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+    from rich.table import Table
 
     from recsys_lt.recommenders.lists import Item, Recommendation
 
@@ -30,13 +31,7 @@ _TITLE = 16
 _USERS = 1024
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt recommend",
-        description="The first k items a trained run recommends to users of its dataset (from their whole histories, "
-        "validation and test events included) or to anybody else (from histories that you give). Items seen before are "
-        "left out if the run's metrics.mask_seen says so.",
-    )
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument(
@@ -78,10 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--csv", type=Path, metavar="FILE", help="write the lists here instead of printing them")
     output.add_argument("--parquet", type=Path, metavar="FILE", help="the same as Parquet")
     add_trust(parser)
-    return parser
 
 
-def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> RenderableType:
+def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> Table:
     """A table of plain text: titles may hold what rich would take for markup."""
     from rich import box
     from rich.cells import cell_len
@@ -111,8 +105,6 @@ def _because(item: Item) -> str:
 
 
 def _show(console: Console, one: Recommendation, k: int, reasons: bool) -> None:
-    from rich.console import Console
-    from rich.measure import Measurement
     from rich.text import Text
 
     n = len(one.recent)
@@ -135,28 +127,23 @@ def _show(console: Console, one: Recommendation, k: int, reasons: bool) -> None:
             for i in one.items
         ],
     )  # fmt: skip
-    # A file has no edge to fold at, and a narrow terminal wraps: rich would drop the last columns instead.
     for title, table in (
         (f"user {one.user}: {one.events} events, {shown}", history),
         ("recommended next", ranked),
     ):
-        wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
-        needed = wanted.minimum if console.is_terminal else wanted.maximum
-        wide = Console(width=max(console.width, needed), file=console.file)
+        wide = wide_enough(console, table)
         wide.print(Text(title, style="bold"))
         wide.print(table)
     if len(one.items) < k:
         console.print(Text(f"Only {len(one.items)} items: the others were seen before, or the model lists no more.\n"))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the lists; 0, or 2 with one line on standard error for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    with trusting(arguments.trust):
-        return exit_code(lambda: _run(arguments))
-
-
 def _run(arguments: argparse.Namespace) -> None:
+    """The first k items that a trained run recommends.
+
+    They are for users of its dataset (from their whole histories, validation and test events included) or for anybody
+    else (from histories that you give). Items seen before are left out if the run's metrics.mask_seen says so.
+    """
     from rich.console import Console
 
     from recsys_lt.training.trained import Run
@@ -264,3 +251,6 @@ def _parquet(path: Path, frames: Iterable[pd.DataFrame]) -> None:
         writer = writer or ParquetWriter(path, schema)
         writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
     writer.close()
+
+
+main = Command(_options, _run)

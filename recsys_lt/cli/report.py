@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt import load
+from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError
-from recsys_lt.runs.trust import add_trust, trusting
+from recsys_lt.runs.trust import add_trust
 
 # Everything else is imported where it is used, so that --help answers at once.
-if TYPE_CHECKING:
-    from recsys_lt.training.trained import Run
-
 NAME = "report.html"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt report",
-        description="One self-contained HTML file about a run or a sweep: what was run, the tables with their tests, "
-        "learning curves, accuracy and exposure along the tail, cost, and some users with what they were recommended.",
-    )
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="a run, or a folder with runs: every metrics.json below it is one")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write it (default: <folder>/{NAME})")
     parser.add_argument(
@@ -47,10 +38,14 @@ def _parser() -> argparse.ArgumentParser:
         help="users to show, of runs with a checkpoint (default: 4; 0: none)",
     )
     add_trust(parser)
-    return parser
 
 
 def _run(given: argparse.Namespace) -> None:
+    """One self-contained HTML file about a run or a sweep.
+
+    What was run, the tables with their tests, learning curves, accuracy and exposure along the tail, cost, and some
+    users with what they were recommended.
+    """
     if given.users < 0:
         raise UserError(f"it is {given.users}", where="--users", remedy="Give a whole number, 0 for no users")
     from recsys_lt.results.report.parts import report
@@ -59,18 +54,8 @@ def _run(given: argparse.Namespace) -> None:
 
     pack = pack_of(given.folder)
     path = given.out or (given.folder if pack is None else pack.parent) / NAME
-    write_text(path, report(given.folder, given.metric, given.against, given.users, _open))
+    write_text(path, report(given.folder, given.metric, given.against, given.users, load))
     print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 
-def _open(folder: Path) -> Run:
-    from recsys_lt.training.trained import Run  # takes seconds
-
-    return Run(folder)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report and say where; 0, or 2 with one line on standard error for what the user can mend."""
-    given = _parser().parse_args(argv)
-    with trusting(given.trust):
-        return exit_code(lambda: _run(given))
+main = Command(_options, _run)

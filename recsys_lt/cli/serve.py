@@ -7,13 +7,12 @@ import asyncio
 import importlib.util
 import ipaddress
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError, one_line
-from recsys_lt.runs.trust import add_trust, trusting
+from recsys_lt.runs.trust import add_trust
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -37,14 +36,8 @@ class Limits(NamedTuple):
     body: int = 1 << 16
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(parser: argparse.ArgumentParser) -> None:
     least = Limits()
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt serve",
-        description="Answer POST /recommend with the lists of a finished run. The body is JSON: history (item ids, "
-        "oldest first) or user (an id of the run's dataset), and perhaps k and exclude (item ids). GET /health says "
-        "what is served. There is no authentication: keep it on this machine, or behind a server that has one.",
-    )
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen at; 0 for any free one (default: 8000)")
@@ -54,17 +47,15 @@ def _parser() -> argparse.ArgumentParser:
             f"--max-{name}", type=int, default=value, metavar="N", help=f"{words[name]} (default: {value})"
         )
     add_trust(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until a signal; 2 with one line on standard error for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    with trusting(arguments.trust):
-        return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    """Answer POST /recommend with the lists of a finished run.
+
+    The body is JSON: history (item ids, oldest first) or user (an id of the run's dataset), and perhaps k and exclude
+    (item ids). GET /health says what is served. There is no authentication: keep it on this machine, or behind a server
+    that has one.
+    """
     limits = Limits(*(getattr(arguments, f"max_{name}") for name in Limits._fields))
     for name, value in limits._asdict().items():
         if value < 1:
@@ -149,7 +140,7 @@ def application(run: Run, limits: Limits, this_machine: bool = True) -> Starlett
 
     names, index = run.stored.names, run.catalogue.item_index
     first = str(run.catalogue.item_ids[0])
-    if not run.parts.model.kind.keeps_users:
+    if not run.parts.kind.keeps_users:
         list(run.lists(histories={"": [first]}, k=1))  # whatever is made at the first answer is made now
     busy = asyncio.Lock()  # a model computes one answer at a time, on all threads
 
@@ -217,3 +208,6 @@ async def _body(request: Request, most: int) -> bytes:
     except TimeoutError as error:
         raise _RefusedError(408, f"the body did not arrive within {_SECONDS} s") from error
     return body
+
+
+main = Command(_options, _run)

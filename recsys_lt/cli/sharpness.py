@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError
-from recsys_lt.runs.trust import add_trust, trusting
+from recsys_lt.runs.trust import add_trust
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt sharpness",
-        description="How much the training loss of a run's best checkpoint rises at some distances from it, along the "
-        "gradient of all targets, of targets weighed by rarity, and of each popularity group, and in the neighbourhood "
-        "that its optimizer perturbs to. Writes sharpness.json and sharpness.png into the run folder.",
-    )
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the run: a folder with config.yaml and best.ckpt")
     parser.add_argument("--rho", type=float, nargs="+", default=(0.1, 0.5, 2.0), help="distances (default: 0.1 0.5 2)")
     parser.add_argument("--weighting", default="power", help="of the weighted direction: see optimizer=eisam")
@@ -36,7 +30,6 @@ def _parser() -> argparse.ArgumentParser:
         help="use the perturbation of this run's optimizer instead, such as eisam's around a model of adam's",
     )
     add_trust(parser)
-    return parser
 
 
 def _measured(given: argparse.Namespace) -> dict[str, Any]:
@@ -62,10 +55,10 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
     if not module.trainable:
         raise UserError("its model has no loss", where=given.folder, remedy="Name the run of a model that trains")
     counts = torch.from_numpy(run.data.popularity)
-    rule, optimizer = run.parts.rule, run.stored.names.optimizer  # which knows the model's parameters
+    rule, optimizer = run.parts.optimizer, run.stored.names.optimizer  # which knows the model's parameters
     if given.rule is not None:
         other = Run(given.rule)
-        rule, optimizer = other.parts.rule, other.stored.names.optimizer
+        rule, optimizer = other.parts.optimizer, other.stored.names.optimizer
         if not isinstance(rule, SharpnessAware):
             raise UserError("its optimizer perturbs no parameters", where=given.rule, remedy="Name one of sam, eisam")
         trained_parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -108,14 +101,12 @@ def _table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, save; 0, or 2 with one line on standard error for what the user can mend."""
-    given = _parser().parse_args(argv)
-    with trusting(given.trust):
-        return exit_code(lambda: _run(given))
-
-
 def _run(given: argparse.Namespace) -> None:
+    """How much the training loss of a run's best checkpoint rises at some distances from it.
+
+    It rises along the gradient of all targets, of targets weighed by rarity, and of each popularity group, and in the
+    neighbourhood that its optimizer perturbs to. Writes sharpness.json and sharpness.png into the run folder.
+    """
     result = _measured(given)
     from rich.console import Console
 
@@ -123,3 +114,6 @@ def _run(given: argparse.Namespace) -> None:
     console.print(_table(result))
     console.print(f"the parameters' norm is {result['parameter_norm']:.1f}")
     console.print(f"{given.folder}/sharpness.json, sharpness.png", soft_wrap=True)
+
+
+main = Command(_options, _run)

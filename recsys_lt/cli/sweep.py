@@ -73,10 +73,10 @@ def end_of_sweep(launch: Launch, complain: Callable[[str], None]) -> int:
     failed = [failure for failure in noted if failure.launch == launch.name]
     code = max((failure.code for failure in failed), key=lambda code: (code == 1, code), default=0)
     if any(launch.folder.glob("*/metrics.json")):
-        from recsys_lt.cli.table import print_table
+        from recsys_lt.cli import table
 
         try:
-            print_table(launch.folder)
+            table.main.do([str(launch.folder)])
         except UserError as error:
             complain(str(error))
             code = code or 2

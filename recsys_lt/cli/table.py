@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command, wide_enough
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -17,12 +17,7 @@ if TYPE_CHECKING:
     from recsys_lt.results.significance import Difference
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m recsys_lt table",
-        description="One table of a sweep: mean and standard deviation over seeds for every cell, and "
-        "its difference from the one that is best on validation, tested over users and seeds.",
-    )
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="folder", help="sweeps or runs: every metrics.json below is a run"
     )
@@ -56,7 +51,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="GROUP",
         help="also test the users whose target is head, mid, tail or nonhead (default: nonhead)",
     )
-    return parser
 
 
 def frame(folders: Sequence[Path], metrics: Sequence[str] | None, against: str | None) -> DataFrame:
@@ -95,8 +89,11 @@ def _test(found: Difference | None) -> dict[str, Any]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    """One table of a sweep: mean and standard deviation over seeds for every cell.
+
+    Beside them, its difference from the one that is best on validation, tested over users and seeds.
+    """
     from rich.console import Console
-    from rich.measure import Measurement
     from rich.text import Text
 
     from recsys_lt.results import tables
@@ -111,12 +108,8 @@ def _run(arguments: argparse.Namespace) -> None:
     content = tables.content(compared, sign)
     title = next(iter(compared.by_dataset)) if len(compared.by_dataset) == 1 else None
     table = terminal(content, title, plain=not console.is_terminal)
-    wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
-    # A file has no edge to fold at. In a terminal the spread folds below the mean; where even that is too
-    # wide the terminal wraps the lines: rich would drop the last columns instead.
-    width = wanted.minimum if console.is_terminal else wanted.maximum
     mark = "bold" if console.is_terminal else "*"
-    console = Console(width=max(console.width, width))
+    console = wide_enough(console, table)
     caption = tables.caption(compared, "bold")
     writers: tuple[tuple[Path | None, Callable[[Path], None]], ...] = (
         (arguments.csv, lambda path: write_text(path, _numbers(compared).to_csv(index=False, lineterminator="\r\n"))),
@@ -132,12 +125,4 @@ def _run(arguments: argparse.Namespace) -> None:
         console.print(Text(line))
 
 
-def print_table(folder: Path) -> None:
-    """Print the table of a sweep; UserError if the runs in the folder make no table."""
-    _run(_parser().parse_args([str(folder)]))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; 0, or 2 with one line on standard error for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    return exit_code(lambda: _run(arguments))
+main = Command(_options, _run)

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 _refused: list[UserError] = []
 #: Whether Hydra has called the task.
 _began: list[bool] = []
-#: What was in the working directory when the command began.
-_there_before: set[str] = set()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -62,17 +60,6 @@ def _task(config: DictConfig) -> None:
         if config.get("debug") is True:
             raise
         _refused.append(error)
-        _leave_nothing_above(folder, Path(hydra_config.runtime.cwd))
-
-
-def _leave_nothing_above(folder: Path, working: Path) -> None:
-    """Take away ``outputs/`` if Hydra made it for a run that has left nothing."""
-    with contextlib.suppress(OSError):
-        if folder == Path.cwd() != working:  # hydra.job.chdir=true
-            folder.rmdir()
-        for above in folder.parents:
-            if above.parent == working and above.name not in _there_before:
-                above.rmdir()  # stays if there is something in it
 
 
 def train_here(overrides: list[str], folder: str | Path | None, config_dir: str | Path | None) -> "Run":
@@ -93,18 +80,10 @@ def train_here(overrides: list[str], folder: str | Path | None, config_dir: str 
         wanted = Path(hydra_config.run.dir).absolute()
         with open_dict(config):
             del config["hydra"]
-        there = [path for path in (wanted, *wanted.parents) if path.exists()]
         wanted.mkdir(parents=True, exist_ok=True)
-        try:
-            folder = _single(config, hydra_config, wanted)
-            with trusting_as(config):  # its classes have just been run
-                return Run(folder)
-        except UserError:
-            for path in (wanted, *wanted.parents):
-                if path not in there:
-                    with contextlib.suppress(OSError):
-                        path.rmdir()  # stays if there is something in it
-            raise
+        folder = _single(config, hydra_config, wanted)
+        with trusting_as(config):  # its classes have just been run
+            return Run(folder)
 
 
 def _quoted(path: str | Path) -> str:
@@ -119,15 +98,15 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> Path:
     from recsys_lt.training.stages import run_stages
 
     name: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
+    fixed, working = "${now:" not in str(name["dir"]), OmegaConf.select(hydra_config, "runtime.cwd")
     folder = wanted
     try:
-        with new_folder(wanted, fixed="${now:" not in str(name["dir"])) as folder:
+        with new_folder(wanted, fixed, Path(working or Path.cwd())) as folder:
             this, parts = _asked(config, hydra_config, None)
             store(folder, this)
             run_stages(this, parts, folder, False, _composed)
     except Stopped as stop:
         advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
-        _leave_nothing_above(folder, Path(OmegaConf.select(hydra_config, "runtime.cwd") or Path.cwd()))
         raise Stopped(stop.number, advice) from None
     return folder
 
@@ -267,8 +246,6 @@ def _run() -> int:
     _began.clear()
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
     try:
-        _there_before.clear()
-        _there_before.update(path.name for path in Path.cwd().iterdir())
         if {"--version", "-V"} & set(sys.argv[1:]):
             print(f"recsys_lt {__version__}")
             return 0

@@ -38,12 +38,12 @@ def held(folder: Path) -> AbstractContextManager[bool]:
 
 
 @contextmanager
-def new_folder(wanted: Path, fixed: bool) -> Iterator[Path]:
+def new_folder(wanted: Path, fixed: bool, working: Path) -> Iterator[Path]:
     """Hold a folder without a run while the block runs.
 
-    A run that is refused or stopped before it did anything leaves nothing in it: tables would show it as failed.
-    ``wanted`` exists. Where another run has it a number is added to its name, as two runs may start in the same second;
-    UserError if it is ``fixed``.
+    A run that is refused or stopped before it did anything leaves nothing in it, as tables would show it as failed, nor
+    empty folders below ``working``, the working directory. ``wanted`` exists. Where another run has it a number is
+    added to its name, as two runs may start in the same second; UserError if it is ``fixed``.
     """
     folder, number = wanted, 1
     while True:
@@ -54,7 +54,7 @@ def new_folder(wanted: Path, fixed: bool) -> Iterator[Path]:
                     try:
                         yield folder
                     except (UserError, Stopped):
-                        _clear(folder, before)
+                        _clear(folder, before, working)
                         raise
                     return
         if fixed:
@@ -68,13 +68,15 @@ def new_folder(wanted: Path, fixed: bool) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
 
 
-def _clear(folder: Path, before: set[str]) -> None:
+def _clear(folder: Path, before: set[str], working: Path) -> None:
     if {path.name for path in folder.iterdir()} - before <= {_CONFIG, _LOCK}:
         for name in (_CONFIG, _LOCK):
             (folder / name).unlink(missing_ok=True)
         with suppress(OSError):
-            if folder != Path.cwd():
-                folder.rmdir()  # it stays if there is something in it
+            for path in (folder, *folder.parents):
+                if path == working or (path != folder and working not in path.parents):
+                    break
+                path.rmdir()  # it stays if there is something in it
 
 
 def resume_command(folder: Path) -> str:

@@ -5,26 +5,30 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Mapping
-from functools import partial
-from pathlib import PurePath
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path, PurePath
 from pkgutil import resolve_name
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, PydanticUserError, Strict, TypeAdapter, ValidationError
+from pydantic_core import SchemaError, core_schema
 
 from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import nodes
 from recsys_lt.system.machine import refusals
 
-_WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
-_LISTS = (
-    list,
-    tuple,
-    set,
-    frozenset,
-    *(getattr(collections.abc, name) for name in ("Sequence", "Collection", "Iterable")),
-)
-_ANYTHING = (Any, object, type, collections.abc.Callable)  # a value, or a node of any class
-_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+#: What a configuration has in the place of other collections.
+_PLAIN = {
+    collections.abc.Sequence: list,
+    collections.abc.Collection: list,
+    collections.abc.Iterable: list,
+    PurePath: str,
+    Path: str,
+    collections.abc.Mapping: dict,
+    collections.abc.MutableMapping: dict,
+}
 #: Keys of a node that say how it is made, and are none of its class.
 _MARKS = ("_target_", "_partial_", "_convert_")
 LARGEST = 2**53  # beyond, floats skip whole numbers, and so would anything that counts
@@ -39,18 +43,7 @@ def check_numbers(where: str, value: object, largest: int = LARGEST) -> None:
             raise UserError(f"it is {one}", where=place, remedy=f"Give at most {largest}")
 
 
-def instantiate(where: str, node: object, *kinds: type) -> Any:
-    """Make what a resolved ``_target_`` node stands for; ``where`` is its key.
-
-    Hydra's ``instantiate`` would resolve values a second time, take the name of a file for a reference, and say what is
-    wrong in a traceback. The class must be one of ``kinds``, or have the members of a protocol. UserError as
-    ``class_and_options``, and for a value that the class refuses.
-    """
-    made, options = class_and_options(where, node, kinds, later=False)
-    return call(where, made, options)
-
-
-def call(where: str, make: Any, options: Mapping[str, Any]) -> Any:
+def call(where: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     """Call ``make`` with options; what it refuses becomes one line that names the part of the configuration."""
     try:
         with refusals():
@@ -60,30 +53,18 @@ def call(where: str, make: Any, options: Mapping[str, Any]) -> Any:
         raise UserError(str(error), where=group, remedy=f"Look at conf/{group}/ for its keys") from error
 
 
-def class_and_options(where: str, node: object, kinds: tuple[type, ...], later: bool) -> tuple[type, dict[str, Any]]:
-    """The class that a node names, and the arguments it gives: nodes in them are made.
+def arguments(where: str, made: type, given: Mapping[str, Any], later: bool = False) -> dict[str, Any]:
+    """The arguments that a resolved configuration gives to a class; ``where`` is its key, "" the configuration itself.
 
-    The class's parameters are compared with the keys, and plain types of their annotations with the values: numbers,
-    words, booleans, null, lists and mappings of them, and nodes in the place of objects. What a value must be beyond
-    that, its class says. UserError names the key, its value and what it must be.
+    The class's parameters are compared with the keys, and their annotations with the values, as pydantic reads them.
+    A ``_target_`` node becomes an object of the class it names, which must be one that the annotation has. Where the
+    annotation is a callable that makes such objects, the class is called ``later`` (``_partial_``), with positional
+    arguments that the node does not have. UserError names the key, its value and what it must be.
 
-    A class that is called ``later`` (``_partial_``) gets positional arguments that the node does not have.
+    Hydra's ``instantiate`` would resolve values a second time, take the name of a file for a reference, and say what is
+    wrong in a traceback.
     """
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        names = " or ".join(kind.__name__ for kind in kinds)
-        raise UserError(
-            f"it is {_short(node)}",
-            where=where,
-            remedy=f"Give a mapping whose _target_ names a class, which must be a {names}",
-        )
-    made = _class(where, node["_target_"], kinds)
-    if node.get("_partial_", False) is not later:
-        raise UserError(
-            f"it is {node.get('_partial_')}", where=f"{where}._partial_", remedy=f"Give {str(later).lower()}"
-        )
     parameters, more = _parameters(made)
-    group = where.partition(".")[0]
-    given = [key for key in node if key not in _MARKS]
     unknown = [key for key in given if key not in parameters and not more]
     lacking = [
         name
@@ -94,9 +75,16 @@ def class_and_options(where: str, node: object, kinds: tuple[type, ...], later: 
     ]
     for what, keys in (("there is no key", unknown), ("it lacks the key", lacking)):
         if keys:
-            raise UserError(f"{what} {keys[0]!r}", where=where, remedy=f"Look at conf/{group}/ for its keys")
-    anything = inspect.Parameter("more", inspect.Parameter.KEYWORD_ONLY), Any
-    return made, {key: _value(f"{where}.{key}", node[key], *parameters.get(key, anything)) for key in given}
+            place = f"{where.partition('.')[0]}/" if where else "config.yaml"
+            remedy = f"Look at conf/{place} for its keys"
+            raise UserError(f"{what} {keys[0]!r}", where=where or "configuration", remedy=remedy)
+    values = {}
+    for key, value in given.items():
+        parameter, hint = parameters.get(key, (None, Any))
+        if value is None and parameter is not None and parameter.default is None:  # whatever its annotation says
+            hint = Any
+        values[key] = checked(f"{where}.{key}" if where else key, value, hint)
+    return values
 
 
 def _class(where: str, target: object, kinds: tuple[type, ...]) -> type:
@@ -115,15 +103,9 @@ def _class(where: str, target: object, kinds: tuple[type, ...]) -> type:
         ) from error
     except Exception as error:  # importing somebody's module may raise anything
         raise UserError(f"{target!r} cannot be imported", where=place, remedy=remedy) from error
-    if not isinstance(made, type) or not any(_is_kind(made, kind) for kind in kinds):
+    if not isinstance(made, type) or not issubclass(made, kinds):
         raise UserError(f"{target} is no {names}", where=place, remedy=remedy)
     return made
-
-
-def _is_kind(made: type, kind: type) -> bool:
-    if getattr(kind, "_is_protocol", False):
-        return all(hasattr(made, name) for name in vars(kind) if not name.startswith("_"))
-    return issubclass(made, kind)
 
 
 def _parameters(made: type) -> tuple[dict[str, tuple[inspect.Parameter, Any]], bool]:
@@ -134,7 +116,7 @@ def _parameters(made: type) -> tuple[dict[str, tuple[inspect.Parameter, Any]], b
         if not inspect.isfunction(constructor):
             continue
         try:
-            hints = typing.get_type_hints(constructor)
+            hints = typing.get_type_hints(constructor, include_extras=True)
         except (NameError, TypeError):  # annotations of somebody's class that hold in a type checker alone
             hints = {}
         rest = None
@@ -146,115 +128,99 @@ def _parameters(made: type) -> tuple[dict[str, tuple[inspect.Parameter, Any]], b
         if rest is None:
             return found, False
         if typing.get_origin(hints.get(rest)) is typing.Unpack:
-            for key, hint in typing.get_type_hints(typing.get_args(hints[rest])[0]).items():
+            for key, hint in typing.get_type_hints(typing.get_args(hints[rest])[0], include_extras=True).items():
                 found.setdefault(key, (inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY), hint))
             return found, False
         # What else it takes goes to the class it is derived from.
     return found, any("__init__" in vars(base) for base in made.__mro__[:-1])
 
 
-def _value(where: str, value: object, parameter: inspect.Parameter, hint: Any) -> Any:
-    """An argument: the value, with nodes in it made."""
-    if value is None and parameter.default is None:  # whatever its annotation says
-        return None
-    if not _fits(value, hint):
-        if isinstance(value, Mapping):  # name the key that is at fault, if it is a mapping that is wanted
-            held = _inside(hint, _MAPPINGS, -1)
-            wrong = [(f"{where}.{key}", one, held) for key, one in value.items() if not _fits(one, held)]
-            where, value, hint = (*wrong, (where, value, hint))[0]
-        raise UserError(f"it is {_short(value)}", where=where, remedy=f"Give {' or '.join(map(_said, _parts(hint)))}")
-    return _made(where, value, hint)
+def checked(where: str, value: object, hint: Any) -> Any:
+    """A value of the configuration, with nodes in it made; UserError unless it is what a hint says."""
+    made = _made(where, value, hint)
+    try:
+        _validator(hint).validate_python(made)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        inside = [str(key) for key in found[0]["loc"] if isinstance(made, Mapping) and key in made]
+        said = " or ".join(dict.fromkeys(one["msg"].removeprefix("Input should be ") for one in found))
+        raise UserError(
+            f"it is {_short(found[0]['input'])}",
+            where=".".join([where, *inside]),
+            remedy=f"It should be {said.replace('an instance of', 'a mapping whose _target_ names a')}",
+        ) from error
+    return made  # as it was given: 1 stays a whole number where any number is taken
 
 
-def _made(where: str, value: object, hint: Any) -> Any:
+def _made(where: str, value: Any, hint: Any = Any) -> Any:
     """The value with nodes made, each of which must be of the hint's class where the hint has one."""
     if isinstance(value, Mapping) and "_target_" in value:
-        parts = _parts(hint)
-        kinds = tuple(part for part in map(_class_of, parts) if part is not None)
-        if kinds:
-            return instantiate(where, value, *kinds)
         # A callable that makes objects of a class is a node of that class, called later.
-        made = [_class_of(typing.get_args(part)[-1]) for part in parts if _is_callable(part) and typing.get_args(part)]
-        of_callable = tuple(kind for kind in made if kind is not None)
-        if not of_callable and value.get("_partial_") is not True:
-            return instantiate(where, value, object)
-        later, options = class_and_options(where, value, of_callable or (object,), later=True)
-        return partial(later, **options)
+        callables = [part for part in _parts(hint) if typing.get_origin(part) is collections.abc.Callable]
+        of_callables = _classes(one for part in callables for one in _parts(typing.get_args(part)[-1]))
+        made = _class(where, value["_target_"], of_callables or _classes(_parts(hint)) or (object,))
+        mark = value.get("_partial_", False)
+        later = bool(of_callables) or mark is True
+        if mark is not later:
+            raise UserError(f"it is {mark}", where=f"{where}._partial_", remedy=f"Give {str(later).lower()}")
+        options = arguments(where, made, {key: one for key, one in value.items() if key not in _MARKS}, later)
+        return partial(made, **options) if later else call(where, made, options)
     if isinstance(value, Mapping):
-        return {key: _made(f"{where}.{key}", one, _inside(hint, _MAPPINGS, -1)) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_made(where, one, _inside(hint, _LISTS, 0)) for one in value]
-    return value
+        held = [typing.get_args(part)[1] for part in _parts(hint) if _PLAIN.get(typing.get_origin(part)) is dict]
+        return {key: _made(f"{where}.{key}", one, *held[:1]) for key, one in value.items()}
+    return [_made(where, one) for one in value] if isinstance(value, list) else value
 
 
-def _is_callable(part: Any) -> bool:
-    return typing.get_origin(part) is collections.abc.Callable
+def _classes(parts: Iterable[Any]) -> tuple[type, ...]:
+    return tuple(typing.get_origin(part) or part for part in parts if _is_class(part))
 
 
-def _class_of(part: Any) -> type | None:
-    """The class that a node in the place of a part must be of; None for a part that is no class of objects."""
+def _is_class(part: Any) -> bool:
+    """Whether a part of a hint is a class of objects, and no number, word, list, mapping or path."""
     part = typing.get_origin(part) or part
-    plain = part in (*_ANYTHING, *_WORDS, *_LISTS, *_MAPPINGS)
-    return part if isinstance(part, type) and not plain and not issubclass(part, PurePath) else None
+    plain = getattr(part, "__module__", "") in ("builtins", "types", "typing", "collections.abc", "pathlib")
+    # Other protocols are for type checkers alone.
+    compares = not getattr(part, "_is_protocol", False) or getattr(part, "_is_runtime_protocol", False)
+    return isinstance(part, type) and compares and not plain
 
 
-def _inside(hint: Any, origins: tuple[Any, ...], place: int) -> Any:
-    """What a list or mapping holds."""
-    found = [typing.get_args(part) for part in _parts(hint) if typing.get_origin(part) in origins]
-    return found[0][place] if found else Any
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
-def _parts(hint: Any) -> list[Any]:
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return list(typing.get_args(hint)) if union else [hint]
+@dataclass(frozen=True)
+class _InstanceOf:
+    """Pydantic's check of a class; its own ``InstanceOf`` looks at the fields of dataclasses too."""
+
+    kind: type
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
+        return core_schema.is_instance_schema(self.kind)
 
 
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value is of one of the hint's types, as far as these can be told."""
-    return any(_is(value, part) for part in _parts(hint))
+@cache
+def _validator(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(_strict(hint), config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticUserError, SchemaError):  # an annotation for a type checker alone
+        return TypeAdapter(Any)
 
 
-def _is(value: object, part: Any) -> bool:
-    origin, inside = typing.get_origin(part) or part, typing.get_args(part)
-    if part is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if part in _WORDS:
-        return type(value) is part
-    if origin is typing.Literal:
-        return value in inside
-    if _is_fixed(origin, inside):
-        return isinstance(value, list) and len(value) == len(inside) and all(map(_fits, value, inside))
-    if origin in _LISTS:
-        return isinstance(value, list) and all(_fits(one, inside[0]) for one in value if inside)
-    if origin in _MAPPINGS:
-        return isinstance(value, Mapping) and all(_fits(one, inside[1]) for one in value.values() if inside)
-    if isinstance(origin, type) and issubclass(origin, PurePath):
-        return isinstance(value, str)
-    if (kind := _class_of(part)) is not None:
-        return isinstance(value, Mapping) or _is_kind(type(value), kind)  # a node, or an object that is made already
-    return True
-
-
-def _is_fixed(origin: Any, inside: tuple[Any, ...]) -> bool:
-    """Whether a tuple's values have types of their own, as in ``tuple[int, str]``."""
-    return origin is tuple and bool(inside) and inside[-1] is not Ellipsis
-
-
-def _said(part: Any) -> str:
-    origin, inside = typing.get_origin(part) or part, typing.get_args(part)
-    if part in _WORDS:
-        return _WORDS[part]
-    if origin is typing.Literal:
-        return " or ".join(map(str, inside))
-    if _is_fixed(origin, inside):
-        return f"a list of {len(inside)}: {', '.join(' or '.join(map(_said, _parts(one))) for one in inside)}"
-    if origin in _LISTS:
-        return "a list" + (f" of which each is {' or '.join(map(_said, _parts(inside[0])))}" if inside else "")
-    if origin in _MAPPINGS:
-        return "a mapping" + (f" of which each value is {' or '.join(map(_said, _parts(inside[1])))}" if inside else "")
-    if isinstance(origin, type) and issubclass(origin, PurePath):
-        return "a path"
-    return f"a mapping whose _target_ names a {getattr(part, '__name__', part)}"
+def _strict(hint: Any) -> Any:
+    """A hint under which nothing is taken for a value of another type, but a list for any collection."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if _is_class(hint):
+        return Annotated[Any, _InstanceOf(origin or hint)]
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(map(_strict, inside))]  # noqa: UP007
+    if origin is collections.abc.Callable:
+        return typing.Union[hint, Annotated[str, Strict()]]  # noqa: UP007  (a class may have words of its own for one)
+    if origin is typing.Annotated:
+        return Annotated[_strict(inside[0]), *inside[1:]]
+    plain = _PLAIN.get(origin or hint, origin or hint)
+    if plain in (list, dict, tuple, set, frozenset):
+        return plain[tuple(one if one is ... else _strict(one) for one in inside)] if inside else plain
+    return Annotated[plain, Strict()] if plain in (int, float, bool, str) else hint
 
 
 def _short(value: object) -> str:

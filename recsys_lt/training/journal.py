@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 
@@ -131,18 +132,15 @@ class Journal(pl.Callback):
         self.history.append(row)
         score = row.get(f"valid/{SELECT}")
         if score is not None and (self.best is None or score > self.best[SELECT]):
-            self.best = {
-                "epoch": epoch,
-                SELECT: score,
-                "valid": dict(self._metrics),
-            }
+            self.best = {"epoch": epoch, SELECT: score, "valid": dict(self._metrics)}
             # Every strategy can gather the whole state; not every one writes it as one file.
             state = trainer.strategy.lightning_module_state_dict()
             if trainer.is_global_zero:
                 best = {"state_dict": state, "notes": {"best": self.best}}
                 save(self.folder / BEST, best, self.notes)
         if trainer.is_global_zero:
-            self._write_curve()
+            curve = pd.DataFrame(self.history).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+            write_text(self.folder / "learning_curve.csv", curve)
             self.logger.log(row)
 
     def _out_of_patience(self) -> bool:
@@ -150,11 +148,3 @@ class Journal(pl.Callback):
             return False
         since = [row for row in self.history if row["epoch"] > self.best["epoch"] and f"valid/{SELECT}" in row]
         return len(since) >= self.settings.patience
-
-    def _write_curve(self) -> None:
-        names = list(dict.fromkeys(name for row in self.history for name in row))
-        lines = [",".join(names)]
-        lines += [
-            ",".join("" if row.get(name) is None else f"{row[name]:.6g}" for name in names) for row in self.history
-        ]
-        write_text(self.folder / "learning_curve.csv", "\n".join(lines) + "\n")

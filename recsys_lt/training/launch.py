@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, NamedTuple
+from typing import Any
 
 from recsys_lt.errors import UserError
 from recsys_lt.system import stopping
@@ -24,13 +24,6 @@ from recsys_lt.system.stopping import Stop
 
 #: Seconds in which the other processes may say why they fail too, once one has.
 _GRACE = 5.0
-
-
-class _Said(NamedTuple):
-    """What a process ended with: ``value``, ``user_error`` or ``fault`` (a traceback)."""
-
-    kind: str
-    value: Any
 
 
 def launch(
@@ -81,9 +74,9 @@ def launch(
     return _result(said, codes, remedy), stop.number
 
 
-def _heard(processes: list[SpawnProcess], receivers: dict[int, Connection]) -> tuple[dict[int, _Said], dict[int, int]]:
-    """What each process says, and its exit code, until all have ended or one has failed and the rest had their time."""
-    said: dict[int, _Said] = {}
+def _heard(processes: list[SpawnProcess], receivers: dict[int, Connection]) -> tuple[dict[int, Any], dict[int, int]]:
+    """What each process returns or raises, and its exit code, until all ended or one failed and the rest had time."""
+    said: dict[int, Any] = {}
     codes: dict[int, int] = {}
     waiting, until = dict(receivers), float("inf")
     while len(codes) < len(processes) and time.monotonic() < until:
@@ -102,18 +95,18 @@ def _heard(processes: list[SpawnProcess], receivers: dict[int, Connection]) -> t
     return said, codes
 
 
-def _result(said: dict[int, _Said], codes: dict[int, int], remedy: str | None) -> Any:
-    for kind, value in said.values():
-        if kind == "user_error":
+def _result(said: dict[int, Any], codes: dict[int, int], remedy: str | None) -> Any:
+    for value in said.values():
+        if isinstance(value, UserError):
             raise value
     for rank, code in codes.items():
         if rank not in said:  # the others fail then, as they cannot reach it
             how = f"was killed by {stopping.name(-code)}" if code < 0 else f"ended with exit code {code}"
             raise UserError(f"process {rank} of the run {how}", where="trainer.devices", remedy=remedy)
-    for rank, (kind, value) in said.items():
-        if kind == "fault":
-            raise RuntimeError(f"process {rank} of the run failed\n{value}")
-    return said[0].value
+    for value in said.values():
+        if isinstance(value, Exception):
+            raise value
+    return said[0]
 
 
 def _work(rank: int, work: bytes, world: int, port: int, sender: Connection, parent: int) -> None:
@@ -140,23 +133,16 @@ def _work(rank: int, work: bytes, world: int, port: int, sender: Connection, par
     try:
         value = function(*arguments, stop)
     except UserError as error:
-        sender.send(_Said("user_error", error))
-        sys.exit(2)
+        value = error
     except Exception:
-        sender.send(_Said("fault", traceback.format_exc()))
+        value = RuntimeError(f"process {rank} of the run failed\n{traceback.format_exc()}")
+    failed = isinstance(value, Exception)
+    sender.send(value if rank == 0 or failed else None)
+    if failed:
         sys.exit(1)
-    sender.send(_Said("value", value if rank == 0 else None))
-    _leave_group()
-
-
-def _leave_group() -> None:
-    """End gloo's threads while the interpreter lives.
-
-    They keep what they summed last; if they let go of it while the interpreter is being torn down, the process aborts,
-    with all its work done (pytorch/pytorch#179291; without this, about one launch in twelve on a busy machine).
-    """
-    from torch import distributed
-
+    # End gloo's threads while the interpreter lives. They keep what they summed last; if they let go of it while the
+    # interpreter is being torn down, the process aborts, with all its work done (pytorch/pytorch#179291; without this,
+    # about one launch in twelve on a busy machine).
     gc.collect()  # what wraps the model for several processes holds the group, and lies in cycles
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

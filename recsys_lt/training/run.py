@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from rich.console import Console
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
+from recsys_lt.recommenders.precision import PRECISIONS
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.tables import print_final_table
 from recsys_lt.runs.checkpoints import Notes, load
@@ -30,7 +31,7 @@ from recsys_lt.system.package import commit
 from recsys_lt.system.stopping import Stop, Stopped
 from recsys_lt.training.build import Parts, build
 from recsys_lt.training.checkpoint_io import AtomicCheckpointIO
-from recsys_lt.training.earlier import Earlier, begin_anew, load_start, read_earlier
+from recsys_lt.training.earlier import begin_anew, load_start, read_earlier
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
 from recsys_lt.training.progress import TrainingProgress
@@ -84,7 +85,9 @@ def train_and_test(this: Stored, parts: Parts, data: Sequences, folder: Path, re
     begin = cache(partial(begin_anew, folder, this))
     journal = Journal(folder, parts.trainer, measuring, notes, stop, begin, parts.logger)
     trainer = _trainer(parts, folder, notes, [*parts.callbacks, journal, TrainingProgress(Console(), journal)])
-    batches = _Batches(parts, data, module, Share(trainer.global_rank, trainer.world_size))
+    share = Share(trainer.global_rank, trainer.world_size)
+    batches = _training_batches(parts, data, module, share)
+    ranking = partial(_ranking_batches, parts, data, module, share)
 
     earlier = read_earlier(folder, notes, parts, module) if resumed else None
     if earlier is None and parts.start_from is not None:
@@ -96,26 +99,40 @@ def train_and_test(this: Stored, parts: Parts, data: Sequences, folder: Path, re
                 f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
                 " first"
             )
-    with _logged(this, parts, data, folder, trainer) as results, _listening(stop):
+    metrics: dict[str, Any] | None = None
+    pictures: dict[str, Path] = {}
+    with ExitStack() as at_end, _listening(stop):
+        if trainer.is_global_zero:
+            plain: Any = OmegaConf.to_container(parts.config, resolve=True)
+            cell = this.names._asdict() | {"dataset": data.name, "seed": parts.seed}
+            parts.logger.start(folder, plain, cell, this.group)
+            at_end.callback(lambda: parts.logger.finish(metrics, pictures))
         if earlier is None and parts.trainer.eval_untrained:
-            trainer.validate(module, batches.ranking("valid"), verbose=False)
+            trainer.validate(module, ranking("valid"), verbose=False)
             journal.record(trainer, 0, {})
-        _fit(trainer, module, batches, earlier, stop)
+        # Several processes train until they can agree to stop, at the end of an epoch.
+        if module.trainable and trainer.max_epochs and (not stop.number or trainer.world_size > 1):
+            loader = train_loader(batches, parts.trainer.num_workers, 0 if earlier is None else earlier.epoch)
+            path = None if earlier is None else earlier.path
+            with suppress(StopRun):
+                trainer.fit(module, loader, ranking("valid"), ckpt_path=path, weights_only=True)
+            trainer.should_stop = False
+            trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
         finished = not stop.number
         if journal.best is None:  # stopped before the first validation, or nothing trained
-            trainer.validate(module, batches.ranking("valid"), verbose=False)
+            trainer.validate(module, ranking("valid"), verbose=False)
             reached = journal.history.pop() if journal.history else {"epoch": 0}
             journal.record(trainer, reached.pop("epoch"), reached)
         trainer.strategy.barrier("best")  # the first process has written what all read now
         best = load(folder / BEST, events=data.fingerprint)
         module.load_state_dict(best["state_dict"])
         journal.best = best["notes"]["best"]
-        trainer.test(module, batches.ranking("test"), verbose=False)
+        trainer.test(module, ranking("test"), verbose=False)
         assert module.evaluation is not None
         if trainer.is_global_zero:
-            how = (this, parts, data, groups, journal, trainer, batches.training)
-            results.append(Results(*how, module.evaluation, finished).write(folder))
-    return Ended(results[0][0] if results else {}, stop.number)
+            how = (this, parts, data, groups, journal, trainer, batches)
+            metrics, pictures = Results(*how, module.evaluation, finished).write(folder)
+    return Ended(metrics or {}, stop.number)
 
 
 def _prepare_process() -> None:
@@ -147,7 +164,7 @@ def _trainer(parts: Parts, folder: Path, notes: Notes, callbacks: list[pl.Callba
     )
     # Lightning's own handler of SIGTERM ends a process with exit code 0, and has ranks wait for each other for ever.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    parts.precision.check(trainer.strategy.root_device)
+    PRECISIONS[parts.precision].check(trainer.strategy.root_device)
     if trainer.strategy.root_device.type == "cuda":
         # Sums by atomics end in another last bit every time; where torch has a form that does not, it is taken.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -155,73 +172,30 @@ def _trainer(parts: Parts, folder: Path, notes: Notes, callbacks: list[pl.Callba
     return trainer
 
 
-class _Batches:
-    """The batches of this process: of training, and of a ranking."""
-
-    def __init__(self, parts: Parts, data: Sequences, module: Recommender, share: Share) -> None:
-        self._parts, self._data, self._module, self._share = parts, data, module, share
-        settings = parts.trainer
-        self.num_workers = settings.num_workers
-        self.training = TrainBatches(
-            data,
-            module.task,
-            settings.batch_rows,
-            parts.seed,
-            share,
-            module.needs_seen,
-            settings.accumulate,
-            settings.max_train_rows,
+def _training_batches(parts: Parts, data: Sequences, module: Recommender, share: Share) -> TrainBatches:
+    """Batches of training, of this process; UserError if there are none."""
+    each, accumulate, most = parts.trainer.batch_rows, parts.trainer.accumulate, parts.trainer.max_train_rows
+    batches = TrainBatches(data, module.task, each, parts.seed, share, module.needs_seen, accumulate, most)
+    if module.trainable and batches.n_examples == 0:
+        raise UserError(
+            "no user has two training events, so there is nothing to learn from",
+            where=data.name,
+            remedy="Use more data, or model=pop",
         )
-        if module.trainable and self.training.n_examples == 0:
-            raise UserError(
-                "no user has two training events, so there is nothing to learn from",
-                where=data.name,
-                remedy="Use more data, or model=pop",
-            )
-
-    def ranking(self, stage: str) -> Any:
-        """Batches of the users who have a target at this stage."""
-        users = users_with_target(self._data, stage, self._parts.metrics.max_users)
-        if len(users) == 0:
-            raise UserError(
-                f"no user has a {stage} target with an event before it",
-                where=self._data.name,
-                remedy="Leave-one-out needs users with three events; of a temporal split, move dataset.temporal_cuts",
-            )
-        with_seen = self._module.mask_seen != "none"
-        length, rows = self._module.max_length, self._parts.trainer.rank_rows
-        batches = RankBatches(self._data, users, stage, length, rows, with_seen=with_seen, share=self._share)
-        return rank_loader(batches)
+    return batches
 
 
-def _fit(trainer: pl.Trainer, module: Recommender, batches: _Batches, earlier: Earlier | None, stop: Stop) -> None:
-    """Train from where the run stopped earlier, if it did, until all epochs are done or a signal comes."""
-    # Several processes train until they can agree to stop, at the end of an epoch.
-    if not module.trainable or trainer.max_epochs == 0 or (stop.number and trainer.world_size == 1):
-        return
-    loader = train_loader(batches.training, batches.num_workers, 0 if earlier is None else earlier.epoch)
-    with suppress(StopRun):
-        path = None if earlier is None else earlier.path
-        trainer.fit(module, loader, batches.ranking("valid"), ckpt_path=path, weights_only=True)
-    trainer.should_stop = False
-    trainer.strategy.optimizers = []  # their moments are twice the model's size, and nobody steps any more
-
-
-@contextmanager
-def _logged(
-    this: Stored, parts: Parts, data: Sequences, folder: Path, trainer: pl.Trainer
-) -> Iterator[list[tuple[dict[str, Any], dict[str, Path]]]]:
-    """Log the run while the block runs; it puts the metrics and the pictures into the list, once there are any."""
-    results: list[tuple[dict[str, Any], dict[str, Path]]] = []
-    if trainer.is_global_zero:
-        plain: Any = OmegaConf.to_container(parts.config, resolve=True)
-        cell = this.names._asdict() | {"dataset": data.name, "seed": parts.seed}
-        parts.logger.start(folder, plain, cell, this.group)
-    try:
-        yield results
-    finally:
-        if trainer.is_global_zero:
-            parts.logger.finish(*(results[0] if results else (None, {})))
+def _ranking_batches(parts: Parts, data: Sequences, module: Recommender, share: Share, stage: str) -> Any:
+    """Batches of the users who have a target at a stage, of this process."""
+    users = users_with_target(data, stage, parts.metrics.max_users)
+    if len(users) == 0:
+        raise UserError(
+            f"no user has a {stage} target with an event before it",
+            where=data.name,
+            remedy="Leave-one-out needs users with three events; of a temporal split, move dataset.temporal_cuts",
+        )
+    rows, with_seen = parts.trainer.rank_rows, module.mask_seen != "none"
+    return rank_loader(RankBatches(data, users, stage, module.max_length, rows, with_seen=with_seen, share=share))
 
 
 @contextmanager

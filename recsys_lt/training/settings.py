@@ -1,22 +1,17 @@
-"""The settings that are neither data, model, loss nor optimizer; checked when they are made."""
+"""The settings that are neither data, model, loss nor optimizer; a configuration's are checked against the types."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import SHARES, ItemGroups, popularity_groups
 
 _MOST_PROCESSES = 1024
-
-
-def _positive(where: str, value: int | None, most: float = math.inf) -> None:
-    if value is not None and not 1 <= value <= most:
-        wanted = "of at least 1" if most == math.inf else f"from 1 to {most}"
-        raise UserError(f"it is {value!r}", where=where, remedy=f"Give a whole number {wanted}")
 
 
 @dataclass(frozen=True)
@@ -51,26 +46,17 @@ class TrainerSettings:
         Users ranked at a time; results do not depend on it.
     """
 
-    max_epochs: int
-    devices: int = 1
-    batch_rows: int = 512
-    accumulate: int = 1
-    clip: float | None = None
-    eval_every: int = 5
+    max_epochs: NonNegativeInt
+    devices: Annotated[PositiveInt, Field(le=_MOST_PROCESSES)] = 1
+    batch_rows: PositiveInt = 512
+    accumulate: PositiveInt = 1
+    clip: PositiveFloat | None = None
+    eval_every: PositiveInt = 5
     eval_untrained: bool = True
-    max_train_rows: int | None = None
-    patience: int | None = None
-    num_workers: int = 0
-    rank_rows: int = 512
-
-    def __post_init__(self) -> None:
-        for name in ("batch_rows", "accumulate", "eval_every", "rank_rows", "max_train_rows", "patience"):
-            _positive(f"trainer.{name}", getattr(self, name))
-        _positive("trainer.devices", self.devices, _MOST_PROCESSES)
-        _positive("trainer.max_epochs", self.max_epochs or None)  # 0: nothing is trained
-        _positive("trainer.num_workers", self.num_workers or None, _MOST_PROCESSES)
-        if self.clip is not None and not self.clip > 0:
-            raise UserError(f"it is {self.clip!r}", where="trainer.clip", remedy="Give a positive norm, or null")
+    max_train_rows: PositiveInt | None = None
+    patience: PositiveInt | None = None
+    num_workers: Annotated[NonNegativeInt, Field(le=_MOST_PROCESSES)] = 0
+    rank_rows: PositiveInt = 512
 
     def evaluates(self, epoch: int) -> bool:
         """Whether epoch ``epoch`` (completed epochs, at least one) is followed by a validation."""
@@ -154,13 +140,10 @@ class MetricsSettings:
 
     mask_seen: Literal["published", "keep_target", "none"] = "published"
     groups: GroupSettings = field(default_factory=GroupSettings)
-    ks: Sequence[int] = (1, 5, 10, 20)
-    max_users: int | None = None
+    ks: Sequence[PositiveInt] = (1, 5, 10, 20)
+    max_users: PositiveInt | None = None
 
     def __post_init__(self) -> None:
-        for k in self.ks:
-            _positive("metrics.ks", k)
-        _positive("metrics.max_users", self.max_users)
         if 10 not in self.ks:
             raise UserError(
                 f"10 is not among {list(self.ks)}",

@@ -30,8 +30,14 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-class _OneDevice(Strategy):
-    name: str
+def _on_gpus(accelerator: str) -> bool:
+    return accelerator == "gpu" or (accelerator == "auto" and _gpus() > 0)
+
+
+class Auto(Strategy):
+    """One process on the GPU where there is one, else on the processor."""
+
+    name: Literal["auto", "cpu", "gpu"] = "auto"
 
     def check(self, devices: int, clip: float | None = None) -> None:
         if devices != 1:
@@ -40,37 +46,24 @@ class _OneDevice(Strategy):
                 where="trainer.devices",
                 remedy="Use strategy=ddp for several",
             )
+        if _on_gpus(self.name) and _gpus() == 0:
+            what = "this machine has no GPU that torch can use"
+            raise UserError(what, where="strategy=gpu", remedy="Use strategy=cpu")
 
     def arguments(self) -> dict[str, Any]:
-        return {"accelerator": self.name, "strategy": "auto"}
+        return {"accelerator": "gpu" if _on_gpus(self.name) else "cpu", "strategy": "auto"}
 
 
-class Cpu(_OneDevice):
+class Cpu(Auto):
     """One process on the processor's cores."""
 
     name = "cpu"
 
 
-class Gpu(_OneDevice):
+class Gpu(Auto):
     """One process on one GPU."""
 
     name = "gpu"
-
-    def check(self, devices: int, clip: float | None = None) -> None:
-        super().check(devices, clip)
-        if _gpus() == 0:
-            raise UserError(
-                "this machine has no GPU that torch can use", where="strategy=gpu", remedy="Use strategy=cpu"
-            )
-
-
-class Auto(_OneDevice):
-    """The GPU where there is one, else the processor."""
-
-    name = "auto"
-
-    def arguments(self) -> dict[str, Any]:
-        return {"accelerator": "gpu" if _gpus() else "cpu", "strategy": "auto"}
 
 
 class Ddp(Strategy):
@@ -87,11 +80,8 @@ class Ddp(Strategy):
     def __init__(self, accelerator: Literal["auto", "cpu", "gpu"] = "auto") -> None:
         self.accelerator = accelerator
 
-    def _on_gpus(self) -> bool:
-        return self.accelerator == "gpu" or (self.accelerator == "auto" and _gpus() > 0)
-
     def check(self, devices: int, clip: float | None = None) -> None:
-        if self._on_gpus() and _gpus() < devices:
+        if _on_gpus(self.accelerator) and _gpus() < devices:
             raise UserError(
                 f"{devices} devices are asked of a machine with {_gpus()} GPUs",
                 where="trainer.devices",
@@ -103,11 +93,11 @@ class Ddp(Strategy):
         from pytorch_lightning.strategies import DDPStrategy
 
         strategy = DDPStrategy(
-            process_group_backend="nccl" if self._on_gpus() else "gloo",
+            process_group_backend="nccl" if _on_gpus(self.accelerator) else "gloo",
             # The processes are ours (launch.py): a cluster's variables must not be taken for their ranks.
             cluster_environment=LightningEnvironment(),
         )
-        return {"accelerator": "gpu" if self._on_gpus() else "cpu", "strategy": strategy}
+        return {"accelerator": "gpu" if _on_gpus(self.accelerator) else "cpu", "strategy": strategy}
 
 
 class _Sharded(Strategy):

@@ -171,7 +171,7 @@ class Run:
         if histories is None:
             rows = _rows_of(data, list(dict.fromkeys(users or ())))
             return lists(self.model, data, rows, k, self.groups.of, excluded=excluded, reasons=reasons)
-        if self.parts.model.kind.keeps_users:
+        if self.parts.kind.keeps_users:
             raise UserError(
                 "it keeps a vector for each user of its training data, and has none for these histories",
                 where=self.folder,
@@ -232,7 +232,7 @@ def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
 
 def check_users(parts: Parts, notes: Mapping[str, Any], data: Sequences, path: Path) -> None:
     """Raise UserError for a model that keeps a vector for each user, on data with other events."""
-    if parts.model.kind.keeps_users and notes["events"] != data.fingerprint:
+    if parts.kind.keeps_users and notes["events"] != data.fingerprint:
         raise UserError(
             "it keeps a vector for each user of the data it was trained on, and these data are other ones",
             where=path,

@@ -6,13 +6,11 @@ import signal
 import socket
 import urllib.error
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import requests
 
-from recsys_lt.cli import table
-from recsys_lt.cli.command import exit_code
+from recsys_lt.cli.command import Command, exit_code
 from recsys_lt.system.machine import MachineError, refusals
 
 
@@ -70,7 +68,6 @@ def test_a_signal_ends_a_command_with_one_line(
             raise
 
     before = signal.getsignal(number)
-    with mock.patch.object(table, "_run", slow):
-        assert table.main(["folder"]) == code
+    assert Command(lambda _parser: None, slow)([]) == code
     assert capsys.readouterr().err == f"interrupted ({number.name})\n"
     assert signal.getsignal(number) is before

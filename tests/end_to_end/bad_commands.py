@@ -28,29 +28,29 @@ loss=sce loss.share=user | loss.share, batch
 loss=sce loss.alpha=inf | loss.alpha, finite
 metrics.ks=[10,1000] | 1000, 40 items, metrics.ks=[10]
 metrics.ks=[1,5] | 10 is not among, metrics.ks
-metrics.ks=10 | metrics.ks, a list
-metrics.ks=[a] | metrics.ks, a whole number
+metrics.ks=10 | metrics.ks, a valid list
+metrics.ks=[a] | metrics.ks, a valid integer
 metrics.mask_seen=maybe | metrics.mask_seen, keep_target
 metrics.groups=[0.5,0.6,0.2] | metrics.groups.shares, sum to 1
 metrics.groups.window=90 | metrics.groups.window, 90d
 metrics.groups.window=90dd | metrics.groups.window, 90d
 metrics.groups.windows=90d | metrics.groups.windows, Did you mean metrics.groups.window?
-metrics.groups=null | metrics.groups, mapping
+metrics.groups=null | metrics.groups, a mapping whose _target_ names a GroupSettings
 optimizer.lr=0 | optimizer.lr, a positive learning rate
-optimizer.lr=fast | optimizer.lr, fast, a number
+optimizer.lr=fast | optimizer.lr, fast, a valid number
 optimizer.lr=inf | optimizer.lr, finite
 optimizer.weight_decay=inf | optimizer.weight_decay, finite
-trainer.batch_rows=0 | trainer.batch_rows, of at least 1
+trainer.batch_rows=0 | trainer.batch_rows, greater than 0
 dataset.cache_dir=~nobody2/x | the name of no user
 dataset.cache_dir= | dataset.cache_dir, empty
 trainer.num_workers=99999999 | trainer.num_workers, 1024
-trainer.max_epochs=1e3 | trainer.max_epochs, a whole number
+trainer.max_epochs=1e3 | trainer.max_epochs, a valid integer
 trainer.max_epochs=${seed}x | trainer.max_epochs, '0x'
-seed=-1 | seed, from 0 to 4294967295
+seed=-1 | seed, greater than or equal to 0
 seed=??? | seed, no value
 seed=${nope} | ${nope}, no such key
-seed=[1] | seed, a whole number
-seed=true | seed, a whole number
+seed=[1] | seed, a valid integer
+seed=true | seed, a valid integer
 ~seed | ~seed, every run needs it
 ~trainer | ~trainer, every run needs it
 ~model | ~model, every run needs it
@@ -58,7 +58,7 @@ seed=true | seed, a whole number
 ~model.width | width, conf/model
 ~dataset.source | source, it lacks the key
 ~precision | precision, it lacks the key
-debug=maybe | debug, true or false
+debug=maybe | debug, a valid boolean
 precision=fp8 | precision, bf16
 precision=fp16-mixed strategy=cpu | precision, CPU, bf16-mixed
 precision=fp16-mixed optimizer=lazy_adam | precision, lazy_adam, optimizer=adam
@@ -79,7 +79,7 @@ dataset.k_core=-5 | dataset.k_core, -5
 dataset.k_core=99999 | nothing is left
 dataset.source=null | dataset.source, Source
 dataset.source=5 | dataset.source, Source
-dataset.expect={users:abc} | dataset.expect, whole number
+dataset.expect={users:abc} | dataset.expect.users, a valid integer
 dataset.expect={people:3} | people, users
 dataset.expect={users:3} | instead of 3
 dataset.source.mean_length=inf | dataset.source.mean_length, finite
@@ -100,7 +100,7 @@ model._target_=builtins.dict | builtins.dict, Backbone
 model._partial_=false | model._partial_, Give true
 loss._target_=os.getcwd | loss._target_, Loss
 metrics.groups._target_=builtins.list | metrics.groups._target_, GroupSettings
-model=llamarec llm=tiny_random model.train=maybe | model.train, true or false
+model=llamarec llm=tiny_random model.train=maybe | model.train, a valid boolean
 model=e4srec llm.lora.rank=0 | llm.lora, a rank of at least 1
 model=e4srec llm.dtype=int4 | llm.dtype, float32
 llm=tiny_random | llm, model=e4srec

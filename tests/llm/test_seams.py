@@ -94,6 +94,6 @@ def test_what_a_vocabulary_has_as_one_token_is_read_after_something_else(made, t
 
 
 def test_other_tokenizers_are_asked_as_they_were(made) -> None:
-    language = parts_of("llm=tiny_random", "model=bigrec").model.options["llm"].load()
+    language = parts_of("llm=tiny_random", "model=bigrec").model.keywords["llm"].load()
     assert not language._spaces
     assert language.ids([" A", "\n"]) == language._tokens([" A", "\n"])

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
         tiny = instantiate(composed("llm=tiny_random").llm)
         titles = np.array([f"item {number}" for number in range(40)])
         facts = replace(facts, item_data={"title": titles}, needs={"item_vectors": first, "retriever": first})
-        model = replace(parts.model, options={**parts.model.options, "llm": tiny})(facts)
+        model = partial(parts.model, llm=tiny)(facts)
         # Tuned and trained by a rule: something of it is; of one that is taken as it is, nothing.
         assert any(p.requires_grad for p in model.parameters()) is (choice != "model=title_likelihood")
     else:

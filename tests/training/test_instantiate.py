@@ -16,7 +16,7 @@ __all__ = ["environment", "here"]  # fixtures
 MODULE = """
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from recsys_lt.losses.ce import CE
 from recsys_lt.optim.schedules import Schedule
@@ -24,6 +24,15 @@ from recsys_lt.optim.schedules import Schedule
 
 class Plain(CE):
     def __init__(self, gamma=2.0):
+        self.value = gamma
+
+
+class Sized(Protocol):
+    size: int
+
+
+class ByProtocol(CE):
+    def __init__(self, gamma: Sized | None = None):
         self.value = gamma
 
 
@@ -52,7 +61,7 @@ KINDS = {
     "Path = Path('.')": ("some/where", "some/where", "5"),
     "Path | None = None": ("null", None, "[a]"),
     "Literal['a', 'b'] = 'a'": ("b", "b", "c"),
-    "Callable[[int], int] = abs": ("null", None, None),
+    "Callable[[int], int] | None = None": ("null", None, "5"),
     "Schedule | None = None": ("null", None, "5"),
     "Callable[..., Schedule] | None = None": ("null", None, None),
 }
@@ -84,11 +93,11 @@ def test_a_parameter_of_each_kind(kind: str) -> None:
     loss(name)  # its default
     assert vars(loss(name, f"+loss.value={typed}"))["value"] == arrives
     if wrong is not None:
-        with pytest.raises(UserError, match=r"loss\.value[:.].*Give a"):
+        with pytest.raises(UserError, match=r"loss\.value[:.].*It should be"):
             loss(name, f"+loss.value={wrong}")
 
 
-@pytest.mark.parametrize("name", ["Plain", "NotIn"])
+@pytest.mark.parametrize("name", ["Plain", "NotIn", "ByProtocol"])
 @pytest.mark.parametrize("typed", ["3.5", "abc", "[1]", "{a:1}", "null"])
 def test_a_parameter_without_an_annotation_that_can_be_read(name: str, typed: str) -> None:
     loss(name)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from recsys_lt.data.formats.events import ROLES
 from recsys_lt.data.interactions import Material
@@ -57,6 +57,7 @@ class Request:
             raise UserError(f"dataset={self.name} reads no folder of raw files", where="dataset.raw_dir", remedy=remedy)
 
 
+@runtime_checkable
 class Source(Protocol):
     """A place a dataset's interactions come from."""
 
