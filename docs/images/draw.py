@@ -1,7 +1,7 @@
 """The two pictures of the README, from a real run and a real report.
 
     python docs/images/draw.py terminal 'recsys_lt loss=sce'                 # runs the command, writes terminal.svg
-    python docs/images/draw.py report multirun/<sweep>/report.html           # writes report.png, by headless Chromium
+    python docs/images/draw.py report multirun/<sweep>/report.html 0 1500    # writes report.png, by headless Chromium
 
 Neither picture loads anything: the font of the SVG is the viewer's monospace.
 """
@@ -18,6 +18,7 @@ import sys
 import termios
 from pathlib import Path
 
+from PIL import Image
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
@@ -66,12 +67,15 @@ def terminal(command: str, written: str | None = None) -> None:
     (HERE / "terminal.svg").write_text(svg.replace("Fira Code, ", ""))
 
 
-def report(page: str) -> None:
-    """Write report.png: the top of a report."""
-    shot = f"--screenshot={HERE / 'report.png'}"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,900"]
-    subprocess.run(["chromium", *options, shot, Path(page).absolute().as_uri()], check=True)
+def report(page: str, top: str = "0", bottom: str = "1500") -> None:
+    """Write report.png: the part of a report between two heights, in pixels."""
+    path = HERE / "report.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size=1200,{bottom}"]
+    address = Path(page).absolute().as_uri()
+    subprocess.run(["chromium", *options, f"--screenshot={path}", address], check=True)
+    shown = Image.open(path).crop((0, int(top), 1200, int(bottom)))
+    shown.quantize(256).save(path, optimize=True)
 
 
 if __name__ == "__main__":
-    {"terminal": terminal, "report": report}[sys.argv[1]](sys.argv[2])
+    {"terminal": terminal, "report": report}[sys.argv[1]](*sys.argv[2:])

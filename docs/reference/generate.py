@@ -326,7 +326,7 @@ def commands() -> str:
         done = subprocess.run(
             [sys.executable, "-m", "recsys_lt", *arguments], capture_output=True, text=True, env=environment, cwd=ROOT
         )
-        said = done.stdout.split("Keys of the default run")[0].rstrip()
+        said = done.stdout.split("Keys of the run")[0].rstrip()
         page += [f"## recsys_lt {name}".rstrip(), "", f"{what[0].upper()}{what[1:]}.", ""]
         page += ["```text", said, "```", ""] if done.returncode == 0 else []
     return "\n".join(page)
