@@ -44,9 +44,10 @@ def _make(source: Path, folder: Path) -> None:
 
     with new_folder(folder) as place:
         unpack(source, place)
-    run = Run(folder)
-    print(f"{folder}: {run.stored.names.model} on {run.stored.names.dataset}, {run.catalogue.n_items:,} items")
-    print(f"try: python -m recsys_lt recommend {folder} --history {','.join(first_items(run))}")
+        run = Run(place)  # which refuses a configuration that no run can be made of
+        names, n_items, example = run.stored.names, run.catalogue.n_items, ",".join(first_items(run))
+    print(f"{folder}: {names.model} on {names.dataset}, {n_items:,} items")
+    print(f"try: python -m recsys_lt recommend {folder} --history {example}")
 
 
 main = Command(_options, _run)

@@ -143,6 +143,7 @@ def _column(name, value):
         (_config(("recsys_lt.losses.ce.CE", "subprocess.Popen")), "which is no class of this program"),
         (_config(("recsys_lt.backbones.sasrec.SASRec", "os.path.join")), "which is no class of this program"),
         (_config(("name: synthetic", "name: ${oc.env:HOME}")), "refers to another place"),
+        (_config(("max_epochs: 2", "max_epochs: -2")), "max_epochs"),
         (_pickled, "cannot be read as safetensors"),
         (_items, "its items are not those of model.safetensors"),
         (lambda folder: (folder / "items.parquet").write_bytes(b"PAR1"), "no catalogue of items"),
