@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from recsys_lt.recommenders.lists import Item, Recommendation
+    from recsys_lt.training.trained import Run
 
 #: Columns a title is folded to in a narrow terminal, at the least.
 _TITLE = 16
@@ -160,13 +161,15 @@ def _run(arguments: argparse.Namespace) -> None:
     run = Run(arguments.folder)
     if arguments.all:
         whom = {"users": run.data.user_ids.tolist()}
+    elif arguments.histories is not None:
+        whom = {"histories": _known(whom["histories"], run)}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         lists = run.lists(**whom, k=arguments.k, exclude=exclude, reasons=arguments.reasons)
     for each in said:
         print(f"note: {one_line(str(each.message))}", file=sys.stderr)
     if path is not None:
-        n = len(next(iter(whom.values())))
+        n = len(set(next(iter(whom.values()))))
         write = _csv if arguments.csv else _parquet
         with replacing(path) as temporary:
             write(temporary, _frames(lists, n, arguments.reasons))
@@ -188,6 +191,16 @@ def _whom(arguments: argparse.Namespace) -> dict[str, Any]:
         histories = [[item for item in each.split(",") if item] for each in arguments.history]
         return {"histories": dict(zip(names, histories, strict=True))}
     return {} if arguments.all else {"histories": _histories(arguments.histories)}
+
+
+def _known(histories: dict[str, list[str]], run: Run) -> dict[str, list[str]]:
+    """The histories that hold an item of the run, in a note how many do not; all of them if none does."""
+    index = run.catalogue.item_index
+    known = {user: history for user, history in histories.items() if any(item in index for item in history)}
+    if known and len(known) < len(histories):
+        n = len(histories) - len(known)
+        print(f"note: {n:,} of {len(histories):,} users are left out: none of their items is known", file=sys.stderr)
+    return known or histories
 
 
 def _lines(path: Path, what: str) -> list[str]:

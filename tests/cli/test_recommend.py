@@ -333,6 +333,11 @@ def test_histories_of_nobody_in_the_data(titled, call, tmp_path):
         written = [(row["user"], row["item"]) for row in csv.DictReader(file)]
     assert [item for user, item in written if user == "a"] == [item.item for item in known.items]
     assert sum(user == "b" for user, _ in written) == 6
+    with (tmp_path / "new.csv").open("a") as file:
+        file.write("\nc,nothing,1\n")
+    _, out, err = call(titled, "--histories", tmp_path / "new.csv", "--csv", tmp_path / "out.csv")
+    assert out.endswith("lists of 2 users\n")
+    assert "note: 1 of 3 users are left out" in err
     assert "files of this kind" in fails(call, titled, "--histories", tmp_path / "new.xlsx")
     assert "no such file" in fails(call, titled, "--histories", tmp_path / "none.csv")
     assert "known item" in fails(call, titled, "--history", "nothing")
