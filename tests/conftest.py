@@ -7,3 +7,8 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("RECSYS_LT_RAW", None)
 if os.environ.get("RECSYS_LT_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, with the same numbers, on a machine with a GPU
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The longest test begins first: two processes then end at about the same time."""
+    items.sort(key=lambda item: "test_gpu_day.py" not in item.nodeid)

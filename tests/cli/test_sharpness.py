@@ -1,16 +1,16 @@
 """The landscape around a model against its gradient; the command on a run folder."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+import recsys_lt
 from recsys_lt.cli import sharpness
 from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.metrics.groups import popularity_groups
@@ -18,6 +18,7 @@ from recsys_lt.optim.eisam import EISAM
 from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.results.loss_landscape import LossLandscape, measure
 from recsys_lt.training.trained import Run
+from tests.end_to_end.conftest import draw_dot
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,16 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
-    command = [
-        sys.executable, "-m", "recsys_lt", "dataset=synthetic", "dataset.source.n_users=150",
-        "dataset.source.n_items=60", "trainer.max_epochs=3", "trainer.batch_rows=64", "model.width=8", "loss=sce",
-        "loss.k=20", "logger=none", "strategy=cpu", f"hydra.run.dir={place}", f"dataset.cache_dir={place / 'cache'}",
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=place, env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return place
+    choices = (
+        "dataset=synthetic", "dataset.source.n_users=150", "dataset.source.n_items=60", "trainer.max_epochs=3",
+        "trainer.batch_rows=64", "model.width=8", "loss=sce", "loss.k=20", "logger=none", "strategy=cpu",
+        f"dataset.cache_dir={place / 'cache'}",
+    )  # fmt: skip
+    with mock.patch.object(Figure, "savefig", draw_dot):
+        return recsys_lt.train(*choices, folder=place / "run").folder
 
 
 @pytest.fixture(scope="module")

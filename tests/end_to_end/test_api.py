@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import recsys_lt
 from recsys_lt import UserError
-from tests.end_to_end.conftest import ROOT, Cli
+from tests.end_to_end.conftest import ROOT, Cli, draw_dot
 
 DATA = {
     "dataset": "synthetic",
@@ -27,6 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list["recsys_lt.Run"]:
     folder = tmp_path_factory.mktemp("api")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECSYS_LT_CACHE", str(folder / "cache"))
+        patch.setattr(Figure, "savefig", draw_dot)
         return [
             recsys_lt.train(f"loss={loss}", f"seed={seed}", config=DATA, folder=folder / f"{loss}{seed}")
             for loss in ("ce", "bpr")

@@ -19,7 +19,6 @@ from unittest import mock
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from recsys_lt import CONF
@@ -50,13 +49,6 @@ def nothing_left(folder: Path) -> Iterator[None]:
         yield
     assert sorted(folder.rglob("*")) == before
     assert [warning for warning in caught if issubclass(warning.category, RuntimeWarning)] == []
-
-
-@pytest.fixture(autouse=True, scope="module")
-def drawn_at_once() -> Iterator[None]:
-    """Pictures are files of a few bytes: drawing them would take half of the time."""
-    with mock.patch.object(Figure, "savefig", lambda _, path, **_named: Path(path).write_bytes(b"PNG")):
-        yield
 
 
 @pytest.fixture

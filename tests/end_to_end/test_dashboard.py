@@ -21,10 +21,10 @@ PANELS = [panel for section in SECTIONS for panel in section.panels]
 
 
 @pytest.fixture(scope="module")
-def logged(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def logged(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one run sends to W&B."""
     place = tmp_path_factory.mktemp("run")
-    done = here(*TINY, "trainer.max_epochs=1", "hydra.run.dir=run", cwd=place)
+    done = cli(*TINY, "trainer.max_epochs=1", "hydra.run.dir=run", cwd=place)
     assert done.returncode == 0, done.stderr
     (file,) = place.glob("run/wandb/offline-run-*/run-*.wandb")
     return read(file)

@@ -114,24 +114,26 @@ def test_an_experiment_without_a_plus_is_suggested_with_one(here: Cli, tmp_path:
     assert "Did you mean +experiment=beauty_sce?" in done.stderr
 
 
-def test_a_run_made_with_a_module_needs_it_to_be_trusted_and_found(run: Path, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def recommend(*more: str, path: Path) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "recsys_lt", "recommend", str(run), "--user", "visitor 3", *more]
-        where = os.pathsep.join((str(ROOT), str(path)))
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment | {"PYTHONPATH": where}, capture_output=True, text=True
-        )
-
-    unnamed = recommend(path=OUTSIDE)
-    assert unnamed.returncode == 2
-    assert "If you know the module mylab and trust it, add --trust mylab" in unnamed.stderr
-    missing = recommend("--trust", "mylab", path=ROOT)
+def test_a_run_made_with_a_module_needs_it_to_be_trusted_and_found(
+    here: Cli, environment: dict[str, str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("recommend", str(run), "--user", "visitor 3")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        monkeypatch.delitem(sys.modules, name)
+    missing = here(*command, "--trust", "mylab", cwd=tmp_path)
     assert missing.returncode == 2
     assert "No module named 'mylab'" in missing.stderr
     assert "Put the folder of its module on PYTHONPATH" in missing.stderr
-    found = recommend("--trust", "mylab", path=OUTSIDE)
+    unnamed = here(*command, cwd=tmp_path)
+    assert unnamed.returncode == 2
+    assert "If you know the module mylab and trust it, add --trust mylab" in unnamed.stderr
+    found = subprocess.run(
+        [sys.executable, "-m", "recsys_lt", *command, "--trust", "mylab"],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(OUTSIDE)))},
+        capture_output=True,
+        text=True,
+    )
     assert found.returncode == 0, found.stderr
     assert "article" in found.stdout
 

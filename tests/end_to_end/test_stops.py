@@ -14,11 +14,11 @@ from unittest import mock
 
 import pytest
 
-from recsys_lt.system.stopping import Stop
 from recsys_lt.training import build, journal
 from recsys_lt.training import write_results as results
 from recsys_lt.training.launch import launch
 from tests.end_to_end.conftest import ROOT, TINY, Cli
+from tests.end_to_end.ranks import dies
 from tests.end_to_end.test_survival import result, wait_for_epoch
 
 RUN = (*TINY, "trainer.max_epochs=4", "trainer.eval_every=2", "logger=none", "hydra.run.dir=run")
@@ -126,8 +126,10 @@ def test_a_sweep_ends_after_the_cell_at_hand(here: Cli, tmp_path: Path, number: 
     assert json.loads((first / "metrics.json").read_text())["finished"] is False
 
 
-@pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("seconds", [0.15, 0.6, 2.5])
+@pytest.mark.parametrize(
+    ("number", "seconds"),
+    [(signal.SIGTERM, 0.15), (signal.SIGHUP, 0.6), (signal.SIGINT, 0.6), (signal.SIGINT, 2.5), (signal.SIGTERM, 2.5)],
+)
 def test_a_signal_while_the_program_starts(
     start: Start, tmp_path: Path, number: signal.Signals, seconds: float
 ) -> None:
@@ -143,7 +145,7 @@ def test_a_signal_while_the_program_starts(
 def test_workers_of_the_loader_leave_a_signal_to_all_processes_to_the_run(
     environment: dict[str, str], here: Cli, alone: dict[str, Any], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "recsys_lt", *RUN, "trainer.num_workers=2", "trainer.max_epochs=4000"]
+    command = [sys.executable, "-m", "recsys_lt", *RUN, "trainer.num_workers=1", "trainer.max_epochs=4000"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         process_group=0,
@@ -181,19 +183,6 @@ def test_a_terminal_that_goes_away_is_no_error(environment: dict[str, str], tmp_
 # Processes of one run.
 
 
-def _waits(folder: Path, stop: Stop) -> int:
-    (folder / f"{os.environ['RANK']}.pid").write_text(str(os.getpid()))
-    while not stop.number:
-        time.sleep(0.01)
-    return stop.number
-
-
-def _dies(_stop: Stop) -> None:
-    if os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(600)
-
-
 def _running(folder: Path) -> list[int]:
     """The ranks that have written their process's number and live."""
     found = []
@@ -210,8 +199,8 @@ def _running(folder: Path) -> list[int]:
 
 _LAUNCH = (
     "import sys, pathlib; from recsys_lt.training.launch import launch\n"
-    "from tests.end_to_end.test_stops import _waits\n"
-    "if __name__ == '__main__': print(launch(_waits, (pathlib.Path(sys.argv[1]),), 2))"
+    "from tests.end_to_end.ranks import waits\n"
+    "if __name__ == '__main__': print(launch(waits, (pathlib.Path(sys.argv[1]),), 2))"
 )
 
 
@@ -238,5 +227,5 @@ def test_no_rank_outlives_the_process_that_started_it(
 
 def test_a_rank_that_is_killed_is_one_line() -> None:
     with pytest.raises(build.UserError) as refusal:
-        launch(_dies, (), 2, "Go on with resume")
+        launch(dies, (), 2, "Go on with resume")
     assert str(refusal.value) == "trainer.devices: process 1 of the run was killed by SIGKILL. Go on with resume."

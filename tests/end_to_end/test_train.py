@@ -118,9 +118,9 @@ def test_the_offline_wandb_run_says_the_same(trained: tuple[Path, str], metrics:
 
 
 def test_the_same_seed_gives_the_same_numbers_with_workers_and_other_rank_batches(
-    cli: Cli, trained: tuple[Path, str], metrics: dict[str, Any], tmp_path: Path
+    here: Cli, trained: tuple[Path, str], metrics: dict[str, Any], tmp_path: Path
 ) -> None:
-    done = cli(
+    done = here(
         *TINY, "trainer.max_epochs=7", "trainer.eval_every=3", "trainer.num_workers=2", "trainer.rank_rows=37",
         "logger=none", "hydra.run.dir=run", cwd=tmp_path,
     )  # fmt: skip
@@ -218,7 +218,8 @@ def test_a_rule_accumulates_clips_and_resumes(cli: Cli, here: Cli, tmp_path: Pat
     for name, epochs in (("whole", 3), ("parts", 1)):
         done = here(*settings, f"trainer.max_epochs={epochs}", f"hydra.run.dir={name}", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-    done = cli("resume", "parts", "trainer.max_epochs=3", cwd=tmp_path)  # a process that remembers nothing
+    again = cli if "optimizer.form=stale" in optimizer else here  # a process that remembers nothing, where one might
+    done = again("resume", "parts", "trainer.max_epochs=3", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     whole, parts = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "parts"))
     assert whole["best_epoch"] > 0

@@ -17,6 +17,7 @@ import torch
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from torch.distributed.checkpoint import FileSystemReader
 
@@ -27,6 +28,7 @@ from recsys_lt.runs.run_folder import NEEDS
 from recsys_lt.runs.stored import stored, trained_as
 from recsys_lt.runs.trust import trusting
 from studies.ce_sce import figures
+from tests.end_to_end.conftest import draw_dot
 
 RUN = (
     "dataset=synthetic",
@@ -187,6 +189,7 @@ def run(cache: Path) -> Callable[..., Done]:
             contextlib.chdir(cwd),
             mock.patch.dict(os.environ, {"RECSYS_LT_CACHE": str(cache)}),
             mock.patch.object(sys, "argv", ["recsys_lt", *given]),
+            mock.patch.object(Figure, "savefig", draw_dot),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
