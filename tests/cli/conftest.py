@@ -1,13 +1,14 @@
 """Small trained runs."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import contextlib
+from unittest import mock
 
 import pytest
+from matplotlib.figure import Figure
 
-ROOT = Path(__file__).resolve().parents[2]
+import recsys_lt
+from tests.end_to_end.conftest import draw_dot
+
 SMALL = ("trainer.max_epochs=2", "trainer.batch_rows=64", "logger=none", "strategy=cpu")
 SIZES = ("dataset=synthetic", "dataset.source.n_users=80", "dataset.source.n_items=60")
 
@@ -15,16 +16,9 @@ SIZES = ("dataset=synthetic", "dataset.source.n_users=80", "dataset.source.n_ite
 @pytest.fixture(scope="session")
 def train():
     def run(folder, *choices):
-        command = [sys.executable, "-m", "recsys_lt", *choices, *SMALL, f"hydra.run.dir={folder}"]
-        done = subprocess.run(
-            [*command, f"dataset.cache_dir={folder.parent / 'cache'}"],
-            cwd=folder.parent,
-            env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return folder
+        cache = f"dataset.cache_dir={folder.parent / 'cache'}"
+        with contextlib.chdir(folder.parent), mock.patch.object(Figure, "savefig", draw_dot):
+            return recsys_lt.train(*choices, *SMALL, cache, folder=folder).folder
 
     return run
 

@@ -3,13 +3,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from recsys_lt.runs.packed import content, packed_ranks, runs_in
 from studies.long_tail import page, tune
+from tests.end_to_end.conftest import environment, here
 
+__all__ = ["environment", "here"]
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "studies" / "long_tail" / "tune.py"
 STUDY = {
@@ -70,21 +73,22 @@ def test_the_best_for_the_tail_that_keeps_the_whole_is_chosen():
     assert tune.chosen(several, 0.080).number == 1  # none keeps the whole: the one that hurts it least
 
 
-def test_a_study_runs_and_is_not_run_again(tmp_path):
+def test_a_study_runs_and_is_not_run_again(here, environment, tmp_path, monkeypatch, capsys):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    command = [sys.executable, str(SCRIPT), "small", "--file", str(tmp_path / "study.yaml"),
-               "--runs", str(tmp_path / "runs.parquet"), "--work", str(tmp_path / "work")]  # fmt: skip
+    command = ["--file", str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs.parquet"),
+               "--work", str(tmp_path / "work")]  # fmt: skip
+    in_this_process = SimpleNamespace(run=lambda words, cwd: here(*words[3:], cwd=tmp_path))
+    monkeypatch.setattr(tune, "subprocess", in_this_process)
 
     def run(*further):
-        environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "RECSYS_LT_CACHE": str(tmp_path / "cache")}
-        return subprocess.run([*command, *further], env=environment, capture_output=True, text=True)
+        return tune.main(["small", *command, *further]), capsys.readouterr()
 
-    early = run("--methods", "eisam")  # its trial runs; which one to take depends on the base's
-    assert (early.returncode, early.stderr) == (1, "not there: seeds of eisam\n")
-    at_once = run("--seeds-of", "adam=0")
-    assert (at_once.returncode, at_once.stderr) == (0, "")
-    done = run()
-    assert (done.returncode, done.stderr) == (0, "")
+    code, said = run("--methods", "eisam")  # its trial runs; which one to take depends on the base's
+    assert (code, said.err) == (1, "not there: seeds of eisam\n")
+    code, said = run("--seeds-of", "adam=0")
+    assert (code, said.err) == (0, "")
+    code, said = run()
+    assert (code, said.err) == (0, "")
     pack = tmp_path / "runs.parquet"
     kept = sorted(path.name for path in runs_in(pack / "small" / "seeds"))
     assert kept == ["adam_0_seed0", "adam_0_seed1", "eisam_0_seed0"]
@@ -93,16 +97,15 @@ def test_a_study_runs_and_is_not_run_again(tmp_path):
     assert packed_ranks(pack / "small" / "seeds" / "adam_0_seed1" / "ranks.parquet").num_rows > 50
     seeds = [json.loads(content(pack / "small" / "seeds" / name / "metrics.json"))["seed"] for name in kept]
     assert seeds == [0, 1, 0]
-    again = run()
-    assert (again.returncode, again.stdout) == (0, "")
+    code, said = run()
+    assert (code, said.out) == (0, "")
     changed = {"small": STUDY["small"] | {"common": STUDY["small"]["common"] | {"dataset.source.n_users": 90}}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(changed))
-    refused = run()
-    assert refused.returncode == 1
-    assert "adam_0 has dataset.source.n_users=80, the study now 90" in refused.stderr
+    with pytest.raises(SystemExit, match=r"adam_0 has dataset\.source\.n_users=80, the study now 90"):
+        run()
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    command.remove("small")
-    assert run().returncode == 0  # no name: all of them
+    script = [sys.executable, str(SCRIPT), *command]  # no name: all of them
+    assert subprocess.run(script, env=environment, capture_output=True).returncode == 0
 
     measured = {"rule": "eisam", "targets": 1200, "here": {"all": 4, "head": 5, "tail": 6.25}}
     measured |= {"neighbourhood": {"all": 0.5, "head": 0.125, "tail": 0.75}}
