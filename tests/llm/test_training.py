@@ -108,7 +108,7 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
     first = here(*run, "hydra.run.dir=run", "trainer.max_epochs=1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert ("lrurec_ce is made first" in first.stdout) is (stage is not None)
-    assert ("of its candidates in random order" in first.stdout) is (stage is not None)
+    assert ("its candidates in random order" in first.stdout) is (stage is not None)
     assert ("cannot rank them first" in first.stdout) is (model == "bigrec")  # titles of six letters
     again = here("resume", "run", "trainer.max_epochs=2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
