@@ -44,6 +44,7 @@ ELSEWHERE = {
     "dataset.source.n_items=10000000": "tests/studies/test_scale_items.py",
     "strategy=ddp": "tests/end_to_end/test_processes.py",
     "hydra/launcher=joblib": "tests/end_to_end/test_launchers.py",
+    "logger.mode=offline": "tests/training/test_loggers.py",
 }
 #: Parts of training commands that need real data, a GPU or a cluster, and what the refusal without them says.
 REFUSED = {
@@ -59,6 +60,10 @@ SMALL = (
     "dataset.source.n_users=60", "dataset.source.n_items=600", "dataset.source.mean_length=6",
     "trainer.max_epochs=1", "trainer.batch_rows=64", "logger=none",
 )  # fmt: skip
+
+
+#: Experiments that are sweeps.
+SWEPT = ("+experiment=grid_", "+experiment=paper/", "+experiment=llm_vs_")
 
 
 @dataclass(frozen=True)
@@ -205,14 +210,9 @@ def test_a_training_command_composes_and_builds(line: str, place: Path, monkeypa
 
 
 def narrowed(words: list[str]) -> list[str]:
-    """A sweep with two values of its first key and one of the others; what is no sweep as it is."""
-    found, first = [], "-m" in words
-    for word in words:
-        key, _, values = word.partition("=")
-        if "-m" in words and "," in values and "[" not in values:
-            values = ",".join(values.split(",")[: 2 if first else 1])
-            word, first = f"{key}={values}", False
-        found.append(word)
+    """A sweep with the first value of each key; what is no sweep as it is."""
+    swept = "-m" in words or any(word.startswith(SWEPT) for word in words)
+    found = [word.split(",")[0] if swept and not set("[{") & set(word) else word for word in words]
     for word in words:
         if word.startswith("+experiment="):
             name = f"experiment/{word.partition('=')[2]}.yaml"
@@ -232,13 +232,9 @@ def on_small_data(line: str) -> tuple[str, ...]:
     )
     kept = narrowed([word for word in words if not re.match(replaced, word)])
     small = [*SMALL[3:]] if own_data else ["dataset=synthetic", *SMALL]
-    if any(word.startswith("logger.") for word in kept):
-        small.remove("logger=none")
     return (*kept, *small)
 
 
-#: Experiments that are sweeps.
-SWEPT = ("+experiment=grid_", "+experiment=paper/", "+experiment=llm_vs_")
 #: Commands that are the same on small data are run once.
 RUN = {on_small_data(line): line for line in TRAINING if marked(line, ELSEWHERE | REFUSED | {"--cfg": ""}) is None}
 
