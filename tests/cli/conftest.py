@@ -1,6 +1,7 @@
 """Small trained runs."""
 
 import contextlib
+import io
 from unittest import mock
 
 import pytest
@@ -17,7 +18,11 @@ SIZES = ("dataset=synthetic", "dataset.source.n_users=80", "dataset.source.n_ite
 def train():
     def run(folder, *choices):
         cache = f"dataset.cache_dir={folder.parent / 'cache'}"
-        with contextlib.chdir(folder.parent), mock.patch.object(Figure, "savefig", draw_dot):
+        with (
+            contextlib.chdir(folder.parent),
+            contextlib.redirect_stdout(io.StringIO()),  # a test reads what its command prints
+            mock.patch.object(Figure, "savefig", draw_dot),
+        ):
             return recsys_lt.train(*choices, *SMALL, cache, folder=folder).folder
 
     return run
