@@ -13,14 +13,15 @@ from hydra.experimental.callback import Callback
 from recsys_lt.errors import UserError
 
 # In the environment, because a cell may run in another process, started by joblib or by a cluster's scheduler.
-_FOLDER, _LAUNCH = "RECSYS_LT_SWEEP_FOLDER", "RECSYS_LT_SWEEP_LAUNCH"
+_FOLDER, _LAUNCH, _CELLS = "RECSYS_LT_SWEEP_FOLDER", "RECSYS_LT_SWEEP_LAUNCH", "RECSYS_LT_SWEEP_CELLS"
 
 
 class Launch(NamedTuple):
-    """One start of a sweep: its folder, and a name that no other start of it has."""
+    """One start of a sweep: its folder, a name that no other start of it has, and how many cells it has."""
 
     folder: Path
     name: str
+    cells: int
 
 
 class SweepRefused(BaseException):
@@ -31,14 +32,16 @@ class SweepStart(Callback):
     """Hydra's callback, named in ``conf/config.yaml``; SweepRefused where the folder of a single run is named."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        cells = _n_cells(config)
         named = [given for given in config.hydra.overrides.hydra if given.lstrip("+").startswith("hydra.run.dir=")]
         if named:
             raise SweepRefused(
-                f"{named[0]}: this is a sweep of {_n_cells(config)} cells, and hydra.run.dir is for a single run. "
+                f"{named[0]}: this is a sweep of {cells} cells, and hydra.run.dir is for a single run. "
                 "Name the sweep's folder with hydra.sweep.dir=, or add hydra.mode=RUN for a single run."
             )
         os.environ[_FOLDER] = str(Path(str(config.hydra.sweep.dir)).absolute())
         os.environ[_LAUNCH] = secrets.token_hex(8)
+        os.environ[_CELLS] = str(cells)
 
 
 def _n_cells(config: Any) -> int:
@@ -53,13 +56,13 @@ def current_launch() -> Launch | None:
     """The sweep this process has started or works for; None where nobody has said."""
     if _LAUNCH not in os.environ:
         return None
-    return Launch(Path(os.environ[_FOLDER]), os.environ[_LAUNCH])
+    return Launch(Path(os.environ[_FOLDER]), os.environ[_LAUNCH], int(os.environ[_CELLS]))
 
 
 def forget_launch() -> None:
     """Before a command line is read: what an outer process started is none of its business."""
-    os.environ.pop(_FOLDER, None)
-    os.environ.pop(_LAUNCH, None)
+    for variable in (_FOLDER, _LAUNCH, _CELLS):
+        os.environ.pop(variable, None)
 
 
 def end_of_sweep(launch: Launch, complain: Callable[[str], None]) -> int:

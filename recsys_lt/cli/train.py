@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 #: What a single run refused: raised out of the task, Hydra would add lines of its own.
 _refused: list[UserError] = []
+#: Seconds of the cells that this process has run.
+_took: list[float] = []
 #: Whether Hydra has called the task.
 _began: list[bool] = []
 
@@ -92,6 +95,9 @@ def _quoted(path: str | Path) -> str:
 
 def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> Path:
     """Do one run; the folder that it is in."""
+    chosen = hydra_config.runtime.choices
+    cell = ", ".join(str(chosen[group]) for group in ("dataset", "model", "loss", "optimizer"))
+    print(f"recsys_lt {__version__}: {cell}, seed {config.seed}", flush=True)
     # Heavy imports wait until there is something to do.
     from recsys_lt.runs.run_folder import holds_a_run, new_folder, resume_command
     from recsys_lt.runs.stored import store
@@ -104,6 +110,8 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> Path:
         with new_folder(wanted, fixed, Path(working or Path.cwd())) as folder:
             this, parts = _asked(config, hydra_config, None)
             store(folder, this)
+            near = folder.is_relative_to(Path.cwd())
+            print(f"run folder: {folder.relative_to(Path.cwd()) if near else folder}", flush=True)
             run_stages(this, parts, folder, False, _composed)
     except Stopped as stop:
         advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
@@ -149,40 +157,58 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
 
     # Hydra's own launcher runs cells one after the other, in this process.
     side_by_side = not str(hydra_config.launcher._target_).endswith(".BasicLauncher")
+    label = _of_sweep(hydra_config.job.num, folder.name)
+    beside = f"{label}: " if side_by_side else ""
+    if not side_by_side:
+        print(label, flush=True)
     this, parts = _asked(config, hydra_config, folder.parent.resolve().name)
     with claimed(this, folder) as claim:
         if claim.folder != folder or claim.state == "busy":
             with contextlib.suppress(OSError):
                 folder.rmdir()  # Hydra made it; it stays if there is something in it
         if claim.state == "done":
-            print(f"{folder.name}: done in {claim.folder}", flush=True)
+            print(f"{beside}done in {claim.folder}", flush=True)
         elif claim.state == "busy":
-            print(f"{folder.name}: another process is at it", flush=True)
+            print(f"{beside}another process works on it", flush=True)
         elif side_by_side:
-            _beside_others(this, parts, claim)
+            _beside_others(this, parts, claim, label)
         else:
             if claim.state == "begun":
-                print(f"{folder.name}: goes on in {claim.folder}", flush=True)
+                print(f"goes on in {claim.folder}", flush=True)
+            start = time.monotonic()
             with _noted(claim.folder, config, _complain):
                 run_stages(this, parts, claim.folder, claim.state == "begun", _composed)
+                _took.append(time.monotonic() - start)
 
 
-def _beside_others(this: "Stored", parts: "Parts", claim: "Claim") -> None:
+def _of_sweep(number: int, name: str) -> str:
+    """The line a cell begins with: ``cell 4 of 16, about 12 min left: 3_beauty_sasrec_ce_adam_seed3``."""
+    launch = current_launch()
+    if launch is None:
+        return name
+    left = ""
+    if _took:
+        from recsys_lt.training.progress import duration
+
+        left = f", about {duration(sum(_took) / len(_took) * (launch.cells - number))} left"
+    return f"cell {number + 1} of {launch.cells}{left}: {name}"
+
+
+def _beside_others(this: "Stored", parts: "Parts", claim: "Claim", label: str) -> None:
     """Only begin and end are said on the terminal; the rest goes into the run folder."""
+    from recsys_lt.results.tables import in_a_line
     from recsys_lt.runs.own_output import OUTPUT, own_output
     from recsys_lt.training.stages import run_stages
 
-    name = claim.folder.name
     # A worker of joblib starts processes in a way of its own, which those it starts do not know.
     multiprocessing.set_start_method(None, force=True)
     with (
         own_output(claim.folder) as say,
         _noted(claim.folder, this.config, lambda line: say(f"{line}, see {OUTPUT}")),
     ):
-        say(f"{name}: {'goes on' if claim.state == 'begun' else 'begins'}, output in {claim.folder / OUTPUT}")
+        say(f"{label}: {'goes on' if claim.state == 'begun' else 'begins'}, output in {claim.folder / OUTPUT}")
         metrics = run_stages(this, parts, claim.folder, claim.state == "begun", _composed)
-        gain = metrics["test"].get("ndcg@10")
-        say(f"{name}: ready" + ("" if gain is None else f", test ndcg@10 {gain:.4f}"))
+        say(f"{label}: ready, {in_a_line(metrics)}")
 
 
 @contextlib.contextmanager
@@ -243,6 +269,7 @@ def _run() -> int:
     # Hydra would print its own trace and exit with 1; here errors come back to be said in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _refused.clear()
+    _took.clear()
     _began.clear()
     debug = "debug=true" in (argument.lower() for argument in sys.argv[1:])
     try:

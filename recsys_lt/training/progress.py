@@ -12,9 +12,9 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from recsys_lt.training.journal import SELECT, Journal
 
@@ -39,22 +39,27 @@ class _Pace:
         """The time that is left, in words; "" while nothing is done."""
         if done <= self._done:
             return ""
-        seconds = (time.monotonic() - self._at) / (done - self._done) * (total - done)
-        if seconds < 90:
-            return f"  about {seconds:.0f} s left"
-        return f"  about {seconds / 60:.0f} min left" if seconds < 90 * 60 else f"  about {seconds / 3600:.1f} h left"
+        return f"  about {duration((time.monotonic() - self._at) / (done - self._done) * (total - done))} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``80 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 class TrainingProgress(pl.Callback):
-    """A bar on a terminal, elsewhere a line a validation, and one a minute in training and ranking alike.
+    """A bar on a terminal, of at most 80 columns; elsewhere a line a validation, and one in each minute without.
 
-    It shows the rows of the journal, which must come before this callback.
+    It shows the rows of the journal, which must come before this callback. A ``brief`` one, of a cell of a sweep,
+    leaves no line of a validation and removes its bar at the end.
     """
 
-    def __init__(self, console: Console, journal: Journal) -> None:
-        self.console, self.journal = console, journal
+    def __init__(self, console: Console, journal: Journal, brief: bool = False) -> None:
+        self.console, self.journal, self.brief = console, journal, brief
         self._bar: Progress | None = None
-        self._note = ""  # of the latest epoch
+        self._note = self._best = ""  # of the latest epoch
         self._said = time.monotonic()
         self._training = self._epoch = self._ranking = _Pace(0.0, None)
         self._users = 0
@@ -65,18 +70,20 @@ class TrainingProgress(pl.Callback):
         if not (trainer.is_global_zero and self.console.is_terminal):
             return
         # Counted in epochs, moved by steps: a long epoch moves too.
-        self._open([TextColumn("epoch"), MofNCompleteColumn()], trainer.max_epochs, trainer.current_epoch)
+        width = 2 * len(str(trainer.max_epochs)) + 1
+        first = [TextColumn("epoch"), MofNCompleteColumn(table_column=Column(min_width=width))]
+        self._open(first, trainer.max_epochs, trainer.current_epoch, transient=self.brief)
 
     def _open(
         self, first: Sequence[ProgressColumn], total: int | None, completed: int, transient: bool = False
     ) -> None:
         self._bar = Progress(
             *first,
-            BarColumn(),
-            TimeElapsedColumn(),
+            BarColumn(6, table_column=Column(min_width=6)),
+            TimeRemainingColumn(table_column=Column(min_width=7)),
             TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            # Where a line is too narrow, this column alone is cut.
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=self.console,
             transient=transient,
             speed_estimate_period=_LOOKS_BACK,
@@ -113,19 +120,17 @@ class TrainingProgress(pl.Callback):
         if not trainer.is_global_zero or not self.journal.history:
             return
         row = self.journal.history[-1]
-        note = f"loss {row.get('train/loss', float('nan')):.3f}"
         best = self.journal.best
-        if best is not None:
-            note += f"  best valid {SELECT} {best[SELECT]:.4f} at {best['epoch']}"
-        self._note = note
+        self._best = "" if best is None else f"  best {SELECT.upper()} {best[SELECT]:.4f} at {best['epoch']}"
+        self._note = note = f"loss {row.get('train/loss', float('nan')):.3f}{self._best}"
         rate = f"{row['tokens_per_second']:.0f} tokens/s" if "tokens_per_second" in row else ""
         if self._bar is not None:
             self._bar.update(self._task, completed=row["epoch"], note=f"{note}  {rate}".rstrip())
-        elif f"valid/{SELECT}" in row:
+        elif f"valid/{SELECT}" in row and not self.brief:
             self._said = time.monotonic()
             self.console.print(
                 f"epoch {row['epoch']:>4}/{trainer.max_epochs}  loss {row['train/loss']:.4f}  "
-                f"valid {SELECT} {row[f'valid/{SELECT}']:.4f}  {row['seconds']:.1f} s{rate and f', {rate}'}",
+                f"valid {SELECT.upper()} {row[f'valid/{SELECT}']:.4f}  {row['seconds']:.1f} s{rate and f', {rate}'}",
                 highlight=False,
             )
 
@@ -137,7 +142,7 @@ class TrainingProgress(pl.Callback):
         if trainer.is_global_zero and self.console.is_terminal and self._bar is None:
             testing = trainer.state.fn == "test"
             batches = sum(trainer.num_test_batches if testing else trainer.num_val_batches)
-            self._open([TextColumn(_what(trainer))], batches, 0, transient=True)
+            self._open([TextColumn(_what(trainer), table_column=Column(no_wrap=True))], batches, 0, transient=True)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -155,7 +160,7 @@ class TrainingProgress(pl.Callback):
             if self._silent_long():
                 self.console.print(f"{_what(trainer)}: {users}{rate}{left}", highlight=False)
         elif trainer.state.fn == "fit":
-            self._bar.update(self._task, note=f"{self._note}  ranking {users}{rate}{left}")
+            self._bar.update(self._task, note=f"ranking {self._users:,}/{of:,}{self._best}{rate}")
         else:
             self._bar.update(self._task, advance=1, note=f"{users}{rate}")
 

@@ -20,7 +20,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.precision import PRECISIONS
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.results.tables import print_final_table
+from recsys_lt.results.tables import in_a_line, print_final_table
 from recsys_lt.runs.checkpoints import Notes, load
 from recsys_lt.runs.run_folder import BEST, resume_command
 from recsys_lt.runs.stored import Stored, trained_as
@@ -39,23 +39,29 @@ from recsys_lt.training.trained import given
 from recsys_lt.training.write_results import Results, measure, shared_titles
 
 
-def run(this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool) -> dict[str, Any]:
+def run(
+    this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool, brief: bool = False
+) -> dict[str, Any]:
     """Train, test, and leave the results in the run folder; what metrics.json holds.
 
     ``this`` is the run's configuration, with the names of its choices and the sweep it belongs to, ``parts`` the
     objects that it names. The folder exists, what the run needs is in it, and no other process works on it; if
-    ``resumed``, it holds an earlier, unfinished run to go on with. UserError for what the user can mend: what the
+    ``resumed``, it holds an earlier, unfinished run to go on with. A ``brief`` run ends in one line where others print
+    all test metrics. UserError for what the user can mend: what the
     folder holds of an earlier state is as it was. Stopped after a signal, once what was reached is evaluated and
     written.
     """
     if parts.strategy.several and parts.trainer.devices > 1:
-        arguments = (this, folder, resumed)
+        arguments = (this, folder, resumed, brief)
         ended, signal = launch(_one_process, arguments, parts.trainer.devices, f"Go on with {resume_command(folder)}")
     else:
-        ended = train_and_test(this, parts, data, folder, resumed, Stop(_announce))
+        ended = train_and_test(this, parts, data, folder, resumed, brief, Stop(_announce))
         signal = ended.signal
-    print_final_table(ended.metrics, Console(markup=False, emoji=False))
-    say(f"run folder: {folder}")
+    if brief:
+        say(in_a_line(ended.metrics))
+    else:
+        print_final_table(ended.metrics, Console(markup=False, emoji=False))
+        say(f"run folder: {folder}")
     if signal or ended.signal:
         raise Stopped(signal or ended.signal)
     return ended.metrics
@@ -68,12 +74,14 @@ class Ended(NamedTuple):
     signal: int
 
 
-def _one_process(this: Stored, folder: Path, resumed: bool, stop: Stop) -> Ended:
+def _one_process(this: Stored, folder: Path, resumed: bool, brief: bool, stop: Stop) -> Ended:
     parts = build(this.config)  # objects of somebody's classes may not travel
-    return train_and_test(this, parts, parts.data(), folder, resumed, stop)
+    return train_and_test(this, parts, parts.data(), folder, resumed, brief, stop)
 
 
-def train_and_test(this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool, stop: Stop) -> Ended:
+def train_and_test(
+    this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool, brief: bool, stop: Stop
+) -> Ended:
     """Do the part of this process in a run: all of it, where it is the only one."""
     _prepare_process()
     groups = parts.check_data(data)
@@ -84,7 +92,7 @@ def train_and_test(this: Stored, parts: Parts, data: Sequences, folder: Path, re
     measuring = partial(measure, data, parts.metrics, groups)
     begin = cache(partial(begin_anew, folder, this))
     journal = Journal(folder, parts.trainer, measuring, notes, stop, begin, parts.logger)
-    trainer = _trainer(parts, folder, notes, [*parts.callbacks, journal, TrainingProgress(Console(), journal)])
+    trainer = _trainer(parts, folder, notes, [*parts.callbacks, journal, TrainingProgress(Console(), journal, brief)])
     share = Share(trainer.global_rank, trainer.world_size)
     batches = _training_batches(parts, data, module, share)
     ranking = partial(_ranking_batches, parts, data, module, share)
@@ -94,6 +102,8 @@ def train_and_test(this: Stored, parts: Parts, data: Sequences, folder: Path, re
         load_start(Path(parts.start_from), parts, data, module)
     if trainer.is_global_zero:
         remove_unfinished(folder)
+        if not brief:
+            say(_size_and_place(this, module, trainer))
         if (shared := shared_titles(module, data)) is not None:
             say(
                 f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
@@ -133,6 +143,24 @@ def train_and_test(this: Stored, parts: Parts, data: Sequences, folder: Path, re
             how = (this, parts, data, groups, journal, trainer, batches)
             metrics, pictures = Results(*how, module.evaluation, finished).write(folder)
     return Ended(metrics or {}, stop.number)
+
+
+def _size_and_place(this: Stored, module: Recommender, trainer: pl.Trainer) -> str:
+    """What is trained, and where: ``sasrec: 0.83 M parameters, on the CPU (2 threads), float32``."""
+    count = sum(each.numel() for each in module.parameters())
+    trained = sum(each.numel() for each in module.parameters() if each.requires_grad)
+    size = f"{_millions(count)} parameters" + (f", {_millions(trained)} of them trained" if trained < count else "")
+    device = trainer.strategy.root_device
+    threads = torch.get_num_threads()
+    place = f"the CPU ({threads} thread{'s' * (threads > 1)})"
+    if device.type == "cuda":
+        place = torch.cuda.get_device_name(device)
+    several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"{this.names.model}: {size}, on {place}{several}, {this.config.precision}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 5_000 else f"{count:,}"
 
 
 def _prepare_process() -> None:

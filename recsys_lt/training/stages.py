@@ -49,7 +49,7 @@ def run_stages(
             maker.check()
             for name, need in absent.items():
                 _link(folder / NEEDS / name, maker.make(need))
-        return run(this, parts, data, folder, resumed)
+        return run(this, parts, data, folder, resumed, brief=this.group is not None or outer is not None)
 
 
 def _is_made(need: Need, folder: Path) -> bool:

@@ -83,7 +83,8 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(
     begun = (folder / "learning_curve.csv").read_text().splitlines()[:4]
     done = here(*sweep, "seed=1,0", "hydra.sweeper.max_batch_size=1", cwd=tmp_path)  # another number than before
     assert done.returncode == 0, done.stderr
-    assert f"1_synthetic_sasrec_ce_adam_seed0: goes on in {folder}" in done.stdout
+    assert "cell 2 of 2, about " in done.stdout
+    assert f"left: 1_synthetic_sasrec_ce_adam_seed0\ngoes on in {folder}" in done.stdout
     assert [path.name for path in (tmp_path / "sweep").glob("*_seed0*")] == [folder.name]
     curve = (folder / "learning_curve.csv").read_text().splitlines()
     assert curve[:4] == begun  # with their seconds: these epochs were not run again

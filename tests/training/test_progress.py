@@ -1,6 +1,7 @@
 """Where a run is, said while it goes: on a terminal and elsewhere, in training and in ranking."""
 
 import io
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -41,11 +42,11 @@ def trainer(fn: str, epoch: int = 0, processes: int = 1) -> SimpleNamespace:
     )  # fmt: skip
 
 
-def told(terminal: bool) -> tuple[TrainingProgress, io.StringIO]:
+def told(terminal: bool, width: int = 200, brief: bool = False) -> tuple[TrainingProgress, io.StringIO]:
     said = io.StringIO()
     journal = SimpleNamespace(history=[ROW], best={"ndcg@10": 0.1, "epoch": 1})
-    console = Console(file=said, force_terminal=terminal, width=200, legacy_windows=False)
-    return TrainingProgress(console, journal), said
+    console = Console(file=said, force_terminal=terminal, width=width, legacy_windows=False)
+    return TrainingProgress(console, journal, brief), said
 
 
 def train(callback: TrainingProgress, clock: Clock, processes: int = 1, step_seconds: float = 100.0) -> None:
@@ -75,8 +76,34 @@ def test_without_a_terminal_a_line_a_minute_says_where_it_is(clock) -> None:
         "epoch 1/2 step 4 of 4 100 tokens/s about 7 min left",
         "ranking for validation: 20 of 50 users 100 tokens/s about 2 min left",
         "ranking for validation: 40 of 50 users 100 tokens/s about 40 s left",
-        "epoch 1/2 loss 2.5000 valid ndcg@10 0.1000 400.0 s, 100 tokens/s",
+        "epoch 1/2 loss 2.5000 valid NDCG@10 0.1000 400.0 s, 100 tokens/s",
     ]
+
+
+def test_a_brief_run_leaves_no_line_of_its_epochs(clock) -> None:
+    callback, said = told(terminal=False, brief=True)
+    train(callback, clock, step_seconds=1.0)
+    assert "epoch" not in said.getvalue()
+
+
+def test_a_bar_of_80_columns_has_epoch_time_left_loss_and_best(clock) -> None:
+    callback, said = told(terminal=True, width=80)
+    clock.facts = dict
+    fit = trainer("fit")
+    fit.max_epochs = 200
+    callback.on_train_start(fit, clock)
+    callback._bar.get_time = clock.monotonic
+    callback.on_train_epoch_start(fit, clock)
+    clock.now += 100
+    callback.on_train_batch_end(fit, clock, None, None, 3)
+    callback.on_train_epoch_end(fit, clock)
+    clock.now += 1
+    callback._bar.refresh()
+    callback.on_train_end(fit, clock)
+    last = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", said.getvalue()).splitlines()[-1]
+    assert len(last.rstrip()) <= 80
+    assert "epoch   1/200" in last
+    assert "left loss 2.500  best NDCG@10 0.1000 at 1" in last
 
 
 def test_quick_work_has_no_lines_but_the_epoch_s(clock) -> None:
@@ -123,7 +150,7 @@ def test_a_terminal_s_bar_has_tokens_and_time_left_however_long_steps_are(clock)
     callback.on_validation_start(fit, clock)
     clock.now += 40
     callback.on_validation_batch_end(fit, clock, None, range(10), 0)
-    assert task.fields["note"].endswith("ranking 10 of 50 users  100 tokens/s  about 3 min left")
+    assert task.fields["note"].endswith("ranking 10/50  best NDCG@10 0.1000 at 1  100 tokens/s")
     callback.on_train_end(fit, clock)
     assert callback._bar is None
 
