@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SHELL  := bash
+.SHELLFLAGS := -o pipefail -c
+# Of what pip says: a line a package.
+PIP_LINES := sed -u -n 's/^ *Collecting \([^ ]*\).*/  \1/p; s/^Installing collected.*/  installing (a minute or two)/p'
 
 .PHONY: help env run test test-gpu gpu-parcel check docs results page bench wheel clean
 
@@ -14,8 +18,10 @@ env: $(READY)  ## Make the environment in .venv
 # torch first: its version is pinned in constraints.txt, so that plain pip takes what every later package accepts.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet -e '.[dev,docs]'
+	@echo "PyTorch:"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install torch==$$(sed -n 's/^torch==//p' constraints.txt) | $(PIP_LINES)
+	@echo "recsys_lt and what it needs:"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install -e '.[dev,docs]' | $(PIP_LINES)
 	touch $@
 
 run: $(READY)  ## Fetch MovieLens-100K, train SASRec with cross-entropy, print the table
