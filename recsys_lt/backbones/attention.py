@@ -1,14 +1,13 @@
 """Attention on packed histories: causal, where a window's pads count, or bidirectional, where they do not."""
 
 import math
-from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.dropout import RowDropout
+from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.native.functions import Histories, NativeAttention
 from recsys_lt.native.library import kernels, usable
@@ -20,11 +19,10 @@ _LONG = 64
 class _Group(NamedTuple):
     """Rows of like length, g of them, padded to the longest of them, l, with one more key for all their pads."""
 
-    rows: int
-    queries: Tensor  # places among those that ask, [g * q]
-    keys: Tensor  # events of the batch, [g * (l + 1)]; the pads' key is event T
+    queries: Tensor  # places among those that ask, [g, q]
+    keys: Tensor  # events of the batch, [g, l + 1]; the pads' key is event T
     bias: Tensor  # added to the scores, [g, q, l + 1]
-    real: Tensor  # places in ``queries`` whose answers are wanted
+    real: Tensor  # which of the g * q queries' answers are wanted, as places
 
 
 class Layout:
@@ -87,49 +85,35 @@ class Queries:
         Rows are grouped by length (each group padded to its own longest row, at most twice its shortest), so
         that long histories do not make short ones pay.
         """
-        grouped = list(self._grouped())
-        return [group for group, _ in grouped], torch.cat([order for _, order in grouped])
-
-    def _grouped(self) -> Iterator[tuple[_Group, Tensor]]:
-        batch, device, every = self.layout.batch, self.layout.device, self.events is None
-        for members, longest in self._members():
-            columns = torch.arange(longest, device=device)
-            index = batch.offsets[members].unsqueeze(1) + columns
-            real = columns < self.layout.lengths[members].unsqueeze(1)
-            # Beyond a row's end stands some event: as a key it is hidden from every real query, as a query its answer
-            # is dropped.
-            known = index.clamp(max=len(batch.items) - 1)
-            if every and self.layout.causal:
-                hidden = torch.full((longest, longest), -torch.inf, device=device).triu_(1)
-            else:
-                hidden = torch.zeros(real.shape, device=device).masked_fill_(~real, -torch.inf).unsqueeze(1)
-            keys, rows = self._keys(known), len(members)
-            if every:
-                bias = self._bias(members, hidden.expand(rows, longest, longest))
-                yield _Group(rows, known.flatten(), keys, bias, real.flatten().nonzero().squeeze(1)), index[real]
-            else:
-                bias = self._bias(members, hidden)
-                yield _Group(rows, members, keys, bias, torch.arange(rows, device=device)), members
-
-    def _members(self) -> Iterator[tuple[Tensor, int]]:
-        """Rows of each group, and the length of its longest."""
-        host = torch.tensor(self.layout.batch.lengths)
-        low = 0
-        while low < self.layout.max_length:
-            high = min(max(2 * low, 8), self.layout.max_length)
-            members = ((host > low) & (host <= high)).nonzero().squeeze(1)
+        lengths, most = torch.tensor(self.layout.batch.lengths), self.layout.max_length
+        groups, low = [], 0
+        while low < most:
+            high = min(max(2 * low, 8), most)
+            members = ((lengths > low) & (lengths <= high)).nonzero().squeeze(1)
             low = high
             if len(members):
-                yield members.to(self.layout.device, non_blocking=True), int(host[members].max())
+                rows = members.to(self.layout.device, non_blocking=True)
+                groups.append(self._group(rows, int(lengths[members].max())))
+        return groups, torch.cat([group.queries.flatten()[group.real] for group in groups])
 
-    def _keys(self, index: Tensor) -> Tensor:
-        pads = index.new_full((len(index), 1), len(self.layout.batch.items))
-        return torch.cat([index, pads], 1).flatten()
-
-    def _bias(self, members: Tensor, of_events: Tensor) -> Tensor:
-        """Join a last column: one key of all pads has their number as its multiplicity, so log of it in its score."""
-        number = self.layout.pads_of_rows[members].log().view(-1, 1, 1)
-        return torch.cat([of_events, number.expand(-1, of_events.shape[1], 1)], 2)
+    def _group(self, members: Tensor, longest: int) -> _Group:
+        layout, batch, every = self.layout, self.layout.batch, self.events is None
+        columns = torch.arange(longest, device=layout.device)
+        real = columns < layout.lengths[members].unsqueeze(1)
+        # Beyond a row's end stands some event: as a key it is hidden from every real query, as a query its answer
+        # is dropped.
+        events = (batch.offsets[members].unsqueeze(1) + columns).clamp(max=len(batch.items) - 1)
+        if every and layout.causal:
+            hidden = torch.full((longest, longest), -torch.inf, device=layout.device).triu_(1).unsqueeze(0)
+        else:
+            hidden = torch.zeros(real.shape, device=layout.device).masked_fill_(~real, -torch.inf).unsqueeze(1)
+        queries = events if every else members.unsqueeze(1)
+        hidden = hidden.expand(*queries.shape, longest)
+        # All pads are one key with their number as its multiplicity, so log of it in its score.
+        of_pads = layout.pads_of_rows[members].log().view(-1, 1, 1).expand(*queries.shape, 1)
+        keys = torch.cat([events, events.new_full((len(members), 1), len(batch.items))], 1)
+        wanted = (real if every else torch.ones_like(queries)).flatten().nonzero().squeeze(1)
+        return _Group(queries, keys, torch.cat([hidden, of_pads], 2), wanted)
 
 
 def padded_attention(query: Tensor, key_value: Tensor, heads: int, allowed: Tensor) -> Tensor:
@@ -178,10 +162,10 @@ class HistoryAttention(nn.Module):
         kept, share = self._kept(queries)
         groups, order = queries.groups
         outputs = []
-        for g, index, keys, bias, real in groups:
-            n_keys = bias.shape[2]
+        for index, keys, bias, real in groups:
+            (g, n_keys), index = keys.shape, index.flatten()
             q = query.index_select(0, index).view(g, -1, heads, depth).transpose(1, 2).flatten(0, 1)
-            kv = key_value.index_select(0, keys).view(g, n_keys, 2, heads, depth)
+            kv = key_value.index_select(0, keys.flatten()).view(g, n_keys, 2, heads, depth)
             k, v = kv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)
             if heads > 1:
                 bias = bias.repeat_interleave(heads, 0)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from recsys_lt.backbones.padding import PaddedItems
+from recsys_lt.backbones.layers import PaddedItems
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.needs import HasNeeds
 from recsys_lt.data.tasks.task import Task

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries, padded_attention
-from recsys_lt.backbones.backbone import Backbone
-from recsys_lt.backbones.dropout import RowDropout
-from recsys_lt.backbones.mlp import MLP
+from recsys_lt.backbones.backbone import Backbone, check_sizes
+from recsys_lt.backbones.layers import MLP, RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.masked_items import MaskedItems
@@ -52,10 +51,10 @@ class BERT4Rec(Backbone):
         mask_last: float = 0.1,
     ) -> None:
         super().__init__()
-        if min(width, blocks, heads) < 1 or max_length < 2 or width % heads:
-            what = f"BERT4Rec has width {width}, blocks {blocks}, heads {heads}, max_length {max_length}"
-            remedy = "Each must be at least 1, max_length at least 2, and heads must divide width"
-            raise UserError(what, where="model", remedy=remedy)
+        check_sizes("BERT4Rec", width=width, blocks=blocks, heads=heads)
+        if max_length < 2:
+            what, remedy = f"it is {max_length}", "Give at least 2: an item and the masked one after it"
+            raise UserError(what, where="model.max_length", remedy=remedy)
         self.max_length, self._window = max_length - 1, max_length
         self.task = MaskedItems(max_length, mask_probability, mask_last)
         self.items = nn.Embedding(facts.n_items, width)

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, check_sizes
-from recsys_lt.backbones.dropout import RowDropout
-from recsys_lt.backbones.mlp import MLP
-from recsys_lt.backbones.padding import PaddedItems, is_event
+from recsys_lt.backbones.layers import MLP, PaddedItems, RowDropout, is_event
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import Prefixes

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone, check_sizes
-from recsys_lt.backbones.dropout import RowDropout
-from recsys_lt.backbones.padding import PaddedItems
+from recsys_lt.backbones.layers import PaddedItems, RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import Prefixes
@@ -67,22 +66,11 @@ class Caser(Backbone):
 
     def user_states(self, batch: Batch) -> Tensor:
         image = self.items(batch, self.max_length)  # [B, L, d]
-        features = torch.cat([self._along_time(image), self._across_coordinates(image)], 1)
+        assert self.vertical.bias is not None
+        along_time = self.vertical.weight.flatten(1) @ image + self.vertical.bias.unsqueeze(1)
+        features = torch.cat([along_time.flatten(1), self._across_coordinates(image)], 1)
         history = self.dense(self.dropout(features, batch.streams)).relu()
         return torch.cat([history, self.users(batch.users)], 1)
-
-    def plain_features(self, image: Tensor) -> Tensor:
-        """Evaluate the textbook form: the features of image [B, L, d], a convolution each."""
-        image = image.unsqueeze(1)
-        features = [self.vertical(image).flatten(1)]
-        features += [conv(image).squeeze(3).relu().amax(2) for conv in self.horizontal]
-        return torch.cat(features, 1)
-
-    def _along_time(self, image: Tensor) -> Tensor:
-        """[B, L, d] -> [B, vertical * d]: weighted sums over time."""
-        weight = self.vertical.weight.flatten(1)
-        assert self.vertical.bias is not None
-        return (weight @ image + self.vertical.bias.unsqueeze(1)).flatten(1)
 
     def _across_coordinates(self, image: Tensor) -> Tensor:
         """[B, L, d] -> [B, horizontal * L]: for each height, the largest of its responses over time.

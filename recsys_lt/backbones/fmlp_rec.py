@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recsys_lt.backbones.backbone import Backbone, check_sizes
-from recsys_lt.backbones.dropout import RowDropout
-from recsys_lt.backbones.mlp import MLP
-from recsys_lt.backbones.padding import PaddedItems
+from recsys_lt.backbones.layers import MLP, PaddedItems, RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import Prefixes
@@ -120,28 +118,26 @@ class SpectralFilter(nn.Module):
         self.register_buffer("back", torch.cat(back, 1).to(dtype), persistent=False)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """X [B, L, d] and weights [1, F, d, 2] (real, imaginary) -> [B, L, d], in at least float32."""
+        """X [B, L, d] and weights [1, F, d, 2] (real, imaginary) -> [B, L, d] in the type of the weights."""
         if self.length > _LONGEST:
             return self.plain(x, weights)
         with torch.autocast(x.device.type, enabled=False):
-            y: Tensor = _ThereAndBack.apply(at_least_float32(x), at_least_float32(weights), self.there, self.back)
+            y: Tensor = _ThereAndBack.apply(x.to(weights.dtype), weights, self.there, self.back)
         return y
 
     def plain(self, x: Tensor, weights: Tensor) -> Tensor:
         """Evaluate the textbook form, by the FFT."""
         with torch.autocast(x.device.type, enabled=False):  # no half-precision transform of length 50
-            spectrum = torch.fft.rfft(at_least_float32(x), dim=1, norm="ortho")
-            spectrum = spectrum * torch.view_as_complex(at_least_float32(weights))
+            spectrum = torch.fft.rfft(x.to(weights.dtype), dim=1, norm="ortho") * torch.view_as_complex(weights)
             y: Tensor = torch.fft.irfft(spectrum, n=self.length, dim=1, norm="ortho")
         return y
 
     def last(self, x: Tensor, weights: Tensor) -> Tensor:
         """``self(x, weights)[:, -1:]`` without transforming x: one weighted sum over time, [B, 1, d]."""
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = torch.view_as_complex(at_least_float32(weights))
-            kernel: Tensor = torch.fft.irfft(spectrum, n=self.length, dim=1)
+            kernel: Tensor = torch.fft.irfft(torch.view_as_complex(weights), n=self.length, dim=1)
             # Position L - 1 of a circular convolution: x[t] meets kernel[L - 1 - t].
-            return (at_least_float32(x) * kernel.flip(1)).sum(1, keepdim=True)
+            return (x.to(weights.dtype) * kernel.flip(1)).sum(1, keepdim=True)
 
 
 class _ThereAndBack(torch.autograd.Function):
@@ -158,17 +154,14 @@ class _ThereAndBack(torch.autograd.Function):
     def backward(ctx: Any, by_y: Tensor) -> tuple[Tensor | None, ...]:
         spectrum, weights, there, back = ctx.saved_tensors
         by_product = torch.matmul(back.T, by_y)
-        by_weights = by_x = None
-        if ctx.needs_input_grad[1]:
-            (real, imaginary), (by_real, by_imaginary) = spectrum.chunk(2, 1), by_product.chunk(2, 1)
-            by_weights = torch.empty_like(weights)
-            product = torch.mul(by_real, real).addcmul_(by_imaginary, imaginary)
-            by_weights[..., 0] = product.sum(0, keepdim=True)
-            torch.mul(by_imaginary, real, out=product).addcmul_(by_real, imaginary, value=-1)
-            by_weights[..., 1] = product.sum(0, keepdim=True)
-        if ctx.needs_input_grad[0]:
-            # The adjoint of multiplying by a complex number multiplies by its conjugate.
-            by_x = torch.matmul(there.T, _times(by_product, weights[..., 0], -weights[..., 1]))
+        (real, imaginary), (by_real, by_imaginary) = spectrum.chunk(2, 1), by_product.chunk(2, 1)
+        by_weights = torch.empty_like(weights)
+        product = torch.mul(by_real, real).addcmul_(by_imaginary, imaginary)
+        by_weights[..., 0] = product.sum(0, keepdim=True)
+        torch.mul(by_imaginary, real, out=product).addcmul_(by_real, imaginary, value=-1)
+        by_weights[..., 1] = product.sum(0, keepdim=True)
+        # The adjoint of multiplying by a complex number multiplies by its conjugate.
+        by_x = torch.matmul(there.T, _times(by_product, weights[..., 0], -weights[..., 1]))
         return by_x, by_weights, None, None
 
 
@@ -179,8 +172,3 @@ def _times(spectrum: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
     torch.mul(a, real, out=re).addcmul_(b, imaginary, value=-1)
     torch.mul(a, imaginary, out=im).addcmul_(b, real)
     return out
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """X itself, or in float32 where it is of half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

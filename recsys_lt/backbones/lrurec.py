@@ -1,25 +1,18 @@
 """LRURec: linear recurrent units, supervised at every position."""
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from recsys_lt.backbones.backbone import Backbone, check_sizes
-from recsys_lt.backbones.dropout import RowDropout
+from recsys_lt.backbones.layers import RowDropout
+from recsys_lt.backbones.recurrence import LinearRecurrence, Steps
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.losses.output_table import OutputTable
-
-# Events in a piece: a batch whose longest row has n of them is walked in 2 * PIECE + n / PIECE steps instead of n.
-PIECE = 16
 
 
 class LRURec(Backbone):
@@ -86,7 +79,7 @@ class LRURec(Backbone):
             x = block.padded(x, real)
         return x[:, -1] * real[:, -1:]
 
-    def _begun(self, batch: Batch) -> tuple["Steps", Tensor, Tensor]:
+    def _begun(self, batch: Batch) -> tuple[Steps, Tensor, Tensor]:
         """How the batch is walked through; in that order, the events embedded [T, d] and their streams [T]."""
         steps = Steps.of(batch.lengths, batch.items.device)
         streams = batch.event_streams()[steps.order]
@@ -111,7 +104,7 @@ class _Block(nn.Module):
         self.outer_dropout = RowDropout(dropout, first_salt + 2)
         self.outer_norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, streams: Tensor, steps: "Steps", wanted: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, streams: Tensor, steps: Steps, wanted: Tensor | None = None) -> Tensor:
         """All events [T, d] -> all of them, or those in the places ``wanted`` [n] -> [n, d]."""
         h = self.unit.hidden(x, steps)
         if wanted is not None:
@@ -132,12 +125,12 @@ class LinearRecurrentUnit(nn.Module):
     ``lambda = exp(-exp(nu) + i exp(theta))`` lies within the unit circle whatever the parameters: a state never grows.
     Complex maps are kept as real ones, so that optimizers and precisions meet nothing unusual: W_in makes a
     real and an imaginary part side by side, W_out reads them so (its imaginary weights with the sign turned). At the
-    start lambda is drawn evenly over the ring of moduli from ``smallest`` to ``largest``.
+    start lambda is drawn evenly over the ring of moduli from 0.8 to 0.99.
     """
 
-    def __init__(self, width: int, smallest: float = 0.8, largest: float = 0.99) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        modulus = torch.empty(2 * width).uniform_(smallest**2, largest**2).sqrt()
+        modulus = torch.empty(2 * width).uniform_(0.8**2, 0.99**2).sqrt()
         phase = 2 * math.pi * (1 - torch.rand(2 * width))  # (0, 2 pi]: zero has no logarithm
         self.nu_log = nn.Parameter((-modulus.log()).log())
         self.theta_log = nn.Parameter(phase.log())
@@ -168,160 +161,10 @@ class LinearRecurrentUnit(nn.Module):
             step *= 2
         return h.flatten(2)
 
-    def hidden(self, x: Tensor, steps: "Steps") -> Tensor:
+    def hidden(self, x: Tensor, steps: Steps) -> Tensor:
         """States after x [T, d], in the order of ``steps`` -> [T, 4d]: each number's real and its imaginary part."""
         u = self._inputs(x)
         if u.dtype in (torch.bfloat16, torch.float16):  # there are no complex numbers of these
             u = u.float()
-        h = linear_recurrence(torch.view_as_complex(u.view(len(u), -1, 2)), self.decay(), steps)
+        h = LinearRecurrence.apply(torch.view_as_complex(u.view(len(u), -1, 2)), self.decay(), steps)
         return torch.view_as_real(h).flatten(1)
-
-
-def plain_linear_recurrence(u: Tensor, decay: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """``h_t = decay * h_{t-1} + u_t`` from h = 0 by the textbook loop, row by row, gradients by autograd.
-
-    Inputs ``u`` [T, D] and ``decay`` [D] are complex or real, rows of these lengths end to end; so are the states.
-    """
-    states = []
-    for row in u.split(lengths):
-        h = torch.zeros_like(decay)
-        for step in row:
-            h = decay * h + step
-            states.append(h)
-    return torch.stack(states) if states else u.clone()
-
-
-def linear_recurrence(u: Tensor, decay: Tensor, steps: "Steps") -> Tensor:
-    """The same states, [T, D] laid out as ``u``, all rows at once and long rows in pieces.
-
-    Rows are cut into pieces of at most ``steps.piece`` events. A first walk through all pieces side by side finds what
-    each hands on to the next if nothing came before it; those sums are themselves a recurrence along the pieces
-    of a row, with the decay to the power of a piece; a second walk, each piece begun with what reaches it, gives
-    the states. No padding, and 44 steps for a row of 200. The gradient is the same walk backwards with the
-    conjugate decay. ``plain_linear_recurrence`` is the plain form; both give the same values and gradients.
-
-    Parameters
-    ----------
-    u
-        Inputs in the order of ``steps``, [T, D], complex or real.
-    decay
-        What a state keeps of the one before it, [D], of the same kind; |decay| <= 1 keeps states in bounds.
-    steps
-        How the batch is walked through.
-
-    References
-    ----------
-    Blelloch, "Prefix sums and their applications", CMU-CS-90-190 (the scan in two levels).
-    """
-    return _LinearRecurrence.apply(u, decay, steps)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """How packed rows are walked through: step k takes the k-th event of every piece with one, longest first."""
-
-    piece: int  # most events in a piece
-    order: Tensor  # the events, first those of step 0, then of step 1, ..., [T] int64
-    running: tuple[int, ...]  # how many pieces reach each step, falling; they add up to T
-    giving: Tensor  # pieces that another of their row follows, [C] int64: places among the pieces, longest first
-    taking: Tensor  # those that follow them; both begin with the rows' first pieces, row with most pieces first
-    handing: tuple[int, ...]  # how many rows have a 1st, 2nd, ... piece that another follows, falling; they add up to C
-
-    @classmethod
-    def of(cls, lengths: tuple[int, ...], device: torch.device, piece: int = PIECE) -> "Steps":
-        """Of rows of these many events; worked out on the host, which knows the lengths."""
-        rows = torch.tensor(lengths, dtype=torch.int64)
-        pieces = (rows + piece - 1) // piece
-        row = torch.repeat_interleave(pieces)
-        nth = torch.arange(len(row)) - (pieces.cumsum(0) - pieces)[row]
-        size = (rows[row] - nth * piece).clamp_(max=piece)
-        rank = _places(size.argsort(descending=True, stable=True))
-        running = _reaching(size)
-        # The event of step k in the piece of rank r stands r places after where the step begins.
-        of_event = torch.repeat_interleave(size)
-        step = torch.arange(len(of_event)) - (size.cumsum(0) - size)[of_event]
-        begin = torch.tensor([0, *running], dtype=torch.int64).cumsum(0)
-        order = _places(begin[step] + rank[of_event])
-        followed = (nth + 1 < pieces[row]).nonzero().squeeze(1)
-        row_rank = _places(pieces.argsort(descending=True, stable=True))
-        followed = followed[(nth[followed] * len(rows) + row_rank[row[followed]]).argsort()]
-        # A piece's follower is the next one before they are ranked.
-        giving, taking = rank[followed], rank[followed + 1] if len(followed) else rank[:0]
-        handing = _reaching((pieces - 1).clamp_(min=0))
-        return cls(piece, order.to(device), running, giving.to(device), taking.to(device), handing)
-
-    @cached_property
-    def places(self) -> Tensor:
-        """Where each event of the batch stands in ``order``, [T] int64."""
-        return _places(self.order)
-
-
-class _LinearRecurrence(torch.autograd.Function):
-    """h_t = decay * h_{t-1} + u_t; with G_t the gradient by h_t whatever way, G_t = g_t + conj(decay) * G_{t+1}."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, decay: Tensor, steps: Steps) -> Tensor:
-        inputs = u.split(steps.running)
-        h = torch.empty_like(u)
-        begun = None
-        if steps.handing:
-            # Only full pieces are followed: what they hand on is what the last step leaves.
-            sums = inputs[0][: steps.running[-1]].clone()
-            for x in inputs[1:]:
-                torch.addcmul(x[: len(sums)], decay, sums, out=sums)
-            handed = sums[steps.giving]
-            power = decay**steps.piece
-            for last, here in pairwise(handed.split(steps.handing)):
-                here.addcmul_(power, last[: len(here)])
-            begun = u.new_zeros(len(inputs[0]), u.shape[1]).index_copy_(0, steps.taking, handed)
-        last = begun
-        for x, out in zip(inputs, h.split(steps.running), strict=True):
-            if last is None:
-                out.copy_(x)
-            else:
-                torch.addcmul(x, decay, last[: len(x)], out=out)
-            last = out
-        ctx.steps = steps
-        ctx.save_for_backward(decay, h, *([] if begun is None else [begun]))
-        return h
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, by_h: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        steps: Steps = ctx.steps
-        decay, h, *begun = ctx.saved_tensors
-        # All in conjugates, so that no product needs one formed: later events' gradients are added in here.
-        total = by_h.conj_physical() if by_h.is_complex() else by_h.clone(memory_format=torch.contiguous_format)
-        parts = total.split(steps.running)
-        if begun:
-            sums = torch.zeros_like(begun[0])
-            for g in reversed(parts):
-                here = sums[: len(g)]
-                torch.addcmul(g, decay, here, out=here)
-            handed = sums[steps.taking]
-            power = decay**steps.piece
-            for here, later in reversed(list(pairwise(handed.split(steps.handing)))):
-                here[: len(later)].addcmul_(power, later)
-            ends = torch.zeros_like(parts[-1]).index_copy_(0, steps.giving, handed)
-            parts[-1].addcmul_(decay, ends)
-        by_decay = total.new_zeros(max(steps.running, default=0), total.shape[1])  # each piece's share
-        for last, here, later in reversed(list(zip(h.split(steps.running), parts, parts[1:], strict=False))):
-            here[: len(later)].addcmul_(decay, later)
-            by_decay[: len(later)].addcmul_(later, last[: len(later)])
-        if begun:
-            by_decay.addcmul_(parts[0], begun[0])
-        return total.conj_physical_(), by_decay.sum(0).conj(), None
-
-
-def _places(order: Tensor) -> Tensor:
-    """The inverse of a permutation."""
-    places = torch.empty_like(order)
-    places[order] = torch.arange(len(order), device=order.device)
-    return places
-
-
-def _reaching(sizes: Tensor) -> tuple[int, ...]:
-    """How many sizes are above 0, above 1, ..., as long as there are any."""
-    if len(sizes) == 0:
-        return ()
-    return tuple((len(sizes) - torch.bincount(sizes).cumsum(0)[:-1]).tolist())

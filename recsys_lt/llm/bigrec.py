@@ -10,7 +10,7 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import Read
-from recsys_lt.llm.prompted import PromptSettings, TitleModel
+from recsys_lt.llm.prompt import PromptSettings, TitleModel
 
 
 class BIGRec(TitleModel):

@@ -8,7 +8,7 @@ import torch
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.lora import Lora
-from recsys_lt.llm.weights import Weights, needed
+from recsys_lt.llm.pretrained import Weights, needed
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -42,13 +42,10 @@ class LLM:
         can be reached) is known: enough to find out whether a recommender can be made of it. A UserError says why it
         cannot be had, or not quantised here.
         """
-        options = self._options()
-        if outline:
-            if self.lora is not None:
-                needed("peft")
-            self.weights.check()
-        tokenizer, causal = self.weights.outline() if outline else self.weights.load(options)
         lora = self.lora if adapted else None
+        if lora is not None:
+            needed("peft")  # before weights are fetched
+        tokenizer, causal = self.weights.load(self._options(), outline)
         return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
 
     def _options(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """E4SRec: a language model that reads item vectors and scores all items at once."""
 
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -85,34 +84,26 @@ class E4SRec(Backbone):
         return OutputTable(self.head.weight)
 
     def states(self, batch: Batch) -> Tensor:
-        if self._last:
-            return self._after_closing(batch)
-        return self._at_events(batch, batch.event_streams())
+        hidden, ends = self._hidden(batch)
+        return hidden[ends] if self._last else hidden
 
     def user_states(self, batch: Batch) -> Tensor:
+        hidden, ends = self._hidden(batch)
+        return hidden[ends]
+
+    def _hidden(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Hidden states of all that is read after the opening, [T, H], and the place of each row's last one, [B]."""
+        rows, streams, lengths = self._read(batch), batch.event_streams(), batch.lengths
         if self._last:
-            return self._after_closing(batch)
-        return self._at_events(batch, None)[batch.offsets[1:] - 1]
-
-    def _at_events(self, batch: Batch, keys: Tensor | None) -> Tensor:
+            closing = self.language.vectors(self.closing)
+            place = torch.arange(len(closing), device=streams.device) + (1 << 20)  # apart from the events' places
+            closed = [torch.cat([events, closing]) for events in rows.split(lengths)]
+            keys = [torch.cat([own, keys_of(int(own[-1]), place)]) for own in streams.split(lengths)]
+            rows, streams, lengths = torch.cat(closed), torch.cat(keys), tuple(map(len, closed))
         opening = self.language.vectors(self.opening)
-        hidden = self.language.hidden(opening, self._read(batch), batch.lengths, keys, batch.step_key)
-        return hidden.to(self.head.weight.dtype)
-
-    def _after_closing(self, batch: Batch) -> Tensor:
-        closing = self.language.vectors(self.closing)
-        parts, streams = [], []
-        keys = batch.event_streams()
-        place = torch.arange(len(closing), device=keys.device) + (1 << 20)  # apart from the events' places
-        for events, own in zip(self._read(batch).split(batch.lengths), keys.split(batch.lengths), strict=True):
-            parts += [events, closing]
-            streams += [own, keys_of(int(own[-1]), place)]
-        lengths = [length + len(closing) for length in batch.lengths]
-        hidden = self.language.hidden(
-            self.language.vectors(self.opening), torch.cat(parts), lengths, torch.cat(streams), batch.step_key
-        )
-        last = torch.tensor(list(accumulate(lengths)), device=hidden.device) - 1
-        return hidden[last].to(self.head.weight.dtype)
+        hidden = self.language.hidden(opening, rows, lengths, streams, batch.step_key)
+        ends = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
+        return hidden.to(self.head.weight.dtype), ends
 
     def _read(self, batch: Batch) -> Tensor:
         """The events' item vectors, as the language model reads them, [T, H]."""

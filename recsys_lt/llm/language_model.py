@@ -1,7 +1,7 @@
 """A language model that reads packed sequences: the rows of a batch end to end, after one prompt they share."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys_lt.data.streams import keys_of
 from recsys_lt.errors import UserError
-from recsys_lt.llm.lora import Lora, TokenStreams, keep_trained_alone, silence
-from recsys_lt.llm.packed_attention import PackedAttention, packs, who_sees_whom
-from recsys_lt.llm.weights import needed
+from recsys_lt.llm.lora import Lora, keep_trained_alone, silence
+from recsys_lt.llm.packed_attention import Blocks, Pass, attend_in_blocks, packs, who_sees_whom
+from recsys_lt.llm.pretrained import needed
 
 #: What texts are read after, one of them, by tokenizers that put a space before all they read.
 _BEFORE = ("\n", "x", ".")
@@ -22,19 +22,10 @@ _PROMPT = 7  # sets the streams of the shared prompt apart
 
 
 class Read(NamedTuple):
-    """Tokens that were read and are remembered, for all that goes on from them.
+    """Tokens that were read and are remembered, for all that goes on from them."""
 
-    ``cache`` holds their keys and values, ``length`` says how many they are; ``last`` is the last one's hidden state,
-    [1, H].
-    """
-
-    cache: Any
-    length: int
-    last: Tensor
-
-    def to_go_on(self) -> Any:
-        """A copy of the cache: reading on adds keys and values, and cutting them off again changes with versions."""
-        return deepcopy(self.cache)
+    cache: Any  # their keys and values
+    last: Tensor  # the last one's hidden state, [1, H]
 
 
 class LanguageModel(nn.Module):
@@ -53,15 +44,14 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         # SentencePiece's, of Llama 2 and its kin, read "A" as " A" where a text begins, and "A" in the middle.
         self._spaces = self._tokens(["A"])[0] != self._tokens(["x\nA"])[0][-1:]
-        self._streams = TokenStreams()
+        self._pass = Pass()
         self._pack_tokens, self._checkpointed = pack_tokens, checkpointed
         causal.requires_grad_(False)
         silence(causal)
         causal.config.use_cache = False
-        self._attention = PackedAttention()
-        self._attention.on(causal)
+        self._in_blocks = attend_in_blocks(causal, self._pass)
         self._adapted = lora is not None
-        self.causal = causal if lora is None else lora.on(causal, self._streams)
+        self.causal = causal if lora is None else lora.on(causal, self._pass)
         self.width = int(causal.config.hidden_size)
         self.context = _context(causal.config)
         #: Tokens read since it was loaded, prompts included; in training, forward passes alone count.
@@ -121,14 +111,9 @@ class LanguageModel(nn.Module):
         """Input vectors of tokens, [T] -> [T, H]."""
         return self._inner.get_input_embeddings()(ids)
 
-    @contextmanager
-    def untuned(self) -> Iterator[None]:
+    def untuned(self) -> AbstractContextManager[None]:
         """As it was loaded, while the block runs."""
-        if not self._adapted:
-            yield
-            return
-        with self.causal.disable_adapter():
-            yield
+        return self.causal.disable_adapter() if self._adapted else nullcontext()
 
     def check_length(self, longest: int, what: str) -> None:
         """Raise UserError if a row of so many tokens, its prompt included, is longer than the model reads."""
@@ -139,10 +124,10 @@ class LanguageModel(nn.Module):
     @torch.no_grad()
     def read(self, tokens: Tensor, after: Read | None = None) -> Read:
         """Read tokens (input vectors [P, H], at least one) that go on from ``after``, and remember them."""
-        cache = _nothing_read() if after is None else after.to_go_on()
+        cache = _going_on(after)
         found = self._inner.base_model(inputs_embeds=tokens.unsqueeze(0), past_key_values=cache, use_cache=True)
         self.tokens_read += len(tokens)
-        return Read(cache, len(tokens) + (0 if after is None else after.length), found.last_hidden_state[0, -1:])
+        return Read(cache, found.last_hidden_state[0, -1:])
 
     @torch.no_grad()
     def read_rows(self, ids: Tensor, mask: Tensor, after: Read | None) -> Any:
@@ -151,9 +136,9 @@ class LanguageModel(nn.Module):
         Tokens ``ids`` [B, T] are from the beginning; ``mask`` [B, T] is 0 where there is a gap, which no token sees;
         ``after`` is what all rows begin with, as it was read. ``tokens_read`` is the caller's to count.
         """
-        cache = _nothing_read() if after is None else after.to_go_on()
-        past = 0 if after is None else after.length
-        if after is not None:
+        cache = _going_on(after)
+        past = cache.get_seq_length()
+        if past:
             cache.batch_repeat_interleave(len(ids))
         if ids.shape[1] > past:
             places = (mask.cumsum(1) - 1).clamp(min=0)
@@ -189,7 +174,7 @@ class LanguageModel(nn.Module):
         if isinstance(prompt, Tensor) and keys is None and not torch.is_grad_enabled() and len(prompt):
             prompt = self.read(prompt)
         if isinstance(prompt, Read):
-            before, past, prompt = prompt, prompt.length, rows[:0]
+            before, past, prompt = prompt, prompt.cache.get_seq_length(), rows[:0]
         else:
             before, past = None, 0
         of_prompt = None
@@ -201,7 +186,7 @@ class LanguageModel(nn.Module):
             stop = start + sum(pack)
             self.tokens_read += stop - start + len(prompt)
             streams = None if keys is None or of_prompt is None else torch.cat([of_prompt, keys[start:stop]])
-            cache = None if before is None else before.to_go_on()
+            cache = None if before is None else _going_on(before)
             given: Any = (prompt, rows[start:stop], pack, streams, cache, past)
             if before is None and self._checkpointed and torch.is_grad_enabled():
                 states.append(checkpoint(self._pack, *given, use_reentrant=False))
@@ -217,13 +202,42 @@ class LanguageModel(nn.Module):
         last = torch.tensor(lengths, device=opening.device).cumsum(0) - 1
         return self.hidden(self.vectors(opening), self.vectors(ids), lengths)[last]
 
-    def plain_hidden(self, prompt: Tensor, rows: Tensor, lengths: Sequence[int]) -> Tensor:
-        """``hidden`` row by row, as anybody would read them: what packs are held equal to."""
-        states = []
-        for row in rows.split(list(lengths)):
-            found = self._inner.base_model(inputs_embeds=torch.cat([prompt, row]).unsqueeze(0), use_cache=False)
-            states.append(found.last_hidden_state[0, len(prompt) :])
-        return torch.cat(states)
+    def answer_losses(
+        self,
+        opening: Tensor,
+        prompts: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[int]],
+        keys: Tensor,
+        key: int,
+    ) -> Tensor:
+        """Mean cross-entropy of each answer's tokens, its end included, [B]; the prompt's tokens cost nothing.
+
+        Parameters
+        ----------
+        opening
+            The tokens that all prompts begin with, [P].
+        prompts, answers
+            What follows it in each row, and the row's answer without the token that ends it.
+        keys, key
+            The random stream of each row, [B] int64, and that of the opening.
+        """
+        device = self.vocabulary.device
+        ended = [[*answer, self.end] for answer in answers]
+        # The last token is predicted, and never read.
+        rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        lengths = [len(row) for row in rows]
+        ids = torch.tensor([token for row in rows for token in row], device=device)
+        sizes = torch.tensor(lengths, device=device)
+        place = torch.arange(len(ids), device=device) - torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+        streams = keys_of(0, torch.repeat_interleave(keys, sizes) + place)
+        hidden = self.hidden(self.vectors(opening), self.vectors(ids), lengths, streams, key)
+        # Each token of an answer is predicted at the place before it: the last places of its row.
+        answered = torch.tensor([len(answer) for answer in ended], device=device)
+        at = (place >= torch.repeat_interleave(sizes - answered, sizes)).nonzero().squeeze(1)
+        logits = F.linear(hidden[at], self.vocabulary).float()
+        each = F.cross_entropy(logits, torch.tensor([t for row in ended for t in row], device=device), reduction="none")
+        of_row = torch.repeat_interleave(torch.arange(len(rows), device=device), answered)
+        return each.new_zeros(len(rows)).index_add(0, of_row, each) / answered
 
     @torch.no_grad()
     def _check_reading(self) -> None:
@@ -251,26 +265,26 @@ class LanguageModel(nn.Module):
         first = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
         place = torch.arange(len(rows), device=device) - first + past + n_prompt
         position = torch.cat([torch.arange(past, past + n_prompt, device=device), place])
-        blocks = self._attention.fitting(lengths, past + n_prompt, device)
-        # Where there are blocks, they tell; the model only must not make a mask of its own.
-        sees = sizes.new_ones(1, 1).bool() if blocks else who_sees_whom(sizes, past, n_prompt)
-        self._streams.keys = streams
+        blocks = Blocks.of(lengths, past + n_prompt, device) if self._in_blocks else None
+        # Where there are blocks, they say what is seen; the model only must not make a mask of its own.
+        sees = who_sees_whom(sizes, past, n_prompt) if blocks is None else sizes.new_ones(1, 1).bool()
+        self._pass.keys, self._pass.blocks = streams, blocks
         try:
-            with self._attention.reading(blocks):
-                found = self._inner.base_model(
-                    inputs_embeds=torch.cat([prompt, rows]).unsqueeze(0),
-                    attention_mask=sees[None, None],
-                    position_ids=position.unsqueeze(0),
-                    past_key_values=cache,
-                    use_cache=cache is not None,
-                )
+            found = self._inner.base_model(
+                inputs_embeds=torch.cat([prompt, rows]).unsqueeze(0),
+                attention_mask=sees[None, None],
+                position_ids=position.unsqueeze(0),
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
         finally:  # a checkpoint's second pass is left by an exception
-            self._streams.keys = None
+            self._pass.keys = self._pass.blocks = None
         return found.last_hidden_state[0, n_prompt:]
 
 
-def _nothing_read() -> Any:
-    return needed("transformers").DynamicCache()
+def _going_on(read: Read | None) -> Any:
+    """A copy of the cache: reading on adds keys and values, and cutting them off again changes with versions."""
+    return needed("transformers").DynamicCache() if read is None else deepcopy(read.cache)
 
 
 def _context(config: Any) -> int:

@@ -15,7 +15,7 @@ from recsys_lt.data.needs import Need, TrainedRun
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
-from recsys_lt.llm.prompted import PromptedModel, PromptSettings
+from recsys_lt.llm.prompt import PromptedModel, PromptSettings
 from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

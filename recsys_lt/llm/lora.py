@@ -6,31 +6,26 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from recsys_lt.backbones.dropout import RowDropout
+from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.errors import UserError
-from recsys_lt.llm.weights import needed
+from recsys_lt.llm.packed_attention import Pass
+from recsys_lt.llm.pretrained import needed
 
 _SALT = 1000  # apart from the salts of backbones' layers
-
-
-class TokenStreams:
-    """The random stream of each token of the pass that is under way, [T] int64; None when ranking."""
-
-    keys: Tensor | None = None
 
 
 class _TokenDropout(nn.Module):
     """In the place of peft's ``nn.Dropout``, whose masks depend on who drew before."""
 
-    def __init__(self, p: float, salt: int, streams: TokenStreams) -> None:
+    def __init__(self, p: float, salt: int, under_way: Pass) -> None:
         super().__init__()
-        self._mask, self._streams = RowDropout(p, salt), streams
+        self._mask, self._pass = RowDropout(p, salt), under_way
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens' inputs, [1, T, d] -> the same shape."""
-        if self._streams.keys is None:
+        if self._pass.keys is None:
             return x
-        dropped: Tensor = self._mask(x.flatten(0, -2), self._streams.keys)
+        dropped: Tensor = self._mask(x.flatten(0, -2), self._pass.keys)
         return dropped.view_as(x)
 
 
@@ -47,7 +42,7 @@ class Lora:
             raise UserError(what, where="llm.lora", remedy=remedy)
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, list(targets)
 
-    def on(self, model: Any, streams: TokenStreams) -> Any:
+    def on(self, model: Any, under_way: Pass) -> Any:
         """Freeze a causal language model and put adapters on it; their parameters are float32."""
         peft = needed("peft")
         config = peft.LoraConfig(
@@ -65,7 +60,7 @@ class Lora:
         layers = [module for module in adapted.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
         for salt, layer in enumerate(layers, start=_SALT):
             for name in layer.lora_dropout:
-                layer.lora_dropout[name] = _TokenDropout(self.dropout, salt, streams)
+                layer.lora_dropout[name] = _TokenDropout(self.dropout, salt, under_way)
         return adapted
 
 
@@ -85,12 +80,6 @@ def keep_trained_alone(module: nn.Module) -> None:
     module.register_load_state_dict_post_hook(_not_missed)
 
 
-def _frozen(module: nn.Module) -> set[str]:
-    # Tied weights have two names.
-    parameters = module.named_parameters(remove_duplicate=False)
-    return {name for name, p in parameters if not p.requires_grad} | {name for name, _ in module.named_buffers()}
-
-
 def _without_frozen(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
     # Quantised weights have more entries than parameters: what is kept is named, not what goes.
     kept = {prefix + name for name, p in module.named_parameters() if p.requires_grad}
@@ -99,5 +88,8 @@ def _without_frozen(module: nn.Module, state: dict[str, Any], prefix: str, _meta
 
 
 def _not_missed(module: nn.Module, incompatible: Any) -> None:
-    frozen = tuple(_frozen(module))  # names there begin with the path to this module, which it does not know
+    # Tied weights have two names.
+    parameters = module.named_parameters(remove_duplicate=False)
+    frozen = (*(n for n, p in parameters if not p.requires_grad), *(n for n, _ in module.named_buffers()))
+    # Names there begin with the path to this module, which it does not know.
     incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if not name.endswith(frozen)]

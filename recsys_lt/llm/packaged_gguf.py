@@ -10,8 +10,7 @@ import torch
 
 from recsys_lt.data.sources.download import FetchError, PackageFiles
 from recsys_lt.errors import UserError
-from recsys_lt.llm.pretrained import Pretrained
-from recsys_lt.llm.weights import Weights, needed
+from recsys_lt.llm.pretrained import Pretrained, Weights, needed
 from recsys_lt.system.lock import locked
 from recsys_lt.system.names import check_name
 
@@ -40,11 +39,8 @@ class PackagedGGUF(Weights):
         self.files = PackageFiles(requirement, {member: sha256})
         self.folder = Path(cache_dir).expanduser() / "language_models" / name
 
-    def outline(self) -> tuple[Any, Any]:
-        return self._kept().outline()
-
-    def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
-        return self._kept().load(options)
+    def load(self, options: Mapping[str, Any], outline: bool = False) -> tuple[Any, Any]:
+        return self._kept().load(options, outline)
 
     def _kept(self) -> Pretrained:
         needed("transformers")

@@ -1,7 +1,6 @@
 """Rows end to end in packs, without padding: how many together, what each token sees, and attention within the rows."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lt.llm.weights import needed
+from recsys_lt.llm.pretrained import needed
 
 _NAME = "recsys_lt_packed"
 # Beyond it the weights that are held for the backward pass, of all layers, would take gigabytes; torch's kernel holds
@@ -68,47 +67,34 @@ class Blocks:
         )
 
 
-class PackedAttention:
-    """What the attention layers of a language model are told of the pack that is under way.
+class Pass:
+    """What the layers of a language model know of the pass that is under way."""
 
-    Its layers go on as they are where they do not run through ``transformers``' ``sdpa``.
+    keys: Tensor | None = None  # the random stream of each token, [T] int64; None when ranking
+    blocks: Blocks | None = None  # None where a mask says what each token sees
+
+
+def attend_in_blocks(causal: Any, under_way: Pass) -> bool:
+    """Have the attention layers of a causal language model read ``Pass.blocks``.
+
+    Returns whether they do: those that do not run through ``transformers``' ``sdpa`` go on as they are.
     """
-
-    def __init__(self) -> None:
-        self.blocks: Blocks | None = None
-        self._taken = False
-
-    def on(self, causal: Any) -> None:
-        """Put it into the layers of a causal language model of ``transformers``."""
-        if causal.config._attn_implementation != "sdpa":
-            return
-        transformers, masks = needed("transformers"), needed("transformers.masking_utils")
-        transformers.AttentionInterface.register(_NAME, _attention)
-        transformers.AttentionMaskInterface.register(_NAME, masks.sdpa_mask)
-        causal.set_attn_implementation(_NAME)
-        self._taken = causal.config._attn_implementation == _NAME
-        for module in causal.modules():
-            module.packed = self
-
-    def fitting(self, lengths: Sequence[int], prompt: int, device: torch.device) -> Blocks | None:
-        """The blocks of a pack, where they are read as such and it pays."""
-        return Blocks.of(lengths, prompt, device) if self._taken else None
-
-    @contextmanager
-    def reading(self, blocks: Blocks | None) -> Iterator[None]:
-        """Tell the layers, while the block runs."""
-        self.blocks = blocks
-        try:
-            yield
-        finally:
-            self.blocks = None
+    if causal.config._attn_implementation != "sdpa":
+        return False
+    transformers, masks = needed("transformers"), needed("transformers.masking_utils")
+    transformers.AttentionInterface.register(_NAME, _attention)
+    transformers.AttentionMaskInterface.register(_NAME, masks.sdpa_mask)
+    causal.set_attn_implementation(_NAME)
+    for module in causal.modules():
+        module.under_way = under_way
+    return causal.config._attn_implementation == _NAME
 
 
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: Any
 ) -> tuple[Tensor, None]:
     """In the place of ``transformers``' ``sdpa``: [1, H, q, d], [1, h, k, d] twice -> [1, q, H, d]."""
-    blocks: Blocks | None = module.packed.blocks
+    blocks: Blocks | None = module.under_way.blocks
     if blocks is None:
         return needed("transformers.integrations.sdpa_attention").sdpa_attention_forward(
             module, query, key, value, attention_mask, **more

@@ -1,23 +1,43 @@
-"""A language model in a local folder, or on a hub."""
+"""Where a language model comes from: a local folder or a hub; nothing else of the program needs the extra ``llm``."""
 
 import errno
 import ssl
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
-from urllib.error import HTTPError, URLError
+from typing import Any
 from urllib.request import Request, urlopen
 
 import torch
 
 from recsys_lt.errors import UserError
-from recsys_lt.llm.weights import Weights, needed
 
-T = TypeVar("T")
 _PATIENCE = 5.0  # seconds until a hub that says nothing is out of reach
+
+
+def needed(package: str, extra: str = "llm") -> ModuleType:
+    """Import a package of an extra; a UserError says that it is not installed."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        what = f"the package {package} cannot be imported ({error})"
+        raise UserError(what, where="llm", remedy=f"Install it with: pip install 'recsys_lt[{extra}]'") from error
+
+
+class Weights(ABC):
+    """A tokenizer and a causal language model of ``transformers``."""
+
+    @abstractmethod
+    def load(self, options: Mapping[str, Any], outline: bool = False) -> tuple[Any, Any]:
+        """Tokenizer and model, read with these options for ``from_pretrained`` (dtype, quantization_config).
+
+        An ``outline`` may be without weights, on torch's meta device. UserError if they cannot be had or read, or a
+        package is missing.
+        """
 
 
 @dataclass(frozen=True)
@@ -28,44 +48,29 @@ class Pretrained(Weights):
     revision: str | None = None  # of the hub's repository; None for its newest
     trust_remote_code: bool = False  # whether Python code that lies beside the weights may run here
 
-    def check(self) -> None:
-        """See ``Weights.check``: its configuration is read."""
-        self._read(lambda transformers, name, common: transformers.AutoConfig.from_pretrained(name, **common))
-
-    def outline(self) -> tuple[Any, Any]:
-        def both(transformers: ModuleType, name: str, common: Mapping[str, Any]) -> tuple[Any, Any]:
-            config = transformers.AutoConfig.from_pretrained(name, **common)
-            with torch.device("meta"):
-                model = transformers.AutoModelForCausalLM.from_config(
-                    config, attn_implementation="sdpa", trust_remote_code=self.trust_remote_code
-                )
-            return transformers.AutoTokenizer.from_pretrained(name, **common), model
-
-        return self._read(both)
-
-    def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
-        def both(transformers: ModuleType, name: str, common: Mapping[str, Any]) -> tuple[Any, Any]:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name, **common)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                name, use_safetensors=True, attn_implementation="sdpa", **common, **options
-            )
-            return tokenizer, model
-
-        return self._read(both)
-
-    def _read(self, what: Callable[[ModuleType, str, Mapping[str, Any]], T]) -> T:
+    def load(self, options: Mapping[str, Any], outline: bool = False) -> tuple[Any, Any]:
         transformers = needed("transformers")
         transformers.utils.logging.disable_progress_bar()
         folder = Path(self.name).expanduser()
         name = str(folder) if folder.is_dir() else self.name
         silent = None if folder.is_dir() or self.name.startswith((".", "/", "~")) else _out_of_reach()
+        # Where the hub is silent, what was fetched before is enough.
         common = {
             "revision": self.revision,
             "trust_remote_code": self.trust_remote_code,
-            "local_files_only": silent is not None,  # what was fetched before is enough
+            "local_files_only": silent is not None,
         }
         try:
-            return what(transformers, name, common)
+            config = transformers.AutoConfig.from_pretrained(name, **common)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, **common)
+            if outline:
+                with torch.device("meta"):
+                    return tokenizer, transformers.AutoModelForCausalLM.from_config(
+                        config, attn_implementation="sdpa", trust_remote_code=self.trust_remote_code
+                    )
+            return tokenizer, transformers.AutoModelForCausalLM.from_pretrained(
+                name, use_safetensors=True, attn_implementation="sdpa", **common, **options
+            )
         except (OSError, ValueError, ImportError, needed("safetensors").SafetensorError) as error:
             if _is_full(error):
                 raise self._no_room() from error
@@ -104,13 +109,10 @@ def _out_of_reach() -> str | None:
     if constants.HF_HUB_OFFLINE:  # it will not ask
         return None
     try:
-        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=_PATIENCE):
-            return None
-    except HTTPError as error:
-        found = None if error.code < 500 else f"it answers {error.code}"
-    except URLError as error:
-        # Whose certificates are trusted is the library's own affair.
-        found = None if isinstance(error.reason, ssl.SSLError) else str(error.reason)
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=_PATIENCE).close()
     except (OSError, HTTPException) as error:
-        found = str(error)
-    return None if found is None else f"the hub {constants.ENDPOINT} cannot be reached: {found}"
+        reason = getattr(error, "reason", error)
+        # A refusal is an answer, and whose certificates are trusted is the library's own affair.
+        if getattr(error, "code", 500) >= 500 and not isinstance(reason, ssl.SSLError):
+            return f"the hub {constants.ENDPOINT} cannot be reached: {reason}"
+    return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from recsys_lt.llm.weights import Weights, needed
+from recsys_lt.llm.pretrained import Weights, needed
 
 
 class TinyRandom(Weights):
@@ -14,7 +14,7 @@ class TinyRandom(Weights):
     def __init__(self, width: int = 32, layers: int = 2, heads: int = 2, context: int = 2048, seed: int = 0) -> None:
         self.width, self.layers, self.heads, self.context, self.seed = width, layers, heads, context, seed
 
-    def load(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    def load(self, options: Mapping[str, Any], outline: bool = False) -> tuple[Any, Any]:
         transformers = needed("transformers")
         config = transformers.LlamaConfig(
             vocab_size=258,

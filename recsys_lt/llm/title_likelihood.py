@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch
-from recsys_lt.llm.prompted import TitleModel
+from recsys_lt.llm.prompt import TitleModel
 
 _LOGITS = 1 << 24  # held at a time: 64 MB
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.errors import UserError
-
 GROUPS = ("head", "mid", "tail")
 HEAD, MID, TAIL = range(3)
 SHARES = (0.2, 0.6, 0.2)
@@ -70,12 +68,6 @@ def popularity_groups(
     -------
     0 for head, 1 for mid, 2 for tail (an index into ``GROUPS``), [I] int8.
     """
-    if len(shares) != 3 or not all(share > 0 for share in shares) or not math.isclose(sum(shares), 1.0):
-        raise UserError(
-            f"the shares of head, mid and tail cannot be {list(shares)}",
-            where="metrics.groups.shares",
-            remedy="Give three positive numbers that sum to 1, such as [0.2, 0.6, 0.2]",
-        )
     n_items = len(popularity)
     head_end = math.floor(shares[0] * n_items + 0.5)
     # From the far end, so that head and tail of equal shares are of equal size.

@@ -1,6 +1,6 @@
 """NDCG and exposure along the long tail: by the popularity of items, and by the length of histories."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,11 @@ RESAMPLES = 1000
 
 
 def deciles(
-    ranks: Ranks, targets: NDArray[np.int64], exposed: NDArray[np.int64], groups: ItemGroups, parts: int = 10
+    ranks: Ranks, targets: NDArray[np.int64], exposed: NDArray[np.int64], groups: ItemGroups
 ) -> list[dict[str, Any]]:
-    """NDCG@10, exposure and training interactions of equal parts of the catalogue, most popular items first.
+    """NDCG@10, exposure and training interactions of ten equal parts of the catalogue, most popular items first.
+
+    A catalogue of fewer items has one part an item.
 
     Parameters
     ----------
@@ -27,8 +29,6 @@ def deciles(
         How often each item is in a list of ten, [I].
     groups
         Of the items, and their order.
-    parts
-        How many; a smaller catalogue has one an item.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def deciles(
     """
     n_items = len(groups.of)
     part_of = np.empty(n_items, dtype=np.int16)
-    pieces = np.array_split(groups.order, min(parts, n_items))
+    pieces = np.array_split(groups.order, min(10, n_items))
     for number, piece in enumerate(pieces):
         part_of[piece] = number
     values, place = gains("ndcg", ranks, K), part_of[targets]
@@ -56,9 +56,9 @@ def deciles(
 
 
 def histories(
-    ranks: Ranks, targets: NDArray[np.int64], lengths: NDArray[np.int64], groups: ItemGroups, n_bins: int = 8
+    ranks: Ranks, targets: NDArray[np.int64], lengths: NDArray[np.int64], groups: ItemGroups
 ) -> list[dict[str, Any]]:
-    """NDCG@10 by the number of events before the target, shortest histories first.
+    """NDCG@10 by the number of events before the target, in about eight equal bins, shortest histories first.
 
     Parameters
     ----------
@@ -68,8 +68,6 @@ def histories(
         Events before each user's target, [n].
     groups
         Of the items.
-    n_bins
-        About so many bins with about as many users each; equal lengths stay together.
 
     Returns
     -------
@@ -84,21 +82,17 @@ def histories(
             **served_users(values[inside]),
             "nonhead": served_users(values[inside & nonhead]),
         }
-        for inside in equal_bins(lengths, n_bins)
+        for inside in equal_bins(lengths, 8)
     ]
 
 
-def target_popularity(
-    ranks: Ranks, targets: NDArray[np.int64], groups: ItemGroups, n_bins: int = 10
-) -> list[dict[str, Any]]:
-    """NDCG@10 by the popularity of the target, most popular first.
+def target_popularity(ranks: Ranks, targets: NDArray[np.int64], groups: ItemGroups) -> list[dict[str, Any]]:
+    """NDCG@10 by the popularity of the target, in about ten equal bins, most popular first.
 
     Parameters
     ----------
     ranks, targets, groups
         As in ``deciles``, n at least 1.
-    n_bins
-        About so many bins with about as many users each; equal popularities stay together.
 
     Returns
     -------
@@ -111,7 +105,7 @@ def target_popularity(
             "most": int(popularity[inside].max()),
             **served_users(values[inside]),
         }
-        for inside in reversed(equal_bins(popularity, n_bins))
+        for inside in reversed(equal_bins(popularity, 10))
     ]
 
 
@@ -123,31 +117,21 @@ def _share(counts: NDArray[np.int64], items: NDArray[np.int64]) -> float | None:
 def served_users(values: NDArray[np.float64]) -> dict[str, Any]:
     """Number of users with these gains [n], their mean ``ndcg@10``, and its 95 % interval ``low`` to ``high``.
 
-    None for the last three where there is no user.
+    The interval is a percentile bootstrap's, over n draws with replacement. None for the last three where there is no
+    user.
     """
-    mean, low, high = bootstrap_mean(values) if len(values) else (None, None, None)
+    mean = low = high = None
+    if len(values):
+        # Per-user gains take few distinct values: drawing how often each appears is the same bootstrap,
+        # and needs no [resamples, n] array of draws.
+        distinct, counts = np.unique(values, return_counts=True)
+        draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=RESAMPLES)
+        low, high = np.quantile(draws @ distinct / len(values), [0.025, 0.975]).tolist()
+        mean = float(values.mean())
     return {"users": len(values), f"ndcg@{K}": mean, "low": low, "high": high}
 
 
-class Interval(NamedTuple):
-    """A mean and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def bootstrap_mean(values: NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Mean of values [n] and its 95 % percentile bootstrap interval over n draws with replacement."""
-    # Per-user gains take few distinct values: drawing how often each appears is the same bootstrap,
-    # and needs no [resamples, n] array of draws.
-    distinct, counts = np.unique(values, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
-    low, high = np.quantile(draws @ distinct / len(values), [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def equal_bins(counts: NDArray[np.int64], n_bins: int = 10) -> list[NDArray[np.bool_]]:
+def equal_bins(counts: NDArray[np.int64], n_bins: int) -> list[NDArray[np.bool_]]:
     """Users in about ``n_bins`` equal bins by a count of theirs; equal counts stay together.
 
     Parameters

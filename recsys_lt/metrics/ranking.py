@@ -1,6 +1,6 @@
 """Ranking metrics of one target a user, from its rank alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,12 @@ Ranks = NDArray[np.int64]
 
 #: Rank of a target that is not listed: a miss at every k.
 UNLISTED = 0
-RANKING_METRICS = ("hr", "ndcg", "mrr")
+#: Gain of a place within the list, 1-based.
+RANKING_METRICS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "hr": np.ones_like,
+    "ndcg": lambda place: 1.0 / np.log2(1.0 + place),
+    "mrr": lambda place: 1.0 / place,
+}
 
 
 def gains(metric: str, ranks: Ranks, k: int) -> NDArray[np.float64]:
@@ -32,15 +37,7 @@ def gains(metric: str, ranks: Ranks, k: int) -> NDArray[np.float64]:
         raise ValueError("ranks are 1-based, or 0 for a target that was not listed")
     hit = (ranks >= 1) & (ranks <= k)
     place = np.where(hit, ranks, 1).astype(np.float64)
-    if metric == "hr":
-        value = np.ones_like(place)
-    elif metric == "ndcg":
-        value = 1.0 / np.log2(1.0 + place)
-    elif metric == "mrr":
-        value = 1.0 / place
-    else:
-        raise ValueError(f"no ranking metric {metric!r}; there are {', '.join(RANKING_METRICS)}")
-    return np.where(hit, value, 0.0)
+    return np.where(hit, RANKING_METRICS[metric](place), 0.0)
 
 
 def random_order(ranks: Ranks, n: int, ks: Sequence[int]) -> dict[str, float | None]:

@@ -73,7 +73,7 @@ def _check_memory(failed: int) -> None:
         raise MemoryError("no memory for a compiled kernel")
 
 
-# Of ``backbones.dropout``.
+# Of ``backbones.layers``.
 
 
 class NativeDropout(torch.autograd.Function):

@@ -1,15 +1,19 @@
-"""Full ranking of the catalogue: ranks of targets by counting and the first k items, in blocks of scores."""
+"""Full ranking of the catalogue in blocks of scores, and its collection over the batches of an evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from recsys_lt.data.arrays import Ints
 from recsys_lt.data.batch import SeenSets
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import Scorer
+from recsys_lt.metrics.all_metrics import Exposure, expose
 
 # Scores held at a time: 16 MB on a CPU. Less than 2 ** 24, up to which float32 counts exactly.
 _BLOCK = 1 << 22
@@ -73,7 +77,8 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
     n_rows, n_items = len(states), scorer.n_items
     ranks = torch.zeros(len(targets), dtype=torch.int64, device=states.device)
     least = scorer.lower_bounds(states, targets).unsqueeze(1) if len(targets) else None
-    row, item = _pairs(masked, states.device)
+    seen = SeenSets(targets.new_zeros(0), targets.new_zeros(n_rows + 1)) if masked is None else masked
+    row, item = torch.repeat_interleave(seen.offsets.diff(), output_size=len(seen.items)), seen.items
     values, items = states.new_full((n_rows, k), -torch.inf), targets.new_full((n_rows, k), -1)
     width = max(1, min(n_items, _BLOCK // max(n_rows, 1)))
     for start in range(0, n_items, width):
@@ -94,16 +99,6 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
     return Ranking(ranks, items.masked_fill(values == -torch.inf, -1), values)
 
 
-def _pairs(masked: SeenSets | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(row, item) of all that is masked, flat."""
-    if masked is None:
-        nothing = torch.zeros(0, dtype=torch.int64, device=device)
-        return nothing, nothing
-    rows = torch.arange(len(masked.offsets) - 1, device=device)
-    row = torch.repeat_interleave(rows, masked.offsets.diff(), output_size=len(masked.items))
-    return row, masked.items
-
-
 def _merge(best: Tensor, items: Tensor, scores: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
     """The k best of the best before and of a block of scores, ties by item id."""
     n = min(k, scores.shape[1])
@@ -120,3 +115,56 @@ def _merge(best: Tensor, items: Tensor, scores: Tensor, start: int, k: int) -> t
     items = torch.cat([items, places + start], 1)
     order = values.argsort(dim=1, descending=True, stable=True)[:, :k]
     return values.gather(1, order), items.gather(1, order)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Ranks of n users' targets."""
+
+    users: Ints  # [n] int64, in rising order; targets and ranks in the same
+    targets: Ints
+    ranks: Ints  # as ``Ranking.target_rank``
+    exposure: Exposure = field(default_factory=dict)  # of the items, for every k; empty where no lists were made
+    depth: int | None = None  # see ``Ranking.depth``
+    parts: Mapping[str, "Evaluation"] = field(default_factory=dict)  # of the rankings that this one was made from
+    #: how many of a retriever's first items were re-ranked; None where there is no retriever
+    candidates: int | None = None
+
+
+class Collector:
+    """Takes a batch's ranking after the other; ``finish`` joins the processes' parts.
+
+    Exposure is counted in lists of the lengths ``ks``; for ``candidates`` see ``Evaluation``.
+    """
+
+    def __init__(self, n_items: int, ks: tuple[int, ...], candidates: int | None = None) -> None:
+        self._candidates = candidates
+        self._exposure = {k: np.zeros(n_items, dtype=np.int64) for k in ks}
+        self._columns: dict[str, list[Ints]] = {"users": [], "targets": [], "": []}
+        self._depths: dict[str, int | None] = {}
+
+    def add(self, users: Tensor, targets: Tensor, ranking: Ranking) -> None:
+        """Take a batch: users and targets [B], and how they are ranked."""
+        ranks = {"": ranking} | dict(ranking.parts)
+        self._depths = {name: one.depth for name, one in ranks.items()}
+        columns = {"users": users, "targets": targets} | {name: one.target_rank for name, one in ranks.items()}
+        for name, column in columns.items():
+            self._columns.setdefault(name, []).append(column.cpu().numpy())
+        expose(self._exposure, ranking.items.cpu().numpy())
+
+    def finish(self) -> Evaluation:
+        """Join all processes' parts; the same on every one of them."""
+        nothing = np.zeros(0, dtype=np.int64)
+        mine = {name: np.concatenate([nothing, *column]) for name, column in self._columns.items()}
+        exposure, depths = self._exposure, self._depths
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            found: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(found, (mine, depths, exposure))
+            names = {name: None for columns, _, _ in found for name in columns}  # without users, none of the parts
+            mine = {name: np.concatenate([columns.get(name, nothing) for columns, _, _ in found]) for name in names}
+            depths = {name: depth for _, each, _ in found for name, depth in each.items()}
+            exposure = {k: np.sum([counts[k] for _, _, counts in found], axis=0) for k in exposure}
+        order = np.argsort(mine["users"], kind="stable")
+        users, targets, ranks = (mine.pop(name)[order] for name in ("users", "targets", ""))
+        parts = {name: Evaluation(users, targets, part[order], depth=depths.get(name)) for name, part in mine.items()}
+        return Evaluation(users, targets, ranks, exposure, depths.get(""), parts, self._candidates)

@@ -16,12 +16,38 @@ from recsys_lt.optim.lazy_adam import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
 from recsys_lt.recommenders.base import Module
-from recsys_lt.recommenders.evaluation import Collector, Evaluation
-from recsys_lt.recommenders.full_ranking import Ranking
-from recsys_lt.recommenders.precision import FLOAT32, Precision
+from recsys_lt.recommenders.full_ranking import Collector, Evaluation, Ranking
 from recsys_lt.recommenders.step_closure import StepClosure
 
 _DIVERGED = "Lower optimizer.lr or set trainer.clip=1; what was reached before is in the run folder"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Which products are formed in fewer bits. Parameters, gradients, sums and rankings are float32 always."""
+
+    backbone: torch.dtype | None = None  # type of the backbone's products, by autocast; None for float32
+    loss: torch.dtype | None = None  # type of the loss's products; None for float32
+    scaled: bool = False  # whether losses are multiplied by a factor that keeps small gradients from vanishing
+
+    def check(self, device: torch.device) -> None:
+        """Raise UserError where the device does not do it."""
+        if self.scaled and device.type == "cpu":
+            raise UserError(
+                "a CPU has no fp16 products worth having",
+                where="precision",
+                remedy="Use precision=bf16-mixed, or float32",
+            )
+
+
+FLOAT32 = Precision()
+PRECISIONS = {
+    "float32": FLOAT32,
+    "bf16": Precision(loss=torch.bfloat16),
+    "bf16-mixed": Precision(backbone=torch.bfloat16, loss=torch.bfloat16),
+    # exp overflows float16 at 11, so a fused loss stays in float32.
+    "fp16-mixed": Precision(backbone=torch.float16, scaled=True),
+}
 
 
 @dataclass(frozen=True)

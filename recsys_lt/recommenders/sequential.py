@@ -8,10 +8,10 @@ from torch import Tensor
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.streams import key_of
+from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable
 from recsys_lt.optim.rule import UpdateRule
-from recsys_lt.recommenders.contract import check_losses, check_states
 from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
 from recsys_lt.recommenders.recommender import Recommender, Terms
 
@@ -51,7 +51,7 @@ class SequentialRecommender(Recommender):
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         with self.autocast(self.precision.backbone):
             states = self.backbone.states(batch)
-        check_states(states, len(batch.targets), f"{type(self.backbone).__name__}.states", "target")
+        _check_states(states, len(batch.targets), f"{type(self.backbone).__name__}.states", "target")
         states = states.float()
         weights = self.target_weights(batch, item_weights)
         scorer = self.backbone.output_table()
@@ -61,7 +61,7 @@ class SequentialRecommender(Recommender):
                 totals, losses = self.loss(states, batch.targets, table, weights, draw_of(batch))
             else:
                 totals, losses = self.loss.by_blocks(states, batch.targets, scorer, weights)
-        check_losses(totals, losses, len(batch.targets), weights, type(self.loss).__name__)
+        _check_losses(totals, losses, len(batch.targets), weights, type(self.loss).__name__)
         return totals, losses, batch.targets
 
     def item_tables(self) -> list[Tensor]:
@@ -69,7 +69,7 @@ class SequentialRecommender(Recommender):
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         states = self.backbone.user_states(batch)
-        check_states(states, len(batch), f"{type(self.backbone).__name__}.user_states", "user")
+        _check_states(states, len(batch), f"{type(self.backbone).__name__}.user_states", "user")
         return rank_by_scores(states, self.backbone.output_table(), batch.targets, self.masked(batch), k)
 
 
@@ -83,3 +83,32 @@ def draw_of(batch: Batch) -> Draw:
         seen_items=None if seen is None else seen.items,
         seen_offsets=None if seen is None else seen.offsets,
     )
+
+
+def _check_states(states: Tensor, n: int, source: str, one_of: str) -> None:
+    """Raise UserError unless the states that a method returned are n rows of floats: [n, d], or [n, ...].
+
+    The method is ``source``; each row is ``one_of``: target or user.
+    """
+    shape = list(getattr(states, "shape", ()))
+    if len(shape) < 2 or shape[0] != n or not states.is_floating_point():
+        remedy = f"Return one state of width d for each {one_of} of the batch, in its order"
+        raise UserError(f"{source} gave {_said(states)}, not floats of shape [{n}, d]", where="model", remedy=remedy)
+
+
+def _check_losses(totals: Tensor, losses: Tensor, n: int, weights: Tensor | None, source: str) -> None:
+    """Raise UserError unless the totals and losses of a class are [W] and [n], for weights [W, n] (None: one row)."""
+    n_rows = 1 if weights is None else len(weights)
+    for name, found, shape in (("totals", totals, [n_rows]), ("losses", losses, [n])):
+        if list(getattr(found, "shape", ("no tensor",))) != shape:
+            remedy = "Return weighted means [W], one a row of weights, and the losses [N] of the targets; "
+            remedy += "losses.blocks.plain_means makes both from losses [N]"
+            raise UserError(
+                f"{source} gave {name} of {_said(found)}, not of shape {shape}", where="loss", remedy=remedy
+            )
+
+
+def _said(found: object) -> str:
+    if not isinstance(found, Tensor):
+        return type(found).__name__
+    return f"{str(found.dtype).removeprefix('torch.')} of shape {list(found.shape)}"

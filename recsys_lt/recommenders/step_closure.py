@@ -1,7 +1,7 @@
 """Totals of a step's batches under item weights, and their gradients: what an update rule evaluates."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -10,17 +10,8 @@ from torch import Tensor
 from recsys_lt.data.batch import Batch
 from recsys_lt.optim.rule import Gradients, added
 
-
-class Objective(Protocol):
-    """A differentiable objective: see the methods of ``Recommender``."""
-
-    n_items: int
-
-    def begin_step(self) -> None:
-        """Compute what the batches of a step share."""
-
-    def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Totals [W], differentiable; losses [N]; items [N]."""
+if TYPE_CHECKING:
+    from recsys_lt.recommenders.recommender import Recommender
 
 
 class StepClosure:
@@ -40,7 +31,7 @@ class StepClosure:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: "Recommender",
         parameters: Sequence[torch.nn.Parameter],
         batches: Sequence[Batch],
         shares: Sequence[float] | None = None,

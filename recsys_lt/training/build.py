@@ -22,8 +22,7 @@ from recsys_lt.losses.loss import Loss, Own
 from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.optim.schedules import Schedule
-from recsys_lt.recommenders.precision import PRECISIONS
-from recsys_lt.recommenders.recommender import Recommender, Terms
+from recsys_lt.recommenders.recommender import PRECISIONS, Recommender, Terms
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.runs.trust import literal
 from recsys_lt.system import package

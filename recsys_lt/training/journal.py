@@ -9,7 +9,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-from recsys_lt.recommenders.evaluation import Evaluation
+from recsys_lt.recommenders.full_ranking import Evaluation
 from recsys_lt.runs.checkpoints import Notes, save
 from recsys_lt.runs.run_folder import BEST, LAST
 from recsys_lt.system.atomic import write_text

@@ -18,8 +18,7 @@ from rich.console import Console
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.recommenders.precision import PRECISIONS
-from recsys_lt.recommenders.recommender import Recommender
+from recsys_lt.recommenders.recommender import PRECISIONS, Recommender
 from recsys_lt.results.tables import in_a_line, print_final_table
 from recsys_lt.runs.checkpoints import Notes, load
 from recsys_lt.runs.run_folder import BEST, resume_command

@@ -19,7 +19,7 @@ from recsys_lt.metrics.all_metrics import all_metrics
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories, target_popularity
 from recsys_lt.metrics.ranking import random_order, ranking
-from recsys_lt.recommenders.evaluation import Evaluation
+from recsys_lt.recommenders.full_ranking import Evaluation
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.plots.run_figures import RunFigures
 from recsys_lt.runs.stored import Stored
@@ -153,10 +153,8 @@ class Results:
 
     def _long_tail(self) -> dict[str, Any]:
         test = self.test
-        assert test.exposure is not None
-        exposed = test.exposure.counts[test.exposure.ks.index(K)]
         return {
-            "deciles": deciles(test.ranks, test.targets, exposed, self.groups),
+            "deciles": deciles(test.ranks, test.targets, test.exposure[K], self.groups),
             "histories": histories(test.ranks, test.targets, self.data.test_at[test.users], self.groups),
         }
 

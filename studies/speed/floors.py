@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from recsys_lt.backbones.gru4rec import time_major
+from recsys_lt.backbones.recurrence import Steps
 from recsys_lt.data.batch import Batch
 from recsys_lt.losses.blocks import row_blocks
 
@@ -79,7 +79,7 @@ def sasrec(model: Any, batch: Batch) -> Step:
 
 def gru4rec(model: Any, batch: Batch) -> Step:
     """GRU4Rec: the gates' products, of the inputs at once and of the states step by step; and the dense layer."""
-    width, running = model.width, time_major(batch)[1]
+    width, running = model.width, Steps.of(batch.lengths, batch.items.device, max(batch.lengths)).running
     layer = (linear(len(batch.items), width, 3 * width), recurrence(running[1:], width))
     return together(*layer * model.layers, linear(len(batch.targets), width, width))
 

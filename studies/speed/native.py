@@ -24,7 +24,7 @@ from studies.shared.timed import one_step
 #: The names that each kernel is reached through; without the kernel, they answer that there is none.
 KERNELS = {
     "attention": ("recsys_lt.backbones.attention.usable",),
-    "dropout": ("recsys_lt.backbones.dropout.usable",),
+    "dropout": ("recsys_lt.backbones.layers.usable",),
     "exponentials": ("recsys_lt.losses.ce.usable",),
     "scores": ("recsys_lt.losses.sampled.usable",),
     "draws": ("recsys_lt.data.streams.kernels",),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recsys_lt.backbones.bsarec import EVERYWHERE, BSARec, attention_mask
-from recsys_lt.backbones.padding import is_event
+from recsys_lt.backbones.layers import is_event
 from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 

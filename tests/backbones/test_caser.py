@@ -62,7 +62,9 @@ def test_one_product_equals_the_convolutions(monkeypatch, facts, make_batch, his
     monkeypatch.setattr(caser, "_LARGEST_MATRIX", largest)
     model = Caser(facts, width=6, vertical=2, horizontal=3, dropout=0.5)
     batch = make_batch(histories(9, 5))
-    features = model.plain_features(model.items(batch, 5))
+    image = model.items(batch, 5).unsqueeze(1)
+    across = [conv(image).squeeze(3).relu().amax(2) for conv in model.horizontal]
+    features = torch.cat([model.vertical(image).flatten(1), *across], 1)
     history = model.dense(model.dropout(features, batch.streams)).relu()
     plain = torch.cat([history, model.users(batch.users)], 1)
     torch.testing.assert_close(model.states(batch), plain)

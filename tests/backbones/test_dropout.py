@@ -3,7 +3,7 @@ from unittest import mock
 import pytest
 import torch
 
-from recsys_lt.backbones.dropout import RowDropout
+from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
 
@@ -27,7 +27,7 @@ def test_the_expectation_is_exact(p):
     """Over all the values that a lane takes, survivors times their scale are the whole."""
     every = torch.arange(-32768, 32768).to(torch.int16).view(1, -1)
     dropout = RowDropout(p, salt=0)
-    with mock.patch("recsys_lt.backbones.dropout.lanes", return_value=every):
+    with mock.patch("recsys_lt.backbones.layers.lanes", return_value=every):
         kept = dropout.kept(65536, KEYS[:1])
     assert kept.sum() * dropout.scale == pytest.approx(65536, rel=1e-12)
     assert kept.any()

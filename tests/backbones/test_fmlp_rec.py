@@ -101,14 +101,5 @@ def test_a_filter_in_float32_is_as_exact_as_the_fft():
     assert (convolve(x, weights) - exact).abs().max() < 4 * (convolve.plain(x, weights) - exact).abs().max()
 
 
-def test_only_the_filter_or_only_its_input_wants_a_gradient(float64):
-    convolve = SpectralFilter(6)
-    x, weights = torch.randn(2, 6, 3), torch.randn(1, 4, 3, 2)
-    (alone,) = torch.autograd.grad(convolve(x, weights.requires_grad_()).sum(), weights)
-    (by_x,) = torch.autograd.grad(convolve(x.requires_grad_(), weights.detach()).sum(), x)
-    both = torch.autograd.grad(convolve(x, weights).sum(), (x, weights))
-    torch.testing.assert_close((by_x, alone), both)
-
-
 def test_a_long_window_keeps_no_matrices():
     assert list(SpectralFilter(257).buffers()) == []

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from recsys_lt.backbones.gru4rec import GRU4Rec, gru
+from recsys_lt.backbones.gru4rec import GRU4Rec
+from recsys_lt.backbones.recurrence import GRULayer
 from recsys_lt.data.tasks.next_item import OnePass, Prefixes
 from recsys_lt.errors import UserError
 
@@ -99,7 +100,7 @@ def test_the_recurrence_equals_torch_s_gru(float64, running):
     plain = nn.GRU(5, 3, bias=False)
     x = torch.randn(sum(running), 5, requires_grad=True)
     leaves = [x, plain.weight_ih_l0, plain.weight_hh_l0]
-    values = [gru(*leaves, running), plain(PackedSequence(x, torch.tensor(running)))[0].data]
+    values = [GRULayer.apply(*leaves, running), plain(PackedSequence(x, torch.tensor(running)))[0].data]
     torch.testing.assert_close(*values)
     by = torch.randn_like(values[0])
     ours, theirs = (torch.autograd.grad((value * by).sum(), leaves) for value in values)
@@ -110,6 +111,6 @@ def test_the_recurrence_equals_torch_s_gru(float64, running):
 def test_broadcast_gradients_of_the_recurrence(float64):
     w_ih, w_hh = torch.randn(6, 2), torch.randn(6, 2)
     x = torch.randn(3, 2, requires_grad=True)
-    (ours,) = torch.autograd.grad(gru(x, w_ih, w_hh, (2, 1)).sum(), x)
-    (explicit,) = torch.autograd.grad((gru(x, w_ih, w_hh, (2, 1)) * torch.ones(3, 2)).sum(), x)
+    (ours,) = torch.autograd.grad(GRULayer.apply(x, w_ih, w_hh, (2, 1)).sum(), x)
+    (explicit,) = torch.autograd.grad((GRULayer.apply(x, w_ih, w_hh, (2, 1)) * torch.ones(3, 2)).sum(), x)
     torch.testing.assert_close(ours, explicit)

@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recsys_lt.backbones.lrurec import LinearRecurrentUnit, LRURec, Steps, linear_recurrence, plain_linear_recurrence
+from recsys_lt.backbones.lrurec import LinearRecurrentUnit, LRURec
+from recsys_lt.backbones.recurrence import LinearRecurrence, Steps
 from recsys_lt.data.tasks.next_item import EveryPosition
 from recsys_lt.errors import UserError
 
@@ -163,12 +164,23 @@ def drawn(count, kind, width=6):
     return u, (torch.polar(decay, 6.28 * phase) if kind.is_complex else decay).requires_grad_()
 
 
+def plain_linear_recurrence(u, decay, lengths):
+    """The textbook loop, row by row, gradients by autograd."""
+    states = []
+    for row in u.split(lengths):
+        h = torch.zeros_like(decay)
+        for step in row:
+            h = decay * h + step
+            states.append(h)
+    return torch.stack(states) if states else u.clone()
+
+
 def both(lengths, piece, kind):
     """[fast, plain], each with its values and the gradients by inputs and decay."""
     u, decay = drawn(sum(lengths), kind)
     steps = Steps.of(lengths, u.device, piece)
     values = [
-        linear_recurrence(u[steps.order], decay, steps)[steps.places],
+        LinearRecurrence.apply(u[steps.order], decay, steps)[steps.places],
         plain_linear_recurrence(u, decay, lengths),
     ]
     by = torch.randn_like(values[0])
@@ -197,16 +209,16 @@ def test_single_precision_holds_over_long_rows():
     u, phase = torch.randn(2000, 8, dtype=torch.complex128), 6.28 * torch.rand(8, dtype=torch.float64)
     decay = torch.polar(torch.full_like(phase, 0.999), phase)
     steps = Steps.of((2000,), u.device)
-    exact = linear_recurrence(u, decay, steps)
-    near = linear_recurrence(u.to(torch.complex64), decay.to(torch.complex64), steps)
+    exact = LinearRecurrence.apply(u, decay, steps)
+    near = LinearRecurrence.apply(u.to(torch.complex64), decay.to(torch.complex64), steps)
     assert (near - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
 def test_conjugate_and_broadcast_gradients_of_the_recurrence():
     u, decay = drawn(7, torch.complex128)
     steps = Steps.of((5, 2), u.device, 2)
-    (lazy,) = torch.autograd.grad(linear_recurrence(u, decay, steps).conj().sum().real, u)
-    (explicit,) = torch.autograd.grad((linear_recurrence(u, decay, steps) * torch.ones(7, 6)).real.sum(), u)
+    (lazy,) = torch.autograd.grad(LinearRecurrence.apply(u, decay, steps).conj().sum().real, u)
+    (explicit,) = torch.autograd.grad((LinearRecurrence.apply(u, decay, steps) * torch.ones(7, 6)).real.sum(), u)
     torch.testing.assert_close(lazy, explicit)
 
 

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from recsys_lt.backbones import mlp
-from recsys_lt.backbones.mlp import MLP
+from recsys_lt.backbones import layers
+from recsys_lt.backbones.layers import MLP
 
 
 @pytest.mark.parametrize("positions", [(), (0,), (1,), (7, 3), (64,), (65,)])
 def test_chunks_equal_the_plain_form(monkeypatch, float64, positions):
-    monkeypatch.setattr(mlp, "_CHUNK", 16)  # fewer than, as many as and more than a chunk
+    monkeypatch.setattr(layers, "_CHUNK", 16)  # fewer than, as many as and more than a chunk
     model = MLP(6)
     x = torch.randn(*positions, 6, requires_grad=True)
     weights = torch.randn_like(x)

@@ -239,7 +239,7 @@ def test_each_works_where_nothing_guards(attack, tmp_path, monkeypatch):
         monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     with contextlib.suppress(Exception):  # what comes after the mark is made is the attack's own business
         made = instantiate(config.llm.weights if "llm" in config else config[next(iter(config))])
-        made.check() if "llm" in config else made()
+        made.load({}, outline=True) if "llm" in config else made()
     assert mark.exists()
 
 

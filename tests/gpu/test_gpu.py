@@ -15,7 +15,7 @@ from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.data.streams import integers, keys_of, lanes
-from recsys_lt.recommenders.precision import FLOAT32
+from recsys_lt.recommenders.recommender import FLOAT32
 from recsys_lt.training.build import build
 
 pytestmark = pytest.mark.skipif(

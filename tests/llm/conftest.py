@@ -1,11 +1,12 @@
 """A few users, items with titles, and a language model of a few thousand weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch import Tensor
 
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'recsys_lt[llm]'")
 pytest.importorskip("peft", reason="peft is not installed: pip install 'recsys_lt[llm]'")
@@ -19,6 +20,7 @@ from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_t
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.llm.choice import LLM
+from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.training.build import Parts, build
 
@@ -72,6 +74,16 @@ def made(data: Sequences, first_stage: SASRec) -> Callable[..., Recommender]:
         return parts_of("llm=tiny_random", *choices).recommender(data, needs_of(first_stage))
 
     return recommender
+
+
+def plain_hidden(language: LanguageModel, prompt: Tensor, rows: Tensor, lengths: Sequence[int]) -> Tensor:
+    """``LanguageModel.hidden`` row by row, as anybody would read them: what packs are held equal to."""
+    states = []
+    for row in rows.split(list(lengths)):
+        read = torch.cat([prompt, row]).unsqueeze(0)
+        found = language._inner.base_model(inputs_embeds=read, use_cache=False)
+        states.append(found.last_hidden_state[0, len(prompt) :])
+    return torch.cat(states)
 
 
 def training_batch(data: Sequences, module: Recommender, rows: int = 6, epoch: int = 0) -> Batch:

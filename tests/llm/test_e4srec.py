@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recsys_lt.errors import UserError
-from tests.llm.conftest import N_ITEMS, ranking_batch, training_batch
+from tests.llm.conftest import N_ITEMS, plain_hidden, ranking_batch, training_batch
 
 MODEL = ("model=e4srec", "model.max_length=6")
 
@@ -48,8 +48,11 @@ def test_what_is_ranked_by_is_what_was_trained(made, data) -> None:
     with torch.no_grad():
         states = module.backbone.states(batch)[batch.offsets[1:] - 1]
         torch.testing.assert_close(module.backbone.user_states(batch), states, rtol=1e-4, atol=1e-5)
-        alone = module.backbone.language.plain_hidden(
-            module.backbone.language.vectors(module.backbone.opening), module.backbone._read(batch), batch.lengths
+        alone = plain_hidden(
+            module.backbone.language,
+            module.backbone.language.vectors(module.backbone.opening),
+            module.backbone._read(batch),
+            batch.lengths,
         )
     torch.testing.assert_close(alone[batch.offsets[1:] - 1], states, rtol=1e-4, atol=1e-5)
 
@@ -79,7 +82,7 @@ def test_supervised_at_the_end_a_row_is_a_prefix_read_after_the_closing(made, da
         assert len(closing)
         rows = torch.cat([part for events in read for part in (events, closing)])
         lengths = [length + len(closing) for length in batch.lengths]
-        hidden = backbone.language.plain_hidden(backbone.language.vectors(backbone.opening), rows, lengths)
+        hidden = plain_hidden(backbone.language, backbone.language.vectors(backbone.opening), rows, lengths)
     torch.testing.assert_close(states, hidden[torch.tensor(lengths).cumsum(0) - 1], rtol=1e-4, atol=1e-5)
 
 

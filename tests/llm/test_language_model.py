@@ -8,6 +8,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.llm import packed_attention
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.tiny_random import TinyRandom
+from tests.llm.conftest import plain_hidden
 
 LENGTHS = [3, 1, 5, 2]
 EVEN = [4, 3, 4, 4, 3]  # in blocks there are fewer pairs of tokens than in one product
@@ -38,7 +39,7 @@ def test_packs_equal_rows_read_alone(tiny, pack_tokens, graded, lengths) -> None
     prompt, rows = read(language, lengths=lengths)
     with torch.set_grad_enabled(graded):  # without gradients the prompt is read once, and kept
         found = language.hidden(prompt, rows, lengths)
-    expected = language.plain_hidden(prompt, rows, lengths)
+    expected = plain_hidden(language, prompt, rows, lengths)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert (found - language.hidden(prompt * 0.5, rows, lengths)).abs().max() > 1e-3  # the prompt is heard
 
@@ -50,7 +51,7 @@ def test_gradients_of_packs_equal_those_of_rows(tiny, lengths, pack_tokens) -> N
     parameters = [p for p in language.parameters() if p.requires_grad]
     direction = torch.randn(len(rows), language.width)
     packed = torch.autograd.grad((language.hidden(prompt, rows, lengths) * direction).sum(), parameters)
-    plain = torch.autograd.grad((language.plain_hidden(prompt, rows, lengths) * direction).sum(), parameters)
+    plain = torch.autograd.grad((plain_hidden(language, prompt, rows, lengths) * direction).sum(), parameters)
     for one, other in zip(packed, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
@@ -61,7 +62,7 @@ def test_without_a_prompt(tiny, lengths) -> None:
     prompt, rows = read(language, lengths=lengths)
     with torch.no_grad():
         found = language.hidden(prompt[:0], rows, lengths)
-    torch.testing.assert_close(found, language.plain_hidden(prompt[:0], rows, lengths), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, plain_hidden(language, prompt[:0], rows, lengths), rtol=1e-4, atol=1e-5)
 
 
 def test_attention_stays_within_rows_where_that_is_less_work(tiny, monkeypatch) -> None:
@@ -166,7 +167,7 @@ def test_adapters_are_float32_on_frozen_weights_of_fewer_bits(tiny) -> None:
 def test_packs_in_bfloat16_are_the_rows_to_its_rounding(tiny, lengths) -> None:
     language = stirred(tiny("llm.dtype=bfloat16").load()).eval()
     prompt, rows = (part.bfloat16() for part in read(language, lengths=lengths))
-    found, expected = language.hidden(prompt, rows, lengths), language.plain_hidden(prompt, rows, lengths)
+    found, expected = language.hidden(prompt, rows, lengths), plain_hidden(language, prompt, rows, lengths)
     assert found.dtype == expected.dtype == torch.bfloat16
     torch.testing.assert_close(
         found.float(), expected.float(), rtol=0.0, atol=0.04 * float(expected.detach().abs().max())
@@ -248,7 +249,7 @@ def test_other_families_are_read_alike_and_their_own_dropout_is_off(family, leng
     with torch.no_grad():
         first, second = (language.hidden(prompt, rows, lengths, torch.arange(len(rows)), 1) for _ in range(2))
         assert torch.equal(first, second)
-        expected = language.plain_hidden(prompt, rows, lengths)
+        expected = plain_hidden(language, prompt, rows, lengths)
     torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -277,5 +278,5 @@ def test_a_checkpoint_leaves_no_masks_behind_and_counts_tokens_once(tiny) -> Non
     language = stirred(tiny("llm.gradient_checkpointing=true", "llm.lora.dropout=0.5").load()).train()
     prompt, rows = read(language)
     language.hidden(prompt, rows, LENGTHS, torch.arange(len(rows)), 3).sum().backward()
-    assert language._streams.keys is None
+    assert language._pass.keys is None
     assert language.tokens_read == 4 + 11

@@ -13,11 +13,9 @@ from recsys_lt.data.batch import SeenSets
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, users_with_target
 from recsys_lt.errors import UserError
-from recsys_lt.llm.prompted import mean_answer_losses
 from recsys_lt.metrics.groups import ItemGroups, popularity_groups
 from recsys_lt.metrics.ranking import random_order
-from recsys_lt.recommenders.evaluation import Collector
-from recsys_lt.recommenders.full_ranking import rank_by_scores
+from recsys_lt.recommenders.full_ranking import Collector, rank_by_scores
 from recsys_lt.training.settings import MetricsSettings
 from recsys_lt.training.write_results import measure
 from tests.llm.conftest import N_ITEMS, needs_of, parts_of, ranking_batch, training_batch
@@ -267,7 +265,7 @@ def test_a_row_s_loss_is_the_mean_over_its_answer(made, data) -> None:
     language = made(*MODEL).eval().language
     opening = language.opening("ab")
     answers = [[65], [66, 67, 68]]
-    both = mean_answer_losses(language, opening, [[70, 71], [72]], answers, torch.arange(2), 0)
+    both = language.answer_losses(opening, [[70, 71], [72]], answers, torch.arange(2), 0)
     for row, (prompt, answer) in enumerate(zip([[70, 71], [72]], answers, strict=True)):
         text = torch.tensor([*opening.tolist(), *prompt, *answer])
         logits = language._inner(input_ids=text.unsqueeze(0)).logits[0, -len(answer) - 1 :]

@@ -27,9 +27,9 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("unreachable")
 def test_a_hub_out_of_reach_is_one_line_at_once(caplog, capfd) -> None:
     begun = time.monotonic()
-    for ask in (lambda weights: weights.check(), lambda weights: weights.load({})):
+    for outline in (True, False):
         with pytest.raises(UserError, match=f"the hub {NOBODY} cannot be reached: .*nothing of that name was fetched"):
-            ask(Pretrained("somebody/some-model"))
+            Pretrained("somebody/some-model").load({}, outline)
     assert time.monotonic() - begun < 10
     assert caplog.text == ""
     assert capfd.readouterr().err == ""
@@ -54,7 +54,7 @@ def test_a_local_folder_asks_nobody(tmp_path: Path, monkeypatch) -> None:
         part.save_pretrained(tmp_path)
     assert Pretrained(str(tmp_path)).load({})
     with pytest.raises(UserError, match="no language model can be read there"):
-        Pretrained(str(tmp_path / "nothing")).check()
+        Pretrained(str(tmp_path / "nothing")).load({}, outline=True)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -71,7 +71,7 @@ def test_a_full_disk_says_how_much_the_weights_take_and_where(monkeypatch, known
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in files.items()])
 
     monkeypatch.setattr("recsys_lt.llm.pretrained._out_of_reach", lambda: None)
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", full)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", full)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
     with pytest.raises(UserError) as refusal:
         Pretrained("somebody/some-model").load({})

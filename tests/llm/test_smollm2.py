@@ -10,7 +10,7 @@ import torch
 from recsys_lt.data.sources.download import FetchError
 from recsys_lt.errors import UserError
 from recsys_lt.llm.packaged_gguf import PackagedGGUF
-from tests.llm.conftest import ranking_batch, training_batch
+from tests.llm.conftest import plain_hidden, ranking_batch, training_batch
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_smollm2_135m(data, first_stage, cache, monkeypatch) -> None:
         ids = torch.cat([torch.tensor(row) for row in language.ids([" one two", " three", " four five six"])])
         lengths = [len(row) for row in language.ids([" one two", " three", " four five six"])]
         rows, prompt = language.vectors(ids), language.vectors(text)
-        packed, alone = language.hidden(prompt, rows, lengths), language.plain_hidden(prompt, rows, lengths)
+        packed, alone = language.hidden(prompt, rows, lengths), plain_hidden(language, prompt, rows, lengths)
         torch.testing.assert_close(packed, alone, rtol=1e-3, atol=1e-3)
         module.eval().begin_ranking()
         found = module.rank(ranking_batch(data, module), 5)
@@ -98,11 +98,11 @@ def test_a_full_disk_says_how_much_it_takes_and_where(tmp_path, monkeypatch, whe
 
 
 def test_a_package_of_the_extra_that_is_missing(monkeypatch) -> None:
-    from recsys_lt.llm import weights
+    from recsys_lt.llm import pretrained
 
     def missing(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(weights, "import_module", missing)
+    monkeypatch.setattr(pretrained, "import_module", missing)
     with pytest.raises(UserError, match=r"transformers cannot be imported.*pip install 'recsys_lt\[llm\]'"):
-        weights.needed("transformers")
+        pretrained.needed("transformers")

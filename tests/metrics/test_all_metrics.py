@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_lt.metrics.all_metrics import all_metrics
-from recsys_lt.metrics.exposure import Exposure
+from recsys_lt.metrics.all_metrics import all_metrics, expose, exposure_metrics, gini
 from recsys_lt.metrics.groups import popularity_groups
 
 POPULARITY = np.array([50, 20, 20, 10, 8, 6, 4, 3, 2, 1])
@@ -14,10 +13,18 @@ GROUPS = popularity_groups(POPULARITY)
 USERS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), min_size=1, max_size=30)
 
 
+def nothing(ks):
+    return {k: np.zeros(10, dtype=np.int64) for k in ks}
+
+
+def metrics(exposure, k):
+    return exposure_metrics(exposure[k], POPULARITY, GROUPS, k)
+
+
 @given(users=USERS)
 def test_groups_weighted_by_users_give_the_overall_metrics(users):
     ranks, targets = np.array(users).T
-    values = all_metrics(ranks, targets, None, POPULARITY, GROUPS, [1, 10])
+    values = all_metrics(ranks, targets, {}, POPULARITY, GROUPS, [1, 10])
     assert values["users"] == len(users)
     for metric in ("hr@1", "hr@10", "ndcg@10", "mrr@10"):
         for parts in (("head", "mid", "tail"), ("head", "nonhead")):
@@ -26,7 +33,7 @@ def test_groups_weighted_by_users_give_the_overall_metrics(users):
 
 
 def test_a_group_without_users_is_null():
-    values = all_metrics(np.array([1]), np.array([0]), None, POPULARITY, GROUPS, [10])
+    values = all_metrics(np.array([1]), np.array([0]), {}, POPULARITY, GROUPS, [10])
     assert values["head/hr@10"] == 1
     assert values["tail/users"] == 0
     assert values["tail/hr@10"] is None
@@ -35,8 +42,8 @@ def test_a_group_without_users_is_null():
 
 
 def test_the_contract_of_a_test_report():
-    exposure = Exposure(10, [5])
-    exposure.update(np.array([[0, 1, 2, 3, 4]]))
+    exposure = nothing([5])
+    expose(exposure, np.array([[0, 1, 2, 3, 4]]))
     values = all_metrics(np.array([2]), np.array([1]), exposure, POPULARITY, GROUPS, [5, 10], depth=5)
     for k in (5, 10):
         names = [f"{name}@{k}" for name in ("ndcg", "hr", "mrr", "arp", "aplt", "coverage", "gini")]
@@ -49,8 +56,8 @@ def test_the_contract_of_a_test_report():
 
 
 def test_groups_say_what_is_head_and_popularity_what_arp_is_a_mean_of():
-    exposure = Exposure(10, [10])
-    exposure.update(np.array([[4, 9, *[-1] * 8]]))
+    exposure = nothing([10])
+    expose(exposure, np.array([[4, 9, *[-1] * 8]]))
     usual = all_metrics(np.array([1]), np.array([4]), exposure, POPULARITY, GROUPS, [10])
     other = popularity_groups(POPULARITY[::-1])
     turned = all_metrics(np.array([1]), np.array([9]), exposure, POPULARITY, other, [10])
@@ -59,6 +66,64 @@ def test_groups_say_what_is_head_and_popularity_what_arp_is_a_mean_of():
     assert usual["arp@10"] == turned["arp@10"] == 4.5
 
 
-def test_refuses_ranks_without_targets():
-    with pytest.raises(ValueError, match="do not fit"):
-        all_metrics(np.array([1, 2]), np.array([0]), None, POPULARITY, GROUPS, [10])
+def test_gini_by_hand():
+    assert gini(np.array([0, 0, 0, 1])) == pytest.approx(0.75)
+    assert gini(np.array([7, 7, 7])) == pytest.approx(0.0)
+    assert gini(np.array([0, 0])) is None
+
+
+def test_gini_is_the_mean_absolute_difference_form():
+    counts = np.random.default_rng(0).integers(0, 20, 30)
+    differences = np.abs(counts[:, None] - counts[None, :]).sum()
+    assert gini(counts) == pytest.approx(differences / (2 * 30**2 * counts.mean()))
+
+
+def test_by_hand():
+    exposure = nothing([1, 3])
+    expose(exposure, np.array([[0, 1, 9], [0, 8, 4]]))
+    at_1, at_3 = metrics(exposure, 1), metrics(exposure, 3)
+    assert at_1["arp@1"] == 50
+    assert at_1["coverage@1"] == 0.1
+    assert at_3["arp@3"] == pytest.approx(((50 + 20 + 1) / 3 + (50 + 2 + 8) / 3) / 2)
+    assert at_3["aplt@3"] == pytest.approx((1 / 3 + 1 / 3) / 2)
+    assert at_3["coverage@3"] == 0.5
+    assert at_3["head/exposure@3"] == pytest.approx(3 / 6)
+    assert at_3["mid/exposure@3"] == pytest.approx(1 / 6)
+    assert at_3["tail/exposure@3"] == pytest.approx(2 / 6)
+
+
+def test_a_most_popular_recommender_covers_k_items():
+    exposure = nothing([4])
+    expose(exposure, np.tile(np.argsort(-POPULARITY, kind="stable")[:4], (25, 1)))
+    values = metrics(exposure, 4)
+    assert values["coverage@4"] == pytest.approx(4 / 10)
+    assert values["gini@4"] == pytest.approx(1 - 4 / 10)
+
+
+def test_a_random_recommender_is_even():
+    exposure = nothing([5])
+    rng = np.random.default_rng(1)
+    expose(exposure, rng.permuted(np.tile(np.arange(10), (5000, 1)), axis=1)[:, :5])
+    values = metrics(exposure, 5)
+    assert values["coverage@5"] == 1
+    assert values["gini@5"] < 0.02
+    assert values["aplt@5"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_batches_change_nothing():
+    lists = np.random.default_rng(2).integers(0, 10, (40, 6))
+    whole, left, right = (nothing([2, 6]) for _ in range(3))
+    expose(whole, lists)
+    expose(left, lists[:7])
+    expose(right, lists[7:20])
+    expose(right, lists[20:])
+    for k, counts in whole.items():
+        np.testing.assert_array_equal(left[k] + right[k], counts)
+
+
+def test_empty_places_and_nothing_at_all():
+    exposure = nothing([3])
+    assert metrics(exposure, 3)["arp@3"] is None
+    assert metrics(exposure, 3)["coverage@3"] == 0
+    expose(exposure, np.array([[0, -1, -1], [9, 1, -1]]))
+    assert metrics(exposure, 3)["arp@3"] == pytest.approx((50 + 1 + 20) / 3)

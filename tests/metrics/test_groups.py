@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import HEAD, MID, TAIL, by_popularity, popularity_groups
 
 
@@ -31,12 +30,6 @@ def test_shares_of_a_catalogue_that_does_not_divide():
 @pytest.mark.parametrize("n_items", [1, 2, 3, 7])
 def test_small_catalogues_keep_every_item(n_items):
     assert len(popularity_groups(np.ones(n_items, dtype=np.int64), [0.5, 0.1, 0.4])) == n_items
-
-
-@pytest.mark.parametrize("shares", [[0.2, 0.8], [0.2, 0.8, 0.0], [0.5, 0.5, 0.5], [-0.2, 0.8, 0.4]])
-def test_bad_shares(shares):
-    with pytest.raises(UserError, match=r"metrics\.groups"):
-        popularity_groups(np.arange(10), shares)
 
 
 def test_equal_counts_may_be_told_apart_by_another_count():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lt.metrics.groups import HEAD, ItemGroups, popularity_groups
-from recsys_lt.metrics.long_tail import bootstrap_mean, deciles, equal_bins, histories, target_popularity
+from recsys_lt.metrics.long_tail import deciles, equal_bins, histories, served_users, target_popularity
 from recsys_lt.metrics.ranking import ranking
 
 RANDOM = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def test_what_many_share_costs_the_others_no_bins():
 
 def test_bins_part_the_users_and_keep_equals_together():
     counts = np.array([1] * 50 + list(range(2, 52)))
-    bins = equal_bins(counts)
+    bins = equal_bins(counts, 10)
     assert np.sum(bins, axis=0).tolist() == [1] * 100
     assert bins[0].sum() == 50
     assert 4 <= len(bins) <= 10
@@ -109,7 +109,7 @@ def test_bins_part_the_users_and_keep_equals_together():
 
 def test_bootstrap_interval_is_that_of_the_mean():
     values = np.random.default_rng(0).choice([0.0, 0.5, 1.0], 2000)
-    mean, low, high = bootstrap_mean(values)
+    _, mean, low, high = served_users(values).values()
     error = values.std() / np.sqrt(2000)
     assert mean == pytest.approx(values.mean())
     assert low == pytest.approx(mean - 1.96 * error, abs=0.3 * error)

@@ -75,5 +75,5 @@ def test_no_users_is_missing():
 def test_refuses_negative_ranks_and_unknown_metrics():
     with pytest.raises(ValueError, match="1-based"):
         gains("hr", np.array([-1]), 10)
-    with pytest.raises(ValueError, match="recall"):
+    with pytest.raises(KeyError, match="recall"):
         gains("recall", np.array([1]), 10)

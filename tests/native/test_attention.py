@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recsys_lt.backbones.attention import HistoryAttention, Layout
-from recsys_lt.backbones.dropout import RowDropout
+from recsys_lt.backbones.layers import RowDropout
 from tests.backbones.test_sasrec import L, batch_of
 
 HISTORIES = [[1], [2, 3, 4], list(range(L)), [5, 6], list(range(L - 1)), [7] * 9]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lt.backbones.dropout import RowDropout
+from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.data.streams import keys_of, plain_integers
 from recsys_lt.native.functions import NativeDropout, integers
 

@@ -71,7 +71,7 @@ def test_beyond_the_list_nothing_is_measured() -> None:
 
 def test_validation_without_lists_finds_the_same_ranks() -> None:
     found = evaluated()
-    assert found.exposure is None
+    assert not found.exposure
     assert np.array_equal(found.ranks, evaluated(ks=(1,)).ranks)
 
 

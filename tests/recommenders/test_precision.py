@@ -12,7 +12,7 @@ from recsys_lt.data.loader import Share, TrainBatches, train_loader
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.optim.schedules import Cosine
-from recsys_lt.recommenders.precision import FLOAT32, PRECISIONS, Precision
+from recsys_lt.recommenders.recommender import FLOAT32, PRECISIONS, Precision
 from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.training.build import build
 

@@ -3,15 +3,14 @@ import io
 import numpy as np
 from rich.console import Console
 
-from recsys_lt.metrics.all_metrics import all_metrics
-from recsys_lt.metrics.exposure import Exposure
+from recsys_lt.metrics.all_metrics import all_metrics, expose
 from recsys_lt.metrics.groups import popularity_groups
 from recsys_lt.results.tables import print_final_table
 
 
 def metrics(ks=(1, 5, 10, 20)):
-    exposure = Exposure(40, list(ks))
-    exposure.update(np.tile(np.arange(max(ks)), (3, 1)))
+    exposure = {k: np.zeros(40, dtype=np.int64) for k in ks}
+    expose(exposure, np.tile(np.arange(max(ks)), (3, 1)))
     counts = np.arange(40, 0, -1)
     test = all_metrics(np.array([1, 7, 0]), np.array([0, 1, 20]), exposure, counts, popularity_groups(counts), ks)
     return {

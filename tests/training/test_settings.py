@@ -7,7 +7,7 @@ from recsys_lt.training.settings import GroupSettings
 from tests.data.small_sequences import sequences_of
 
 
-@pytest.mark.parametrize("shares", [[0.5, 0.6, 0.2], [0.5, 0.5], [1.2, -0.4, 0.2]])
+@pytest.mark.parametrize("shares", [[0.5, 0.6, 0.2], [0.5, 0.5], [0.2, 0.8, 0.0], [1.2, -0.4, 0.2]])
 def test_what_is_no_shares(shares):
     with pytest.raises(UserError, match=r"metrics\.groups\.shares"):
         GroupSettings(shares)
