@@ -14,17 +14,6 @@ from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable, Scorer
 
 
-def check_sizes(model: str, **sizes: int) -> None:
-    """Raise UserError for a model's size below 1, or for ``heads`` that do not divide ``width``."""
-    if min(sizes.values()) < 1 or sizes["width"] % sizes.get("heads", 1):
-        rule = ", and heads must divide width" if "heads" in sizes else ""
-        raise UserError(
-            f"{model} has {', '.join(f'{key} {value}' for key, value in sizes.items())}",
-            where="model",
-            remedy=f"Each must be at least 1{rule}",
-        )
-
-
 class Backbone(HasNeeds, nn.Module, ABC):
     """Turns packed histories into states of width d, scored against an output table.
 
@@ -43,6 +32,14 @@ class Backbone(HasNeeds, nn.Module, ABC):
     takes_loss: ClassVar[bool] = True
     #: See ``Recommender.keeps_users``.
     keeps_users: ClassVar[bool] = False
+
+    def __init__(self, **sizes: int) -> None:
+        """Raise UserError for a size below 1, or for ``heads`` that do not divide ``width``."""
+        super().__init__()
+        if sizes and (min(sizes.values()) < 1 or sizes["width"] % sizes.get("heads", 1)):
+            what = f"{type(self).__name__} has {', '.join(f'{key} {value}' for key, value in sizes.items())}"
+            remedy = "Each must be at least 1" + (", and heads must divide width" if "heads" in sizes else "")
+            raise UserError(what, where="model", remedy=remedy)
 
     def item_tables(self) -> list[Tensor]:
         """Parameters with one row an item: those of the output table; a backbone with input embeddings apart adds them.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries, padded_attention
-from recsys_lt.backbones.backbone import Backbone, check_sizes
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.layers import MLP, RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
@@ -50,8 +50,7 @@ class BERT4Rec(Backbone):
         mask_probability: float = 0.2,
         mask_last: float = 0.1,
     ) -> None:
-        super().__init__()
-        check_sizes("BERT4Rec", width=width, blocks=blocks, heads=heads)
+        super().__init__(width=width, blocks=blocks, heads=heads)
         if max_length < 2:
             what, remedy = f"it is {max_length}", "Give at least 2: an item and the masked one after it"
             raise UserError(what, where="model.max_length", remedy=remedy)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone, check_sizes
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.layers import MLP, PaddedItems, RowDropout, is_event
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
@@ -49,8 +49,7 @@ class BSARec(Backbone):
         dropout: float = 0.5,
         attention_dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        check_sizes("BSARec", width=width, blocks=blocks, heads=heads, max_length=max_length)
+        super().__init__(width=width, blocks=blocks, heads=heads, max_length=max_length)
         if not 0 <= alpha <= 1 or cutoff < 0:
             what, remedy = f"BSARec has alpha {alpha}, cutoff {cutoff}", "alpha is in [0, 1] and cutoff not negative"
             raise UserError(what, where="model", remedy=remedy)

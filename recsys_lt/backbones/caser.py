@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone, check_sizes
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.layers import PaddedItems, RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
@@ -44,8 +44,7 @@ class Caser(Backbone):
         horizontal: int = 16,
         dropout: float = 0.7,
     ) -> None:
-        super().__init__()
-        check_sizes("Caser", width=width, max_length=max_length, vertical=vertical, horizontal=horizontal)
+        super().__init__(width=width, max_length=max_length, vertical=vertical, horizontal=horizontal)
         self.max_length = max_length
         # A prefix fills the window together with its target, as in the reference: 4 items in, 1 to predict.
         self.task = Prefixes(max_length, min_length=max(max_length, 2))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from recsys_lt.backbones.backbone import Backbone, check_sizes
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.layers import MLP, PaddedItems, RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
@@ -28,8 +28,7 @@ class FMLPRec(Backbone):
     def __init__(
         self, facts: DataFacts, *, width: int = 64, blocks: int = 4, max_length: int = 50, dropout: float = 0.5
     ) -> None:
-        super().__init__()
-        check_sizes("FMLP-Rec", width=width, blocks=blocks, max_length=max_length)
+        super().__init__(width=width, blocks=blocks, max_length=max_length)
         self.max_length = max_length
         self.task = Prefixes(max_length, recent=True)
         self.items = PaddedItems(facts.n_items, width, std=0.02)

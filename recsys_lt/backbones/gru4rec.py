@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from recsys_lt.backbones.backbone import Backbone, check_sizes
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.backbones.recurrence import GRULayer, Steps
 from recsys_lt.data.batch import Batch
@@ -42,8 +42,7 @@ class GRU4Rec(Backbone):
         dropout: float = 0.5,
         one_pass: bool = False,
     ) -> None:
-        super().__init__()
-        check_sizes("GRU4Rec", width=width, layers=layers, max_length=max_length)
+        super().__init__(width=width, layers=layers, max_length=max_length)
         self.max_length = max_length
         self.task = OnePass(max_length) if one_pass else Prefixes(max_length)
         self.items = nn.Embedding(facts.n_items, width)

@@ -163,11 +163,11 @@ class _InChunks(torch.autograd.Function):
         ctx.save_for_backward(x, w1, b1, w2)
         y = torch.empty_like(x)
         hidden = x.new_empty(min(_CHUNK, len(x)), len(w1))
-        for part in _chunks(len(x)):
-            h = hidden[: len(x[part])]
-            torch.addmm(b1, x[part], w1.T, out=h)
+        for of_x, of_y in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
+            h = hidden[: len(of_x)]
+            torch.addmm(b1, of_x, w1.T, out=h)
             torch.ops.aten.gelu.out(h, out=h)
-            torch.addmm(b2, h, w2.T, out=y[part])
+            torch.addmm(b2, h, w2.T, out=of_y)
         return y
 
     @staticmethod
@@ -178,19 +178,15 @@ class _InChunks(torch.autograd.Function):
         by_x, by_w1, by_b1, by_w2 = (torch.zeros_like(t) for t in ctx.saved_tensors)
         hidden, by_hidden = (x.new_empty(min(_CHUNK, len(x)), len(w1)) for _ in range(2))
         ones = x.new_ones(len(hidden))
-        for part in _chunks(len(x)):
-            n = len(x[part])
+        for of_x, by_out, by_in in zip(*(part.split(_CHUNK) for part in (x, by_y, by_x)), strict=True):
+            n = len(of_x)
             h, by_h = hidden[:n], by_hidden[:n]
-            torch.mm(by_y[part], w2, out=by_h)
-            torch.addmm(b1, x[part], w1.T, out=h)
+            torch.mm(by_out, w2, out=by_h)
+            torch.addmm(b1, of_x, w1.T, out=h)
             torch.ops.aten.gelu_backward.grad_input(by_h, h, grad_input=by_h)
             torch.ops.aten.gelu.out(h, out=h)
-            by_w2.addmm_(by_y[part].T, h)
-            by_w1.addmm_(by_h.T, x[part])
+            by_w2.addmm_(by_out.T, h)
+            by_w1.addmm_(by_h.T, of_x)
             by_b1.addmv_(by_h.T, ones[:n])  # a sum over rows, by the faster routine
-            torch.mm(by_h, w1, out=by_x[part])
+            torch.mm(by_h, w1, out=by_in)
         return by_x, by_w1, by_b1, by_w2, by_y.sum(0)
-
-
-def _chunks(n: int) -> list[slice]:
-    return [slice(start, start + _CHUNK) for start in range(0, n, _CHUNK)]

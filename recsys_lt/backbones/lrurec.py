@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_lt.backbones.backbone import Backbone, check_sizes
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.backbones.recurrence import LinearRecurrence, Steps
 from recsys_lt.data.batch import Batch
@@ -33,8 +33,7 @@ class LRURec(Backbone):
     def __init__(
         self, facts: DataFacts, *, width: int = 64, blocks: int = 2, max_length: int = 50, dropout: float = 0.2
     ) -> None:
-        super().__init__()
-        check_sizes("LRURec", width=width, blocks=blocks, max_length=max_length)
+        super().__init__(width=width, blocks=blocks, max_length=max_length)
         self.max_length = max_length
         self.task = EveryPosition(max_length)
         self.items = nn.Embedding(facts.n_items, width)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries, padded_attention
-from recsys_lt.backbones.backbone import Backbone, check_sizes
+from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
@@ -33,9 +33,8 @@ class SASRec(Backbone):
     def __init__(
         self, facts: DataFacts, *, width: int, blocks: int, heads: int, max_length: int, dropout: float
     ) -> None:
-        super().__init__()
         # It may have no block.
-        check_sizes("SASRec", width=width, blocks=blocks or 1, heads=heads, max_length=max_length)
+        super().__init__(width=width, blocks=blocks or 1, heads=heads, max_length=max_length)
         self.max_length = max_length
         self.task = EveryPosition(max_length)
         self.items = nn.Embedding(facts.n_items, width)

@@ -40,9 +40,6 @@ class PackagedGGUF(Weights):
         self.folder = Path(cache_dir).expanduser() / "language_models" / name
 
     def load(self, options: Mapping[str, Any], outline: bool = False) -> tuple[Any, Any]:
-        return self._kept().load(options, outline)
-
-    def _kept(self) -> Pretrained:
         needed("transformers")
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +50,7 @@ class PackagedGGUF(Weights):
         except (OSError, needed("safetensors").SafetensorError) as error:  # the latter is a full disk's too
             what = f"the language model cannot be kept ({getattr(error, 'strerror', None) or error})"
             raise UserError(what, where=self.folder, remedy=f"Free about 1 GB, {_ELSEWHERE}") from error
-        return Pretrained(str(self.folder))
+        return Pretrained(str(self.folder)).load(options, outline)
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self.folder.parent).free

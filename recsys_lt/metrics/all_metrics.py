@@ -71,15 +71,10 @@ def all_metrics(
 
 
 def gini(counts: NDArray[np.int64]) -> float | None:
-    """Gini coefficient of exposure, unrecommended items included; None where nothing was exposed.
+    """Gini coefficient of the items' exposures [I], unrecommended items included; None where nothing was exposed.
 
     sum_j (2j - I - 1) e_(j) / (I sum e), e in ascending order: 0 where all items have the same exposure,
     1 - 1/I where one item has all of it.
-
-    Parameters
-    ----------
-    counts
-        Exposures of each item, [I].
     """
     total = int(counts.sum())
     if total == 0:
@@ -101,10 +96,8 @@ def exposure_metrics(
     ----------
     counts
         Exposures of each item in lists of k, [I].
-    popularity
-        Training interactions of each item, [I].
-    groups
-        Group of each item, as ``popularity_groups`` gives it, [I].
+    popularity, groups
+        As in ``all_metrics``, [I].
     k
         List length, for the names.
 

@@ -19,8 +19,6 @@ from recsys_lt.recommenders.base import Module
 from recsys_lt.recommenders.full_ranking import Collector, Evaluation, Ranking
 from recsys_lt.recommenders.step_closure import StepClosure
 
-_DIVERGED = "Lower optimizer.lr or set trainer.clip=1; what was reached before is in the run folder"
-
 
 @dataclass(frozen=True)
 class Precision:
@@ -236,11 +234,13 @@ class Recommender(HasNeeds, Module):
         # A whole step's mean; else the batch's own, whatever its part in the step.
         self.last_total = total if self.rule.per_step else total * (step_targets / batch.global_targets)
         self._waiting, self._shares = [], []
-        self._check_finite(total, step)
+        if not bool(torch.isfinite(total)):
+            raise _diverged(f"the loss is {float(total)} at epoch {self.current_epoch + 1}, step {step + 1}")
         if step == last:
             self._step(optimizer)
-        if step == n_steps - 1:  # no loss looks at what the last step of an epoch left
-            self._check_weights()
+        # No loss looks at what the last step of an epoch left.
+        if step == n_steps - 1 and not all(bool(torch.isfinite(p).all()) for p in parameters):
+            raise _diverged(f"the last step of epoch {self.current_epoch + 1} made weights that are not finite")
 
     def _backward(self, total: Tensor, /, *, retain_graph: bool = False) -> None:
         # Every gradient of a step has the same factor, so they add up; a ball's radius does not depend on it.
@@ -266,16 +266,6 @@ class Recommender(HasNeeds, Module):
         if schedule is not None:
             schedule.step()
 
-    def _check_finite(self, total: Tensor, step: int) -> None:
-        if not bool(torch.isfinite(total)):
-            what = f"the loss is {float(total)} at epoch {self.current_epoch + 1}, step {step + 1}"
-            raise UserError(what, where="training", remedy=_DIVERGED)
-
-    def _check_weights(self) -> None:
-        if not all(bool(torch.isfinite(p).all()) for p in self.parameters() if p.requires_grad):
-            what = f"the last step of epoch {self.current_epoch + 1} made weights that are not finite"
-            raise UserError(what, where="training", remedy=_DIVERGED)
-
     # Evaluation: ranks once, metrics from ranks.
 
     def on_validation_epoch_start(self) -> None:
@@ -294,8 +284,7 @@ class Recommender(HasNeeds, Module):
     def test_step(self, batch: Batch, _step: int) -> None:
         self._collect(batch, k=min(max(self.ks), self.n_items))
 
-    def on_test_epoch_end(self) -> None:
-        self.on_validation_epoch_end()
+    on_test_epoch_end = on_validation_epoch_end
 
     def _begin_evaluation(self, ks: tuple[int, ...]) -> None:
         self._collector = Collector(self.n_items, ks, self.facts().get("candidates"))
@@ -306,3 +295,8 @@ class Recommender(HasNeeds, Module):
         ranking = self.rank(batch, k)
         ranking.check(len(batch), len(batch.targets), k, type(self).__name__)
         self._collector.add(batch.users, batch.targets, ranking)
+
+
+def _diverged(what: str) -> UserError:
+    remedy = "Lower optimizer.lr or set trainer.clip=1; what was reached before is in the run folder"
+    return UserError(what, where="training", remedy=remedy)
