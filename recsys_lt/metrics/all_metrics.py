@@ -41,7 +41,7 @@ def all_metrics(
     popularity
         Training interactions of each item, [I]: what ARP is a mean of, whatever the groups were made by.
     groups
-        Group of each item, as ``popularity_groups`` gives it, [I].
+        Group of each item, as ``ItemGroups.of`` gives it, [I].
     ks
         List lengths.
     depth

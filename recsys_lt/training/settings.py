@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.groups import SHARES, ItemGroups, popularity_groups
+from recsys_lt.metrics.groups import SHARES, ItemGroups
 
 _MOST_PROCESSES = 1024
 
@@ -101,8 +101,7 @@ class GroupSettings:
     def of(self, data: Sequences) -> ItemGroups:
         """The groups of a dataset's items; UserError for a window of data without times."""
         if self.window is None:
-            counts = data.popularity
-            return ItemGroups(counts, popularity_groups(counts, self.shares))
+            return ItemGroups(data.popularity, self.shares)
         if data.times is None:
             raise UserError(
                 f"{data.name} does not say when its events happened",
@@ -114,7 +113,7 @@ class GroupSettings:
         counts = data.popularity_within(int(match[1]) * _SECONDS[match[2]])
         return ItemGroups(
             counts,
-            popularity_groups(counts, self.shares, data.popularity),
+            self.shares,
             ties=data.popularity,
             by=f"training interactions of the last {self.window}",
             share=f"{counts.sum():,} of {data.popularity.sum():,}",

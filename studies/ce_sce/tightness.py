@@ -10,7 +10,7 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.sampled import SampledLoss
-from recsys_lt.metrics.groups import GROUPS, popularity_groups
+from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.recommenders.full_ranking import rank_by_scores
 from recsys_lt.recommenders.sequential import SequentialRecommender, draw_of
 from studies.ce_sce.losses import Truncated
@@ -78,7 +78,7 @@ class Tightness(pl.Callback):
             what = "this model's objective is its own, and bounds no rank"
             raise UserError(what, where=_WHERE, remedy="Leave it out")
         loader: Any = trainer.train_dataloader
-        self._of = torch.from_numpy(popularity_groups(loader.dataset.data.popularity)).long()
+        self._of = torch.from_numpy(ItemGroups(loader.dataset.data.popularity).of).long()
         self._sizes = torch.bincount(self._of, minlength=len(GROUPS)).float()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

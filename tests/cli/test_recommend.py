@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from recsys_lt.cli import recommend
-from recsys_lt.metrics.groups import GROUPS, popularity_groups
+from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.runs.checkpoints import load
 from recsys_lt.runs.stored import stored
 from recsys_lt.training.build import build
@@ -89,7 +89,7 @@ def test_the_list_is_the_argsort_of_states_times_table_without_what_was_seen(tit
     assert [one.user for one in lists] == ["u3", "u0"]  # as asked, each once
     for one in lists:
         order, scores, data = expected(titled, one.user)
-        groups = popularity_groups(data.popularity)
+        groups = ItemGroups(data.popularity).of
         assert [i.item for i in one.items] == [data.item_ids[i] for i in order[:7]]
         assert [i.title for i in one.items] == [data.titles[i] for i in order[:7]]
         assert [i.group for i in one.items] == [GROUPS[groups[i]] for i in order[:7]]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import recsys_lt
 from recsys_lt.cli import sharpness
 from recsys_lt.data.loader import Share, TrainBatches
-from recsys_lt.metrics.groups import popularity_groups
+from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.optim.eisam import EISAM
 from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.results.loss_landscape import LossLandscape, measure
@@ -40,7 +40,7 @@ def landscape(folder):
     run = Run(folder)
     module = run.model
     batches = TrainBatches(run.data, module.task, 64, 0, Share(), False)
-    return LossLandscape(module, [batches[0, step] for step in range(2)], popularity_groups(run.data.popularity))
+    return LossLandscape(module, [batches[0, step] for step in range(2)], ItemGroups(run.data.popularity).of)
 
 
 def test_the_rise_is_the_gradients_length_to_first_order(landscape):

@@ -13,7 +13,7 @@ from recsys_lt.data.batch import SeenSets
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, users_with_target
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.groups import ItemGroups, popularity_groups
+from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.metrics.ranking import random_order
 from recsys_lt.recommenders.full_ranking import Collector, rank_by_scores
 from recsys_lt.training.settings import MetricsSettings
@@ -127,7 +127,7 @@ def test_the_ceiling_is_what_the_retriever_alone_reaches(made, data, first_stage
     assert calls.call_count == 1
     assert torch.equal(ranking.parts["retriever"].target_rank, alone)
     assert module.facts()["candidates"] == 6
-    groups = ItemGroups(data.popularity, popularity_groups(data.popularity))
+    groups = ItemGroups(data.popularity)
     measured = MetricsSettings(ks=[1, 6, 10, 20])
     collector = Collector(N_ITEMS, (1, 6, 20), 6)
     collector.add(batch.users, batch.targets, ranking)

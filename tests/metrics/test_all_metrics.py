@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lt.metrics.all_metrics import all_metrics, expose, exposure_metrics, gini
-from recsys_lt.metrics.groups import popularity_groups
+from recsys_lt.metrics.groups import ItemGroups
 
 POPULARITY = np.array([50, 20, 20, 10, 8, 6, 4, 3, 2, 1])
-GROUPS = popularity_groups(POPULARITY)
+GROUPS = ItemGroups(POPULARITY).of
 USERS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), min_size=1, max_size=30)
 
 
@@ -59,7 +59,7 @@ def test_groups_say_what_is_head_and_popularity_what_arp_is_a_mean_of():
     exposure = nothing([10])
     expose(exposure, np.array([[4, 9, *[-1] * 8]]))
     usual = all_metrics(np.array([1]), np.array([4]), exposure, POPULARITY, GROUPS, [10])
-    other = popularity_groups(POPULARITY[::-1])
+    other = ItemGroups(POPULARITY[::-1]).of
     turned = all_metrics(np.array([1]), np.array([9]), exposure, POPULARITY, other, [10])
     assert (usual["mid/users"], turned["head/users"]) == (1, 1)
     assert (usual["tail/exposure@10"], turned["head/exposure@10"]) == (0.5, 0.5)

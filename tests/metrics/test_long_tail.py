@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_lt.metrics.groups import HEAD, ItemGroups, popularity_groups
+from recsys_lt.metrics.groups import HEAD, ItemGroups
 from recsys_lt.metrics.long_tail import deciles, equal_bins, histories, served_users, target_popularity
 from recsys_lt.metrics.ranking import ranking
 
 RANDOM = np.random.default_rng(0)
 POPULARITY = RANDOM.zipf(1.6, 105).clip(max=900) - 1
-GROUPS = ItemGroups(POPULARITY, popularity_groups(POPULARITY))
+GROUPS = ItemGroups(POPULARITY)
 EXPOSED = RANDOM.integers(0, 50, 105)
 TARGETS = RANDOM.integers(0, 105, 600)
 RANKS = RANDOM.integers(0, 40, 600)
@@ -39,7 +39,7 @@ def test_deciles_are_those_of_a_plain_sort():
 
 def test_the_first_two_tenths_are_the_head():
     popularity = np.arange(100, 0, -1)
-    groups = ItemGroups(popularity, popularity_groups(popularity))
+    groups = ItemGroups(popularity)
     head = np.flatnonzero(groups.of == HEAD)
     found = deciles(np.ones(100, dtype=np.int64), np.arange(100), groups.of == HEAD, groups)
     assert [part["exposure"] for part in found] == [0.5, 0.5] + [0.0] * 8
@@ -48,7 +48,7 @@ def test_the_first_two_tenths_are_the_head():
 
 def test_where_there_is_nothing_it_says_so():
     popularity = np.zeros(3, dtype=np.int64)
-    groups = ItemGroups(popularity, popularity_groups(popularity))
+    groups = ItemGroups(popularity)
     found = deciles(np.array([1]), np.array([2]), popularity, groups)
     assert [part["users"] for part in found] == [0, 0, 1]
     assert [part["ndcg@10"] for part in found] == [None, None, 1.0]

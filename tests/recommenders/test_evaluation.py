@@ -13,7 +13,7 @@ from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.losses.blocks import plain_means
-from recsys_lt.metrics.groups import ItemGroups, popularity_groups
+from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.metrics.ranking import UNLISTED
 from recsys_lt.optim.rule import Plain
 from recsys_lt.recommenders.full_ranking import Ranking
@@ -23,7 +23,7 @@ from recsys_lt.training.write_results import measure
 
 N_ITEMS, BEAM = 30, 12
 DATA = Preparation(k_core=1)(Synthetic(n_users=40, n_items=N_ITEMS, mean_length=6).draw(), "made")[0]
-GROUPS = ItemGroups(DATA.popularity, popularity_groups(DATA.popularity))
+GROUPS = ItemGroups(DATA.popularity)
 
 
 class Beam(Recommender):

@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import Console
 
 from recsys_lt.metrics.all_metrics import all_metrics, expose
-from recsys_lt.metrics.groups import popularity_groups
+from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.results.tables import print_final_table
 
 
@@ -12,7 +12,7 @@ def metrics(ks=(1, 5, 10, 20)):
     exposure = {k: np.zeros(40, dtype=np.int64) for k in ks}
     expose(exposure, np.tile(np.arange(max(ks)), (3, 1)))
     counts = np.arange(40, 0, -1)
-    test = all_metrics(np.array([1, 7, 0]), np.array([0, 1, 20]), exposure, counts, popularity_groups(counts), ks)
+    test = all_metrics(np.array([1, 7, 0]), np.array([0, 1, 20]), exposure, counts, ItemGroups(counts).of, ks)
     return {
         "dataset": "beauty", "model": "sasrec", "loss": "ce", "optimizer": "adam", "seed": 3,
         "protocol": {"split": "leave one out", "max_length": 50, "seen_masked": True, "n_items": 12101,

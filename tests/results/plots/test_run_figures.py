@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.groups import ItemGroups, popularity_groups
+from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.metrics.long_tail import deciles, histories, target_popularity
 from recsys_lt.results.plots import panels
 from recsys_lt.results.plots.drawing import CELLS, Look, canvas
@@ -19,7 +19,7 @@ def is_whole_png(path):
 
 
 def groups_of(popularity):
-    return ItemGroups(popularity, popularity_groups(popularity))
+    return ItemGroups(popularity)
 
 
 RUN = {"dataset": "beauty", "model": "$x^$", "loss": "ce", "optimizer": "sam", "seed": 3}

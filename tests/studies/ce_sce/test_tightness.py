@@ -17,7 +17,7 @@ from recsys_lt.data.loader import Share, TrainBatches
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.groups import popularity_groups
+from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.recommenders.sequential import SequentialRecommender
 from recsys_lt.runs.reading import read_curve
 from recsys_lt.training.build import Parts, build
@@ -93,7 +93,7 @@ def test_an_epoch_is_of_its_first_targets_by_group() -> None:
     module, batches = made("loss=ssm", "loss.k=2")
     row = logged(Tightness(len(batches[0].targets) + 1), module, batches)
     held = torch.cat([bounds(module, batch)[0] for batch in batches[:2]])  # the second one completes the sample
-    of = torch.from_numpy(popularity_groups(DATA.popularity)).long()[torch.cat([b.targets for b in batches[:2]])]
+    of = torch.from_numpy(ItemGroups(DATA.popularity).of).long()[torch.cat([b.targets for b in batches[:2]])]
     assert row["bound/ndcg"] == pytest.approx(float(held.float().mean()))
     for number, group in enumerate(("head", "mid", "tail")):
         if (of == number).any():
