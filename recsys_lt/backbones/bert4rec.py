@@ -52,8 +52,11 @@ class BERT4Rec(Backbone):
     ) -> None:
         super().__init__(width=width, blocks=blocks, heads=heads)
         if max_length < 2:
-            what, remedy = f"it is {max_length}", "Give at least 2: an item and the masked one after it"
-            raise UserError(what, where="model.max_length", remedy=remedy)
+            what, remedy = (
+                f"BERT4Rec has max_length {max_length}",
+                "Give at least 2: an item and the masked one after it",
+            )
+            raise UserError(what, where="model", remedy=remedy)
         self.max_length, self._window = max_length - 1, max_length
         self.task = MaskedItems(max_length, mask_probability, mask_last)
         self.items = nn.Embedding(facts.n_items, width)
