@@ -136,13 +136,13 @@ def _above(lines: list[str]) -> str:
 def _lines(parent: DictConfig, key: str, comments: Mapping[str, str], width: int, place: str = "") -> Iterator[str]:
     """One key and what is below it, as YAML with comments."""
     place, indent = f"{place}.{key}".lstrip("."), "  " * (place.count(".") + bool(place) + 1)
-    node = parent._get_node(key)
+    node: Any = parent._get_node(key)
     inner = isinstance(node, DictConfig) and not node._is_none() and not node._is_missing()
-    if inner and set(node) - set(_INNER):  # type: ignore[arg-type]
+    if inner and set(node) - set(_INNER):
         yield from _with_comment(f"{indent}{key}:", comments.get(place, ""), width)
-        for name in node:  # type: ignore[union-attr]
+        for name in node:
             if name not in _INNER:
-                yield from _lines(node, str(name), comments, width, place)  # type: ignore[arg-type]
+                yield from _lines(node, str(name), comments, width, place)
     elif not inner:
         plain = OmegaConf.to_container(parent, resolve=False)
         assert isinstance(plain, dict)
