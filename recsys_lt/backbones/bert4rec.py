@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries, padded_attention
 from recsys_lt.backbones.backbone import Backbone
-from recsys_lt.backbones.layers import MLP, RowDropout
+from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.tasks.masked_items import MaskedItems
@@ -19,8 +19,8 @@ class BERT4Rec(Backbone):
     """Bidirectional self-attention over a history with masked items, each predicted from all others.
 
     When ranking, a masked item follows the history. The encoder is that of ``nn.TransformerEncoder`` (normalisation
-    after each residual sum, GELU), on packed histories: pads are neither computed nor attended to. Only masked items
-    reach the last feed-forward and the head, a table of its own with a bias.
+    after each residual sum, GELU, dropout inside the MLP too), on packed histories: pads are neither computed nor
+    attended to. Only masked items reach the last feed-forward. States are scored against the item embeddings.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ class BERT4Rec(Backbone):
 
     References
     ----------
-    Sun et al., CIKM 2019; head and optimizer as in MTandHJ/RecBoard, initial weights of the official code.
+    Sun et al., CIKM 2019, in the form of arXiv 2402.06216 (repository MTandHJ/CE-SCE-LLMRec): no transform or bias
+    before the scores, initial weights as there. Unlike there, an example without a mask gets one.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class BERT4Rec(Backbone):
         *,
         width: int = 64,
         blocks: int = 2,
-        heads: int = 2,
+        heads: int = 4,
         max_length: int = 50,
         dropout: float = 0.2,
         mask_probability: float = 0.2,
@@ -65,22 +66,28 @@ class BERT4Rec(Backbone):
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = RowDropout(dropout, salt=0)
         self.blocks = nn.ModuleList(
-            _Block(width, heads, max_length, dropout, first_salt=1 + 3 * block) for block in range(blocks)
+            _Block(width, heads, max_length, dropout, first_salt=1 + 4 * block) for block in range(blocks)
         )
-        self.head = nn.Linear(width, facts.n_items)
-        nn.init.trunc_normal_(self.mask, std=0.02, a=-0.04, b=0.04)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # Of the published code: attention's projections are as nn.MultiheadAttention makes them, all else is small.
+        # Small projections there, as in Google's BERT, leave a high learning rate at the popularity of items.
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+                nn.init.xavier_normal_(module.weight)
+                module.weight.data.clamp_(-0.02, 0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.mask, std=0.02, a=-0.02, b=0.02)
+        for block in self.blocks:
+            assert isinstance(block, _Block)
+            bound = (6 / (4 * block.query.in_features)) ** 0.5  # xavier_uniform of query, key and value as one matrix
+            for projection in (block.query, block.key_value):
+                nn.init.uniform_(projection.weight, -bound, bound)
 
     def output_table(self) -> OutputTable:
-        return OutputTable(self.head.weight, self.head.bias)
-
-    def item_tables(self) -> list[Tensor]:
-        """See ``Backbone.item_tables``: the input embeddings beside the output table."""
-        return [self.items.weight, *super().item_tables()]
+        return OutputTable(self.items.weight)
 
     def states(self, batch: Batch) -> Tensor:
         """[N, d]: at the masked events."""
@@ -119,7 +126,7 @@ class BERT4Rec(Backbone):
 
 
 class _Block(nn.Module):
-    """x <- LN(x + drop(attention(x))), then x <- LN(x + drop(MLP(x))); three dropout salts from ``first_salt`` on."""
+    """x <- LN(x + drop(attention(x))), then x <- LN(x + drop(MLP(x))); four dropout salts from ``first_salt`` on."""
 
     def __init__(self, width: int, heads: int, max_length: int, dropout: float, first_salt: int) -> None:
         super().__init__()
@@ -129,8 +136,9 @@ class _Block(nn.Module):
         self.out = nn.Linear(width, width)
         self.attention_dropout = RowDropout(dropout, first_salt + 1)
         self.attention_norm = nn.LayerNorm(width, eps=1e-12)
-        self.mlp = MLP(width)
-        self.mlp_dropout = RowDropout(dropout, first_salt + 2)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.hidden_dropout = RowDropout(dropout, first_salt + 2)
+        self.mlp_dropout = RowDropout(dropout, first_salt + 3)
         self.mlp_norm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: Tensor, every: Queries, at: Tensor | None) -> Tensor:
@@ -139,10 +147,12 @@ class _Block(nn.Module):
         if at is not None:
             x, y, streams = x[at], y[at], streams[at]
         x = self.attention_norm(x + self.attention_dropout(self.out(y), streams))
-        return self.mlp_norm(x + self.mlp_dropout(self.mlp(x), streams))
+        inner, activation, outer = self.mlp
+        hidden = self.hidden_dropout(activation(inner(x)), streams)
+        return self.mlp_norm(x + self.mlp_dropout(outer(hidden), streams))
 
     def padded(self, x: Tensor, allowed: Tensor) -> Tensor:
         """``forward`` in a window [B, L, d], without dropout."""
         y = padded_attention(self.query(x), self.key_value(x), self.attend.heads, allowed)
         x = self.attention_norm(x + self.out(y))
-        return self.mlp_norm(x + self.mlp.plain(x))
+        return self.mlp_norm(x + self.mlp(x))

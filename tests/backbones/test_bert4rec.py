@@ -105,11 +105,12 @@ def test_a_masked_item_is_predicted_from_both_sides_and_not_from_pads(facts, mak
 
 
 def test_parameters_on_beauty_and_task(beauty, parameter_count):
-    model = BERT4Rec(beauty, blocks=4)
-    assert parameter_count(model) == 1_764_357  # published: 1.76 M
+    model = BERT4Rec(beauty)
+    assert parameter_count(model) == 877_824  # published as 1.76 M: its code counts the parameters twice
     assert model.task == MaskedItems(50, 0.2, 0.1)
-    assert model.items.weight.detach().std() == pytest.approx(0.0176, rel=0.02)  # of N(0, 0.02) cut at two deviations
-    assert model.head.bias.eq(0).all()
+    assert model.items.weight.detach().std() == pytest.approx(0.0117, rel=0.02)  # of N(0, 2 / (I + d)) cut at 0.02
+    assert model.blocks[0].query.weight.detach().abs().max() == pytest.approx((6 / 256) ** 0.5, rel=0.01)
+    assert model.output_table().weight is model.items.weight
 
 
 @pytest.mark.parametrize("settings", [{"heads": 3}, {"max_length": 1}, {"blocks": 0}, {"width": 0}])
