@@ -29,6 +29,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="test metrics to show, by their names in metrics.json, such as ndcg@10 tail/hr@5 gini@10; the "
         "first decides which cell is best (default: NDCG@10 overall and by group, HR@10)",
     )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="NAME",
+        help="columns to show, in this order, by their headings: loss n p, NDCG@10 (in all groups), tail/NDCG@10; "
+        "the CSV has all",
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table's numbers here")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table here, as Markdown")
     parser.add_argument("--latex", type=Path, metavar="FILE", help="also write it here, as LaTeX (booktabs)")
@@ -36,7 +43,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--plot",
         type=Path,
         metavar="FILE",
-        help="draw NDCG@10 of head against other targets here, a point a cell (PNG)",
+        help="draw the metric here as PNG, and as PDF beside it: all, head and other targets, a row a cell",
     )
     parser.add_argument(
         "--against",
@@ -98,7 +105,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from recsys_lt.results import tables
     from recsys_lt.results.comparison import compare
-    from recsys_lt.results.plots.run_figures import head_against_nonhead
+    from recsys_lt.results.field_terms import term
+    from recsys_lt.results.plots.run_figures import by_group
     from recsys_lt.results.written_tables import latex, markdown, terminal
     from recsys_lt.system.atomic import write_text
 
@@ -106,16 +114,18 @@ def _run(arguments: argparse.Namespace) -> None:
     console = Console()
     sign = "±" if console.encoding.lower().startswith("utf") else "+-"
     content = tables.content(compared, sign)
+    if arguments.columns:
+        content = content.only(arguments.columns)
     title = next(iter(compared.by_dataset)) if len(compared.by_dataset) == 1 else None
     table = terminal(content, title, plain=not console.is_terminal)
     mark = "bold" if console.is_terminal else "*"
     console = wide_enough(console, table)
-    caption = tables.caption(compared, "bold")
+    caption = tables.caption(compared, "bold", lambda cell: ", ".join(map(term, cell.known_parts)))
     writers: tuple[tuple[Path | None, Callable[[Path], None]], ...] = (
         (arguments.csv, lambda path: write_text(path, _numbers(compared).to_csv(index=False, lineterminator="\r\n"))),
         (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
         (arguments.latex, lambda path: write_text(path, latex(content, caption))),
-        (arguments.plot, lambda path: head_against_nonhead(compared, path)),
+        (arguments.plot, lambda path: by_group(compared, path)),
     )
     for path, write in writers:
         if path is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first
+from recsys_lt.results.field_terms import term
 from recsys_lt.results.plots.drawing import CELLS, OTHERS, Look
 from recsys_lt.results.written_tables import Entry
 from recsys_lt.runs.listing import IDENTITY
@@ -32,7 +33,7 @@ class StyledCell:
     @property
     def full_name(self) -> str:
         """Model, loss, optimizer and the settings that differ."""
-        return ", ".join(self.cell.known_parts)
+        return ", ".join(map(term, self.cell.known_parts))
 
     @property
     def entries(self) -> list[Entry]:
@@ -56,8 +57,8 @@ def heading(dataset: str, cells: Sequence[StyledCell]) -> str:
     """Dataset, what all its cells share of model, loss, optimizer and settings, and seeds."""
     seeds = dict.fromkeys(str(seed) for each in cells for seed in each.cell.seeds)
     shared = [part for part in cells[0].cell.known_parts if all(part in each.cell.parts for each in cells)]
-    said = [*shared, f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"] if seeds else []
-    return f"{dataset}: {', '.join(said)}" if said else dataset
+    said = [*map(term, shared), f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"] if seeds else []
+    return f"{term(dataset)}: {', '.join(said)}" if said else term(dataset)
 
 
 def styled_cells(compared: Comparison) -> dict[str, list[StyledCell]]:
@@ -91,14 +92,17 @@ def _coloured(cells: Sequence[Cell], decisive: str, reference: Cell | None) -> d
 
 
 def _names(cells: Sequence[Cell]) -> list[str]:
-    common = set(cells[0].parts).intersection(*(cell.parts for cell in cells)) if len(cells) > 1 else set()
-    names = [
-        ", ".join(part for part in cell.known_parts if part not in common) or ", ".join(cell.identity[1:])
-        for cell in cells
-    ]
+    """Names of the cells of one dataset: what of model, loss and optimizer differs, and of settings within these."""
+    alike = [[other for other in cells if other.identity == cell.identity] for cell in cells]
+    names = []
+    for cell, family in zip(cells, alike, strict=True):
+        of_kind = [part for part in cell.identity[1:] if any(part not in other.parts for other in cells)]
+        settings = cell.known_parts[len(IDENTITY) - 1 :]
+        own = [part for part in settings if any(part not in other.parts for other in family)]
+        names.append(", ".join(map(term, [*of_kind, *own] or cell.identity[1:])))
     count = Counter(names)
     for place, cell in enumerate(cells):
         if count[names[place]] > 1:  # a loss has the name of another cell's model
-            kinds = (f"{kind} {name}" for kind, name in zip(IDENTITY[1:], cell.identity[1:], strict=True))
-            names[place] = ", ".join([*kinds, *cell.known_parts[len(IDENTITY) - 1 :]])
+            kinds = (f"{kind} {term(name)}" for kind, name in zip(IDENTITY[1:], cell.identity[1:], strict=True))
+            names[place] = ", ".join([*kinds, *map(term, cell.known_parts[len(IDENTITY) - 1 :])])
     return names

@@ -9,6 +9,7 @@ from pathlib import Path
 from recsys_lt.errors import UserError
 from recsys_lt.results.cells import Cell, cells_of, once_a_seed
 from recsys_lt.results.significance import Difference, compare_cells, corrected, why_untested
+from recsys_lt.results.written_tables import MISSING, shown
 from recsys_lt.runs.listing import ListedRun, find_runs
 
 DEFAULT_METRICS = (*(f"{group}ndcg@10" for group in ("", "head/", "mid/", "tail/", "nonhead/")), "hr@10")
@@ -123,11 +124,11 @@ def best_first(cell: Cell, metric: str) -> tuple[bool, float]:
     return mean is None, 0.0 if mean is None else mean if better(metric) is False else -mean
 
 
-def outstanding(cells: Sequence[Cell], metric: str) -> float | None:
-    """The best mean, to be marked in a table; None where no cell differs, or the metric has no better side."""
-    means, goal = {cell.mean_std(metric)[0] for cell in cells}, better(metric)
-    known = [mean for mean in means if mean is not None]
-    return None if goal is None or len(means) < 2 else max(known) if goal else min(known)
+def outstanding(cells: Sequence[Cell], metric: str) -> str | None:
+    """The best mean as a table shows it, to be marked; None where all look alike, or the metric has no better side."""
+    ranking = sorted(cells, key=lambda cell: best_first(cell, metric))
+    best, *others = dict.fromkeys(shown(metric, cell.mean_std(metric)[0]) for cell in ranking)
+    return best if better(metric) is not None and any(text != MISSING for text in others) else None
 
 
 def _ranked_alike(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

@@ -15,7 +15,7 @@ from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.optim.perturbations import Joint, perturbed
 from recsys_lt.optim.sam import SharpnessAware
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.results.plots.drawing import CELLS, INK, MUTED, canvas, save_png
+from recsys_lt.results.plots.drawing import CELLS, INK, MUTED, PAGE, canvas, save
 
 #: Points of a slice, on both sides of the model together.
 PLACES = 21
@@ -164,7 +164,7 @@ def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
     colours = {"all": INK.light, "head": CELLS[0].light, "mid": MUTED.light, "tail": CELLS[1].light}
     far = f"{max(result['radii']):g}"
     names, neighbourhood = list(result["here"]), result["neighbourhood"]
-    with canvas(10.5, 3.8, columns=3) as (figure, (bars, dots, lines)):
+    with canvas(PAGE, 2.6, columns=3) as (figure, (bars, dots, lines)):
         figure.suptitle(title)
         for n, group in enumerate(names):
             heights = [result["rise"][direction][far][group] for direction in ("plain", "weighted")]
@@ -173,20 +173,20 @@ def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
             bars.bar(places, heights, 0.18, color=colours[group], label=group)
         below = ["all items'\ngradient", "weighted\nby rarity", f"perturbation\nof {result['rule']}"]
         bars.set_xticks(range(len(heights)), below[: len(heights)])
-        bars.set_ylabel(f"rise of the loss at distance {far}" + ("" if neighbourhood is None else ", or the rule's"))
-        bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, fontsize=8)
+        bars.set_ylabel(f"rise of the loss at distance {far}" + ("" if neighbourhood is None else ",\nor the rule's"))
+        bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         spread = np.random.default_rng(0)
         for place, group in enumerate(GROUPS):
             rises = [item["own"] for item in result["items"][group]]
-            dots.scatter(place + spread.uniform(-0.15, 0.15, len(rises)), rises, s=12, color=colours[group], alpha=0.7)
+            dots.scatter(place + spread.uniform(-0.15, 0.15, len(rises)), rises, s=6, color=colours[group], alpha=0.7)
             if rises:
                 dots.hlines(float(np.median(rises)), place - 0.3, place + 0.3, color=colours[group])
         dots.set_xticks(range(len(GROUPS)), GROUPS)
-        dots.set_ylabel(f"rise of an item's loss at {far}, its own gradient")
+        dots.set_ylabel(f"rise of an item's loss at {far},\nits own gradient")
         for group in names:
             for direction, dash in (("weighted", "-"), ("plain", ":")):
                 xs, ys = zip(*((row["distance"], row[group]) for row in result["slices"][direction]), strict=True)
                 lines.plot(xs, ys, dash, color=colours[group])
         lines.set_xlabel("distance along the gradient")
-        lines.set_ylabel("mean loss (weighted by rarity; dotted: all items alike)", fontsize=8)
-        save_png(figure, path)
+        lines.set_ylabel("mean loss (weighted by rarity;\ndotted: all items alike)")
+        save(figure, path, path.with_suffix(".pdf"))

@@ -10,6 +10,7 @@ from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.results.cell_styles import StyledCell
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first, outstanding
+from recsys_lt.results.field_terms import metric_and_group, term
 from recsys_lt.results.significance import Difference, why_untested
 from recsys_lt.results.written_tables import MISSING, Content, Entry, in_words, shown, shown_p, terminal
 from recsys_lt.runs.listing import ListedRun
@@ -26,6 +27,11 @@ _EXPOSURE = {
 }
 _GROUPS = ("", *(f"{group}/" for group in GROUPS), "nonhead/")
 _METRICS = ("ndcg", "hr", "mrr")  # NDCG first: it selects the epoch
+_PROTOCOL = {
+    **{key: f"{{}} {key}" for key in ("users", "items", "interactions")}, "split": "{}", "ranking": "ranking {}",
+    "mask_seen": "mask seen {}", "ties": "ties {}", "groups": "{} of the items",
+    "groups_by": "groups by {}", "selection": "epoch of {}",
+}  # fmt: skip
 _FIRST_STAGE = {
     "NDCG@10, retriever alone": "retriever/ndcg@10",
     "NDCG@10, its candidates in random order": "random_order/ndcg@10",
@@ -38,20 +44,19 @@ def content(compared: Comparison, sign: str = "±") -> Content:
     cells = compared.cells
     settings = list(dict.fromkeys(key for cell in cells for key in cell.settings))
     several = len(compared.by_dataset) > 1
-    headings = [
-        f"{measure}\n{'/'.join(group) or 'overall'}"
-        for *group, measure in (metric.split("/") for metric in compared.metrics)
-    ]
+    groups = list(dict.fromkeys(metric_and_group(metric)[1] for metric in compared.metrics))
+    metrics = sorted(compared.metrics, key=lambda metric: groups.index(metric_and_group(metric)[1]))
+    headings = ["\n".join(reversed(metric_and_group(metric))) for metric in metrics]
     tested = [g for g in compared.tested if any(compared.difference(cell, g) is not None for cell in cells)] or [""]
-    headings += ["n", *(f"{what}\n{group or 'overall'}" for group in tested for what in ("difference", "p"))]
+    headings += ["n", *(f"{term(group or 'overall')}\n{what}" for group in tested for what in ("difference", "p"))]
     sections = []
     for dataset, of_one in compared.by_dataset.items():
-        highest = {metric: outstanding(of_one, metric) for metric in compared.metrics}
+        highest = {metric: outstanding(of_one, metric) for metric in metrics}
         rows = []
         for cell in of_one:
             row = [Entry(part) for part in ([dataset] if several else []) + list(cell.identity[1:])]
             row += [Entry(cell.settings.get(key, "-")) for key in settings]
-            row += [metric_entry(cell, metric, highest[metric], sign) for metric in compared.metrics]
+            row += [metric_entry(cell, metric, highest[metric], sign) for metric in metrics]
             failed = f" +{len(cell.failed)} failed" if cell.failed else ""
             row.append(Entry(f"{len(cell.finished)}{failed}", value=float(len(cell.finished))))
             for group in tested:
@@ -66,12 +71,12 @@ def content(compared: Comparison, sign: str = "±") -> Content:
     return Content([*(["dataset"] if several else []), "model", "loss", "optimizer", *settings], headings, sections)
 
 
-def metric_entry(cell: Cell, metric: str, highest: float | None = None, sign: str = "±") -> Entry:
-    """A metric of a cell, with its standard deviation over several seeds; marked where it is the highest."""
+def metric_entry(cell: Cell, metric: str, highest: str | None = None, sign: str = "±") -> Entry:
+    """A metric of a cell, with its standard deviation over several seeds; marked where it looks like the highest."""
     mean = cell.mean_std(metric)[0]
     if not cell.finished:
         return Entry("failed", failed=True)
-    return Entry(mean_and_std(cell, metric, sign), mean is not None and mean == highest, value=mean)
+    return Entry(mean_and_std(cell, metric, sign), mean is not None and shown(metric, mean) == highest, value=mean)
 
 
 def mean_and_std(cell: Cell, metric: str, sign: str = "±") -> str:
@@ -85,8 +90,13 @@ def mean_and_std(cell: Cell, metric: str, sign: str = "±") -> str:
 def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambda cell: cell.label) -> list[str]:
     """Lines that say how to read the table; ``mark`` says how the best are marked, ``name`` gives a cell's name."""
     lines = [f"Test metrics, mean and sample standard deviation over n runs (seeds); {mark}: best of its dataset."]
+    for dataset, cells in compared.by_dataset.items():
+        runs = [run for cell in cells for run in cell.finished]
+        if runs:
+            said = protocol_line((runs[0].metrics or {}).get("protocol", {}))
+            lines.append(f"{term(dataset)}: {said}; seeds {', '.join(dict.fromkeys(str(run.seed) for run in runs))}.")
     against = "; ".join(
-        (f"{dataset}: " if len(compared.references) > 1 else "") + (name(cell) if cell else "no such cell")
+        (f"{term(dataset)}: " if len(compared.references) > 1 else "") + (name(cell) if cell else "no such cell")
         for dataset, cell in compared.references.items()
     )
     known = [found for found in compared.differences.values() if found is not None]
@@ -112,6 +122,12 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
     for run in compared.broken:
         lines.append(f"Not read: {_below(run.folder, compared.roots)} ({run.broken})")
     return lines
+
+
+def protocol_line(protocol: Mapping[str, Any]) -> str:
+    """Data and protocol of a run in one line, as far as it says them."""
+    known = {key: protocol[key] for key in _PROTOCOL if protocol.get(key) is not None}
+    return "; ".join(_PROTOCOL[key].format(in_words(value, "/")) for key, value in known.items())
 
 
 def _on_tests(

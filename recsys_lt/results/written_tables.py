@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from recsys_lt.errors import one_line
+from recsys_lt.errors import UserError, one_line
+from recsys_lt.results.field_terms import GREEK, term
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,6 +32,28 @@ class Content(NamedTuple):
     names: list[str]
     headings: list[str]
     sections: list[list[list[Entry]]]
+
+    def only(self, columns: Sequence[str]) -> Content:
+        """The table with these columns alone, by a line of their headings or both; UserError where one is not there."""
+        headings = [*self.names, *self.headings]
+        chosen: dict[int, None] = {}
+        for column in columns:
+            wanted = " ".join(column.replace("/", " ").casefold().split())
+            lines = ({heading.replace("\n", " "), *heading.split("\n")} for heading in headings)
+            found = [place for place, known in enumerate(lines) if wanted in map(str.casefold, known)]
+            if not found:
+                raise UserError(
+                    f"the table has no column {column!r}",
+                    where="--columns",
+                    remedy=f"There are {', '.join(heading.replace(chr(10), ' ') for heading in headings)}",
+                )
+            chosen |= dict.fromkeys(found)
+        n = len(self.names)
+        order = sorted(chosen, key=lambda place: place >= n)
+        sections = [[[row[place] for place in order] for row in rows] for rows in self.sections]
+        kept = [headings[place] for place in order]
+        names = sum(place < n for place in order)
+        return Content(kept[:names], kept[names:], sections)
 
 
 def terminal(content: Content, title: str | None = None, plain: bool = False) -> Table:
@@ -73,32 +98,53 @@ def markdown(content: Content, caption: Sequence[str] = ()) -> str:
         text = in_markdown(entry.text)
         return f"**{text}**" if entry.best else text
 
-    lines = [line([in_markdown(heading) for heading in (*content.names, *content.headings)])]
+    lines = [line([in_markdown(heading) for heading in (*map(term, content.names), *content.headings)])]
     lines.append(line(["---"] * len(content.names) + ["---:"] * len(content.headings)))
     lines += [line([cell(entry) for entry in row]) for rows in content.sections for row in rows]
     return "\n".join([*lines, *(part for said in caption for part in ("", in_markdown(said)))]) + "\n"
 
 
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}
-_SPECIAL |= {"±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", "`": r"\textasciigrave{}"}
+_SPECIAL |= {letter: rf"$\{name}$" for name, letter in GREEK.items()} | {
+    "±": r"$\pm$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+}
 
 
 def latex(content: Content, caption: Sequence[str] = ()) -> str:
-    """A tabular in LaTeX with booktabs' rules, the best in bold, and the caption above it as comments."""
+    """A table in LaTeX with booktabs' rules and its caption, the best in bold; a heading's first line spans its group.
+
+    A column's names of models and the like are written as the field writes them.
+    """
 
     def plain(text: str) -> str:
         return "".join(_SPECIAL.get(c, c) for c in one_line(text)).replace("+-", r"$\pm$")
 
     def cell(entry: Entry) -> str:
-        return rf"\textbf{{{plain(entry.text)}}}" if entry.best else plain(entry.text)
+        text = "--" if entry.text == MISSING else re.sub(r"(?<![\w.])-(?=[.\d])", "$-$", plain(entry.text))
+        return rf"\textbf{{{text}}}" if entry.best else text
 
-    lines = [f"% {one_line(said)}" for said in caption]
-    lines += [rf"\begin{{tabular}}{{{'l' * len(content.names)}{'r' * len(content.headings)}}}", r"\toprule"]
-    lines.append(" & ".join(map(plain, (*content.names, *content.headings))) + r" \\")
+    n = len(content.names)
+    halves = [heading.rpartition("\n") for heading in content.headings]
+    above, rules, column = [""] * n, [], n
+    for group, members in groupby(top for top, _, _ in halves):
+        width = len(list(members))
+        above += [rf"\multicolumn{{{width}}}{{c}}{{{plain(group)}}}"] if group else [""] * width
+        rules += [rf"\cmidrule(lr){{{column + 1}-{column + width}}}"] if group else []
+        column += width
+    lines = [r"% needs \usepackage{booktabs}", r"\begin{table*}[t]", r"\centering\small"]
+    lines += [rf"\caption{{{' '.join(map(plain, caption))}}}"] if caption else []
+    lines += [rf"\begin{{tabular}}{{{'l' * n}{'r' * len(halves)}}}", r"\toprule"]
+    lines += [" & ".join(above) + r" \\", " ".join(rules)] if rules else []
+    lines.append(" & ".join([*map(plain, map(term, content.names)), *(plain(name) for *_, name in halves)]) + r" \\")
     for rows in content.sections:
         lines.append(r"\midrule")
-        lines += [" & ".join(cell(entry) for entry in row) + r" \\" for row in rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
+        for row in rows:
+            lines.append(" & ".join([*(plain(term(e.text)) for e in row[:n]), *map(cell, row[n:])]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from recsys_lt.results.cells import Cell, cells_of, once_a_seed
-from recsys_lt.results.plots.drawing import save_png
+from recsys_lt.results.field_terms import term
+from recsys_lt.results.plots.drawing import PAGE, blank, save
 from recsys_lt.results.significance import LEVEL, difference, spread, users_of
 from recsys_lt.runs.listing import find_runs
 from recsys_lt.system.atomic import write_text
 from studies.shared.kept import PACKS
 from studies.shared.markdown_table import table_lines
-from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy
+from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python studies/calibration/calibration.py"
@@ -139,24 +140,20 @@ def shared_luck(cells: Sequence[tuple[Cell, dict[str, Array]]], group: str) -> t
 
 def draw(curves: dict[tuple[str, str], dict[int, list[float]]], kinds: dict[tuple[str, str], Kind], path: Path) -> None:
     """Draw power against the true difference, a panel a dataset and group, a line a number of seeds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 2.9), layout="constrained")
-    panels: Any = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    for axes, ((dataset, group), of_seeds) in zip(panels, curves.items(), strict=True):
-        of = kinds[dataset, group]
-        for (n, line), colour in zip(of_seeds.items(), _COLOURS, strict=True):
-            percent = [100 * effect for effect in EFFECTS]
-            axes.plot(percent, line, color=colour, marker="o", markersize=3.5, label=f"{n} seeds each")
-            axes.plot(percent, [best_power(of, n, effect) for effect in EFFECTS], color=colour, linestyle=":")
-        axes.axhline(LEVEL, color=GREY, linewidth=0.8, linestyle=":")
-        axes.set_title(f"{dataset}, {group or 'all'} targets", fontsize=9)
-        axes.set_xlabel("true difference, %")
-        tidy(axes)
-    panels[0].set_ylabel("share of tests with p < 0.05")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
-    save_png(figure, path)
+    with blank(PAGE, 2.1) as figure:
+        panels: Any = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+        for axes, ((dataset, group), of_seeds) in zip(panels, curves.items(), strict=True):
+            of = kinds[dataset, group]
+            for (n, line), colour in zip(of_seeds.items(), _COLOURS, strict=True):
+                percent = [100 * effect for effect in EFFECTS]
+                axes.plot(percent, line, color=colour, marker="o", label=f"{n} seeds each")
+                axes.plot(percent, [best_power(of, n, effect) for effect in EFFECTS], color=colour, linestyle=":")
+            axes.axhline(LEVEL, color=GREY, linewidth=0.8, linestyle=":")
+            axes.set_title(f"{term(dataset)}, {group or 'all'} targets")
+            axes.set_xlabel("true difference [%]")
+        panels[0].set_ylabel("share of tests with p < 0.05")
+        legend_below(figure)
+        save(figure, path, path.with_suffix(".pdf"))
 
 
 _TEXT = f"""# How differences are tested

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from recsys_lt.results.field_terms import term
+from recsys_lt.results.plots.drawing import CELLS, PAGE
 from studies.ce_sce.evidence import Evidence
 from studies.ce_sce.piece import Piece, Shown, Value
-from studies.shared.plotting import tidy
+from studies.shared.plotting import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -208,16 +210,14 @@ def bounding(_evidence: Evidence) -> Piece:
             for axes, alpha in zip(line, ALPHAS, strict=True):
                 for colour, rank in enumerate(RANKS):
                     bounds = [form.bound(rank, k, N_ITEMS, alpha) for k in _LINE]
-                    axes.plot(_LINE, bounds, color=f"C{colour}", linewidth=1.3, label=f"rank {rank:,}")
+                    axes.plot(_LINE, bounds, color=CELLS[colour].light, label=f"rank {rank:,}")
                     dots = [row[-1] for row in rows if row[:3] == [metric, alpha, rank]]
-                    axes.plot(KS, dots, color=f"C{colour}", linestyle="", marker=".", markersize=5)
-                axes.set_title(f"{metric}: " + ("SSM" if alpha == 1 else f"SCE, alpha {alpha}"), fontsize=9)
-                tidy(axes)
-            line[0].set_ylabel(f"P(-log {metric} <= loss)")
+                    axes.plot(KS, dots, color=CELLS[colour].light, linestyle="", marker="o")
+                axes.set_title(f"{metric}: " + ("SSM" if alpha == 1 else f"SCE, {term(f'alpha={alpha}')}"))
+            line[0].set_ylabel(f"P(-log {metric} ≤ loss)")
         for axes in grid[-1]:
             axes.set_xlabel("negatives K")
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(RANKS), frameon=False, fontsize=8)
+        legend_below(figure)
 
     return Piece(
         "figure2",
@@ -230,6 +230,6 @@ def bounding(_evidence: Evidence) -> Piece:
         "disprove the bound.",
         f"a catalogue of {N_ITEMS:,} items (Beauty's); lines: bounds, dots: {_DRAWS:,} draws of the hardest case",
         draw,
-        (9.6, 5.6),
+        (PAGE, 4.2),
         shown=Shown(["metric", "alpha", "rank", *(f"K {k}" for k in KS)], shown),
     )

@@ -5,12 +5,13 @@ from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 from recsys_lt.results.cells import Cell
+from recsys_lt.results.plots.drawing import PAGE
 from recsys_lt.results.written_tables import MISSING
 from studies.ce_sce.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
 from studies.ce_sce.piece import Piece, Value
 from studies.ce_sce.tables import COMMANDS as TABLE_3
 from studies.ce_sce.tables import made_of, names, rows_of, users_of
-from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, tidy, verbatim
+from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,21 +128,19 @@ def comparison(evidence: Evidence) -> Piece:
                 for (group, mark), gain, n in zip(_MARKS.items(), bar.gains[1:], bar.counts[1:], strict=True):
                     if gain is not None and (n is None or n >= _FEW):
                         each.plot(
-                            gain, place, mark, color=_INK, markersize=5, markeredgecolor="white", markeredgewidth=0.6,
+                            gain, place, mark, color=_INK, markersize=4,
                             label=f"{group} targets",
                         )  # fmt: skip
             best = max((bar.gains[0] or 0.0 for bar in found if bar.kind == "LLM"), default=None)
             if best is not None:
                 each.axvline(best, color=GREY, linewidth=0.9, linestyle="--")
-            each.set_yticks(range(len(found)), [fill(verbatim(bar.name), 44) for bar in found], fontsize=7.5)
+            words = [fill(bar.name.replace("max_epochs", "epochs"), 30) for bar in found]
+            each.set_yticks(range(len(found)), words, fontsize=6.5)
             each.set_ylim(heights[number // _COLUMNS] - 0.4, -0.6)  # bars as thick in every panel
-            each.set_title(title, fontsize=10)
-            each.set_xlabel("test NDCG@10 (hatched: published)")
-            tidy(each)
-        marks = {
-            label: handle for each in axes for handle, label in zip(*each.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+            each.set_title(title)
+            each.set_xlabel("test NDCG@10")
+            each.grid(axis="y", visible=False)
+        legend_below(figure)
 
     rows: list[list[Value]] = [
         [title, bar.name, "ours" if bar.ours else "published", *bar.gains, *map(_whole, bar.counts[1:])]
@@ -155,9 +154,9 @@ def comparison(evidence: Evidence) -> Piece:
         rows,
         "The dashed line is the best language model. Published ones are single runs, of 60 M to 7 B parameters. Bars "
         f"are of all targets; the marks on ours are of head, mid and tail targets, where there are at least {_FEW}.",
-        "published setting (ML-100K: default) unless a bar says otherwise",
+        "published setting (ML-100K: default) unless a bar says otherwise; hatched: published numbers",
         draw if panels else None,
-        (5.6 * max(1, min(_COLUMNS, len(panels))), 1.0 + 0.3 * sum(n + 2 for n in heights)),
+        (PAGE, 0.8 + 0.22 * sum(n + 2.5 for n in heights)),
         COMMANDS,
         () if any(b.ours and b.kind == "LLM" for found in panels.values() for b in found)
         else COMMANDS[-1:],

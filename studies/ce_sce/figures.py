@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from recsys_lt.cli.command import exit_code
@@ -99,23 +100,29 @@ def _write(piece: Piece, out: Path) -> None:
         writer.writerow(piece.header)
         writer.writerows(["" if value is None else value for value in row] for row in piece.rows)
     if piece.draw is not None:
-        figure = drawing(piece)
-        with replacing(out / f"{piece.name}.png") as draft:
-            figure.savefig(draft, format="png", dpi=160)
+        draw(piece, out / f"{piece.name}.png", out / f"{piece.name}.pdf")
 
 
-def drawing(piece: Piece) -> Figure:
-    """The figure of a piece, under its title and the setting of its runs: it may be seen without its page."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from studies.shared.plotting import verbatim
+def draw(piece: Piece, *paths: Path) -> Figure:
+    """Write the figure of a piece, under its title and the setting of its runs: it may be seen without its page."""
+    from recsys_lt.results.plots.drawing import blank, save
 
     assert piece.draw is not None
-    figure = Figure(figsize=piece.size, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(verbatim("\n".join(part for part in (piece.title, piece.setting) if part)), fontsize=10)
-    piece.draw(figure)
+    width, height = piece.size
+    with blank(width, height) as figure:
+        # The paper's number of the figure is for the page, and would be another one elsewhere.
+        title = piece.title.partition(": ")[2] or piece.title
+        # Its runs are by Adam; a drawing names their seeds where they are alike.
+        place = piece.header.index("seeds") if "seeds" in piece.header else None
+        seeds = {str(row[place]) for row in piece.rows} if place is not None else set()
+        setting = piece.setting
+        if len(seeds) == 1:
+            named = ", ".join(seeds.pop().split())
+            setting += f", Adam, seed{'s' if ', ' in named else ''} {named}"
+        lines = (title[0].upper() + title[1:], setting.replace("max_epochs", "epochs").replace("lr ", "learning rate "))
+        figure.suptitle("\n".join(fill(part, round(15 * width)) for part in lines if part))
+        piece.draw(figure)
+        save(figure, *paths)
     return figure
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys_lt.results.cells import Cell, compared, once_a_seed
+from recsys_lt.results.field_terms import GREEK
+from recsys_lt.results.plots.drawing import CELLS, PAGE
 from recsys_lt.runs.reading import CURVE, read_curve
 from studies.ce_sce.evidence import GROUPS, LOSSES, Evidence, best_epochs, largest, mean
 from studies.ce_sce.piece import Piece, Shown, Value
-from studies.shared.plotting import BLUE, GREY, ORANGE, tidy
+from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,17 +53,16 @@ def truncation(evidence: Evidence) -> Piece:
             points = [
                 (eta, value) for eta, cell in swept.items() if (value := mean(cell, f"{prefix}ndcg@10")) is not None
             ]
-            each.plot(*zip(*points, strict=True), color=BLUE, marker="o", markersize=4)
+            each.plot(*zip(*points, strict=True), color=BLUE, marker="o", label="CE-eta")
             if (line := mean(whole, f"{prefix}ndcg@10")) is not None:
                 each.axhline(line, color=GREY, linewidth=1, linestyle="--", label="CE")
-                each.legend(frameon=False, fontsize=8)
             each.set_xscale("log")
-            each.set_xticks(list(swept), [f"{eta:g}" for eta in swept], fontsize=7, rotation=45)
+            each.set_xticks(list(swept), [f"{eta:g}" for eta in swept], rotation=90, fontsize=6)
             each.minorticks_off()
-            each.set_title(f"{group} targets", fontsize=9)
+            each.set_title(f"{group} targets")
             each.set_xlabel("eta")
-            tidy(each)
         axes[0].set_ylabel("test NDCG@10")
+        legend_below(figure)
 
     cells = {**{str(eta): cell for eta, cell in swept.items()}, **({"CE": whole} if whole is not None else {})}
     return Piece(
@@ -81,7 +82,7 @@ def truncation(evidence: Evidence) -> Piece:
         + evidence.common_setting(swept.values()),
         evidence.setting_of_all(swept.values()),
         draw if swept else None,
-        (9.6, 3.2),
+        (PAGE, 2.5),
         ETA_COMMANDS,
         _lacking_etas(swept) + (() if whole is not None else ETA_COMMANDS[1:]),
     )
@@ -129,20 +130,19 @@ def negatives(evidence: Evidence) -> Piece:
         grid = figure.subplots(2, len(GROUPS))
         for (by_k, by_alpha), (group, prefix) in zip(grid.T, GROUPS.items(), strict=True):
             _line(by_k, sweeps.get("ssm by K", {}), prefix, ORANGE, "SSM")
-            _line(by_k, sweeps.get("sce by K", {}), prefix, BLUE, "SCE, alpha 100")
-            _line(by_alpha, sweeps.get("sce by alpha", {}), prefix, BLUE, "SCE, K 100")
-            by_k.set_title(f"{group} targets", fontsize=9)
-            for axes, label in ((by_k, "negatives K"), (by_alpha, "alpha")):
+            _line(by_k, sweeps.get("sce by K", {}), prefix, BLUE, f"SCE, {GREEK['alpha']}=100")
+            _line(by_alpha, sweeps.get("sce by alpha", {}), prefix, LIGHT_BLUE, "SCE, K=100")
+            by_k.set_title(f"{group} targets")
+            for axes, label in ((by_k, "negatives K"), (by_alpha, f"weight {GREEK['alpha']} of the negatives")):
                 axes.set_xscale("log")
                 axes.set_xlabel(label)
                 axes.xaxis.set_major_formatter("{x:g}")
                 axes.minorticks_off()
                 if axes.lines:  # panels differ in height: each begins at nothing
                     axes.set_ylim(0, 1.1 * axes.dataLim.y1)
-                tidy(axes)
         for axes in grid[:, 0]:
             axes.set_ylabel("test NDCG@10")
-            axes.legend(frameon=False, fontsize=8, loc="lower right")
+        legend_below(figure)
 
     rows: list[list[Value]] = [
         [
@@ -163,7 +163,7 @@ def negatives(evidence: Evidence) -> Piece:
         + evidence.common_setting(cell for cells in sweeps.values() for cell in cells.values()),
         evidence.setting_of_all(cell for cells in sweeps.values() for cell in cells.values()),
         draw if rows else None,
-        (9.6, 5.0),
+        (PAGE, 3.6),
         (K_COMMAND, ALPHA_COMMAND),
         lacking,
     )
@@ -172,7 +172,7 @@ def negatives(evidence: Evidence) -> Piece:
 def _line(axes: Any, cells: dict[float, Cell], prefix: str, colour: str, label: str) -> None:
     points = [(value, gain) for value, cell in cells.items() if (gain := mean(cell, f"{prefix}ndcg@10")) is not None]
     if points:
-        axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)
+        axes.plot(*zip(*points, strict=True), color=colour, marker="o", label=label)
 
 
 _WATCHED = f"{_OURS} +experiment=paper/figure1b_beauty"
@@ -229,18 +229,16 @@ def tightness(evidence: Evidence) -> Piece:
                     points = [(row["epoch"], row[key]) for row in rows if key in row]
                     if points:
                         # Where several are 1, the gaps of the upper ones show those below them.
-                        look = {"linestyle": _DASHES[colour % len(_DASHES)], "color": f"C{colour}", "linewidth": 1.6}
+                        look = {"linestyle": _DASHES[colour % len(_DASHES)], "color": CELLS[colour].light}
                         axes.plot(*zip(*points, strict=True), **look, label=loss)
                 axes.set_ylim(-0.03, 1.05)
-                tidy(axes)
                 if measure == "ndcg":
-                    axes.set_title(f"{group} targets", fontsize=9)
+                    axes.set_title(f"{group} targets")
                 else:
-                    axes.set_title(f"{group} items", fontsize=9)
+                    axes.set_title(f"{group} items")
                     axes.set_xlabel("epoch")
-            line[0].set_ylabel(f"share of {label}".replace(" with ", " with\n").replace(" met ", "\nmet "), fontsize=9)
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+            line[0].set_ylabel(f"share of {label}".replace(" with ", " with\n").replace(" met ", "\nmet "))
+        legend_below(figure)
 
     table: dict[str, list[list[Value]]] = {}
     for loss, rows in curves.items():
@@ -269,7 +267,7 @@ def tightness(evidence: Evidence) -> Piece:
         f"figure1b.csv has every one.{_reached(evidence, cells)}",
         " and ".join(settings),
         draw if curves else None,
-        (9.6, 5.2),
+        (PAGE, 4.0),
         WATCHED_COMMANDS,
         _lacking_losses({cell.identity[2] for cell in cells.values()}),
         Shown(header, ends),

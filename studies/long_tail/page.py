@@ -117,8 +117,8 @@ def section(name: str, study: Mapping[str, Any], runs: Path, measured: Mapping[s
         f"`python studies/long_tail/tune.py {name}`: {_words(study['common'])}, "
         f"a trial must keep {study['keep']:g} of {base_of(study)}'s validation NDCG@10.",
         "", "### Trials, seed 0: validation", "", trials_table(study, trials, best), "",
-        "Test NDCG@10 of the same trials, those of a method joined:", "",
-        f"![head against nonhead, trials]({pictures.name}/{picture.name})", "",
+        "Test NDCG@10 of the same trials, the best overall on top:", "",
+        f"![NDCG@10 by group of targets, trials]({pictures.name}/{picture.name})", "",
     ]  # fmt: skip
     seeds = runs / name / "seeds"
     against = _reference(seeds, base_of(study), best[base_of(study)])
@@ -132,7 +132,7 @@ def section(name: str, study: Mapping[str, Any], runs: Path, measured: Mapping[s
             *_of_the_choice(study, best, seeds),
             f"`python -m recsys_lt table studies/long_tail/runs.parquet/{name}/seeds --against {against}`", "",
             draft.read_text(encoding="utf-8").strip(), "",
-            f"![head against nonhead]({pictures.name}/{picture.name})", "",
+            f"![NDCG@10 by group of targets]({pictures.name}/{picture.name})", "",
         ]  # fmt: skip
         draft.unlink()
     lines += sharpness_table(study, measured)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from recsys_lt.errors import UserError
+from recsys_lt.results.tables import protocol_line
 from recsys_lt.runs.packed import has
 from recsys_lt.runs.reading import read_curve
 from recsys_lt.system.atomic import write_text
@@ -206,18 +207,8 @@ def _count(compared: Sequence[Agreement], rule: str) -> str:
 
 
 def _protocols(queue: Queue) -> list[str]:
-    said: dict[str, None] = {}
-    for run in (run for group in queue.groups for run in group.runs):
-        protocol = run.metrics["protocol"]
-        shares = "/".join(f"{share:g}" for share in protocol["groups"].values())
-        said[
-            f"- {run.metrics['dataset']}: {protocol['users']:,} users, {protocol['items']:,} items,"
-            f" {protocol['interactions']:,} interactions; {protocol['split']}; ranking {protocol['ranking']};"
-            f" mask seen {protocol['mask_seen']}; ties {protocol['ties']}; epoch of the"
-            f" {protocol['selection']}; head/mid/tail {shares} of the items by"
-            f" {protocol.get('groups_by', 'training interactions')}"
-        ] = None
-    return list(said)
+    runs = [run.metrics for group in queue.groups for run in group.runs]
+    return list(dict.fromkeys(f"- {run['dataset']}: {protocol_line(run['protocol'])}" for run in runs))
 
 
 def _not_there(queue: Queue) -> list[str]:

@@ -1,18 +1,19 @@
-"""Colours and axes of the studies' figures."""
+"""Colours and legend of the studies' figures."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-BLUE, ORANGE, GREY = "#1f5fa8", "#d1601a", "#666666"
+from recsys_lt.results.plots.drawing import CELLS, MUTED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = CELLS[0].light, CELLS[1].light, MUTED.light
 LIGHT_BLUE = "#7fa3cf"
 
 
-def verbatim(text: str) -> str:
-    """A name as matplotlib draws it letter by letter: between dollars it would read mathematics."""
-    return text.replace("$", r"\$")
-
-
-def tidy(axes: Any) -> None:
-    """No box around the axes, and faint lines across."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
+def legend_below(figure: "Figure", columns: int = 6) -> None:
+    """One legend for all panels, below them, where it hides nothing; each label once."""
+    marks = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=columns)

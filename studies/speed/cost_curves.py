@@ -122,11 +122,8 @@ def _line(point: Point, found: Mapping[str, float | None]) -> str:
 
 def plot(result: Mapping[str, Any], path: Path) -> None:
     """One panel an axis, one line a curve, both scales logarithmic."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from recsys_lt.system.atomic import replacing
-    from studies.shared.plotting import BLUE, GREY, ORANGE
+    from recsys_lt.results.plots.drawing import PAGE, blank, save
+    from studies.shared.plotting import BLUE, GREY, ORANGE, legend_below
 
     looks = {
         CE: ("CE", BLUE, "o", "-"),
@@ -134,32 +131,26 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
         SHARED: ("SCE, shared negatives", ORANGE, "D", "--"),
     }
     curves = result["microseconds_a_target"]
-    figure = Figure(figsize=(8.6, 2.2 + 2.1 * -(-len(curves) // 2)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(-(-len(curves) // 2), 2, sharey=True, squeeze=False).flatten()
     marks = dict(zip(compare.COMPARISONS, "^v<>P", strict=True))
-    handles: dict[str, Any] = {}
-    for panel, (axis, by_name) in zip(panels, curves.items(), strict=False):
-        for name, by_value in by_name.items():
-            label, colour, mark, dashes = looks.get(name, (f"{name}, CE", GREY, marks.get(name, "x"), ":"))
-            label = label if name not in (CE, OWN, SHARED) else f"{label} (ours)"
-            values = sorted(map(int, by_value))
-            costs = [by_value[str(value)] for value in values]
-            (handles[label],) = panel.plot(values, costs, color=colour, marker=mark, linestyle=dashes, markersize=5)
-        panel.set_xscale("log")
-        panel.set_yscale("log")
-        panel.set_xticks(AXES[axis], [f"{value:,}" for value in AXES[axis]])
-        panel.minorticks_off()
-        panel.set_xlabel(axis)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        panel.set_axisbelow(True)
-    for panel in panels[len(curves) :]:
-        panel.set_visible(False)
-    figure.supylabel("microseconds a target", fontsize=10)
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", dpi=200)
+    with blank(PAGE, 0.8 + 1.8 * -(-len(curves) // 2)) as figure:
+        panels = figure.subplots(-(-len(curves) // 2), 2, sharey=True, squeeze=False).flatten()
+        for panel, (axis, by_name) in zip(panels, curves.items(), strict=False):
+            for name, by_value in by_name.items():
+                label, colour, mark, dashes = looks.get(name, (f"{name}, CE", GREY, marks.get(name, "x"), ":"))
+                label = label if name not in (CE, OWN, SHARED) else f"{label} (ours)"
+                values = sorted(map(int, by_value))
+                costs = [by_value[str(value)] for value in values]
+                panel.plot(values, costs, color=colour, marker=mark, linestyle=dashes, label=label)
+            panel.set_xscale("log")
+            panel.set_yscale("log")
+            panel.set_xticks(AXES[axis], [f"{value:,}" for value in AXES[axis]])
+            panel.minorticks_off()
+            panel.set_xlabel(axis)
+        for panel in panels[len(curves) :]:
+            panel.set_visible(False)
+        figure.supylabel("microseconds a target", fontsize=8)
+        legend_below(figure, 4)
+        save(figure, path, path.with_suffix(".pdf"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

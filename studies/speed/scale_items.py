@@ -272,41 +272,32 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 def plot(result: dict[str, Any], path: Path) -> None:
     """Seconds a step against the size of the catalogue, a line a variant."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from recsys_lt.results.plots.drawing import canvas, save
+    from studies.shared.plotting import BLUE, GREY, ORANGE, legend_below
 
-    from recsys_lt.system.atomic import replacing
-    from studies.shared.plotting import BLUE, GREY, ORANGE
-
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
     words = {LAZY: "SCE, 500 shared negatives, lazy Adam", DENSE: "SCE, 500 shared negatives, Adam", FULL: "CE, Adam"}
-    for (name, by_size), colour, mark in zip(
-        result["seconds_a_step"].items(), (BLUE, ORANGE, GREY), "osD", strict=True
-    ):
-        sizes = sorted(map(int, by_size))
-        values = [by_size[str(size)] for size in sizes]
-        axes.plot(sizes, values, color=colour, marker=mark, label=words[name])
-        for size, value in zip(sizes, values, strict=True):
-            text = f"{value:.2g} s" if value >= 1 else f"{value * 1e3:.0f} ms"
-            offset = (0, -13) if name == LAZY else (0, 7)
-            axes.annotate(
-                text, (size, value), offset, textcoords="offset points", ha="center", fontsize=8, color=colour
-            )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low / 1.6, high * 1.6)
-    axes.set_xlabel("items in the catalogue")
-    axes.set_ylabel("seconds a step (512 users)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.legend(frameon=False, loc="upper left")
-    axes.set_title(f"SASRec, d = 64, {result['machine']['cores']} cores", fontsize=10)
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", dpi=200)
+    with canvas(height=3.2) as (figure, axes):
+        for (name, by_size), colour, mark in zip(
+            result["seconds_a_step"].items(), (BLUE, ORANGE, GREY), "osD", strict=True
+        ):
+            sizes = sorted(map(int, by_size))
+            values = [by_size[str(size)] for size in sizes]
+            axes.plot(sizes, values, color=colour, marker=mark, label=words[name])
+            for size, value in zip(sizes, values, strict=True):
+                text = f"{value:.2g} s" if value >= 1 else f"{value * 1e3:.0f} ms"
+                offset = (0, -10) if name == LAZY else (0, 5)
+                axes.annotate(
+                    text, (size, value), offset, textcoords="offset points", ha="center", fontsize=6.5, color=colour
+                )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.set_ylim(low / 1.6, high * 1.6)
+        axes.set_xlabel("items in the catalogue")
+        axes.set_ylabel("seconds a step (512 users)")
+        axes.set_title(f"SASRec, d = 64, {result['machine']['cores']} cores")
+        legend_below(figure, 1)
+        save(figure, path, path.with_suffix(".pdf"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,23 +20,44 @@ def test_markdown_latex_and_the_plot(tmp_path, capsys):
     written, *said = places[0].read_text().split("\n\n")
     header, rule, *rows = written.splitlines()
     assert any("95 % interval" in line and "Holm" in line for line in said)
-    assert header.startswith("| model | loss | optimizer | ndcg@10 overall |")
+    assert header.startswith("| model | loss | optimizer | Overall NDCG@10 | Overall HR@10 | Head NDCG@10 |")
     assert rule.startswith("| --- | --- | --- | ---: |")
     assert len({line.count("|") for line in (header, rule, *rows)}) == 1
     assert "**" in rows[1]
     text = places[1].read_text()
-    assert text.startswith("% Test metrics, mean")
-    assert text.count(r" \\") == 3
+    assert r"\caption{Test metrics, mean" in text
+    assert "Beauty: " in text
+    assert r"&  &  & \multicolumn{2}{c}{Overall} & \multicolumn{1}{c}{Head} &" in text
+    assert r"\cmidrule(lr){4-5} \cmidrule(lr){6-6}" in text
+    assert text.count(r" \\") == 4
+    assert r"SASRec & CE & Adam & " in text
     assert r"\textbf{" in text
-    assert text.endswith("\\end{tabular}\n")
     assert places[2].read_bytes().startswith(b"\x89PNG")
+    assert places[2].with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_chosen_columns(tmp_path, capsys):
+    place = tmp_path / "t.md"
+    assert run(capsys, grouped(tmp_path), "--markdown", place, "--columns", "loss", "head/NDCG@10", "P")[0] == 0
+    assert place.read_text().startswith("| loss | Head NDCG@10 | Overall p | Nonhead p |\n| --- | ---: |")
+    code, _, err = run(capsys, tmp_path, "--columns", "nDCG@7")
+    assert code == 2
+    assert "the table has no column 'nDCG@7'" in err
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.0, None), (0.12341, 0.12342, 0.12341)])
+def test_no_best_where_all_look_alike(tmp_path, capsys, values):
+    for n, value in enumerate(values):
+        make_run(tmp_path / f"{n}", value, model=f"m{n}")
+    assert "*0" not in run(capsys, tmp_path)[1]
 
 
 def test_latex_escapes_what_latex_takes_for_its_own(tmp_path):
     row = [Entry("fmlp_rec"), Entry("50% & more"), Entry("<.0001", best=True)]
-    text = latex(Content(["model"], ["a\nb", "p"], [[row]]))
-    assert r"fmlp\_rec & 50\% \& more & \textbf{$<$.0001} \\" in text
-    assert "a b" in text
+    text = latex(Content(["a_b"], ["a\nb", "p"], [[row]]))
+    assert r"\& more & \textbf{$<$.0001} \\" in text
+    assert r"a\_b & b & p \\" in text
+    assert r" & \multicolumn{1}{c}{a} & " in text
 
 
 HOSTILE = "a|b`c<script>\\input{/etc/passwd}&*[x](y)$x_"
@@ -46,12 +67,12 @@ def test_a_strangers_names_are_text_in_every_form(tmp_path, capsys):
     row = [Entry(HOSTILE + "\n\\input{x}\n<script>"), Entry("0.1", best=True)]
     content = Content(["model"], ["n"], [[row]])
     lines = latex(content, ["said\n\\input{x}"]).splitlines()
-    assert lines[0] == r"% said \input{x}"
-    assert lines[5] == (
+    assert lines[3] == r"\caption{said \textbackslash{}input\{x\}}"
+    assert lines[8] == (
         r"a\textbar{}b\textasciigrave{}c$<$script$>$\textbackslash{}input\{/etc/passwd\}\&*[x](y)\$x\_"
         r" \textbackslash{}input\{x\} $<$script$>$ & \textbf{0.1} \\"
     )
-    assert len(lines) == 8
+    assert len(lines) == 12
     lines = markdown(content, ["said\n<script>"]).splitlines()
     assert lines[2:] == [
         r"| a\|b\`c&lt;script&gt;\\input{/etc/passwd}&amp;\*\[x\](y)$x_ \\input{x} &lt;script&gt; | **0.1** |",

@@ -1,4 +1,4 @@
-"""Figures in one style: colours for light and for dark paper, and saving as PNG or as SVG of the report's page."""
+"""Figures in one style, sized for a paper: colours for light and dark paper, saving as PNG, PDF or SVG of a page."""
 
 from __future__ import annotations
 
@@ -69,18 +69,23 @@ class Look(NamedTuple):
     coloured: bool = True
 
 
-#: Inches. Narrow, as it is also read on a phone, where letters shrink with the figure.
-WIDTH, HEIGHT = 4.3, 3.0
+#: Inches: a paper's column and its page of two columns. A phone, where letters shrink with the figure, has a column.
+COLUMN, PAGE = 3.3, 7.0
+HEIGHT = 2.4
 _METADATA = ("Creator", "Date", "Format", "Type")
 _STYLE = {
+    "pdf.fonttype": 42,  # TrueType, which publishers ask for
     "svg.fonttype": "none",  # letters, not outlines: small, and set in the reader's own font
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.family": "sans-serif",
-    "font.size": 9.5,
-    "axes.labelsize": 9.5,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.title_fontsize": 8,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
     "text.color": INK.light,
     "axes.labelcolor": INK.light,
     "axes.edgecolor": MUTED.light,
@@ -96,38 +101,47 @@ _STYLE = {
     "figure.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4.5,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
     "lines.markeredgecolor": PAPER.light,
     "lines.markeredgewidth": 0.5,
 }
 
 
 @contextmanager
-def canvas(
-    width: float = WIDTH, height: float = HEIGHT, ratios: Sequence[float] = (1,), columns: int = 1
-) -> Iterator[tuple[Figure, Any]]:
-    """A figure and its axes, in a style that holds inside the block; the size is in inches.
-
-    ``ratios`` are relative heights of the rows of panels. One panel is an ``Axes``, several are an array of them. In a
-    single column the panels share their horizontal axis.
-    """
+def blank(width: float = COLUMN, height: float = HEIGHT) -> Iterator[Figure]:
+    """An empty figure, in a style that holds inside the block; the size is in inches."""
     from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
+        # A canvas of its own: pyplot would keep every figure of a sweep, and may look for a display.
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+@contextmanager
+def canvas(
+    width: float = COLUMN, height: float = HEIGHT, ratios: Sequence[float] = (1,), columns: int = 1
+) -> Iterator[tuple[Figure, Any]]:
+    """A figure and its axes, as ``blank``.
+
+    ``ratios`` are relative heights of the rows of panels. One panel is an ``Axes``, several are an array of them. In a
+    single column the panels share their horizontal axis.
+    """
+    with blank(width, height) as figure:
         yield figure, figure.subplots(len(ratios), columns, sharex=columns == 1, height_ratios=ratios)
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file; called inside the block of its ``canvas``."""
-    # A canvas of its own: pyplot would keep every figure of a sweep, and may look for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    with replacing(Path(path)) as draft:
-        figure.savefig(draft, format="png", dpi=200, facecolor="white")
+def save(figure: Figure, *paths: Path) -> None:
+    """Write a figure to files, as PNG or PDF by their names; called inside the block of its ``canvas``."""
+    for path in paths:
+        with replacing(path) as draft:
+            options = {"metadata": {"CreationDate": None}} if path.suffix == ".pdf" else {"dpi": 300}
+            figure.savefig(draft, format=path.suffix[1:], facecolor="white", **options)
 
 
 def inline_svg(figure: Figure, alt: str, prefix: str, kind: str = "") -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ AROUND = (
     *((side, up) for up in (14, -15, 22, -23) for side in (1, -1, 2, -2)),
 )
 AFTER = tuple((column, up) for column in (1, 2, 3) for up in (0, 9, -9, 18, -18, 27, -27))
-_SIZE, _SMALL = 8.5, 7.0  # of the letters, points
+_SIZE, _SMALL = 7.5, 6.5  # of the letters, points
 #: Means over fewer users are drawn hollow.
 FEW = 50
 Curve = Mapping[float, float]  # values by completed epoch
@@ -27,7 +28,7 @@ Point = tuple[float | None, float | None]  # mean and spread
 def _line(axes: Any, look: Look, xs: Sequence[float], ys: Sequence[float], mark: str | None = None) -> None:
     axes.plot(
         xs, ys, color=look.colour.light, linestyle=look.dash, marker=look.mark if mark is None else mark,
-        linewidth=1.5 if look.coloured else 0.8, markersize=4.5 if look.coloured else 2.5, label=look.text,
+        linewidth=1.2 if look.coloured else 0.7, markersize=3.5 if look.coloured else 2, label=look.text,
         clip_on=False, zorder=2 + look.coloured,
     )  # fmt: skip
 
@@ -51,7 +52,7 @@ def learning_curves(
     for look, curves in lines:
         if len(curves) > 1:
             for curve in curves:
-                axes.plot(list(curve), list(curve.values()), color=look.colour.light, linewidth=0.7, alpha=0.4)
+                axes.plot(list(curve), list(curve.values()), color=look.colour.light, linewidth=0.5, alpha=0.4)
         if xs := sorted(set(curves[0]).intersection(*curves)):
             ys = [math.fsum(curve[epoch] for curve in curves) / len(curves) for epoch in xs]
             _line(axes, look, xs, ys, "")
@@ -72,7 +73,7 @@ def best_epoch(axes: Sequence[Any], curve: Curve) -> tuple[float, float]:
     """Mark the epoch of the highest value by a dashed line, the earliest on ties; that epoch and its value."""
     epoch, value = max(curve.items(), key=lambda point: point[1])
     for each in axes:
-        each.axvline(epoch, color=MUTED.light, linewidth=0.9, linestyle="--", zorder=1)
+        each.axvline(epoch, color=MUTED.light, linewidth=0.7, linestyle="--", zorder=1)
     return epoch, value
 
 
@@ -89,7 +90,7 @@ def ndcg_by_bin(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]], interval
         for x, row in known:
             if not intervals or row.get("low") is None:
                 continue
-            axes.vlines(x, row["low"], row["high"], color=look.colour.light, linewidth=1.0, alpha=0.8)
+            axes.vlines(x, row["low"], row["high"], color=look.colour.light, linewidth=0.8, alpha=0.8)
             if row["users"] < FEW:
                 hollow = True
                 axes.plot(
@@ -124,23 +125,30 @@ def exposure(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]], of: str) ->
 
 def users_by_bin(axes: Any, lines: Sequence[tuple[Look, Sequence[Row]]]) -> None:
     """Users of each bin, as bars with their numbers."""
+    crowded = _crowded(axes, [f"{row['users']:,}" for _, rows in lines for row in rows])
     for number, (look, rows) in enumerate(lines):
         xs = [place + 0.3 * (number - (len(lines) - 1) / 2) for place in range(1, len(rows) + 1)]
         bars = axes.bar(xs, [row["users"] for row in rows], 0.22, color=look.colour.light, alpha=0.55)
-        axes.bar_label(bars, [f"{row['users']:,}" for row in rows], fontsize=6.5, color=GREY)
-    axes.margins(y=0.4)
+        turned = {"rotation": 90, "padding": 1.5} if crowded else {}
+        axes.bar_label(bars, [f"{row['users']:,}" for row in rows], fontsize=6, color=GREY, **turned)
+    axes.margins(y=1.4 if crowded else 0.4)
     axes.set_ylabel("users")
     axes.set_yticks([])
 
 
 def bins(axes: Any, labels: Sequence[str], name: str) -> None:
-    """The horizontal axis of bins, with a label under each."""
+    """The horizontal axis of bins, with a label under each; ``name`` takes as many lines as it needs."""
     axes.set_xlim(0.5, len(labels) + 0.5)
     for each in axes.figure.axes:  # the panels above it too
         each.grid(axis="x", visible=False)
-    crowded = sum(len(label) for label in labels) > 8.4 * axes.figure.get_figwidth()  # 146-222 beside 223-647
-    axes.set_xticks(range(1, len(labels) + 1), labels, rotation=30 if crowded else 0)
-    axes.set_xlabel(name)
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if _crowded(axes, labels) else {}
+    axes.set_xticks(range(1, len(labels) + 1), labels, **turned)
+    axes.set_xlabel(fill(name, round(14 * axes.figure.get_figwidth())))
+
+
+def _crowded(axes: Any, labels: Sequence[str]) -> bool:
+    """Whether labels side by side would touch: 146-222 and 223-647."""
+    return max(map(len, labels), default=0) * len(labels) > 13 * axes.figure.get_figwidth()
 
 
 def span(first: float, last: float) -> str:
@@ -159,8 +167,8 @@ def scatter(
 
     for look, (x, dx), (y, dy) in sorted(points, key=lambda point: point[0].coloured):
         axes.errorbar(
-            x, y, xerr=dx, yerr=dy, fmt=look.mark, color=look.colour.light, elinewidth=0.9,
-            markersize=6.5 if look.coloured else 4,
+            x, y, xerr=dx, yerr=dy, fmt=look.mark, color=look.colour.light, elinewidth=0.7,
+            markersize=5 if look.coloured else 3,
         )  # fmt: skip
     known = [(look, x, y) for look, (x, _), (y, _) in points if x is not None and y is not None]
     least, most = min(x for _, x, _ in known), max(x for _, x, _ in known)
@@ -181,7 +189,7 @@ def scatter(
 
 def legend_above(axes: Any, title: str | None = None) -> None:
     """A legend above the axes, where it hides nothing."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8, title=title)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, title=title)
 
 
 def at_the_ends(axes: Any, ends: Sequence[tuple[Look, float, float]]) -> None:
@@ -190,7 +198,8 @@ def at_the_ends(axes: Any, ends: Sequence[tuple[Look, float, float]]) -> None:
     last = max((x for _, x, _ in ends), default=0.0)
     beside(axes, [end for end in ends if end[1] < 0.9 * last], AFTER)
     ordered = sorted((end for end in ends if end[1] >= 0.9 * last), key=lambda end: end[2])
-    places = apart([(y - low) / (high - low) for *_, y in ordered], 0.06)
+    height = 72 * axes.bbox.height / axes.figure.dpi
+    places = apart([(y - low) / (high - low) for *_, y in ordered], 1.1 * _SIZE / height)
     for (look, *_), place in zip(ordered, places, strict=True):
         axes.text(
             1.015, place, look.text, transform=axes.transAxes, va="center", fontsize=_SIZE, color=look.colour.light

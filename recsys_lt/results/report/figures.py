@@ -12,6 +12,7 @@ from markupsafe import Markup
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.results.cell_styles import StyledCell, numbers
 from recsys_lt.results.cells import Cell, mean_and_spread
+from recsys_lt.results.field_terms import in_a_sentence
 from recsys_lt.results.plots import panels
 from recsys_lt.results.plots.drawing import Look, canvas, inline_svg
 from recsys_lt.results.plots.run_figures import ALL_HEAD_NONHEAD, HEAD, NONHEAD, curve_of
@@ -140,12 +141,12 @@ class Figures:
             rows = {each: _by_group(each.cell) for each in self.cells}
         first = next((of_cell for of_cell in rows.values() if of_cell), [])
         users = ["users whose target is in it", *(shown("users", row["users"]) for row in first)]
-        bins = _Bins(GROUPS, "items, most popular first", [users])
+        bins = _Bins(GROUPS, "items, most popular on the left", [users])
         what, notes = "NDCG@10 by popularity", [_STAND_IN]
         if by_tenths:
             foot = [["training interactions of its items", *(row["label"] for row in first)], users]
             labels = [f"{place}" for place in range(1, len(first) + 1)]
-            bins = _Bins(labels, "tenths of the items, most popular first", foot)
+            bins = _Bins(labels, "tenths of the items, most popular on the left", foot)
             what, notes = "long_tail of metrics.json", []
         intervals = by_tenths and sum(map(bool, rows.values())) <= _WITH_INTERVALS
         title = "NDCG@10 by popularity of the target"
@@ -196,7 +197,7 @@ class Figures:
 
     def cost(self, decisive: str) -> Illustration:
         """The decisive test metric against training time, and a table of the runs' cost."""
-        up: _Side = (f"test {spelt(decisive)}", lambda cell: cell.values(decisive))
+        up: _Side = (f"test {in_a_sentence(decisive)}", lambda cell: cell.values(decisive))
         title = "Accuracy against training time"
         drawn = self._scatter("cost", title, ("minutes of training", _minutes), up, "training time", orders=True)
         rows = []
@@ -224,12 +225,6 @@ class Figures:
             panels.scatter(axes, [(look, *point) for look, point in drawn], (across[0], up[0]), orders)
 
         return self._figure(name, title, points, what, draw)
-
-
-def spelt(metric: str) -> str:
-    """A metric as a reader would write it: "NDCG@10", or "NDCG@10 of tail targets"."""
-    *group, measure = metric.split("/")
-    return f"{measure.upper()} of {group[0]} targets" if group else measure.upper()
 
 
 def _lacking(cells: Sequence[StyledCell], what: str) -> tuple[str, ...]:

@@ -15,10 +15,11 @@ from markupsafe import Markup
 
 from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.comparison import Comparison, best_first, compare
+from recsys_lt.results.field_terms import in_a_sentence, term
 from recsys_lt.results.plots.drawing import COLOURS
 from recsys_lt.results.plots.panels import FEW
 from recsys_lt.results.report.examples import examples
-from recsys_lt.results.report.figures import Figures, spelt, swatch
+from recsys_lt.results.report.figures import Figures, swatch
 from recsys_lt.results.report.what_was_run import what_was_run
 from recsys_lt.results.significance import LEVEL, why_untested
 from recsys_lt.results.tables import caption, content, exposure_table, mean_and_std, metrics_by_group
@@ -65,9 +66,10 @@ def report(
         )
     names = {id(each.cell): f"cell {each.number} ({each.full_name})" for cells in styled.values() for each in cells}
     return _page(
-        title=folder.resolve().name,
+        title=parts[0]["title"] if len(compared.cells) == 1 else folder.resolve().name,
+        folder=folder.resolve().name,
         compared=compared,
-        decisive=spelt(compared.decisive),
+        decisive=in_a_sentence(compared.decisive),
         level=LEVEL,
         few=FEW,
         parts=parts,
@@ -87,6 +89,7 @@ def _page(**content: Any) -> str:
     environment = Environment(
         loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["term"] = term
     environment.filters["swatch"] = lambda styled: swatch(styled.look)
     script = read(_SORTING).strip()
     return environment.get_template("report.html.j2").render(

@@ -23,9 +23,9 @@ class Facts:
     """What was run on one dataset.
 
     ``protocol`` and ``versions`` are names and values; where runs differ, each value with the cells it is of.
-    ``differing`` are keys of the configuration that differ between cells, a row a cell, or a row a key where they are
-    many; ``shared`` is the rest of it. ``failed`` has folder, seed and reason of each run that failed or has not
-    finished; ``lacking`` says what is not known, and why: a line each.
+    ``differing`` are keys of the configuration that differ between cells which have them, a row a cell, or a row a key
+    where they are many; ``shared`` is the rest of it. ``failed`` has folder, seed and reason of each run that failed or
+    has not finished; ``lacking`` says what is not known, and why: a line each.
     """
 
     protocol: list[tuple[str, str]]
@@ -88,9 +88,9 @@ def _configurations(members: Sequence[StyledCell]) -> tuple[Content | None, list
         if run is not None:
             configured.append((member, compared(run)))
     keys = list(dict.fromkeys(key for _, of_run in configured for key in of_run))
-    values = {key: _values(key, [of_run for _, of_run in configured]) for key in keys}
+    values = {key: list(dict.fromkeys(of_run[key] for _, of_run in configured if key in of_run)) for key in keys}
     listed = [key for key in keys if any(_listed(key, value) for value in values[key])]
-    shared = [(key, _cut(values[key][0])) for key in listed if len(values[key]) == 1]
+    shared = [(key, _cut(values[key][0]) + _whose(key, configured)) for key in listed if len(values[key]) == 1]
     differing = [key for key in listed if len(values[key]) > 1]
     if not differing:
         return None, shared
@@ -111,16 +111,15 @@ def _configurations(members: Sequence[StyledCell]) -> tuple[Content | None, list
     return Content(["#", *IDENTITY[1:]], headings, [rows]), shared
 
 
-def _values(key: str, configurations: Sequence[dict[str, str]]) -> list[str]:
-    """The values of a key, and ``MISSING`` if a cell of another class has no such key.
+def _whose(key: str, configured: Sequence[tuple[StyledCell, dict[str, str]]]) -> str:
+    """The cells that a key of another class than the rest's is of; "" where all cells are of its class.
 
     What a cell of the same class does not say came with a later version of it, and is no difference.
     """
     of_class = f"{key.split('.')[0]}._target_"
-    known = list(dict.fromkeys(of_run[key] for of_run in configurations if key in of_run))
-    classes = {of_run.get(of_class) for of_run in configurations if key in of_run}
-    elsewhere = any(key not in of_run and of_run.get(of_class) not in classes for of_run in configurations)
-    return known + [MISSING] * elsewhere
+    classes = {of_run.get(of_class) for _, of_run in configured if key in of_run}
+    having = [member for member, of_run in configured if of_run.get(of_class) in classes]
+    return "" if len(having) == len(configured) else f" ({numbers(having)})"
 
 
 def _listed(key: str, value: str) -> bool:

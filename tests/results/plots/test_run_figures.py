@@ -124,7 +124,7 @@ def test_a_failed_write_leaves_the_old_figure(tmp_path, monkeypatch):
 def test_a_figure_names_dataset_model_loss_optimizer_and_seed_letter_by_letter(tmp_path, monkeypatch):
     with watched_texts(monkeypatch) as texts:
         figures().learning_curve([{"epoch": 1, "train/loss": 2.0}], tmp_path / "curve.png")
-    assert "beauty: $x^$, ce, sam, seed 3" in texts
+    assert "Beauty: $x^$, CE, SAM, seed 3" in texts
 
 
 @pytest.mark.parametrize("last", [1, 7, 100, 105])
@@ -163,7 +163,7 @@ def test_popular_items_are_left_in_every_figure(tmp_path, monkeypatch):
         drawn = figures(groups, long_tail={"deciles": tables[0]})
         drawn.ndcg_along_the_tail(tmp_path / "t.png")
         drawn.ndcg_by_popularity(tables[1], targets, tmp_path / "p.png")
-    assert len([text for text in texts if "most popular first" in text]) == 2
+    assert len([text for text in texts if "on the left" in text]) == 2
 
 
 def test_a_legend_hides_nothing():

@@ -60,7 +60,7 @@ def test_dark_and_light(page):
 def test_a_click_on_a_heading_sorts(page):
     shown = page()
     column = "[...document.querySelector('#results table').tHead.rows[0].cells]"
-    column += ".findIndex(c => /ndcg@10\\s+overall/.test(c.textContent))"
+    column += ".findIndex(c => /Overall\\s+NDCG@10/.test(c.textContent))"
     place = shown.evaluate(column)
     assert place > 0
     values = f"[...document.querySelector('#results table').tBodies[0].rows].map(r => r.cells[{place}].dataset.sort)"

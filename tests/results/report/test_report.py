@@ -46,7 +46,7 @@ def test_all_sections_are_there_and_say_what_was_measured(html):
         assert section(page, name).count('role="img"') >= 1
         assert section(page, name).count("<figcaption>") == section(page, name).count('role="img"')
     said = "NDCG@10 is 0.0520 ±0.0028 (head 0.1040, nonhead 0.0312), 2 runs."
-    assert f"Highest on the test: cell 1, sasrec, ce, adam; {said}" in text_of(page)
+    assert f"Highest on the test: cell 1, SASRec, CE, Adam; {said}" in text_of(page)
 
 
 def test_the_table_is_that_of_the_table_command(html, sweep, capsys):
@@ -62,9 +62,9 @@ def test_what_runs_lack_is_said_in_its_place(html):
     page = html.read_text()
     assert "4 (seed 4): the loss is not a number at step 3" in text_of(section(page, "run"))
     assert "One run holds no config.yaml" in section(page, "run")
-    assert "hold no learning_curve.csv with valid/ndcg@10: cell 3 (sasrec, bce)" in section(page, "learning")
+    assert "hold no learning_curve.csv with valid/ndcg@10: cell 3 (SASRec, BCE)" in section(page, "learning")
     assert "values of different losses do not compare" in section(page, "learning")
-    assert "hold no long_tail of metrics.json: cell 3 (sasrec, bce)" in section(page, "popularity")
+    assert "hold no long_tail of metrics.json: cell 3 (SASRec, BCE)" in section(page, "popularity")
     assert section(page, "users").count("no run holds both best.ckpt and ranks.parquet") == 2  # once a dataset
 
 
@@ -90,7 +90,7 @@ def test_short_histories_stand_against_long_ones(tmp_path):
     assert "0.0250 0.0500 0.1000" in table  # each alike for means over seeds
     assert table.count("0.0250 0.0500 0.1000") == 2
     assert "users 50 40 30" in table
-    assert "hold no NDCG by history in metrics.json: cell 4 (bpr)" in part
+    assert "hold no NDCG by history in metrics.json: cell 4 (BPR)" in part
     assert "hold no NDCG by the same lengths of history: cell 3" in part
 
 
@@ -119,8 +119,8 @@ def test_a_dataset_of_which_no_run_finished(tmp_path):
     config = tmp_path / "b" / "config.yaml"
     config.write_text(config.read_text().replace("beauty", "toys"))
     page = written(tmp_path).read_text()
-    assert "<h3>toys</h3>" in section(page, "run")
-    assert "<h3>beauty: sasrec, ce, adam, seed 0</h3>" in section(page, "run")
+    assert "<h3>Toys</h3>" in section(page, "run")
+    assert "<h3>Beauty: SASRec, CE, Adam, seed 0</h3>" in section(page, "run")
     assert "Not drawn: no run has finished." in section(page, "cost")
     assert "failed" in section(page, "results")
 
@@ -129,12 +129,17 @@ def test_how_configurations_differ(tmp_path):
     make_run(tmp_path / "a", lr="0.001")
     make_run(tmp_path / "b", lr="0.01")
     (tmp_path / "b" / "config.yaml").write_text((tmp_path / "b" / "config.yaml").read_text() + "\ntrainer: {new: 1}")
-    run = section(written(tmp_path).read_text(), "run")
-    assert 'data-sort="0.01"' in run
-    assert "lr" in run
-    assert "dropout" not in run.split("<details>")[0]
-    assert "trainer" not in run.split("<details>")[0]  # a later version's key
-    assert "model.dropout" in run.split("<details>")[1]
+    make_run(tmp_path / "c", optimizer="sam", lr="0.001, rho: 0.2")
+    page = written(tmp_path).read_text()
+    assert page.index('<section id="results">') < page.index('<section id="run">')
+    _, differ, rest, *_ = section(page, "run").split("<details>")
+    assert 'data-sort="0.01"' in differ
+    assert "lr" in differ
+    assert "dropout" not in differ
+    assert "trainer" not in differ  # a later version's key
+    assert "rho" not in differ  # no difference of a cell by Adam
+    assert "optimizer.rho 0.2 (cell 3)" in text_of(rest)
+    assert "model.dropout" in rest
 
 
 def test_many_keys_that_differ_are_rows_and_not_columns(tmp_path):
@@ -196,7 +201,7 @@ def test_every_cell_of_a_sweep_has_a_name_of_its_own(tmp_path):
     for model, loss in (("ab", "cd"), ("cd", "ab"), ("ab", "ab")):
         make_run(tmp_path / f"{model}{loss}", model=model, loss=loss)
     names = [member.name for of_one in styled_cells(compare([tmp_path])).values() for member in of_one]
-    assert names == ["ab, ab, adam", "model ab, loss cd, optimizer adam", "model cd, loss ab, optimizer adam"]
+    assert names == ["ab, ab, Adam", "model ab, loss cd, optimizer Adam", "model cd, loss ab, optimizer Adam"]
 
 
 def test_what_can_be_tested_is_where_the_best_cannot(tmp_path):
@@ -205,16 +210,16 @@ def test_what_can_be_tested_is_where_the_best_cannot(tmp_path):
     make_run(tmp_path / "worse", 0.02, loss="bce", raw=0.8)
     page = written(tmp_path).read_text()
     said = text_of(page)
-    assert "Highest on the test: cell 1, sasrec, sce, adam" in said
+    assert "Highest on the test: cell 1, SASRec, SCE, Adam" in said
     assert "No differences could be tested" not in said
     of_these = "(corrected; over users only: these trained models)"
     assert f"Compared with cell 2, the one other cell differs at p &lt; 0.05 {of_these}" in said
     assert "Cell 1 itself could not be: a run without ranks.parquet." in said
-    assert "from cell 2 (sasrec, ce, adam) (ref)" in said
+    assert "from cell 2 (SASRec, CE, Adam) (ref)" in said
     assert "cell 1 (sasrec, sce, adam) could not be tested" in said
     (tmp_path / "worse" / "ranks.parquet").unlink()
     said = text_of(written(tmp_path).read_text())
-    assert "Highest on the test: cell 1, sasrec, sce, adam" in said
+    assert "Highest on the test: cell 1, SASRec, SCE, Adam" in said
     assert "No differences could be tested" in said
 
 
@@ -272,8 +277,8 @@ def test_another_metric_and_reference(sweep, tmp_path, call):
     out = tmp_path / "x.html"
     assert call(sweep, "--metric", "gini@10", "tail/ndcg@10", "--against", "sasrec/sce", "--out", out)[0] == 0
     page = out.read_text()
-    assert "from beauty: cell 2 (sasrec, sce, adam); ml-100k: no such cell (ref)" in page
-    assert "gini@10" in section(page, "results")
+    assert "from Beauty: cell 2 (SASRec, SCE, Adam); ML-100K: no such cell (ref)" in page
+    assert "Gini@10" in section(page, "results")
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,10 @@ def test_sweeps_are_found_and_their_claims_checked(tmp_path) -> None:
     assert made["figure1a"].draw is not None
     assert made["figure1a"].setting == "another setting (lr 0.002)"
     assert made["figure3"].setting == "fast setting (lr 0.002, max_epochs 60)"
-    drawn = figures.drawing(made["figure3"])
-    assert drawn.get_suptitle() == f"{made['figure3'].title}\n{made['figure3'].setting}"
+    drawn = figures.draw(made["figure3"])
+    title, setting = drawn.get_suptitle().splitlines()
+    assert title == "Negatives K and their weight alpha, SASRec on Beauty, test NDCG@10"
+    assert setting.startswith("fast setting (learning rate 0.002, epochs 60)")
     # Both sweeps, of all, head, mid and tail targets.
     assert [axes.get_title() for axes in drawn.axes[:4]] == [f"{g} targets" for g in ("all", "head", "mid", "tail")]
     assert [len(axes.lines) for axes in drawn.axes] == [2] * 4 + [1] * 4
