@@ -206,9 +206,13 @@ def _count(compared: Sequence[Agreement], rule: str) -> str:
     return f"{sum(bool(getattr(each, rule)) for each in compared)} of {len(compared)}"
 
 
+#: What older runs do not say.
+_GROUPED = {"groups_by": "training interactions"}
+
+
 def _protocols(queue: Queue) -> list[str]:
     runs = [run.metrics for group in queue.groups for run in group.runs]
-    return list(dict.fromkeys(f"- {run['dataset']}: {protocol_line(run['protocol'])}" for run in runs))
+    return list(dict.fromkeys(f"- {run['dataset']}: {protocol_line(_GROUPED | run['protocol'])}" for run in runs))
 
 
 def _not_there(queue: Queue) -> list[str]:

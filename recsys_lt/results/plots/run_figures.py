@@ -200,5 +200,5 @@ def _columns(part: Any, cells: Sequence[Cell], names: Sequence[str], gain: str, 
         axes.set_yticks(rows, names, fontsize=6.5)
         axes.set_ylim(lines.sum() + 0.3, -0.3)
         axes.tick_params(axis="y", length=0)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
         axes.set_xlabel(f"test {in_a_sentence(gain)}, {words}")
