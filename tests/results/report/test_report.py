@@ -216,7 +216,7 @@ def test_what_can_be_tested_is_where_the_best_cannot(tmp_path):
     assert f"Compared with cell 2, the one other cell differs at p &lt; 0.05 {of_these}" in said
     assert "Cell 1 itself could not be: a run without ranks.parquet." in said
     assert "from cell 2 (SASRec, CE, Adam) (ref)" in said
-    assert "cell 1 (sasrec, sce, adam) could not be tested" in said
+    assert "cell 1 (SASRec, SCE, Adam) could not be tested" in said
     (tmp_path / "worse" / "ranks.parquet").unlink()
     said = text_of(written(tmp_path).read_text())
     assert "Highest on the test: cell 1, SASRec, SCE, Adam" in said
