@@ -35,23 +35,25 @@ class Content(NamedTuple):
 
     def only(self, columns: Sequence[str]) -> Content:
         """The table with these columns alone, by a line of their headings or both; UserError where one is not there."""
-        headings, n = [*self.names, *self.headings], len(self.names)
+        headings = [*self.names, *self.headings]
         chosen: dict[int, None] = {}
         for column in columns:
-            wanted = column.replace("/", " ").casefold()
-            found = [
-                place for place, heading in enumerate(map(str.casefold, headings))
-                if wanted in (heading.replace("\n", " "), *heading.split("\n"))
-            ]  # fmt: skip
+            wanted = " ".join(column.replace("/", " ").casefold().split())
+            lines = ({heading.replace("\n", " "), *heading.split("\n")} for heading in headings)
+            found = [place for place, known in enumerate(lines) if wanted in map(str.casefold, known)]
             if not found:
-                known = ", ".join(heading.replace("\n", " ") for heading in headings)
                 raise UserError(
-                    f"the table has no column {column!r}", where="--columns", remedy=f"There are {known}"
-                )  # fmt: skip
+                    f"the table has no column {column!r}",
+                    where="--columns",
+                    remedy=f"There are {', '.join(heading.replace(chr(10), ' ') for heading in headings)}",
+                )
             chosen |= dict.fromkeys(found)
-        names, numbers = ([place for place in chosen if (place < n) is first] for first in (True, False))
-        sections = [[[row[place] for place in (*names, *numbers)] for row in rows] for rows in self.sections]
-        return Content([headings[place] for place in names], [headings[place] for place in numbers], sections)
+        n = len(self.names)
+        order = sorted(chosen, key=lambda place: place >= n)
+        sections = [[[row[place] for place in order] for row in rows] for rows in self.sections]
+        kept = [headings[place] for place in order]
+        names = sum(place < n for place in order)
+        return Content(kept[:names], kept[names:], sections)
 
 
 def terminal(content: Content, title: str | None = None, plain: bool = False) -> Table:
@@ -103,8 +105,13 @@ def markdown(content: Content, caption: Sequence[str] = ()) -> str:
 
 
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}
-_SPECIAL |= {letter: rf"$\{name}$" for name, letter in GREEK.items()}
-_SPECIAL |= {"±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", "`": r"\textasciigrave{}"}
+_SPECIAL |= {letter: rf"$\{name}$" for name, letter in GREEK.items()} | {
+    "±": r"$\pm$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+}
 
 
 def latex(content: Content, caption: Sequence[str] = ()) -> str:

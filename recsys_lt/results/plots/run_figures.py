@@ -149,6 +149,8 @@ def by_group(compared: Comparison, path: Path) -> None:
 
     Only the reference and the best of each column have a colour. Written as PNG, and as PDF beside it.
     """
+    from matplotlib.lines import Line2D
+
     gain = "{}@{}".format(*compared.gain)
     drawn = {
         dataset: sorted((e for e in cells if e.cell.values(gain)), key=lambda e: best_first(e.cell, gain))
@@ -161,12 +163,14 @@ def by_group(compared: Comparison, path: Path) -> None:
         for part, dataset in zip(parts, names, strict=False):
             part.suptitle(heading(dataset, drawn[dataset]))
             _columns(part, [e.cell for e in drawn[dataset]], names[dataset], gain, compared.references[dataset])
-        for axes in parts[-1].axes[:1]:
-            axes.plot([], [], "s", color=CELLS[0].light, label=f"reference{compared.why_reference} (dashed)")
-            axes.plot([], [], "D", color=CELLS[1].light, label="best of its column")
-            if any(len(each.cell.finished) > 1 for cells in drawn.values() for each in cells):
-                axes.plot([], [], color=MUTED.light, linewidth=0.8, label="standard deviation over seeds")
-        parts[-1].legend(loc="outside lower center", ncols=3)
+        looks = {f"reference{compared.why_reference} (dashed)": _REFERENCE, "best of its column": _BEST}
+        handles = [
+            Line2D([], [], color=look.colour.light, marker=look.mark, linestyle="", label=name)
+            for name, look in looks.items()
+        ]
+        if any(len(each.cell.finished) > 1 for cells in drawn.values() for each in cells):
+            handles.append(Line2D([], [], color=MUTED.light, linewidth=0.8, label="standard deviation over seeds"))
+        parts[-1].legend(handles=handles, loc="outside lower center", ncols=3)
         save(figure, path, path.with_suffix(".pdf"))
 
 
