@@ -99,11 +99,7 @@ class Results:
             self._ranks().to_parquet(
                 stack.enter_context(replacing(folder / "ranks.parquet")), index=False, compression="zstd"
             )
-            drafts = {
-                name: [stack.enter_context(replacing(folder / f"{name}{ending}")) for ending in (".png", ".pdf")]
-                for name in _PICTURES
-            }
-            self._draw(drafts, metrics)
+            self._draw({name: stack.enter_context(replacing(folder / f"{name}.png")) for name in _PICTURES}, metrics)
             self.journal.begin()
         return metrics, {name: folder / f"{name}.png" for name in _PICTURES}
 
@@ -190,13 +186,13 @@ class Results:
             }
         )
 
-    def _draw(self, pictures: dict[str, list[Path]], metrics: dict[str, Any]) -> None:
+    def _draw(self, pictures: dict[str, Path], metrics: dict[str, Any]) -> None:
         figures = RunFigures(metrics, self.groups)
         popularity = target_popularity(self.test.ranks, self.test.targets, self.groups)
-        figures.learning_curve(self.journal.history, *pictures["learning_curve"])
-        figures.ndcg_by_popularity(popularity, self.test.targets, *pictures["ndcg_by_popularity"])
-        figures.ndcg_along_the_tail(*pictures["long_tail"])
-        figures.ndcg_by_history_length(*pictures["history_length"])
+        figures.learning_curve(self.journal.history, pictures["learning_curve"])
+        figures.ndcg_by_popularity(popularity, self.test.targets, pictures["ndcg_by_popularity"])
+        figures.ndcg_along_the_tail(pictures["long_tail"])
+        figures.ndcg_by_history_length(pictures["history_length"])
 
 
 def _capped(some: int, every: int) -> str | None:
