@@ -13,7 +13,7 @@ from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.negatives import Negatives
 from recsys_lt.losses.sampled import SampledLoss
 from recsys_lt.losses.sampled_losses import GBCE, SCE
-from recsys_lt.training.instantiate import instantiate
+from recsys_lt.training.instantiate import checked
 
 
 def draw_of(rows, seen=(), key=1, step=5):
@@ -174,15 +174,15 @@ def test_k_must_be_positive(k):
 @pytest.mark.parametrize(
     ("key", "value", "choices"),
     [
-        ("pool", "popular", "all or unseen or non_target"),
-        ("share", "user", "position or batch"),
-        ("k", 2.5, "a whole number"),
-        ("k", "many", "a whole number"),
+        ("pool", "popular", "'all', 'unseen' or 'non_target'"),
+        ("share", "user", "'position' or 'batch'"),
+        ("k", 2.5, "a valid integer"),
+        ("k", "many", "a valid integer"),
     ],
 )
 def test_what_a_configuration_may_not_say(key, value, choices):
     node = {"_target_": "recsys_lt.losses.sampled_losses.SCE", "k": 5, "alpha": 1.0} | {key: value}
-    refusal(lambda: instantiate("loss", node, Loss), f"loss.{key}", repr(value), choices)
+    refusal(lambda: checked("loss", node, Loss), f"loss.{key}", repr(value), choices)
 
 
 def test_a_user_who_has_seen_everything():

@@ -13,7 +13,7 @@ from recsys_lt.optim.perturbations import Adaptive, Joint, PerItem, PerTensor
 from recsys_lt.optim.rule import Plain, Reweighted, UpdateRule
 from recsys_lt.optim.sam import ASAM, SAM, FocalSAM, ImbSAM
 from recsys_lt.optim.weighting import Weighting
-from recsys_lt.training.instantiate import instantiate
+from recsys_lt.training.instantiate import checked
 from tests.optim.problems import (
     ADAM,
     ADAMW,
@@ -287,18 +287,18 @@ def test_what_is_refused(make, where):
 @pytest.mark.parametrize(
     ("key", "choices"),
     [
-        ("perturb", "all or table or encoder"),
-        ("accumulate", "per_batch or two_pass"),
-        ("scale", "none or tensor"),
-        ("form", "exact or stale or rowwise"),
-        ("rows", "targets or all"),
+        ("perturb", "'all', 'table' or 'encoder'"),
+        ("accumulate", "'per_batch' or 'two_pass'"),
+        ("scale", "'none' or 'tensor'"),
+        ("form", "'exact', 'stale' or 'rowwise'"),
+        ("rows", "'targets' or 'all'"),
     ],
 )
 def test_a_word_that_is_no_choice_is_refused(key, choices):
     base = {"_target_": "torch.optim.Adam", "_partial_": True}
     node = {"_target_": "recsys_lt.optim.eisam.EISAM", "base": base, "lr": 0.01, key: "some"}
-    with pytest.raises(UserError, match=rf"optimizer\.{key}: it is 'some'. Give {choices}"):
-        instantiate("optimizer", node, UpdateRule)
+    with pytest.raises(UserError, match=rf"optimizer\.{key}: it is 'some'. It should be {choices}"):
+        checked("optimizer", node, UpdateRule)
 
 
 @pytest.mark.parametrize(
