@@ -44,7 +44,7 @@ def test_an_optimizer_of_torchs_needs_no_trust(tmp_path, base, loaded):
     config.optimizer.base = {"_target_": base, "_partial_": True}
     OmegaConf.save(config, path)
     if loaded:
-        assert build(stored(tmp_path).config).rule.base.func is torch.optim.RAdam
+        assert build(stored(tmp_path).config).optimizer.base.func is torch.optim.RAdam
     else:
         with pytest.raises(UserError, match=re.escape(f"names {base}, which is no class")):
             stored(tmp_path)
