@@ -37,6 +37,9 @@ GROUPS = {
     "hydra/launcher": "How the cells of a sweep are started, besides Hydra's own launchers.",
 }
 
+_EXPERIMENTS = "Choices and keys that belong together: `+experiment=<name>`. A grid is a sweep."
+_SEARCHES = "Spaces of [a search for hyper-parameters](../how_to/search.md): `+search=<name>`."
+
 _PLAIN = {str: "str", int: "int", float: "float", bool: "bool", type(None): "null"}
 
 
@@ -270,15 +273,16 @@ def _group(group: str) -> list[str]:
     return page
 
 
-def _experiments() -> list[str]:
-    page = ["## experiment", "", "Choices and keys that belong together: `+experiment=<name>`. A grid is a sweep.", ""]
-    page += ["| experiment | what it is |", "| --- | --- |"]
-    folder = CONF / "experiment"
-    for path in sorted(folder.rglob("*.yaml")):
+def _added(group: str, words: str) -> list[str]:
+    """A group without a default choice."""
+    page = [f"## {group}", "", words, "", f"| {group} | what it is |", "| --- | --- |"]
+    folder = CONF / group
+    for path in sorted(folder.rglob("[!_]*.yaml")):
         name = path.relative_to(folder).with_suffix("")
         said = re.sub(r"\s*python -m recsys_lt.*", "", first_lines(path))
-        page.append(f"| `+experiment={name}` | {_cell(said)} |")
-    return [*page, ""]
+        page.append(f"| `+{group}={name}` | {_cell(said)} |")
+    page.append("")
+    return page + (_table(list(keys_of(folder / "_base.yaml", ""))) if (folder / "_base.yaml").is_file() else [])
 
 
 def _settings() -> list[str]:
@@ -311,7 +315,7 @@ def configuration() -> str:
     ]
     for group in GROUPS:
         page += _group(group)
-    return "\n".join([*page, *_experiments(), *_settings()])
+    return "\n".join([*page, *_added("experiment", _EXPERIMENTS), *_added("search", _SEARCHES), *_settings()])
 
 
 def commands() -> str:

@@ -28,6 +28,7 @@ Examples:
   recsys_lt dataset=yelp model=gru4rec loss=sce   other choices
   recsys_lt +experiment=beauty_sce                a published setting
   recsys_lt -m loss=ce,sce seed=0,1,2             a sweep, which ends in a table
+  recsys_lt +search=sasrec dataset=beauty         a search for hyper-parameters
   recsys_lt dataset=file dataset.path=mine.csv    your own interactions: user,item[,timestamp]
   recsys_lt optimizer=eisam --help                the keys of these choices
 """
@@ -53,7 +54,7 @@ def help_text(arguments: list[str], commands: Mapping[str, str]) -> str:
             "Commands:",
             *(f"  {name:<12}{what}" for name, what in commands.items()),
             "",
-            "Choices (group=choice; experiment and rival are added: +experiment=choice):",
+            "Choices (group=choice; experiment, rival and search are added: +experiment=choice):",
             *_choices(choice_folders(arguments), width),
             "",
             "Keys of the run (key=value):",

@@ -45,7 +45,10 @@ class SweepStart(Callback):
 
 
 def _n_cells(config: Any) -> int:
-    """The cells that Hydra's own sweeper makes of the configuration."""
+    """The cells that Hydra's own sweeper makes of the configuration, or the trials of a search."""
+    if "trials" in config.hydra.sweeper:
+        trials = config.hydra.sweeper.trials
+        return trials if isinstance(trials, int) else 0  # the search refuses it
     params = config.hydra.sweeper.get("params") or {}
     given = [f"{key}={value}" for key, value in params.items()]
     overrides = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
@@ -75,7 +78,7 @@ def end_of_sweep(launch: Launch, complain: Callable[[str], None]) -> int:
     noted = failures(launch.folder)
     failed = [failure for failure in noted if failure.launch == launch.name]
     code = max((failure.code for failure in failed), key=lambda code: (code == 1, code), default=0)
-    if any(launch.folder.glob("*/metrics.json")):
+    if any(launch.folder.glob("*/metrics.json")) and not (launch.folder / "search.log").exists():
         from recsys_lt.cli import table
 
         try:

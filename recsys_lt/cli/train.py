@@ -47,14 +47,15 @@ _began: list[bool] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _task(config: DictConfig) -> None:
+def _task(config: DictConfig) -> float | None:
+    """One run, or one cell of a sweep; the validation NDCG@10 of a cell, which a search of hyper-parameters reads."""
     _began.append(True)
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN":
         with _noted(folder, config, _complain):
-            _cell(config, hydra_config, folder)
-        return
+            return _cell(config, hydra_config, folder)
+        return None
     try:
         with refusals(), composed(sys.argv[1:]):
             _single(config, hydra_config, folder)
@@ -63,6 +64,7 @@ def _task(config: DictConfig) -> None:
         if config.get("debug") is True:
             raise
         _refused.append(error)
+    return None
 
 
 def train_here(overrides: list[str], folder: str | Path | None, config_dir: str | Path | None) -> "Run":
@@ -128,6 +130,11 @@ def _asked(config: DictConfig, hydra_config: Any, group: str | None) -> "tuple[S
     from recsys_lt.runs.stored import Names, Stored
     from recsys_lt.training.build import build
 
+    if "search" in config:
+        if group is None:
+            raise UserError("a search is a sweep", where="search", remedy="Use the command, without hydra.mode=RUN")
+        with open_dict(config):
+            del config["search"]  # how many trials there are decides no result
     this = Stored(config, Names(*(str(hydra_config.runtime.choices[part]) for part in Names._fields)), group)
     try:
         parts = build(config)
@@ -150,9 +157,9 @@ def _store_refused(this: "Stored", folder: Path) -> None:
             store(folder, this)
 
 
-def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
-    """One cell of a sweep, unless it is done."""
-    from recsys_lt.runs.sweep import claimed
+def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> float | None:
+    """One cell of a sweep, unless it is done; its validation NDCG@10, None where it did not finish."""
+    from recsys_lt.runs.sweep import claimed, validated
     from recsys_lt.training.stages import run_stages
 
     # Hydra's own launcher runs cells one after the other, in this process.
@@ -179,6 +186,7 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> None:
             with _noted(claim.folder, config, _complain):
                 run_stages(this, parts, claim.folder, claim.state == "begun", _composed)
                 _took.append(time.monotonic() - start)
+        return validated(claim.folder)
 
 
 def _of_sweep(number: int, name: str) -> str:

@@ -213,11 +213,11 @@ def metrics_by_group(cell: Cell) -> Content:
 
 def in_a_line(metrics: Mapping[str, Any]) -> str:
     """NDCG overall and by group, best epoch and seconds of a run, from the content of metrics.json."""
-    test = metrics["test"]
+    stage, test = ("test", metrics["test"]) if "test" in metrics else ("validation", metrics["valid"])
     k = next((name.partition("@")[2] for name in ("ndcg@10", *test) if name.startswith("ndcg@") and name in test), "10")
     groups = ", ".join(f"{group} {shown(f'ndcg@{k}', test.get(f'{group}/ndcg@{k}'))}" for group in GROUPS)
     epochs = f"epoch {metrics['best_epoch']} of {metrics['epochs']}"
-    return f"test NDCG@{k} {shown(f'ndcg@{k}', test.get(f'ndcg@{k}'))} ({groups}) at {epochs}"
+    return f"{stage} NDCG@{k} {shown(f'ndcg@{k}', test.get(f'ndcg@{k}'))} ({groups}) at {epochs}"
 
 
 def print_final_table(metrics: Mapping[str, Any], console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ def find_runs(root: Path) -> list[ListedRun]:
     """Every run below a folder or in a pack, or the folder itself, in the order of the sweep.
 
     A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below it: that one
-    failed. One that cannot be read does not keep the others from being read: it says why it cannot. UserError where
-    there is no such folder, no metrics.json in it, or none that can be read.
+    failed. One that cannot be read does not keep the others from being read: it says why it cannot. Runs that were not
+    tested (``trainer.test=false``) are left out, with a line on standard error. UserError where there is no such
+    folder, no metrics.json in it, or none that can be read or was tested.
     """
     packed = runs_in(root)
     if packed is None and not root.is_dir():
@@ -99,12 +101,22 @@ def find_runs(root: Path) -> list[ListedRun]:
         raise UserError(what, where=root, remedy="Name a sweep that has finished at least one run")
     runs: list[ListedRun] = []
     errors: list[UserError] = []
+    untested = 0
     for folder in sorted((*finished, *failed), key=_in_order):
         try:
-            runs.append(_read(folder, folder in finished))
+            run = _read(folder, folder in finished)
+            if run.metrics is None or "test" in run.metrics:
+                runs.append(run)
+            else:
+                untested += 1
         except UserError as error:
             errors.append(error)
             runs.append(ListedRun(folder, None, broken=f"{Path(str(error.where)).name}: {error.what}"))
     if errors and all(run.broken or run.folder in failed for run in runs):
         raise errors[0]
+    if untested and untested == len(finished):
+        remedy = "Test one of them: recsys_lt resume <run folder> trainer.test=true"
+        raise UserError(f"the {untested} runs in it were not tested (trainer.test=false)", where=root, remedy=remedy)
+    if untested:
+        print(f"{root}: {untested} runs without a test (trainer.test=false) are left out", file=sys.stderr)
     return runs

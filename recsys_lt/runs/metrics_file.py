@@ -101,7 +101,8 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """Read and check the metrics.json of a run; UserError for a file that is absent, or not what a run writes."""
     content = read_json(path)
     try:
-        _File.model_validate(content)
+        validated = isinstance(content, dict) and "valid" in content  # and not tested, with trainer.test=false
+        _File.model_validate({"test": {}} | content if validated else content)
     except ValidationError as error:
         wrong = error.errors(include_url=False)
         lacking = [str(each["loc"][0]) for each in wrong if each["type"] == "missing" and len(each["loc"]) == 1]

@@ -24,10 +24,11 @@ def holds_a_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in (_CONFIG, _METRICS, BEST, LAST))
 
 
-def finished(folder: Path) -> bool:
-    """Whether a folder holds a run that came to its end."""
+def finished(folder: Path, tested: bool = False) -> bool:
+    """Whether a folder holds a run that came to its end, and was ``tested``."""
     try:
-        return bool(read_json(folder / _METRICS)["finished"])
+        metrics = read_json(folder / _METRICS)
+        return bool(metrics["finished"]) and (not tested or "test" in metrics)
     except (UserError, KeyError, TypeError):
         return False
 

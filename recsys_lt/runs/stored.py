@@ -22,6 +22,7 @@ NO_DIFFERENCE = (
     "model.llm",  # repeats llm
     "llm.weights.cache_dir", "llm.pack_tokens", "llm.gradient_checkpointing",
     "trainer.devices", "trainer.num_workers", "trainer.rank_rows",
+    "trainer.test",
 )  # fmt: skip
 #: What a run that goes on may have otherwise than before.
 _MAY_CHANGE = (

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.errors import UserError, one_line
@@ -61,12 +62,13 @@ def claimed(run: Stored, wanted: Path) -> Iterator[Claim]:
     with ExitStack() as stack:
         # Cells ask one after the other: two may want the same folder.
         with locked(sweep / ".cells.lock", lambda: None):
-            claim = _found(this, sweep) or Claim("new", _free(wanted))
+            tested = OmegaConf.select(run.config, "trainer.test") is not False
+            claim = _found(this, sweep, tested) or Claim("new", _free(wanted))
             if claim.state != "done":
                 claim.folder.mkdir(parents=True, exist_ok=True)
                 if stack.enter_context(held(claim.folder)):
                     (claim.folder / _FAILED).unlink(missing_ok=True)
-                    if finished(claim.folder):  # since it was looked at
+                    if finished(claim.folder, tested):  # since it was looked at
                         claim = Claim("done", claim.folder)
                 else:  # another process trains or resumes this very run
                     claim = Claim("busy", wanted)
@@ -94,8 +96,13 @@ def _failure(path: Path) -> Failure:
         return Failure(one_line(path.parent.name), one_line(f"{path}: it cannot be read. Remove it."), 0, 0, "")
 
 
-def _found(this: dict[str, Any], sweep: Path) -> Claim | None:
-    """The finished run of a cell, else one that was begun."""
+def validated(folder: Path) -> float | None:
+    """Validation NDCG@10 of a run; None if it did not come to its end."""
+    return read_json(folder / "metrics.json")["valid"]["ndcg@10"] if finished(folder) else None
+
+
+def _found(this: dict[str, Any], sweep: Path, tested: bool) -> Claim | None:
+    """The finished run of a cell (and ``tested``, where that is wanted), else one that was begun."""
     begun = None
     for path in sorted(sweep.glob("*/config.yaml")):
         try:
@@ -105,7 +112,7 @@ def _found(this: dict[str, Any], sweep: Path) -> Claim | None:
             what = error.what if isinstance(error, UserError) else str(error)
             _say(one_line(f"recsys_lt: {path}: no cell is recognised in it ({what}). Mend or remove its folder."))
             continue
-        if finished(path.parent):
+        if finished(path.parent, tested):
             return Claim("done", path.parent)
         begun = begun or Claim("begun", path.parent)
     return begun

@@ -32,7 +32,7 @@ class Journal(pl.Callback):
     into the curve; the best epoch keeps all. The notes are written into checkpoints. ``begin`` is called by the first
     process before it writes anything, and before each further epoch: what is in the folder of an earlier state of the
     run is no longer true then. Rows also go to the logger. An epoch's row also holds what the user's callbacks log in
-    it with Lightning's ``log``.
+    it with Lightning's ``log``, and of its last step the learning rate and the norm of the gradient.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Journal(pl.Callback):
             self._losses.append(pl_module.last_total)
         if batch_index + 1 == trainer.num_training_batches:
             self._seconds = time.perf_counter() - self._epoch_start
+            self._last_step = _last_step(trainer, pl_module)
             self._read = pl_module.facts().get("tokens_read")
         if self.stop.number and trainer.world_size == 1:
             raise StopRun
@@ -115,6 +116,7 @@ class Journal(pl.Callback):
                 read = trainer.strategy.reduce(read, reduce_op="sum")
             row["tokens_per_second"] = float(read) / self._seconds
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row |= self._last_step
         self.record(trainer, trainer.current_epoch + 1, row | {n: v for n, v in logged.items() if n not in row})
         trainer.save_checkpoint(self.folder / LAST)
         if trainer.world_size > 1:  # processes must stop at the same step
@@ -148,3 +150,15 @@ class Journal(pl.Callback):
             return False
         since = [row for row in self.history if row["epoch"] > self.best["epoch"] and f"valid/{SELECT}" in row]
         return len(since) >= self.settings.patience
+
+
+def _last_step(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+    """The learning rate after an epoch's last step, and the norm of the gradient it took, after any clipping."""
+    rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    found = [p.grad for p in module.parameters() if p.grad is not None]
+    # Shards of a model know their own part alone, and so does a gradient in DeepSpeed's hands.
+    whole = [grad.coalesce().values() if grad.is_sparse else grad for grad in found if type(grad) is torch.Tensor]
+    row = {"learning_rate": rates[0]} if rates else {}
+    if whole and len(whole) == len(found):
+        row["gradient_norm"] = float(torch.linalg.vector_norm(torch.stack([grad.norm() for grad in whole])))
+    return row

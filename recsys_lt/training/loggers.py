@@ -2,33 +2,114 @@
 
 import os
 import secrets
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from pydantic import NonNegativeInt
+
+from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import flat
+from recsys_lt.runs.run_folder import BEST
 from recsys_lt.system.atomic import write_text
 
 #: Where `wandb login` keeps a key: wandb 0.31 has another name for the server of the versions before it.
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+Artifact = Literal["config", "report", "checkpoint"]
+#: Columns and rows.
+Table = tuple[list[str], list[list[Any]]]
+#: So many users with what they were recommended, a mapping each.
+Examples = Callable[[int], Sequence[Mapping[str, Any]]]
+
+
+def no_examples(_users: int) -> Sequence[Mapping[str, Any]]:
+    """Of a run that has nothing to show."""
+    return ()
 
 
 class NoLogger:
     """The run folder's CSV is all."""
 
+    def check(self) -> None:
+        """Raise UserError where a package is missing."""
+
     def start(self, folder: Path, config: dict[str, Any], cell: dict[str, Any], group: str | None) -> None:
-        """Begin a run."""
+        """Begin a run; ``cell`` are its dataset, model, loss, optimizer and seed, ``group`` is the sweep."""
 
     def log(self, row: dict[str, Any]) -> None:
         """Take one epoch's row."""
 
-    def finish(self, metrics: dict[str, Any] | None, pictures: dict[str, Path]) -> None:
-        """End the run; metrics is what metrics.json holds, None if it failed."""
+    def finish(
+        self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples = no_examples
+    ) -> None:
+        """End the run; metrics is what metrics.json holds, None if it failed, ``examples`` makes users with lists."""
 
 
-class WandbLogger(NoLogger):
-    """Weights & Biases: offline when no key is configured; never prompts, never hangs, never kills a run.
+class SendingLogger(NoLogger):
+    """A logger to another program. What fails there ends the logging, and never the run.
+
+    Attributes
+    ----------
+    name, package, extra
+        The program, the Python package it needs, and the extra of ours that brings it; "" where it is always there.
+    """
+
+    name: ClassVar[str]
+    package: ClassVar[str]
+    extra: ClassVar[str] = ""
+    _on = False
+
+    def check(self) -> None:
+        if self.extra and find_spec(self.package) is None:
+            remedy = f"Install it with: pip install 'recsys_lt[{self.extra}]'"
+            raise UserError(f"{self.name} is not installed", where=f"logger={self.extra}", remedy=remedy)
+
+    def start(self, folder: Path, config: dict[str, Any], cell: dict[str, Any], group: str | None) -> None:
+        self._on, self._folder, self._config = True, folder, config
+        self._safely(lambda: self._start(cell, group))
+
+    def log(self, row: dict[str, Any]) -> None:
+        self._safely(lambda: self._log(row))
+
+    def finish(
+        self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples = no_examples
+    ) -> None:
+        self._safely(lambda: self._finish(metrics, pictures, examples))
+        self._on = False
+
+    def _start(self, cell: dict[str, Any], group: str | None) -> None:
+        raise NotImplementedError
+
+    def _log(self, row: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _finish(self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples) -> None:
+        raise NotImplementedError
+
+    def _safely(self, action: Callable[[], None]) -> None:
+        """Do what the program is asked for, if it has not failed before; a failure is one line."""
+        if not self._on:
+            return
+        try:
+            action()
+        except Exception as error:
+            line = " ".join(str(error).split())
+            print(f"{self.name} logging stopped ({type(error).__name__}: {line}); the run goes on", file=sys.stderr)
+            self._on = False
+
+    def _known_id(self, new: Callable[[], str]) -> str:
+        """The run's id in the program: that of the folder, so that a resumed run stays one run, or a new one."""
+        known = self._folder / f"{self.package}_id.txt"
+        if not known.is_file():
+            write_text(known, new() + "\n")
+        return known.read_text().strip()
+
+
+class WandbLogger(SendingLogger):
+    """Weights & Biases: offline when no key is configured; never prompts, never hangs.
 
     One W&B run per run folder, the same one after a resume. Group, tags, config and summary are set so that a
     dashboard groups by dataset, model, loss and optimizer as it is.
@@ -39,84 +120,118 @@ class WandbLogger(NoLogger):
         W&B project.
     mode
         ``online``, ``offline``, ``disabled`` or null: online where a key is configured, else offline.
+    artifacts
+        Files that are sent with a finished run: ``config``, ``report`` and ``checkpoint`` (of the best epoch).
+    examples
+        Number of users in the table of lists; 0 for none.
     """
 
+    name, package = "W&B", "wandb"
+
     def __init__(
-        self, project: str = "recsys_lt", mode: Literal["online", "offline", "disabled"] | None = None
+        self,
+        project: str = "recsys_lt",
+        mode: Literal["online", "offline", "disabled"] | None = None,
+        artifacts: Sequence[Artifact] = (),
+        examples: NonNegativeInt = 8,
     ) -> None:
-        self.project, self.mode = project, mode
-        self._run: Any = None
+        self.project, self.mode, self.artifacts, self.examples = project, mode, artifacts, examples
 
-    def start(self, folder: Path, config: dict[str, Any], cell: dict[str, Any], group: str | None) -> None:
-        def begin() -> None:
-            import wandb
+    def _start(self, cell: dict[str, Any], group: str | None) -> None:
+        import wandb
 
-            name = folder.name
-            known = folder / "wandb_id.txt"
-            run_id = known.read_text().strip() if known.is_file() else secrets.token_hex(4)
-            write_text(known, run_id + "\n")
-            self._run = wandb.init(
-                project=self.project,
-                id=run_id,
-                name=name,
-                group=group or "_".join(str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")),
-                tags=[str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")],
-                # The cell's words first: a dashboard groups by config.model, not by config.model._target_.
-                config=cell | {"settings": config},
-                dir=str(folder),
-                mode=self._mode(),
-                resume="allow",
-                settings=wandb.Settings(
-                    silent=True,
-                    console="off",
-                    init_timeout=60,
-                    finish_timeout=120,  # a lost network must not hold up a sweep
-                    x_disable_stats=True,
-                    disable_git=True,
-                    save_code=False,
-                ),
-            )
-            self._run.define_metric("epoch")
-            self._run.define_metric("*", step_metric="epoch")
-
-        self._safely(begin)
+        self._run: Any = wandb.init(
+            project=self.project,
+            id=self._known_id(lambda: secrets.token_hex(4)),
+            name=self._folder.name,
+            group=group or "_".join(str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")),
+            tags=[str(cell[part]) for part in ("dataset", "model", "loss", "optimizer")],
+            # The cell's words first: a dashboard groups by config.model, not by config.model._target_.
+            config=cell | {"settings": self._config},
+            dir=str(self._folder),
+            mode=self._mode(),
+            resume="allow",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=60,
+                finish_timeout=120,  # a lost network must not hold up a sweep
+                disable_git=True,
+                save_code=False,
+            ),
+        )
+        self._run.define_metric("epoch")
+        self._run.define_metric("*", step_metric="epoch")
+        self._run.define_metric("valid/ndcg@10", step_metric="epoch", summary="max")  # of a run that is not finished
+        if self._run.settings.mode == "offline":
+            place = os.path.relpath(Path(self._run.dir).parent)
+            print(f"W&B: offline; upload with: wandb sync {shlex.quote(place)}", flush=True)
+        elif self._run.url:
+            print(f"W&B: {self._run.url}", flush=True)
 
     def _mode(self) -> Any:
         """What was configured, else what the environment says, else online where there is a key."""
         return self.mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
 
-    def log(self, row: dict[str, Any]) -> None:
-        if self._run is not None:
-            self._safely(lambda: self._run.log(row))
+    def _log(self, row: dict[str, Any]) -> None:
+        self._run.log(row)
 
-    def finish(self, metrics: dict[str, Any] | None, pictures: dict[str, Path]) -> None:
-        if self._run is None:
-            return
+    def _finish(self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples) -> None:
+        import wandb
 
-        def end() -> None:
-            import wandb
-
+        if metrics is not None:
+            # The last row logged would otherwise stand in the summary as if it were the result.
+            for key in list(self._run.summary.keys()):
+                if not key.startswith("_"):
+                    del self._run.summary[key]
             for name, path in pictures.items():
                 self._run.log({name: wandb.Image(str(path))})
-            if metrics is not None:
-                # The last row logged would otherwise stand in the summary as if it were the result.
-                for key in list(self._run.summary.keys()):
-                    if key not in pictures and not key.startswith("_"):
-                        del self._run.summary[key]
-                self._run.summary.update(flat(metrics, "/"))
-            self._run.finish(exit_code=0 if metrics is not None else 1)
+            for name, (columns, rows) in _tables(metrics, examples(self.examples)).items():
+                self._run.log({f"tables/{name}": wandb.Table(columns=columns, data=rows)})
+            self._run.summary.update(flat(without_long_tail(metrics), "/"))
+            for kind, path in artifacts(self._folder, self._config, self.artifacts):
+                self._run.log_artifact(str(path), name=f"{kind}-{self._run.id}", type=kind)
+        self._run.finish(exit_code=0 if metrics is not None else 1)
 
-        self._safely(end)
-        self._run = None
 
-    def _safely(self, action: Callable[[], None]) -> None:
-        """A dashboard that fails must not take hours of training with it."""
-        try:
-            action()
-        except Exception as error:
-            line = " ".join(str(error).split())
-            print(f"W&B logging stopped ({type(error).__name__}: {line}); the run goes on", file=sys.stderr)
-            self._run = None
+def floats(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among some values."""
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+def without_long_tail(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What metrics.json holds without the long tail, which is a table and a picture."""
+    return {key: value for key, value in metrics.items() if key != "long_tail"}
+
+
+def _tables(metrics: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
+    """Metrics by group of the target, tenths of the items, and users with their lists."""
+    stage = "test" if "test" in metrics else "valid"
+    groups = ("", "head/", "mid/", "tail/", "nonhead/")
+    found, names = metrics[stage], [name for name in metrics[stage] if f"head/{name}" in metrics[stage]]
+    rows = [[name, *(found.get(f"{group}{name}") for group in groups)] for name in names]
+    tables = {"metrics_by_group": ([stage, "overall", "head", "mid", "tail", "nonhead"], rows)}
+    listed = {"tenths": metrics.get("long_tail", {}).get("deciles"), "examples": examples}
+    for name, each in listed.items():
+        if each:
+            tables[name] = (list(each[0]), [list(row.values()) for row in each])
+    return tables
+
+
+def artifacts(folder: Path, config: Mapping[str, Any], kinds: Sequence[Artifact]) -> Iterator[tuple[str, Path]]:
+    """Files of a run folder by their kind; the report is made."""
+    for kind in kinds:
+        path = folder / {"config": "config.yaml", "checkpoint": BEST, "report": "report.html"}[kind]
+        if kind == "report":
+            from omegaconf import OmegaConf
+
+            from recsys_lt import load
+            from recsys_lt.results.report.parts import report
+            from recsys_lt.runs.trust import trusting_as
+
+            with trusting_as(OmegaConf.create(dict(config))):  # its classes have just been run
+                write_text(path, report(folder, None, None, 4, load))
+        yield kind, path
 
 
 def has_key() -> bool:

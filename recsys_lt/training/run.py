@@ -33,6 +33,7 @@ from recsys_lt.training.checkpoint_io import AtomicCheckpointIO
 from recsys_lt.training.earlier import begin_anew, load_start, read_earlier
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
+from recsys_lt.training.loggers import Examples, no_examples
 from recsys_lt.training.progress import TrainingProgress
 from recsys_lt.training.trained import given
 from recsys_lt.training.write_results import Results, measure, shared_titles
@@ -56,10 +57,11 @@ def run(
     else:
         ended = train_and_test(this, parts, data, folder, resumed, brief, Stop(_announce))
         signal = ended.signal
-    if brief:
+    if brief or not parts.trainer.test:
         say(in_a_line(ended.metrics))
     else:
         print_final_table(ended.metrics, Console(markup=False, emoji=False))
+    if not brief:
         say(f"run folder: {folder}")
     if signal or ended.signal:
         raise Stopped(signal or ended.signal)
@@ -110,12 +112,13 @@ def train_and_test(
             )
     metrics: dict[str, Any] | None = None
     pictures: dict[str, Path] = {}
+    examples: Examples = no_examples
     with ExitStack() as at_end, _listening(stop):
         if trainer.is_global_zero:
             plain: Any = OmegaConf.to_container(parts.config, resolve=True)
             cell = this.names._asdict() | {"dataset": data.name, "seed": parts.seed}
             parts.logger.start(folder, plain, cell, this.group)
-            at_end.callback(lambda: parts.logger.finish(metrics, pictures))
+            at_end.callback(lambda: parts.logger.finish(metrics, pictures, examples))
         if earlier is None and parts.trainer.eval_untrained:
             trainer.validate(module, ranking("valid"), verbose=False)
             journal.record(trainer, 0, {})
@@ -136,11 +139,16 @@ def train_and_test(
         best = load(folder / BEST, events=data.fingerprint)
         module.load_state_dict(best["state_dict"])
         journal.best = best["notes"]["best"]
-        trainer.test(module, ranking("test"), verbose=False)
+        if parts.trainer.test:
+            trainer.test(module, ranking("test"), verbose=False)
+        elif module.evaluation is None:  # what is resumed may have been trained already
+            trainer.validate(module, ranking("valid"), verbose=False)
         assert module.evaluation is not None
         if trainer.is_global_zero:
             how = (this, parts, data, groups, journal, trainer, batches)
-            metrics, pictures = Results(*how, module.evaluation, finished).write(folder)
+            results = Results(*how, module.evaluation, finished)
+            metrics, pictures = results.write(folder)
+            examples = results.examples
     return Ended(metrics or {}, stop.number)
 
 

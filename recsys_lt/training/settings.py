@@ -1,7 +1,7 @@
 """The settings that are neither data, model, loss nor optimizer; a configuration's are checked against the types."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import SHARES, ItemGroups
+from recsys_lt.metrics.own import Metric
 
 _MOST_PROCESSES = 1024
 
@@ -44,6 +45,8 @@ class TrainerSettings:
         Processes that make batches; results do not depend on it.
     rank_rows
         Users ranked at a time; results do not depend on it.
+    test
+        Whether the best epoch is tested. Without a test a run has validation metrics alone, as in a search.
     """
 
     max_epochs: NonNegativeInt
@@ -57,6 +60,7 @@ class TrainerSettings:
     patience: PositiveInt | None = None
     num_workers: Annotated[NonNegativeInt, Field(le=_MOST_PROCESSES)] = 0
     rank_rows: PositiveInt = 512
+    test: bool = True
 
     def evaluates(self, epoch: int) -> bool:
         """Whether epoch ``epoch`` (completed epochs, at least one) is followed by a validation."""
@@ -135,12 +139,15 @@ class MetricsSettings:
         List lengths.
     max_users
         Rank for so many users alone, the same ones for every model and seed; None for all.
+    extra
+        Metrics of your own, by name.
     """
 
     mask_seen: Literal["published", "keep_target", "none"] = "published"
     groups: GroupSettings = field(default_factory=GroupSettings)
     ks: Sequence[PositiveInt] = (1, 5, 10, 20)
     max_users: PositiveInt | None = None
+    extra: Mapping[str, Metric] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if 10 not in self.ks:

@@ -39,6 +39,7 @@ def run_stages(
     """
     with kept(folder):
         parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
+        parts.logger.check()
         data = parts.data(say)
         absent = {name: need for name, need in parts.needs.items() if not _is_made(need, place_of(need, name, folder))}
         if absent:

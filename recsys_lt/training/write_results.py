@@ -16,12 +16,16 @@ from recsys_lt.data.loader import TrainBatches, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.all_metrics import all_metrics
-from recsys_lt.metrics.groups import GROUPS, ItemGroups
+from recsys_lt.metrics.groups import GROUPS, HEAD, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories, target_popularity
+from recsys_lt.metrics.own import own_metrics
 from recsys_lt.metrics.ranking import random_order, ranking
 from recsys_lt.recommenders.full_ranking import Evaluation
+from recsys_lt.recommenders.lists import lists
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.results.plots.run_figures import RunFigures
+from recsys_lt.results.report.examples import drawn
+from recsys_lt.runs.ranks import Ranks
 from recsys_lt.runs.stored import Stored
 from recsys_lt.system.atomic import replacing, write_json
 from recsys_lt.system.memory import peak_rss_mb
@@ -52,6 +56,12 @@ def measure(
     values = all_metrics(
         found.ranks, found.targets, found.exposure, data.popularity, groups.of, measured.ks, found.depth
     )
+    if measured.extra:
+        lists = found.exposure.get(K)  # none in validation
+        group_of_target = groups.of[found.targets]
+        members = {name: group_of_target == group for group, name in enumerate(GROUPS)}
+        members["nonhead"] = group_of_target != HEAD
+        values |= own_metrics(measured.extra, found.ranks, found.targets, data.popularity, lists, members)
     for name, part in found.parts.items():
         values |= {f"{name}/{metric}": value for metric, value in ranking(part.ranks, measured.ks, part.depth).items()}
     if found.candidates is not None:
@@ -72,9 +82,10 @@ def shared_titles(module: Recommender, data: Sequences) -> str | None:
 
 @dataclass(frozen=True)
 class Results:
-    """All that the results of a run are made from: what was run, on what, how it was trained, and the test's ranking.
+    """All that the results of a run are made from: what was run, on what, how it was trained, and a ranking.
 
-    ``test`` is the best epoch's; ``finished`` is False if the run was stopped early by its user.
+    ``ranked`` is the test of the best epoch, or of a run without a test any validation; ``finished`` is False if the
+    run was stopped early by its user.
     """
 
     this: Stored
@@ -84,7 +95,7 @@ class Results:
     journal: Journal
     trainer: pl.Trainer
     batches: TrainBatches
-    test: Evaluation
+    ranked: Evaluation
     finished: bool
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -93,15 +104,16 @@ class Results:
         All files are made before the first is put in its place: if one of them fails, the folder is as it was.
         """
         metrics = self._metrics()
+        names = _PICTURES if self.parts.trainer.test else _PICTURES[:1]
         with ExitStack() as stack:
             # What is entered first is put in its place last: its presence says that all the rest is there.
             write_json(stack.enter_context(replacing(folder / "metrics.json")), metrics)
-            self._ranks().to_parquet(
-                stack.enter_context(replacing(folder / "ranks.parquet")), index=False, compression="zstd"
-            )
-            self._draw({name: stack.enter_context(replacing(folder / f"{name}.png")) for name in _PICTURES}, metrics)
+            if self.parts.trainer.test:
+                ranks = stack.enter_context(replacing(folder / "ranks.parquet"))
+                self._ranks().to_parquet(ranks, index=False, compression="zstd")
+            self._draw({name: stack.enter_context(replacing(folder / f"{name}.png")) for name in names}, metrics)
             self.journal.begin()
-        return metrics, {name: folder / f"{name}.png" for name in _PICTURES}
+        return metrics, {name: folder / f"{name}.png" for name in names}
 
     def _metrics(self) -> dict[str, Any]:
         assert self.journal.best is not None
@@ -111,8 +123,7 @@ class Results:
             "seed": self.parts.seed,
             "protocol": self._protocol(),
             "valid": self.journal.best["valid"],
-            "test": measure(self.data, self.parts.metrics, self.groups, self.test),
-            "long_tail": self._long_tail(),
+            **self._tested(),
             "best_epoch": self.journal.best["epoch"],
             "epochs": self.journal.history[-1]["epoch"],
             "finished": self.finished,
@@ -127,8 +138,14 @@ class Results:
             },
         }
 
+    def _tested(self) -> dict[str, Any]:
+        if not self.parts.trainer.test:
+            return {}
+        test = measure(self.data, self.parts.metrics, self.groups, self.ranked)
+        return {"test": test, "long_tail": self._long_tail()}
+
     def _protocol(self) -> dict[str, Any]:
-        data = self.data
+        data, stage = self.data, "test" if self.parts.trainer.test else "valid"
         return {
             "split": data.split,
             "users": data.n_users,
@@ -136,9 +153,9 @@ class Results:
             "interactions": len(data.items),
             "max_length": self.parts.config.model.get("max_length"),
             "ranking": f"full, over all {data.n_items} items"
-            if self.test.depth is None
-            else f"the first {self.test.depth} of {data.n_items} items",
-            "ranked_users": _capped(len(self.test.users), len(users_with_target(data, "test"))),
+            if self.ranked.depth is None
+            else f"the first {self.ranked.depth} of {data.n_items} items",
+            "ranked_users": _capped(len(self.ranked.users), len(users_with_target(data, stage))),
             "training_rows": _capped(self.batches.n_rows, self.batches.n_examples),
             "shared_titles": shared_titles(self.trainer.lightning_module, data),
             "mask_seen": self.parts.metrics.mask_seen,
@@ -152,7 +169,7 @@ class Results:
         }
 
     def _long_tail(self) -> dict[str, Any]:
-        test = self.test
+        test = self.ranked
         return {
             "deciles": deciles(test.ranks, test.targets, test.exposure[K], self.groups),
             "histories": histories(test.ranks, test.targets, self.data.test_at[test.users], self.groups),
@@ -179,18 +196,42 @@ class Results:
     def _ranks(self) -> pd.DataFrame:
         return pd.DataFrame(
             {
-                "user": self.test.users.astype(np.int32),
-                "target": self.test.targets.astype(np.int32),
-                "rank": self.test.ranks.astype(np.int32),
-                "group": self.groups.of[self.test.targets],
+                "user": self.ranked.users.astype(np.int32),
+                "target": self.ranked.targets.astype(np.int32),
+                "rank": self.ranked.ranks.astype(np.int32),
+                "group": self.groups.of[self.ranked.targets],
             }
         )
 
+    def examples(self, n: int) -> list[dict[str, Any]]:
+        """Users with what they were recommended before the test, a mapping each; none where there was no test."""
+        if n == 0 or not self.parts.trainer.test or self.parts.strategy.shards:
+            return []
+        data, found, groups = self.data, self.ranked, self.groups.of
+        ranked = Ranks(found.users, found.targets, found.ranks, groups[found.targets].astype(np.int64))
+        users = drawn([ranked], n)
+        module: Any = self.trainer.lightning_module
+        places, k = np.searchsorted(found.users, users), min(K, data.n_items)
+        said = [str(data.titles[item]) or str(data.item_ids[item]) for item in found.targets[places]]
+        return [
+            {
+                "user": one.user,
+                "history": ", ".join(title or item for item, title in one.recent),
+                "target": target,
+                "group": GROUPS[ranked.group[place]],
+                "rank": int(found.ranks[place]),
+                "recommended": ", ".join(item.title or item.item for item in one.items),
+            }
+            for one, target, place in zip(lists(module, data, users, k, groups, "test"), said, places, strict=True)
+        ]
+
     def _draw(self, pictures: dict[str, Path], metrics: dict[str, Any]) -> None:
         figures = RunFigures(metrics, self.groups)
-        popularity = target_popularity(self.test.ranks, self.test.targets, self.groups)
         figures.learning_curve(self.journal.history, pictures["learning_curve"])
-        figures.ndcg_by_popularity(popularity, self.test.targets, pictures["ndcg_by_popularity"])
+        if not self.parts.trainer.test:
+            return
+        popularity = target_popularity(self.ranked.ranks, self.ranked.targets, self.groups)
+        figures.ndcg_by_popularity(popularity, self.ranked.targets, pictures["ndcg_by_popularity"])
         figures.ndcg_along_the_tail(pictures["long_tail"])
         figures.ndcg_by_history_length(pictures["history_length"])
 

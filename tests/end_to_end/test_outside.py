@@ -50,6 +50,13 @@ def test_what_a_callback_logs_is_in_the_learning_curve(run: Path) -> None:
     assert len(set(norms)) == 5
 
 
+def test_an_own_metric_is_measured_where_lists_are_counted(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 3 < metrics["test"]["novelty"] < 12  # bits of one of some hundred items
+    assert metrics["valid"]["novelty"] is None
+    assert metrics["test"]["head/novelty"] is None
+
+
 @pytest.mark.usefixtures("mylab")
 def test_a_sweep_mixes_own_choices_with_ours(here: Cli, tmp_path: Path) -> None:
     cells = ("-m", "loss=ce,focal_ce", "model=mean_items,pop", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")

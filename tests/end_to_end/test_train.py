@@ -113,6 +113,14 @@ def test_the_offline_wandb_run_says_the_same(trained: tuple[Path, str], metrics:
                 assert logged["summary"][f"{part}/{key}"] == value
     for picture in ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length"):
         assert f"{picture}/path" in logged["summary"]
+    for table in ("metrics_by_group", "tenths", "examples"):
+        assert logged["summary"][f"tables/{table}/_type"] == "table-file"
+        (path,) = file.parent.glob(f"files/media/table/tables/{table}_*.table.json")
+        told = json.loads(path.read_text())
+        assert len(told["data"]) == {"metrics_by_group": 13, "tenths": 10, "examples": 8}[table]  # 12 metrics, users
+    assert not [key for key in logged["summary"] if key.startswith("long_tail/deciles")]  # a table and a picture
+    assert {"learning_rate", "gradient_norm"} <= logged["history_keys"]
+    assert f"W&B: offline; upload with: wandb sync run/wandb/{file.parent.name}" in trained[1]
     assert logged["summary"]["best_epoch"] == metrics["best_epoch"]
     assert "train/loss" not in logged["summary"]  # an epoch's row must not stand as a result
 

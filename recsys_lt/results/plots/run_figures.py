@@ -42,8 +42,8 @@ class RunFigures:
     def __init__(self, metrics: Mapping[str, Any], groups: ItemGroups) -> None:
         dataset, *names = (term(metrics[kind]) for kind in IDENTITY)
         self.title = fill(f"{dataset}: {', '.join(names)}, seed {metrics['seed']}", 50)
-        self.test: Mapping[str, float | None] = metrics["test"]
-        self.long_tail: Mapping[str, Sequence[panels.Row]] = metrics["long_tail"]
+        self.test: Mapping[str, float | None] = metrics.get("test", {})
+        self.long_tail: Mapping[str, Sequence[panels.Row]] = metrics.get("long_tail", {})
         self.groups = groups
 
     @contextmanager

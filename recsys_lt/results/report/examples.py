@@ -104,7 +104,7 @@ def examples(
             ranked[each] = read_ranks(able[each].folder / RANKS)
         except UserError as error:
             without[each] = _without_path(error)
-    rows = _drawn(list(ranked.values()), users) if ranked else []
+    rows = drawn(list(ranked.values()), users) if ranked else []
     answers: dict[StyledCell, _Answer] = {}
     for each in ranked:
         folder = able[each].folder
@@ -136,7 +136,7 @@ def _without_path(error: UserError) -> str:
     return where + " ".join(error.what.split())
 
 
-def _drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
+def drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
     """Users that all cells ranked: groups of the targets in turn, and evenly from each."""
     shared = np.isin(ranked[0].user, ranked[-1].user)
     user, group = ranked[0].user[shared], ranked[0].group[shared]
