@@ -134,7 +134,7 @@ def comparison(evidence: Evidence) -> Piece:
             best = max((bar.gains[0] or 0.0 for bar in found if bar.kind == "LLM"), default=None)
             if best is not None:
                 each.axvline(best, color=GREY, linewidth=0.9, linestyle="--")
-            words = [fill(bar.name.replace("max_epochs", "epochs"), 30) for bar in found]
+            words = [fill(bar.name.replace("max_epochs", "epochs"), 38) for bar in found]
             each.set_yticks(range(len(found)), words, fontsize=6.5)
             each.set_ylim(heights[number // _COLUMNS] - 0.4, -0.6)  # bars as thick in every panel
             each.set_title(title)
