@@ -33,7 +33,7 @@ def _with_a_slow_disk(this: Stored, folder: Path, stop: Stop) -> dict[str, Any]:
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
     journal.save = save  # type: ignore[attr-defined]
-    return _one_process(this, folder, False, stop).metrics
+    return _one_process(this, folder, False, False, stop).metrics
 
 
 def test_no_process_reads_weights_that_another_is_still_to_write(
