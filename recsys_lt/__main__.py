@@ -4,21 +4,9 @@ import logging
 import sys
 from importlib import import_module
 
+from recsys_lt.cli.command import COMMANDS
 from recsys_lt.system import package, stopping
 
-#: Every command but training, and what it does; each is a module of ``recsys_lt.cli``.
-COMMANDS = {
-    "resume": "continue a run that was stopped",
-    "table": "one table of a sweep, with spread over seeds and significance",
-    "report": "one HTML page about a run or a sweep",
-    "recommend": "top-k lists for users, from a finished run",
-    "export": "a trained model as ONNX, its item vectors as Parquet",
-    "serve": "answer HTTP requests with recommendations",
-    "push": "share a run: safetensors, config, items and card, to a folder or Hugging Face",
-    "pull": "fetch a run that was pushed",
-    "sharpness": "how much the loss rises around a trained model, by item group",
-    "dashboard": "create a W&B workspace for a project",
-}
 #: Commands that train nothing.
 _RANKING = {"recommend", "export", "serve", "push", "pull"}
 

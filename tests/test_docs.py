@@ -46,6 +46,7 @@ ELSEWHERE = {
     "strategy=ddp": "tests/end_to_end/test_processes.py",
     "hydra/launcher=joblib": "tests/end_to_end/test_launchers.py",
     "logger.mode=offline": "tests/training/test_loggers.py",
+    "logger.artifacts=": "tests/training/test_sending.py",
     "+search=": "tests/end_to_end/test_search.py",
     "logger=tensorboard": "tests/training/test_sending.py",
     "logger=mlflow": "tests/training/test_sending.py",

@@ -320,7 +320,7 @@ def configuration() -> str:
 
 def commands() -> str:
     """The page of all commands, as Markdown."""
-    from recsys_lt.__main__ import COMMANDS
+    from recsys_lt.cli.command import COMMANDS
 
     page = ["# Commands", "", "`recsys_lt` without a command trains, or sweeps with `-m`. `recsys_lt <command> --help`"]
     page += ["prints what is below. `python -m recsys_lt` is the same program.", ""]

@@ -18,8 +18,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.__main__ import COMMANDS
 from recsys_lt.cli.arguments import as_meant, check_arguments, in_order
+from recsys_lt.cli.command import COMMANDS
 from recsys_lt.cli.help import help_text
 from recsys_lt.cli.hydra_refusals import composed, hydra_line
 from recsys_lt.cli.resume import USAGE, asked_to_resume, resume
@@ -184,7 +184,7 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> float | None:
                 print(f"goes on in {claim.folder}", flush=True)
             start = time.monotonic()
             with _noted(claim.folder, config, _complain):
-                run_stages(this, parts, claim.folder, claim.state == "begun", _composed)
+                run_stages(this, parts, claim.folder, claim.state == "begun", _composed, brief=True)
                 _took.append(time.monotonic() - start)
         return validated(claim.folder)
 

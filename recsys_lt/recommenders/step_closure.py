@@ -1,7 +1,7 @@
 """Totals of a step's batches under item weights, and their gradients: what an update rule evaluates."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -10,8 +10,16 @@ from torch import Tensor
 from recsys_lt.data.batch import Batch
 from recsys_lt.optim.rule import Gradients, added
 
-if TYPE_CHECKING:
-    from recsys_lt.recommenders.recommender import Recommender
+
+class Objective(Protocol):
+    """What is used of a ``Recommender``."""
+
+    @property
+    def n_items(self) -> int: ...
+
+    def begin_step(self) -> None: ...
+
+    def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
 class StepClosure:
@@ -31,7 +39,7 @@ class StepClosure:
 
     def __init__(
         self,
-        objective: "Recommender",
+        objective: Objective,
         parameters: Sequence[torch.nn.Parameter],
         batches: Sequence[Batch],
         shares: Sequence[float] | None = None,

@@ -30,12 +30,19 @@ Compose = Callable[[list[str]], DictConfig]
 
 
 def run_stages(
-    this: Stored, parts: Parts, folder: Path, resumed: bool, compose: Compose, outer: "_Maker | None" = None
+    this: Stored,
+    parts: Parts,
+    folder: Path,
+    resumed: bool,
+    compose: Compose,
+    outer: "_Maker | None" = None,
+    brief: bool = False,
 ) -> dict[str, Any]:
     """Make what a run needs, and do the run, as ``run`` does; ``config.yaml`` is in the folder.
 
     ``compose`` makes the configuration of a run that this one needs, and ``outer`` is what makes this run, where
-    another run needs it. UserError also for what cannot be made, and for a need that needs itself.
+    another run needs it; such a run is ``brief``. UserError also for what cannot be made, and for a need that needs
+    itself.
     """
     with kept(folder):
         parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
@@ -50,7 +57,7 @@ def run_stages(
             maker.check()
             for name, need in absent.items():
                 _link(folder / NEEDS / name, maker.make(need))
-        return run(this, parts, data, folder, resumed, brief=this.group is not None or outer is not None)
+        return run(this, parts, data, folder, resumed, brief=brief or outer is not None)
 
 
 def _is_made(need: Need, folder: Path) -> bool:

@@ -4,7 +4,8 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from recsys_lt.__main__ import COMMANDS, main
+from recsys_lt.__main__ import main
+from recsys_lt.cli.command import COMMANDS
 from recsys_lt.cli.help import help_text, read_comments
 from recsys_lt.system.package import __version__
 

@@ -30,7 +30,7 @@ def cell(lr: float = 1e-3, **others: Any) -> Stored:
 
 
 def finish(folder: Path, finished: bool = True) -> None:
-    write_json(folder / "metrics.json", {"finished": finished})
+    write_json(folder / "metrics.json", {"finished": finished, "test": {}})
 
 
 def test_new_then_begun_then_done_in_whatever_order_and_on_whatever_device(tmp_path: Path) -> None:

@@ -188,8 +188,10 @@ def scatter(
 
 
 def legend_above(axes: Any, title: str | None = None) -> None:
-    """A legend above the axes, where it hides nothing."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, title=title)
+    """A legend above the axes, where it hides nothing; as wide as a column allows."""
+    longest = max((len(label) for label in axes.get_legend_handles_labels()[1]), default=0)
+    columns = 3 if longest <= 12 else 2 if longest <= 34 else 1
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, title=title)
 
 
 def at_the_ends(axes: Any, ends: Sequence[tuple[Look, float, float]]) -> None:

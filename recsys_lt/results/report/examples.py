@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,12 +18,27 @@ from recsys_lt.runs.ranks import Ranks, read_ranks
 
 if TYPE_CHECKING:
     from recsys_lt.recommenders.lists import Recommendation
-    from recsys_lt.training.trained import Run
 
 K = 10
 #: Events of a history that are shown.
 RECENT = 6
 _CHECKPOINT = "best.ckpt"
+
+
+class OpenedRun(Protocol):
+    """What is used of ``recsys_lt.Run``."""
+
+    @property
+    def data(self) -> Any: ...
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def groups(self) -> Any: ...
+
+    def check_events(self) -> None:
+        """Raise UserError if its data are other ones than it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class _Answer(NamedTuple):
 
 
 def examples(
-    cells: Sequence[StyledCell], compared: Comparison, users: int, open_run: Callable[[Path], Run]
+    cells: Sequence[StyledCell], compared: Comparison, users: int, open_run: Callable[[Path], OpenedRun]
 ) -> Examples:
     """Lists of the best cell and the reference (if they are the same: of the next best) for the same few users.
 
@@ -151,7 +166,7 @@ def drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
     return rows
 
 
-def _answer(run: Run, folder: Path, rows: Sequence[int]) -> _Answer:
+def _answer(run: OpenedRun, folder: Path, rows: Sequence[int]) -> _Answer:
     from recsys_lt.recommenders.lists import lists
 
     run.check_events()

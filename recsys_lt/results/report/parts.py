@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
@@ -18,7 +18,7 @@ from recsys_lt.results.comparison import Comparison, best_first, compare
 from recsys_lt.results.field_terms import in_a_sentence, term
 from recsys_lt.results.plots.drawing import COLOURS
 from recsys_lt.results.plots.panels import FEW
-from recsys_lt.results.report.examples import examples
+from recsys_lt.results.report.examples import OpenedRun, examples
 from recsys_lt.results.report.figures import Figures, swatch
 from recsys_lt.results.report.what_was_run import what_was_run
 from recsys_lt.results.significance import LEVEL, why_untested
@@ -26,14 +26,11 @@ from recsys_lt.results.tables import caption, content, exposure_table, mean_and_
 from recsys_lt.results.written_tables import Content, shown
 from recsys_lt.system.package import __version__
 
-if TYPE_CHECKING:
-    from recsys_lt.training.trained import Run
-
 _SORTING = "vendored/sortable-tablesort-4.1.7.auto.min.js"
 
 
 def report(
-    folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Callable[[Path], Run]
+    folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Callable[[Path], OpenedRun]
 ) -> str:
     """The report of the runs in a folder as HTML, with so many example users; for the rest see ``compare``."""
     compared = compare([folder], metrics, against)
