@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recsys_lt import load
 from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError
+from recsys_lt.runs.run_folder import REPORT
 from recsys_lt.runs.trust import add_trust
 
 # Everything else is imported where it is used, so that --help answers at once.
-NAME = "report.html"
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="a run, or a folder with runs: every metrics.json below it is one")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write it (default: <folder>/{NAME})")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write it (default: <folder>/{REPORT})")
     parser.add_argument(
         "--metric",
         nargs="+",
@@ -51,10 +50,11 @@ def _run(given: argparse.Namespace) -> None:
     from recsys_lt.results.report.parts import report
     from recsys_lt.runs.packed import pack_of
     from recsys_lt.system.atomic import write_text
+    from recsys_lt.training.trained import Run
 
     pack = pack_of(given.folder)
-    path = given.out or (given.folder if pack is None else pack.parent) / NAME
-    write_text(path, report(given.folder, given.metric, given.against, given.users, load))
+    path = given.out or (given.folder if pack is None else pack.parent) / REPORT
+    write_text(path, report(given.folder, given.metric, given.against, given.users, Run))
     print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 

@@ -12,6 +12,7 @@ from recsys_lt.system.stopping import Stopped
 
 #: The checkpoints of the best epoch, and of the last one.
 BEST, LAST = "best.ckpt", "last.ckpt"
+REPORT = "report.html"
 #: Where what a run needed lies in its folder, by the option it stands for.
 NEEDS = "needs"
 #: The remedy for a run of an earlier version.

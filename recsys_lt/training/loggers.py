@@ -13,7 +13,7 @@ from pydantic import NonNegativeInt
 
 from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import flat
-from recsys_lt.runs.run_folder import BEST
+from recsys_lt.runs.run_folder import BEST, REPORT
 from recsys_lt.system.atomic import write_text
 
 #: Where `wandb login` keeps a key: wandb 0.31 has another name for the server of the versions before it.
@@ -32,6 +32,9 @@ def no_examples(_users: int) -> Sequence[Mapping[str, Any]]:
 
 class NoLogger:
     """The run folder's CSV is all."""
+
+    #: Files that are sent with a finished run; the report is made for those who name it.
+    artifacts: Sequence[Artifact] = ()
 
     def check(self) -> None:
         """Raise UserError where a package is missing."""
@@ -189,7 +192,7 @@ class WandbLogger(SendingLogger):
             for name, (columns, rows) in _tables(metrics, examples(self.examples)).items():
                 self._run.log({f"tables/{name}": wandb.Table(columns=columns, data=rows)})
             self._run.summary.update(flat(without_long_tail(metrics), "/"))
-            for kind, path in artifacts(self._folder, self._config, self.artifacts):
+            for kind, path in artifacts(self._folder, self.artifacts):
                 self._run.log_artifact(str(path), name=f"{kind}-{self._run.id}", type=kind)
         self._run.finish(exit_code=0 if metrics is not None else 1)
 
@@ -218,20 +221,12 @@ def _tables(metrics: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -
     return tables
 
 
-def artifacts(folder: Path, config: Mapping[str, Any], kinds: Sequence[Artifact]) -> Iterator[tuple[str, Path]]:
-    """Files of a run folder by their kind; the report is made."""
+def artifacts(folder: Path, kinds: Sequence[Artifact]) -> Iterator[tuple[str, Path]]:
+    """Those files of a run folder that are there, by their kind."""
     for kind in kinds:
-        path = folder / {"config": "config.yaml", "checkpoint": BEST, "report": "report.html"}[kind]
-        if kind == "report":
-            from omegaconf import OmegaConf
-
-            from recsys_lt import load
-            from recsys_lt.results.report.parts import report
-            from recsys_lt.runs.trust import trusting_as
-
-            with trusting_as(OmegaConf.create(dict(config))):  # its classes have just been run
-                write_text(path, report(folder, None, None, 4, load))
-        yield kind, path
+        path = folder / {"config": "config.yaml", "checkpoint": BEST, "report": REPORT}[kind]
+        if path.is_file():
+            yield kind, path
 
 
 def has_key() -> bool:

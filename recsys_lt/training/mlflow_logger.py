@@ -71,7 +71,7 @@ class MLflowLogger(SendingLogger):
         if metrics is not None:
             final = floats(flat(without_long_tail(metrics), "/"))
             self._send({f"final/{name}": value for name, value in final.items()})
-            sent = [*pictures.values(), *(path for _, path in artifacts(self._folder, self._config, self.artifacts))]
+            sent = [*pictures.values(), *(path for _, path in artifacts(self._folder, self.artifacts))]
             for path in sent:
                 self._client.log_artifact(self._id, str(path))
         self._client.set_terminated(self._id, "FAILED" if metrics is None else "FINISHED")

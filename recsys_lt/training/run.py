@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 
@@ -21,10 +21,11 @@ from recsys_lt.errors import UserError
 from recsys_lt.recommenders.recommender import PRECISIONS, Recommender
 from recsys_lt.results.tables import in_a_line, print_final_table
 from recsys_lt.runs.checkpoints import Notes, load
-from recsys_lt.runs.run_folder import BEST, resume_command
+from recsys_lt.runs.run_folder import BEST, REPORT, resume_command
 from recsys_lt.runs.stored import Stored, trained_as
+from recsys_lt.runs.trust import trusting_as
 from recsys_lt.system import stopping
-from recsys_lt.system.atomic import remove_unfinished
+from recsys_lt.system.atomic import remove_unfinished, write_text
 from recsys_lt.system.memory import forget_peak_rss
 from recsys_lt.system.package import commit
 from recsys_lt.system.stopping import Stop, Stopped
@@ -35,7 +36,7 @@ from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
 from recsys_lt.training.loggers import Examples, no_examples
 from recsys_lt.training.progress import TrainingProgress
-from recsys_lt.training.trained import given
+from recsys_lt.training.trained import Run, given
 from recsys_lt.training.write_results import Results, measure, shared_titles
 
 
@@ -149,7 +150,20 @@ def train_and_test(
             results = Results(*how, module.evaluation, finished)
             metrics, pictures = results.write(folder)
             examples = results.examples
+            if "report" in parts.logger.artifacts:
+                _write_report(folder, parts.config)
     return Ended(metrics or {}, stop.number)
+
+
+def _write_report(folder: Path, config: DictConfig) -> None:
+    """Write the run's page, which its logger sends; one that cannot be made ends no run."""
+    from recsys_lt.results.report.parts import report
+
+    try:
+        with trusting_as(config):  # its classes have just been run
+            write_text(folder / REPORT, report(folder, None, None, 4, Run))
+    except UserError as error:
+        say(f"there is no report: {error}")
 
 
 def _size_and_place(this: Stored, module: Recommender, trainer: pl.Trainer) -> str:

@@ -80,6 +80,6 @@ def fail(folder, error="the loss is not a number at step 3"):
 
 def written(folder, out=None, users=4):
     """The report of a folder, written by the command."""
-    path = out or folder / report.NAME
+    path = out or folder / report.REPORT
     assert report.main([str(folder), "--out", str(path), "--users", str(users)]) == 0
     return path
