@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 
 from recsys_lt import CONF
 from recsys_lt.errors import UserError
-from recsys_lt.runs.packed import runs_in
 from recsys_lt.runs.stored import Names, Stored, check_trained_as, store, stored, trained_as
 from recsys_lt.runs.trust import write_out_references
 from recsys_lt.training.build import build
@@ -22,7 +21,7 @@ PACK = Path(__file__).resolve().parents[2] / "studies" / "published" / "runs.par
 
 @pytest.fixture
 def old_run(tmp_path):
-    unpack(runs_in(PACK)[0], tmp_path / "kept")
+    unpack(PACK / "beauty_sasrec_ce_seed0", tmp_path / "kept")
     return tmp_path / "kept"
 
 
