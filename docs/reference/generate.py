@@ -11,12 +11,14 @@ import re
 import subprocess
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from recsys_lt.cli.help import read_comments
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -64,22 +66,6 @@ def first_lines(path: Path) -> str:
         if not line.startswith("# @package"):
             opening.append(line.lstrip("# ").rstrip())
     return " ".join(opening)
-
-
-def _comment(line: str) -> str:
-    """The comment behind a value; a # inside quotes is none."""
-    match = re.match(r"""^(?:[^"'#]|"(?:\\.|[^"\\])*"|'[^']*'|(?<=\S)#)*(?<=\s)#\s*(.*)$""", line)
-    return match[1].strip() if match else ""
-
-
-def _above(lines: list[str], line: int, indent: int) -> str:
-    """The comment lines directly above a key, at its indent; those that open the file belong to the file."""
-    found: list[str] = []
-    for above in reversed(lines[:line]):
-        if not above.startswith(" " * indent + "#"):
-            return " ".join(reversed(found))
-        found.append(above.lstrip(" #").rstrip())
-    return ""
 
 
 def _documented(kind: Any, name: str) -> str:
@@ -153,21 +139,23 @@ def keys_of(path: Path, prefix: str, inherited: str | None = None) -> Iterator[K
     text = path.read_text()
     root = yaml.compose(text)
     if isinstance(root, yaml.MappingNode):
-        lines = text.splitlines()
-        yield from _keys(root, prefix, lines, _target(root, inherited))
+        yield from _keys(root, prefix, "", read_comments(path), _target(root, inherited))
 
 
-def _keys(node: yaml.MappingNode, prefix: str, lines: list[str], target: str | None) -> Iterator[Key]:
+def _keys(
+    node: yaml.MappingNode, prefix: str, place: str, comments: Mapping[str, str], target: str | None
+) -> Iterator[Key]:
+    """The keys of a node that has the dotted name ``place`` in its file, on whose keys there are ``comments``."""
     kind = _class(target)
     for key, value in node.value:
-        name, line = str(key.value), key.start_mark.line
+        name = str(key.value)
         if name.startswith("_") or name in ("defaults", "hydra"):
             continue
         dotted = f"{prefix}.{name}" if prefix else name
         if isinstance(value, yaml.MappingNode) and value.value and (_target(value) or not value.flow_style):
-            yield from _keys(value, dotted, lines, _target(value))
+            yield from _keys(value, dotted, f"{place}{name}.", comments, _target(value))
             continue
-        meaning = _comment(lines[line]) or _above(lines, line, key.start_mark.column)
+        meaning = comments.get(place + name, "")
         default = yaml.safe_load(yaml.serialize(value))
         words = _type_words(_annotation(kind, name), default)
         yield Key(dotted, _written(value, default), words, meaning, _documented(kind, name))

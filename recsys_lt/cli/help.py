@@ -118,7 +118,10 @@ def read_comments(path: Path) -> dict[str, str]:
             end = value.end_mark if one_line else key.end_mark
             behind = re.search(r"\s#\s*(.*)$", lines[end.line][end.column :])
             comment = behind[1] if behind else _above(lines[: key.start_mark.line])
-            if comment:
+            inside = [str(one.value) for one, _ in value.value] if isinstance(value, yaml.MappingNode) else []
+            if comment and value.start_mark.line == key.start_mark.line and "_target_" in inside:
+                found.update({f"{name}.{one}": comment for one in inside})
+            elif comment:
                 found[name] = comment
             walk(value, name)
 

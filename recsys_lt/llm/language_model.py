@@ -266,7 +266,7 @@ class LanguageModel(nn.Module):
         place = torch.arange(len(rows), device=device) - first + past + n_prompt
         position = torch.cat([torch.arange(past, past + n_prompt, device=device), place])
         blocks = Blocks.of(lengths, past + n_prompt, device) if self._in_blocks else None
-        # Where there are blocks, they say what is seen; the model only must not make a mask of its own.
+        # The blocks decide what is attended to; the model must not build its own mask.
         sees = who_sees_whom(sizes, past, n_prompt) if blocks is None else sizes.new_ones(1, 1).bool()
         self._pass.keys, self._pass.blocks = streams, blocks
         try:

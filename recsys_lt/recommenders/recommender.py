@@ -176,7 +176,7 @@ class Recommender(HasNeeds, Module):
         """
 
     def masked(self, batch: Batch) -> SeenSets | None:
-        """Items that cannot be recommended to a batch's users: all that it carries, but for ``mask_seen``'s target."""
+        """Items never recommended to a batch's users: its seen items, without the target if ``mask_seen`` keeps it."""
         seen = batch.seen
         if seen is None:
             return None

@@ -93,7 +93,7 @@ class SendingLogger(NoLogger):
         raise NotImplementedError
 
     def _safely(self, action: Callable[[], None]) -> None:
-        """Do what the program is asked for, if it has not failed before; a failure is one line."""
+        """Send to the program, unless it failed before; a failure prints one line."""
         if not self._on:
             return
         try:

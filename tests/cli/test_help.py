@@ -39,8 +39,15 @@ def test_comments_stand_behind_or_above_a_key(tmp_path):
     file = tmp_path / "choice.yaml"
     file.write_text(
         '# About the choice.\na: "x # y"\n# of b,\n# in two lines\nb:\n  c: 1  # of c\n  d: {e: 1}  # of d\n'
+        "f: {_target_: m.F, g: 1}  # of g\n"
     )
-    assert read_comments(file) == {"b": "of b, in two lines", "b.c": "of c", "b.d": "of d"}
+    assert read_comments(file) == {
+        "b": "of b, in two lines",
+        "b.c": "of c",
+        "b.d": "of d",
+        "f._target_": "of g",
+        "f.g": "of g",
+    }
 
 
 def test_unknown_choices_are_refused():
