@@ -50,31 +50,39 @@ class DataFacts:
         for messages. Raises UserError where the dataset has no such column, it holds vectors, or no item has a text in
         it.
         """
-        texts = [str(text) for text in self._column(column, where, 1)]
-        if not any(text.strip() for text in texts):
-            raise UserError(f"no item of {self.name} has a text in the column {column!r}", where=where, remedy=_OTHER)
-        return texts
+        return item_texts(self.item_data, column, self.name, where)
 
     def vectors(self, column: str, where: str = "model") -> NDArray[np.float32]:
         """A column of vectors, [I, d], mapped from a file; zeros for an item without one.
 
         Raises UserError where the dataset has no such column, or it holds texts.
         """
-        return self._column(column, where, 2).view(np.float32)
-
-    def _column(self, column: str, where: str, ndim: int) -> ItemColumn:
-        if column not in self.item_data:
-            offered = ", ".join(sorted(self.item_data)) or "none"
-            raise UserError(
-                f"the model reads the items' column {column!r}, which {self.name} lacks (columns: {offered})",
-                where=where,
-                remedy=_OTHER,
-            )
-        found = self.item_data[column]
-        if found.ndim != ndim:
-            what = "vectors, not texts" if ndim == 1 else "texts, not vectors"
-            raise UserError(f"the column {column!r} of {self.name} holds {what}", where=where, remedy=_OTHER)
-        return found
+        return item_vectors(self.item_data, column, self.name, where)
 
 
 _OTHER = "Give the column in a file of dataset.items, or choose a model that does not read it"
+
+
+def item_texts(item_data: Mapping[str, ItemColumn], column: str, name: str, where: str) -> list[str]:
+    """See ``DataFacts.texts``; ``name`` is the dataset's."""
+    texts = [str(text) for text in _column(item_data, column, name, where, 1)]
+    if not any(text.strip() for text in texts):
+        raise UserError(f"no item of {name} has a text in the column {column!r}", where=where, remedy=_OTHER)
+    return texts
+
+
+def item_vectors(item_data: Mapping[str, ItemColumn], column: str, name: str, where: str) -> NDArray[np.float32]:
+    """See ``DataFacts.vectors``; ``name`` is the dataset's."""
+    return _column(item_data, column, name, where, 2).view(np.float32)
+
+
+def _column(item_data: Mapping[str, ItemColumn], column: str, name: str, where: str, ndim: int) -> ItemColumn:
+    if column not in item_data:
+        offered = ", ".join(sorted(item_data)) or "none"
+        what = f"the items' column {column!r} is read, which {name} lacks (columns: {offered})"
+        raise UserError(what, where=where, remedy=_OTHER)
+    found = item_data[column]
+    if found.ndim != ndim:
+        what = "vectors, not texts" if ndim == 1 else "texts, not vectors"
+        raise UserError(f"the column {column!r} of {name} holds {what}", where=where, remedy=_OTHER)
+    return found

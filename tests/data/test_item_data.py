@@ -191,7 +191,7 @@ def test_bad_tables_get_one_line_when_the_dataset_is_loaded(load, items, setting
 
 def test_what_a_model_reads_and_the_data_lack(load):
     facts = facts_of(load({"about.csv": b"item,story\nb,\nc, \n"})[0])
-    line = r"model=x: the model reads the items' column 'title', which mine lacks \(columns: story\)"
+    line = r"model=x: the items' column 'title' is read, which mine lacks \(columns: story\)"
     with pytest.raises(UserError, match=line):
         facts.texts("title", "model=x")
     with pytest.raises(UserError, match=r"no item of mine has a text in the column 'story'"):

@@ -267,7 +267,7 @@ def test_attributes_are_told_and_never_an_answer(made, data, first_stage) -> Non
 
 def test_data_without_attributes_are_refused_where_they_are_to_be_told(data) -> None:
     parts = parts_of("llm=tiny_random", *BIGREC, "model.attributes=true")
-    line = r"model\.attributes=true: the model reads the items' column 'attributes', which made lacks"
+    line = r"model\.attributes=true: the items' column 'attributes' is read, which made lacks"
     with pytest.raises(UserError, match=line):
         parts.recommender(data)
 
