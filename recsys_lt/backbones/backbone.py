@@ -55,7 +55,7 @@ class Backbone(HasNeeds, nn.Module, ABC):
         """Have look-ups in large tables return the gradients of the rows they read, as sparse tensors."""
         for module in self.modules():
             if isinstance(module, nn.Embedding | PaddedItems):
-                module.sparse = len(module.weight) >= LARGE_TABLE
+                module.sparse = isinstance(module.weight, nn.Parameter) and len(module.weight) >= LARGE_TABLE
 
     def states(self, batch: Batch) -> Tensor:
         """A state for each target of a training batch, [N, d], in the order of ``batch.targets``.

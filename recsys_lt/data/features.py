@@ -104,7 +104,7 @@ class TextEncoder(ItemVectors):
         Entries of a vector, w: the leading singular directions of the texts' matrix. None keeps an encoder's own.
     """
 
-    columns: tuple[str, ...] = (TITLE, ATTRIBUTES)
+    columns: Sequence[str] = (TITLE, ATTRIBUTES)
     width: int | None = 256
 
     def check(self, data: Sequences) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.content import Content
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.streams import key_of
 from recsys_lt.errors import UserError
@@ -19,9 +20,14 @@ _NEGATIVES = key_of(4)  # sets the negatives' streams apart from dropout's
 
 
 class SequentialRecommender(Recommender):
-    """A backbone (histories to states), a loss (states to totals) and an update rule (totals to gradients)."""
+    """A backbone (histories to states), a loss (states to totals) and an update rule (totals to gradients).
 
-    def __init__(self, backbone: Backbone, loss: Loss, rule: UpdateRule, terms: Terms) -> None:
+    ``content`` are the backbone's item tables that are computed from item features; None where there are none.
+    """
+
+    def __init__(
+        self, backbone: Backbone, loss: Loss, rule: UpdateRule, terms: Terms, content: Content | None = None
+    ) -> None:
         super().__init__(
             backbone.output_table().n_items,
             backbone.task,
@@ -30,14 +36,18 @@ class SequentialRecommender(Recommender):
             needs_seen=loss.needs_seen,
         )
         self.prepare_training(rule, terms)
-        self.backbone, self.loss = backbone, loss
+        self.backbone, self.loss, self.content = backbone, loss, content
         if rule.sparse_gradients:
             backbone.use_sparse_gradients()
 
     def begin_step(self) -> None:
+        if self.content is not None:
+            self.content.begin()
         self.backbone.begin_step()
 
     def begin_ranking(self) -> None:
+        if self.content is not None:
+            self.content.begin()
         self.backbone.begin_ranking()
 
     def facts(self) -> Mapping[str, Any]:
@@ -57,7 +67,8 @@ class SequentialRecommender(Recommender):
         scorer = self.backbone.output_table()
         with self.autocast(self.precision.loss):
             if isinstance(scorer, OutputTable):
-                table = scorer._replace(sparse=self.rule.sparse_gradients and self.n_items >= LARGE_TABLE)
+                sparse = self.rule.sparse_gradients and scorer.weight.is_leaf and self.n_items >= LARGE_TABLE
+                table = scorer._replace(sparse=sparse)
                 totals, losses = self.loss(states, batch.targets, table, weights, draw_of(batch))
             else:
                 totals, losses = self.loss.by_blocks(states, batch.targets, scorer, weights)
@@ -65,7 +76,7 @@ class SequentialRecommender(Recommender):
         return totals, losses, batch.targets
 
     def item_tables(self) -> list[Tensor]:
-        return self.backbone.item_tables()
+        return self.backbone.item_tables() if self.content is None else self.content.item_tables
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         states = self.backbone.user_states(batch)

@@ -12,6 +12,7 @@ from omegaconf.errors import ConfigTypeError
 from pydantic import Field
 
 from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.backbones.content import ItemFeatures
 from recsys_lt.data.dataset import Dataset
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.needs import HasNeeds, Need, TrainedRun
@@ -39,6 +40,7 @@ _LARGEST_SIZE = 1 << 20  # of a model: a width, a length, a number of layers
 #: Of every model, and no argument of its class: the run folder whose weights training starts from.
 START_FROM = "start_from"
 _WEIGHTS = "llm.weights.name"
+_FEATURES = "features.encoder"
 _PLACES = ("dataset.path", "dataset.items", "dataset.raw_dir", f"model.{START_FROM}", _WEIGHTS)
 
 
@@ -58,6 +60,7 @@ class Choices:
     precision: Literal["float32", "bf16", "bf16-mixed", "fp16-mixed"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     llm: LLM | None = None
+    features: ItemFeatures | None = None
     debug: bool = False
 
 
@@ -82,6 +85,9 @@ class Parts(Choices):
 
     def check(self) -> None:
         """Raise UserError for parts that do not go together."""
+        if self.features is not None and not (issubclass(self.kind, Backbone) and self.kind.trainable):
+            what, remedy = "this model has no item table that is trained", "Leave features out, or use model=sasrec"
+            raise UserError(what, where="features", remedy=remedy)
         needed, scaled = self.kind.takes_loss, PRECISIONS[self.precision].scaled
         if not needed and not isinstance(self.loss, Own):
             raise UserError(
@@ -125,6 +131,8 @@ class Parts(Choices):
         self.metrics.check(data.n_items)
         groups = self.metrics.groups.of(data)
         self.loss.check(data.n_items)
+        if self.features is not None:
+            self.features.encoder.check(data)
         return groups
 
     def recommender(
@@ -155,7 +163,10 @@ class Parts(Choices):
         )
         made = call("model", partial(self.model, facts), {})  # its weights come of torch's current seed
         if isinstance(made, Backbone):
-            module: Recommender = SequentialRecommender(made, self.loss, self.optimizer, terms)
+            content = None
+            if self.features is not None and not outline:
+                content = self.features.attach(made, (needs or {})[_FEATURES], facts.popularity)
+            module: Recommender = SequentialRecommender(made, self.loss, self.optimizer, terms, content)
         else:
             module = made
             module.prepare_training(self.optimizer, terms)
@@ -200,7 +211,9 @@ def build(config: DictConfig) -> Parts:
     def needs() -> dict[str, Need]:
         given: Any = OmegaConf.to_container(config, resolve=True)
         found = {part: kind.needs(given[part], start_from) for part, kind in kinds.items()}
-        return {f"{part}.{name}": need for part, each in found.items() for name, need in each.items()}
+        every: dict[str, Need] = {f"{part}.{name}": need for part, each in found.items() for name, need in each.items()}
+        features = made.get("features")
+        return every if features is None else every | {_FEATURES: features.encoder}
 
     _make_absolute(config, [name for name, need in needs().items() if isinstance(need, TrainedRun)])
     parts = Parts(**made, config=config, start_from=start_from, needs=needs(), callbacks=_callbacks(callbacks))

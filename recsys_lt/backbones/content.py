@@ -1,0 +1,141 @@
+"""Item vectors from content: id embeddings with a learned projection of the items' features, in any backbone."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from recsys_lt.backbones.backbone import Backbone
+from recsys_lt.data.features import ItemVectors
+from recsys_lt.errors import UserError
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """What a backbone's item tables are made of besides the ids.
+
+    Parameters
+    ----------
+    encoder
+        Makes a feature vector f_i of norm 1 for each item.
+    mode
+        ``add``: v_i = g_i e_i + P f_i, with the id embedding e_i and a learned projection P. ``only``: v_i = P f_i, so
+        that ids play no part. ``init``: v_i = e_i, which begins as a random projection of f_i and is learned freely.
+    shrinkage
+        c of g_i = n_i / (n_i + c), for an item of n_i training interactions: the rarer an item, the more it is told by
+        its content. An item without any has g_i = 0 whatever c is, since nothing teaches its id embedding.
+    """
+
+    encoder: ItemVectors
+    mode: Literal["add", "only", "init"] = "add"
+    shrinkage: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.shrinkage < 0:
+            where, remedy = "features.shrinkage", "Give 0 or more training interactions, such as 10"
+            raise UserError(f"it is {self.shrinkage}", where=where, remedy=remedy)
+
+    def attach(self, backbone: Backbone, vectors: NDArray, popularity: Tensor) -> "Content | None":  # type: ignore[type-arg]
+        """Make the item tables of a backbone of the feature vectors [I, w] too; ``popularity`` is [I].
+
+        Weights come of torch's current seed. Raises UserError for a backbone that has no item table.
+        """
+        features = torch.from_numpy(vectors).float()
+        tables = backbone.item_tables()
+        found = [
+            (module, name)
+            for module in backbone.modules()
+            for name, one in module.named_parameters(recurse=False)
+            if one.dim() == 2 and any(one is table for table in tables)
+        ]
+        if not found:
+            what = f"{type(backbone).__name__} has no item table that features could join"
+            raise UserError(what, where="features", remedy="Leave features out, or choose a model such as model=sasrec")
+        if self.mode == "init":
+            for module, name in found:
+                weight = getattr(module, name)
+                with torch.no_grad():
+                    weight.copy_(features @ _projection(features, weight))
+            return None
+        counts = popularity.float()
+        share = torch.where(counts > 0, counts / (counts + self.shrinkage), 0.0)
+        return Content(found, features, None if self.mode == "only" else share, tables)
+
+
+def _projection(features: Tensor, like: Tensor) -> Tensor:
+    """A random projection [w, d] that gives features of norm 1 vectors as long as the table's rows [I, d] are now."""
+    return torch.randn(features.shape[1], like.shape[1]) * like.detach().std()
+
+
+class Content:
+    """The item tables of a backbone that are computed from content; ``begin`` computes them once a step.
+
+    Parameters
+    ----------
+    tables
+        Modules, and the names of their parameters [I, d] that become computed tables.
+    features
+        [I, w].
+    share
+        Factor of each item's id embedding, [I]; None where ids play no part.
+    item_tables
+        The backbone's parameters with one row an item, as they are before.
+    """
+
+    def __init__(
+        self,
+        tables: list[tuple[nn.Module, str]],
+        features: Tensor,
+        share: Tensor | None,
+        item_tables: list[Tensor],
+    ) -> None:
+        self._computed = []
+        # Parameters that stay: id embeddings (the same objects), and biases.
+        computed = [getattr(module, name) for module, name in tables]
+        self.item_tables = [
+            one for one in item_tables if share is not None or not any(one is table for table in computed)
+        ]
+        for module, name in tables:
+            weight = getattr(module, name)
+            table = _Table(features, _projection(features, weight), share)
+            if share is None:
+                delattr(module, name)
+                # A place that costs nothing: parametrize asks for a tensor of the table's shape.
+                module.register_buffer(name, torch.zeros(()).expand(weight.shape), persistent=False)
+            parametrize.register_parametrization(module, name, table, unsafe=True)
+            if share is None:
+                module.parametrizations[name]._non_persistent_buffers_set.add("original")  # type: ignore[union-attr, index]
+            self._computed.append((table, getattr(module.parametrizations, name)))
+
+    def begin(self) -> None:
+        """Compute the tables, and keep them until the next call."""
+        for table, parametrized in self._computed:
+            table.kept = None
+            table.kept = parametrized()
+
+
+class _Table(nn.Module):
+    features: Tensor
+    share: Tensor | None
+
+    def __init__(self, features: Tensor, projection: Tensor, share: Tensor | None) -> None:
+        super().__init__()
+        self.register_buffer("features", features)  # in checkpoints: weights are then complete
+        self.register_buffer("share", None if share is None else share.unsqueeze(1))
+        self.projection = nn.Parameter(projection)
+        self.kept: Tensor | None = None
+        # Weights that are read from a file make a kept table stale.
+        self.register_load_state_dict_pre_hook(_forget)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.kept is not None:
+            return self.kept
+        content = self.features @ self.projection
+        return content if self.share is None else torch.addcmul(content, self.share, ids)
+
+
+def _forget(table: _Table, *_: object) -> None:
+    table.kept = None
