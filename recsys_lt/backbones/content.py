@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -31,12 +32,7 @@ class ItemFeatures:
 
     encoder: ItemVectors
     mode: Literal["add", "only", "init"] = "add"
-    shrinkage: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.shrinkage < 0:
-            where, remedy = "features.shrinkage", "Give 0 or more training interactions, such as 10"
-            raise UserError(f"it is {self.shrinkage}", where=where, remedy=remedy)
+    shrinkage: NonNegativeFloat = 0.0
 
     def attach(self, backbone: Backbone, vectors: NDArray, popularity: Tensor) -> "Content | None":  # type: ignore[type-arg]
         """Make the item tables of a backbone of the feature vectors [I, w] too; ``popularity`` is [I].

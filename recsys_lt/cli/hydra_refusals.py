@@ -41,7 +41,8 @@ def hydra_line(error: Exception, arguments: list[str]) -> str:
         if of_a_choice or (found and f"{found[1]}.".startswith(f"{key}.")):
             return f"~{key}: every run needs it."
     if lacking and "andatory" in text:
-        return f"{lacking[1]}: it has no value. Give one: {lacking[1]}=..."
+        key = getattr(error, "full_key", None) or lacking[1]
+        return f"{key}: it has no value. Give one: {key}=..."
     if lacking:
         return f"${{{lacking[1]}}}: no such key. Correct it, or write \\${{ for a literal ${{."
     if missing:

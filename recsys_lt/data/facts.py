@@ -60,7 +60,7 @@ class DataFacts:
         return item_vectors(self.item_data, column, self.name, where)
 
 
-_OTHER = "Give the column in a file of dataset.items, or choose a model that does not read it"
+_OTHER = "Give the column in a file of dataset.items, or choose another setting or model, which does not read it"
 
 
 def item_texts(item_data: Mapping[str, ItemColumn], column: str, name: str, where: str) -> list[str]:

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
 from recsys_lt.data.facts import item_texts, item_vectors
 from recsys_lt.data.item_data import ATTRIBUTES, TITLE
 from recsys_lt.data.needs import Artifact
 from recsys_lt.data.sequences import Sequences
-from recsys_lt.errors import UserError
 
 _FILE = "vectors.npy"
+_ITERATIONS = 8  # of subspace iteration; more change no result of a run
 _WORD = re.compile(r"\w+")
 _PHRASES = re.compile(r"[,;|]")  # pairs of words do not reach across these
 
@@ -62,12 +63,6 @@ def tfidf(texts: Sequence[str], fewest: int = 2) -> sp.csr_array:
     return counts
 
 
-def joined_texts(data: Sequences, columns: Sequence[str], where: str) -> list[str]:
-    """One text for each item, of several columns, [I]; see ``item_texts`` for what is refused."""
-    parts = [item_texts(data.item_data, column, data.name, where) for column in columns]
-    return [", ".join(filter(None, texts)) for texts in zip(*parts, strict=True)]
-
-
 @dataclass(frozen=True)
 class ItemVectors(Artifact):
     """Vectors of the items, [I, w]: rows of Euclidean norm 1, zeros for an item without content.
@@ -99,16 +94,23 @@ class TextEncoder(ItemVectors):
     Parameters
     ----------
     columns
-        Columns of texts that are read, one after the other.
+        Columns of texts that are read, one after the other; None for title and attributes, as far as there are.
     width
         Entries of a vector, w: the leading singular directions of the texts' matrix. None keeps an encoder's own.
     """
 
-    columns: Sequence[str] = (TITLE, ATTRIBUTES)
-    width: int | None = 256
+    columns: Sequence[str] | None = None
+    width: PositiveInt | None = 256
 
     def check(self, data: Sequences) -> None:
-        joined_texts(data, self.columns, "features.encoder.columns")
+        self.texts(data)
+
+    def texts(self, data: Sequences) -> list[str]:
+        """One text for each item, of all columns, [I]; UserError where the data lack one."""
+        columns = self.columns
+        if columns is None:
+            columns = [name for name in (TITLE, ATTRIBUTES) if name in data.item_data] or [TITLE]
+        return joined_texts(data, columns, "features.encoder.columns")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class TfIdf(TextEncoder):
     """TF-IDF of words and pairs of words, reduced by a truncated singular value decomposition (``tfidf``)."""
 
     def encode(self, data: Sequences) -> NDArray[np.float32]:
-        terms = tfidf(joined_texts(data, self.columns, "features.encoder.columns"))
+        terms = tfidf(self.texts(data))
         return reduced(terms, self.width or min(terms.shape) - 1)
 
 
@@ -133,7 +135,7 @@ class Column(ItemVectors):
     """
 
     column: str = "vectors"
-    width: int | None = None
+    width: PositiveInt | None = None
 
     def check(self, data: Sequences) -> None:
         item_vectors(data.item_data, self.column, data.name, "features.encoder.column")
@@ -144,20 +146,25 @@ class Column(ItemVectors):
 
 
 def reduced(matrix: Any, width: int) -> NDArray[np.float32]:
-    """The rows [I, n] in their ``width`` leading singular directions, [I, width]: U S of a truncated decomposition.
+    """The rows [I, n], sparse or an array, in the space of their ``width`` leading singular directions: [I, width].
 
-    The matrix is sparse or an array. Fewer columns are left where it has no more than ``width`` rows or columns.
-    Signs are fixed, so that equal input gives equal vectors. Raises UserError for a width below 1.
+    Products of rows are those of the truncated singular value decomposition; the axes are any orthonormal ones. With
+    singular vectors as axes, rounding would decide them where singular values are equal, and equal runs would differ.
+    Fewer columns are left where the matrix has fewer rows or columns than ``width``. Source: subspace iteration, Halko,
+    Martinsson & Tropp, SIAM Review 2011, algorithm 4.4.
     """
-    from scipy.sparse.linalg import svds
-
-    if width < 1:
-        raise UserError(f"it is {width}", where="features.encoder.width", remedy="Give a positive number, such as 256")
-    width = min(width, min(matrix.shape) - 1)
-    if width < 1:
-        return np.asarray(matrix @ np.eye(matrix.shape[1]), np.float32)
-    left, values, right = svds(matrix.astype(np.float64), k=width, random_state=0)
-    order = np.argsort(-values)
-    signs = np.sign(right[np.arange(width), np.abs(right).argmax(1)])
-    found: NDArray[np.float32] = ((left * (values * signs))[:, order]).astype(np.float32)
+    basis = np.random.default_rng(0).normal(size=(matrix.shape[1], min(width, *matrix.shape)))
+    wide = matrix.astype(np.float64)
+    for _ in range(_ITERATIONS):
+        basis, _ = np.linalg.qr(wide.T @ (wide @ basis))
+    found: NDArray[np.float32] = (wide @ basis).astype(np.float32)
     return found
+
+
+def joined_texts(data: Sequences, columns: Sequence[str], where: str) -> list[str]:
+    """One text for each item, of several columns, [I]; ``where`` is the setting that names them, for messages.
+
+    Raises UserError where there is no such column, it holds vectors, or no item has a text in it.
+    """
+    parts = [item_texts(data.item_data, column, data.name, where) for column in columns]
+    return [", ".join(filter(None, texts)) for texts in zip(*parts, strict=True)]

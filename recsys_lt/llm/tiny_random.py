@@ -1,6 +1,7 @@
 """A language model of nothing: random weights that read bytes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,11 +9,15 @@ import torch
 from recsys_lt.llm.pretrained import Weights, needed
 
 
+@dataclass(frozen=True)
 class TinyRandom(Weights):
     """A Llama of a few thousand random weights that reads bytes: for tests, and for trying a pipeline out."""
 
-    def __init__(self, width: int = 32, layers: int = 2, heads: int = 2, context: int = 2048, seed: int = 0) -> None:
-        self.width, self.layers, self.heads, self.context, self.seed = width, layers, heads, context, seed
+    width: int = 32
+    layers: int = 2
+    heads: int = 2
+    context: int = 2048
+    seed: int = 0
 
     def load(self, options: Mapping[str, Any], outline: bool = False) -> tuple[Any, Any]:
         transformers = needed("transformers")

@@ -132,7 +132,8 @@ def test_init_starts_ids_at_projected_features_and_leaves_them_free(facts, vecto
     size = float(model.items.weight.detach().std())
     assert ItemFeatures(Column("made"), mode="init").attach(model, vectors, facts.popularity) is None
     weight = model.items.weight
-    assert isinstance(weight, nn.Parameter) and projections(model) == []
+    assert isinstance(weight, nn.Parameter)
+    assert projections(model) == []
     assert np.linalg.matrix_rank(weight.detach().numpy(), tol=1e-5) == WIDTH
     assert 0.5 < float(weight.detach().std()) / size < 2
 
@@ -147,8 +148,3 @@ def test_a_model_without_an_item_table_is_refused(facts, vectors):
 
     with pytest.raises(UserError, match=r"features: Fixed has no item table that features could join\. "):
         attached(Fixed(), vectors, facts)
-
-
-def test_a_negative_shrinkage_is_refused():
-    with pytest.raises(UserError, match=r"features\.shrinkage: it is -1"):
-        ItemFeatures(Column("made"), shrinkage=-1)

@@ -3,10 +3,8 @@
 from math import log
 
 import numpy as np
-import pytest
 
 from recsys_lt.data.features import reduced, tfidf
-from recsys_lt.errors import UserError
 
 
 def test_tfidf_of_four_texts_by_hand():
@@ -34,8 +32,3 @@ def test_reduction_keeps_products_of_a_low_rank_matrix():
     assert small.shape == (30, 3)
     np.testing.assert_allclose(small @ small.T, matrix @ matrix.T, atol=1e-4)
     np.testing.assert_array_equal(small, reduced(matrix, 3))
-
-
-def test_a_width_below_one_is_refused():
-    with pytest.raises(UserError, match=r"features\.encoder\.width: it is 0"):
-        reduced(np.eye(4), 0)
