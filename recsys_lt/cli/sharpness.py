@@ -22,7 +22,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weighting", default="power", help="of the weighted direction: see optimizer=eisam")
     parser.add_argument("--gamma", type=float, default=0.5, help="its exponent (default: 0.5)")
     parser.add_argument("--batches", type=int, default=4, help="training batches evaluated (default: 4)")
-    parser.add_argument("--items", type=int, default=15, help="items of each group evaluated alone (default: 15)")
     parser.add_argument(
         "--rule",
         type=Path,
@@ -34,9 +33,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _measured(given: argparse.Namespace) -> dict[str, Any]:
     """Measure, and leave ``sharpness.json`` and ``sharpness.png`` in the run folder; see ``measure`` for the result."""
-    for key, least, value in (("--batches", 1, given.batches), ("--items", 0, given.items)):
-        if value < least:
-            raise UserError(f"it is {value}", where=key, remedy=f"Give a whole number of at least {least}")
+    if given.batches < 1:
+        raise UserError(f"it is {given.batches}", where="--batches", remedy="Give a whole number of at least 1")
     if not all(0 < radius < float("inf") for radius in given.rho):
         raise UserError(f"they are {list(given.rho)}", where="--rho", remedy="Give positive distances, such as 0.1")
     import torch
@@ -73,7 +71,7 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
         "weighting": given.weighting,
         "gamma": given.gamma,
         "rule": None if looking is None else optimizer,
-        **measure(landscape, weights(counts), given.rho, given.items, looking),
+        **measure(landscape, weights(counts), given.rho, looking),
     }
     write_json(given.folder / "sharpness.json", result)
     names = run.stored.names

@@ -205,7 +205,7 @@ def _of_sweep(number: int, name: str) -> str:
 def _beside_others(this: "Stored", parts: "Parts", claim: "Claim", label: str) -> None:
     """Only begin and end are said on the terminal; the rest goes into the run folder."""
     from recsys_lt.results.tables import in_a_line
-    from recsys_lt.runs.own_output import OUTPUT, own_output
+    from recsys_lt.runs.sweep import OUTPUT, own_output
     from recsys_lt.training.stages import run_stages
 
     # A worker of joblib starts processes in a way of its own, which those it starts do not know.

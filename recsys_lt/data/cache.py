@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.text import Text
 
 from recsys_lt.data.item_data import ColumnReader, ItemColumn, write_column
-from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.system.atomic import remove_unfinished, replacing, write_json
 from recsys_lt.system.lock import locked
@@ -45,7 +46,7 @@ def content_hash(path: Path, notes: Path) -> str:
         remembered = json.loads(note.read_text(encoding="utf-8"))
         if remembered["seen"] == seen:
             return str(remembered["sha256"])
-    with path.open("rb") as file, shown(f"hashing {path.name}"):
+    with path.open("rb") as file, Console(stderr=True).status(Text(f"hashing {path.name}")):
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     write_json(note, {"seen": seen, "sha256": digest})
     return digest

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from rich.console import Console
+from rich.text import Text
+
 from recsys_lt.data.cache import FORMAT, CachedItemData, PreparedCache, content_hash
 from recsys_lt.data.formats.items import TABLES, ids_beside, own_columns
 from recsys_lt.data.interactions import Material
 from recsys_lt.data.preparation import Preparation
-from recsys_lt.data.progress import shown
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.sources.source import Request, Source
 from recsys_lt.errors import UserError
-from recsys_lt.system.machine import MachineError, refusal
-from recsys_lt.system.names import check_name
+from recsys_lt.system.machine import MachineError, check_name, refusal
 
 Announce = Callable[[str], None]
 
@@ -100,8 +101,7 @@ class Dataset:
             downloads = self._cache_dir / "downloads"
             material = self._material(downloads, announce)
             cache = PreparedCache(self._cache_dir / "prepared", self.name, self._key(material), announce)
-            prepare = shown(f"preparing {self.name}")(lambda: self._preparation(material.read(), self.name))
-            sequences, notes = cache.get(prepare)
+            sequences, notes = cache.get(lambda: self._prepared(material))
             sequences = replace(sequences, item_data=CachedItemData(cache, material.item_data, sequences.item_ids))
             sequences.titles  # noqa: B018  (prepared here: a bad table is refused before anything is trained)
         except (OSError, MachineError) as error:
@@ -119,6 +119,10 @@ class Dataset:
         announce(f"{self.name}: {counts} ({core}, {sequences.split})")
         self._check_counts(got)
         return sequences
+
+    def _prepared(self, material: Material) -> tuple[Sequences, list[str]]:
+        with Console(stderr=True).status(Text(f"preparing {self.name}")):
+            return self._preparation(material.read(), self.name)
 
     def _material(self, downloads: Path, announce: Announce) -> Material:
         given_split = self._preparation.split == "as_given"

@@ -4,11 +4,11 @@ from itertools import takewhile
 from typing import Any, Unpack
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
-from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import Read
 from recsys_lt.llm.prompt import PromptSettings, TitleModel
 
@@ -34,10 +34,9 @@ class BIGRec(TitleModel):
     Bao et al., "BIGRec", arXiv 2308.08434, and SAI990323/BIGRec.
     """
 
-    def __init__(self, facts: DataFacts, *, beams: int, popularity: float, **settings: Unpack[PromptSettings]) -> None:
-        if beams < 1 or popularity < 0:
-            remedy = "Give at least one beam and an exponent of at least 0"
-            raise UserError(f"beams {beams}, popularity {popularity}", where="model", remedy=remedy)
+    def __init__(
+        self, facts: DataFacts, *, beams: PositiveInt, popularity: NonNegativeFloat, **settings: Unpack[PromptSettings]
+    ) -> None:
         super().__init__(facts, **settings)
         self._beams, self._gamma, self._longest = beams, popularity, settings["title_tokens"]
         counts = facts.popularity.float()

@@ -1,16 +1,15 @@
 """The choice ``llm``: which language model, held how, adapted how."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import PositiveInt
 
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.lora import Lora
 from recsys_lt.llm.pretrained import Weights, needed
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -19,21 +18,12 @@ class LLM:
 
     weights: Weights
     lora: Lora | None  # what is trained of it; None for nothing
-    dtype: str = "float32"  # of its frozen weights: float32, bfloat16 or float16
-    quantize: str | None = None  # 4bit (nf4, doubly quantised) or 8bit by bitsandbytes, on a CUDA device
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of its frozen weights
+    quantize: Literal["4bit", "8bit"] | None = None  # (4bit: nf4, doubly quantised) by bitsandbytes, on a CUDA device
     #: Computes a pack's activations again for its backward pass instead of keeping them: about a third slower, and
     #: memory for one pack whatever the batch.
     gradient_checkpointing: bool = False
-    pack_tokens: int = 1024  # tokens read at a time, at the most (a longer row is read alone)
-
-    def __post_init__(self) -> None:
-        if self.dtype not in _DTYPES:
-            raise UserError(f"it is {self.dtype!r}", where="llm.dtype", remedy=f"Choose from {', '.join(_DTYPES)}")
-        if self.quantize not in (None, "4bit", "8bit"):
-            raise UserError(f"it is {self.quantize!r}", where="llm.quantize", remedy="Choose from 4bit, 8bit, null")
-        if self.pack_tokens < 1:
-            remedy = "Give a positive number, such as 1024"
-            raise UserError(f"it is {self.pack_tokens}", where="llm.pack_tokens", remedy=remedy)
+    pack_tokens: PositiveInt = 1024  # tokens read at a time, at the most (a longer row is read alone)
 
     def load(self, adapted: bool = True, outline: bool = False) -> LanguageModel:
         """Read the model and, if ``adapted``, put the adapters on it, which alone are trained.
@@ -49,7 +39,7 @@ class LLM:
         return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
 
     def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"dtype": _DTYPES[self.dtype]}
+        options: dict[str, Any] = {"dtype": getattr(torch, self.dtype)}
         if self.quantize is not None:
             if not torch.cuda.is_available():
                 what, remedy = "weights are quantised on a CUDA device, and there is none", "run where there is a GPU"

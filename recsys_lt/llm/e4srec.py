@@ -1,9 +1,10 @@
 """E4SRec: a language model that reads item vectors and scores all items at once."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone
@@ -50,14 +51,16 @@ class E4SRec(Backbone):
         return {"item_vectors": TrainedRun(options["item_vectors"], "sasrec", "ce", Backbone)}
 
     def __init__(
-        self, facts: DataFacts, *, llm: LLM, prompt: Prompt, item_vectors: str | None, max_length: int, supervise: str
+        self,
+        facts: DataFacts,
+        *,
+        llm: LLM,
+        prompt: Prompt,
+        item_vectors: str | None,
+        max_length: PositiveInt,
+        supervise: Literal["all", "last"],
     ) -> None:
         super().__init__()
-        if supervise not in ("all", "last"):
-            raise UserError(f"it is {supervise!r}", where="model.supervise", remedy="Choose from all, last")
-        if max_length < 1:
-            remedy = "Give a positive number, such as 50"
-            raise UserError(f"it is {max_length}", where="model.max_length", remedy=remedy)
         self.max_length = max_length
         self._last = supervise == "last"
         self.task = Prefixes(max_length) if self._last else EveryPosition(max_length)

@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recsys_lt.backbones.layers import RowDropout
@@ -32,14 +33,16 @@ class _TokenDropout(nn.Module):
 class Lora:
     """Low-rank adapters beside the linear layers named in ``targets``: W x + (alpha / rank) B A dropout(x).
 
-    Source: Hu et al., ICLR 2022, arXiv 2106.09685. A number out of range, or no layer named, is a UserError.
+    Source: Hu et al., ICLR 2022, arXiv 2106.09685.
     """
 
-    def __init__(self, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> None:
-        if rank < 1 or alpha <= 0 or not 0 <= dropout < 1 or not targets:
-            what = f"rank {rank}, alpha {alpha}, dropout {dropout}, targets {list(targets)} make no adapters"
-            remedy = "Give a rank of at least 1, a positive alpha, a dropout in [0, 1) and names such as [q_proj]"
-            raise UserError(what, where="llm.lora", remedy=remedy)
+    def __init__(
+        self,
+        rank: PositiveInt,
+        alpha: PositiveFloat,
+        dropout: Annotated[float, Field(ge=0, lt=1)],
+        targets: Annotated[Sequence[str], Field(min_length=1)],
+    ) -> None:
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, list(targets)
 
     def on(self, model: Any, under_way: Pass) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch
@@ -74,8 +75,8 @@ class PromptSettings(TypedDict):
 
     llm: LLM
     prompt: Prompt
-    max_length: int  # latest events in a prompt
-    title_tokens: int  # tokens of an item in a prompt, its first ones
+    max_length: PositiveInt  # latest events in a prompt
+    title_tokens: PositiveInt  # tokens of an item in a prompt, its first ones
     attributes: bool  # whether prompts give items with their attributes; an answer is a title alone
     train: bool  # False uses the language model as it is
 
@@ -89,9 +90,6 @@ class PromptedModel(Recommender):
 
     def __init__(self, facts: DataFacts, *, needs_seen: bool = False, **settings: Unpack[PromptSettings]) -> None:
         prompt, max_length, title_tokens = settings["prompt"], settings["max_length"], settings["title_tokens"]
-        if max_length < 1 or title_tokens < 1:
-            what = f"max_length {max_length}, title_tokens {title_tokens} leave nothing to read"
-            raise UserError(what, where="model", remedy="Give positive numbers, such as 10 and 32")
         texts = [title or prompt.untitled for title in facts.texts(TITLE)]
         known = facts.texts(ATTRIBUTES, "model.attributes=true") if settings["attributes"] else []
         trainable = settings["train"]

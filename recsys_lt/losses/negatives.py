@@ -91,13 +91,10 @@ class Negatives:
     """K negatives for each target, drawn with replacement from the pool ``all``, ``unseen`` or ``non_target``.
 
     Share ``position``: each target has its own draw (as published); ``batch``: one draw serves all targets of a step,
-    which turns N x K gathers into one matrix product at the price of correlated draws. Raises UserError unless ``k`` is
-    positive.
+    which turns N x K gathers into one matrix product at the price of correlated draws.
     """
 
     def __init__(self, k: int, pool: Pools, share: Share) -> None:
-        if k < 1:
-            raise UserError(f"k is {k}", where="loss.k", remedy="Give a positive number of negatives")
         self.k = k
         self.shared = share == "batch"
         self.pool = _POOLS[pool]()

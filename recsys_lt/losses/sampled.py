@@ -4,6 +4,7 @@ import ctypes
 from abc import abstractmethod
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from recsys_lt.losses.blocks import Evaluation, Gradients, Pass, Passed, logit_blocks, product_dtype, row_blocks
@@ -27,7 +28,7 @@ class SampledLoss(PassLoss):
     logits from which the sampled ones are picked), and the gradients are formed on the way.
     """
 
-    def __init__(self, k: int, pool: Pools = "all", share: Share = "position") -> None:
+    def __init__(self, k: PositiveInt, pool: Pools = "all", share: Share = "position") -> None:
         self.negatives = Negatives(k, pool, share)
         self.needs_seen = self.negatives.pool.needs_seen
 

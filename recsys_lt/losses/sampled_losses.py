@@ -1,14 +1,17 @@
 """Losses on a target's score and K negative scores: the sampled losses of the literature."""
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from recsys_lt.errors import UserError
 from recsys_lt.losses.negatives import Pools, Share
 from recsys_lt.losses.sampled import SampledLoss, n_allowed
+
+_Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class BCE(SampledLoss):
@@ -61,7 +64,7 @@ class NCE(NEG):
     Source: Gutmann & Hyvarinen, AISTATS 2010; arXiv 2402.06216v2.
     """
 
-    def __init__(self, k: int, c: float = 10.0, pool: Pools = "all", share: Share = "position") -> None:
+    def __init__(self, k: PositiveInt, c: float = 10.0, pool: Pools = "all", share: Share = "position") -> None:
         super().__init__(k, pool, share)
         self.c = c
 
@@ -79,10 +82,8 @@ class GBCE(SampledLoss):
     Macdonald, RecSys 2023 (gSASRec).
     """
 
-    def __init__(self, k: int, t: float = 0.75, pool: Pools = "all", share: Share = "position") -> None:
+    def __init__(self, k: PositiveInt, t: _Part = 0.75, pool: Pools = "all", share: Share = "position") -> None:
         super().__init__(k, pool, share)
-        if not 0 <= t <= 1:
-            raise UserError(f"t is {t}", where="loss.t", remedy="Give a calibration in [0, 1]")
         self.t = t
 
     def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
@@ -103,10 +104,8 @@ class SCE(SampledLoss):
     alpha of (I - 1) / k makes the sum unbiased; 1 is SSM. Source: Xu et al., arXiv 2402.06216, equation of l_SCE.
     """
 
-    def __init__(self, k: int, alpha: float, pool: Pools = "all", share: Share = "position") -> None:
+    def __init__(self, k: PositiveInt, alpha: PositiveFloat, pool: Pools = "all", share: Share = "position") -> None:
         super().__init__(k, pool, share)
-        if not alpha > 0:
-            raise UserError(f"alpha is {alpha}", where="loss.alpha", remedy="Give a positive weight, such as 100")
         self.alpha = alpha
 
     def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
@@ -130,5 +129,5 @@ class SCE(SampledLoss):
 class SSM(SCE):
     """Sampled softmax: cross-entropy over the target and K sampled items, which is SCE with alpha 1."""
 
-    def __init__(self, k: int, pool: Pools = "all", share: Share = "position") -> None:
+    def __init__(self, k: PositiveInt, pool: Pools = "all", share: Share = "position") -> None:
         super().__init__(k, 1.0, pool, share)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any, Literal
 
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from recsys_lt.errors import UserError
@@ -21,7 +22,7 @@ class EISAM(SharpnessAware):
 
     Minimises J(w) = L(w) + lam (max_{|e| <= rho} L^f(w + e) - L^f(w)), L^f(w) = mean_b f(n_{y_b}) l_b(w). One e for all
     items bounds the sum of the items' own maxima from below, and one gradient finds it. The form is Focal-SAM's, with
-    weights that differ among thousands of items. Raises UserError for a number out of range.
+    weights that differ among thousands of items.
 
     Parameters
     ----------
@@ -44,21 +45,17 @@ class EISAM(SharpnessAware):
     def __init__(
         self,
         *of_rule: Any,
-        lam: float = 1.0,
+        lam: NonNegativeFloat = 1.0,
         weighting: str = "power",
         gamma: float = 0.5,
         normalise: bool = True,
         form: Literal["exact", "stale", "rowwise"] = "exact",
-        every: int = 1,
+        every: PositiveInt = 1,
         scale: Literal["none", "tensor"] = "none",
         rows: Literal["targets", "all"] = "targets",
         **by_name: Any,
     ) -> None:
         super().__init__(*of_rule, scale=scale, **by_name)
-        if not lam >= 0:
-            raise UserError(f"it is {lam}", where="optimizer.lam", remedy="Give 0 or more")
-        if every < 1:
-            raise UserError(f"it is {every}", where="optimizer.every", remedy="Give 1 or more")
         self.lam, self.form, self.every = lam * every, form, every
         self._relative, self._every_item = scale == "tensor", rows == "all"
         self.weighting = Weighting(weighting, gamma, normalise)

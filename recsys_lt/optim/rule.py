@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from recsys_lt.errors import UserError
@@ -58,11 +59,11 @@ class UpdateRule(ABC):
     moves_parameters: bool = False
     per_step: bool = False
 
-    def __init__(self, base: Callable[..., torch.optim.Optimizer], lr: float, weight_decay: float | None = 0.0) -> None:
+    def __init__(
+        self, base: Callable[..., torch.optim.Optimizer], lr: PositiveFloat, weight_decay: float | None = 0.0
+    ) -> None:
         if not callable(base):
             raise UserError(f"it is {base!r}", where="optimizer.base", remedy=f"Choose one with optimizer/base={base}")
-        if not lr > 0:
-            raise UserError(f"it is {lr}", where="optimizer.lr", remedy="Give a positive learning rate, such as 1e-3")
         self.base = base
         self.settings = {"lr": lr} if weight_decay is None else {"lr": lr, "weight_decay": weight_decay}
         for key in sorted(self.settings.keys() & getattr(base, "keywords", {}).keys()):

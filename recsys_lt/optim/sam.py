@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from recsys_lt.errors import UserError
@@ -18,8 +19,7 @@ class SharpnessAware(UpdateRule):
 
     Unless a subclass says otherwise, the gradient is that of the loss under the item weights ``here``, plus that of the
     loss under ``there`` at parameters perturbed along the gradient of the loss under ``ascent``: two forward and three
-    backward passes. ``weights_of`` gives these three weights, in the order here, ascent, there. Raises UserError for a
-    radius that is not positive.
+    backward passes. ``weights_of`` gives these three weights, in the order here, ascent, there.
 
     Parameters
     ----------
@@ -43,15 +43,13 @@ class SharpnessAware(UpdateRule):
     def __init__(
         self,
         *of_rule: Any,
-        rho: float = 0.05,
+        rho: PositiveFloat = 0.05,
         perturb: Literal["all", "table", "encoder"] = "all",
         accumulate: Literal["per_batch", "two_pass"] = "per_batch",
         scale: Literal["none", "tensor"] = "none",
         **by_name: Any,
     ) -> None:
         super().__init__(*of_rule, **by_name)
-        if not rho > 0:
-            raise UserError(f"it is {rho}", where="optimizer.rho", remedy="Give a positive radius, such as 0.05")
         self.rho, self._perturb, self.per_step = rho, perturb, accumulate == "two_pass"
         self.perturbation: Perturbation = (PerTensor if scale == "tensor" else Joint)(rho)
 
@@ -113,10 +111,8 @@ class SAM(SharpnessAware):
 class ASAM(SAM):
     """Adaptive SAM (Kwon et al., ICML 2021): the neighbourhood follows the size of each weight, plus eta."""
 
-    def __init__(self, *of_rule: Any, rho: float = 0.5, eta: float = 0.01, **by_name: Any) -> None:
+    def __init__(self, *of_rule: Any, rho: PositiveFloat = 0.5, eta: NonNegativeFloat = 0.01, **by_name: Any) -> None:
         super().__init__(*of_rule, rho=rho, scale="none", **by_name)
-        if not eta >= 0:
-            raise UserError(f"it is {eta}", where="optimizer.eta", remedy="Give 0 or more")
         self.eta = eta
 
     def prepare(self, parameters: Named, item_tables: Collection[Tensor], counts: Tensor) -> None:
@@ -133,11 +129,8 @@ class ImbSAM(SharpnessAware):
     most popular 20 %, and c is the factor of their loss.
     """
 
-    def __init__(self, *of_rule: Any, c: float = 2.0, **by_name: Any) -> None:
+    def __init__(self, *of_rule: Any, c: PositiveFloat = 2.0, **by_name: Any) -> None:
         super().__init__(*of_rule, **by_name)
-        if not c > 0:
-            what = f"it is {c}"
-            raise UserError(what, where="optimizer.c", remedy="Give a positive factor; 1 leaves the loss as it is")
         self.c, self._rare = c, Weighting("step", 0.0, normalise=False)
 
     def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:
@@ -153,10 +146,8 @@ class FocalSAM(SharpnessAware):
     unless gamma is hundreds.
     """
 
-    def __init__(self, *of_rule: Any, lam: float = 0.8, gamma: float = 0.8, **by_name: Any) -> None:
+    def __init__(self, *of_rule: Any, lam: NonNegativeFloat = 0.8, gamma: float = 0.8, **by_name: Any) -> None:
         super().__init__(*of_rule, **by_name)
-        if not lam >= 0:
-            raise UserError(f"it is {lam}", where="optimizer.lam", remedy="Give 0 or more")
         self.lam, self._focal = lam, Weighting("focal", gamma, normalise=False)
 
     def weights_of(self, counts: Tensor) -> tuple[Tensor, ...]:

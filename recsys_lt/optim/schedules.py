@@ -2,21 +2,21 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Annotated
 
-from recsys_lt.errors import UserError
+from pydantic import Field
+
+Warmup = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Schedule(ABC):
     """A schedule: the factor of the learning rate at each step of a run.
 
-    The rate rises linearly from 0 over a share ``warmup`` of the steps, and ends at a share ``final`` of itself. Raises
-    UserError for a share out of range.
+    The rate rises linearly from 0 over a share ``warmup`` of the steps, and ends at a share ``final`` of itself.
     """
 
-    def __init__(self, warmup: float = 0.0, final: float = 0.0) -> None:
-        for key, value in (("warmup", warmup), ("final", final)):
-            if not 0 <= value <= 1 or (key == "warmup" and value == 1):
-                raise UserError(f"it is {value}", where=f"schedule.{key}", remedy="Give a share, such as 0.1")
+    def __init__(self, warmup: Warmup = 0.0, final: Share = 0.0) -> None:
         self.warmup, self.final = warmup, final
 
     def __call__(self, step: int, steps: int) -> float:
@@ -35,7 +35,7 @@ class Schedule(ABC):
 class Constant(Schedule):
     """A constant rate after the warm-up."""
 
-    def __init__(self, warmup: float = 0.0) -> None:
+    def __init__(self, warmup: Warmup = 0.0) -> None:
         super().__init__(warmup)
 
     def falling(self, gone: float) -> float:

@@ -3,10 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.needs import HasNeeds
@@ -15,9 +16,20 @@ from recsys_lt.errors import UserError
 from recsys_lt.optim.lazy_adam import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
-from recsys_lt.recommenders.base import Module
 from recsys_lt.recommenders.full_ranking import Collector, Evaluation, Ranking
 from recsys_lt.recommenders.step_closure import StepClosure
+from recsys_lt.system import package
+
+if TYPE_CHECKING or not package.only_ranks:
+    from pytorch_lightning import LightningModule as Module
+else:  # Lightning takes three seconds to import, and ranking needs nothing of it
+
+    class Module(nn.Module):
+        """A torch module that knows where its tensors are, as Lightning's does."""
+
+        @property
+        def device(self) -> torch.device:
+            return next((each.device for each in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ class Recommender(HasNeeds, Module):
         self.accumulate, self.clip = terms.accumulate, terms.clip
 
     @property
-    def model(self) -> torch.nn.Module:
+    def model(self) -> nn.Module:
         """The model alone, as a run that needs this one is given it."""
         return self
 

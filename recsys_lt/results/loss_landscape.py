@@ -15,10 +15,7 @@ from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.optim.perturbations import Joint, perturbed
 from recsys_lt.optim.sam import SharpnessAware
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.results.plots.drawing import CELLS, INK, MUTED, PAGE, canvas, save
-
-#: Points of a slice, on both sides of the model together.
-PLACES = 21
+from recsys_lt.results.plots.drawing import CELLS, INK, MUTED, canvas, save
 
 
 class LossLandscape:
@@ -43,10 +40,7 @@ class LossLandscape:
 
     def means(self) -> dict[str, float]:
         """Mean loss ``all``, and of the targets in each group that has any."""
-        return self.means_of(*self.losses())
-
-    def means_of(self, losses: Tensor, items: Tensor) -> dict[str, float]:
-        """The same means of given losses and items, [N] and [N]."""
+        losses, items = self.losses()
         of = self.groups[items]
         found = {"all": float(losses.mean())}
         return found | {name: float(losses[of == g].mean()) for g, name in enumerate(GROUPS) if (of == g).any()}
@@ -86,107 +80,55 @@ class LossLandscape:
 
 
 def measure(
-    landscape: LossLandscape, item_weights: Tensor, radii: Sequence[float], n_items: int,
-    rule: SharpnessAware | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Rises and slices of the loss at ``radii`` from the model; ``item_weights`` [I] are of the weighted direction.
+    landscape: LossLandscape, item_weights: Tensor, radii: Sequence[float], rule: SharpnessAware | None = None
+) -> dict[str, Any]:
+    """Rises of the loss at ``radii`` from the model; ``item_weights`` [I] are of the weighted direction.
 
     ``here`` are mean losses of the model, all and by group; ``rise``, for the gradient's directions ``plain``,
-    ``weighted`` and each group's own (``head``, ...), for each radius, how much each mean rises; ``slices``, for plain
-    and weighted, mean losses on a line through the model; ``neighbourhood``, how much each mean rises at the
-    perturbation of the update ``rule``, None without one; ``items``, for ``n_items`` of each group, the rise of an
-    item's loss at the largest radius along the plain, the weighted and its ``own`` gradient, and at the rule's
-    perturbation.
+    ``weighted`` and each group's own (``head``, ...), for each radius, how much each mean rises; ``neighbourhood``, how
+    much each mean rises at the perturbation of the update ``rule``, None without one.
     """
     here = landscape.means()
-    far = max(radii)
 
-    def rises(steps: Sequence[Tensor], times: float) -> tuple[dict[str, float], Tensor]:
-        """Rise of each mean where the parameters are moved, and the losses there."""
+    def rises(steps: Sequence[Tensor], times: float) -> dict[str, float]:
+        """Rise of each mean where the parameters are moved."""
         with landscape.moved(steps, times):
-            losses, items = landscape.losses()
-        there = landscape.means_of(losses, items)
-        return {group: there[group] - here[group] for group in here}, losses
+            there = landscape.means()
+        return {group: there[group] - here[group] for group in here}
 
+    neighbourhood = None if rule is None else rises(landscape.neighbourhood(rule), 1.0)
     directions = {"plain": torch.ones_like(item_weights), "weighted": item_weights}
     directions |= {name: (landscape.groups == g).to(item_weights) for g, name in enumerate(GROUPS) if name in here}
-    losses_at: dict[str, Tensor] = {}
-    neighbourhood = None
-    if rule is not None:
-        neighbourhood, losses_at["neighbourhood"] = rises(landscape.neighbourhood(rule), 1.0)
     rise: dict[str, dict[str, dict[str, float]]] = {}
-    slices: dict[str, list[dict[str, float]]] = {}
     for name, weights in directions.items():
         step = landscape.step_along(weights)
-        rise[name] = {f"{radius:g}": rises(step, radius)[0] for radius in radii}
-        if name in ("plain", "weighted"):
-            losses_at[name] = rises(step, far)[1]
-            slices[name] = []
-            for distance in np.linspace(-far, far, PLACES):
-                with landscape.moved(step, float(distance)):
-                    slices[name].append({"distance": float(distance), **landscape.means()})
+        rise[name] = {f"{radius:g}": rises(step, radius) for radius in radii}
     return {
         "here": here,
         "targets": landscape.n_targets,
         "parameter_norm": float(torch.stack([p.detach().norm() for p in landscape.parameters]).norm()),
         "radii": list(radii),
         "rise": rise,
-        "slices": slices,
         "neighbourhood": neighbourhood,
-        "items": _items(landscape, far, n_items, losses_at),
     }
 
 
-def _items(
-    landscape: LossLandscape, far: float, n_items: int, losses_at: Mapping[str, Tensor]
-) -> dict[str, list[dict[str, float]]]:
-    losses, items = landscape.losses()
-    counts = torch.bincount(items, minlength=len(landscape.groups))
-    found: dict[str, list[dict[str, float]]] = {}
-    for g, name in enumerate(GROUPS):
-        known = ((landscape.groups == g) & (counts > 0)).nonzero().squeeze(1)
-        # Evenly over the group's ids, which say nothing of popularity: the same ones every time.
-        chosen = known[torch.linspace(0, len(known) - 1, min(n_items, len(known))).long()] if len(known) else known
-        found[name] = []
-        for item in chosen.tolist():
-            own = torch.zeros(len(landscape.groups))
-            own[item] = 1
-            with landscape.moved(landscape.step_along(own), far):
-                at_own = landscape.losses()[0]
-            of = items == item
-            rises = {key: float((at[of] - losses[of]).mean()) for key, at in {**losses_at, "own": at_own}.items()}
-            found[name].append({"item": item, "targets": int(of.sum()), **rises})
-    return found
-
-
 def plot(result: Mapping[str, Any], path: Path, title: str) -> None:
-    """Draw what ``measure`` gives: rises at the largest radius and of the rule, the items' own, and the slices."""
+    """Draw what ``measure`` gives: the rises at the largest radius, and those of the rule."""
     colours = {"all": INK.light, "head": CELLS[0].light, "mid": MUTED.light, "tail": CELLS[1].light}
     far = f"{max(result['radii']):g}"
     names, neighbourhood = list(result["here"]), result["neighbourhood"]
-    with canvas(PAGE, 2.6, columns=3) as (figure, (bars, dots, lines)):
+    below = ["all items'\ngradient", "weighted\nby rarity"]
+    rises = [result["rise"][direction][far] for direction in ("plain", "weighted")]
+    if neighbourhood is not None:
+        below.append(f"perturbation\nof {result['rule']}")
+        rises.append(neighbourhood)
+    with canvas() as (figure, bars):
         figure.suptitle(title)
         for n, group in enumerate(names):
-            heights = [result["rise"][direction][far][group] for direction in ("plain", "weighted")]
-            heights += [] if neighbourhood is None else [neighbourhood[group]]
-            places = np.arange(len(heights)) + (n - (len(names) - 1) / 2) * 0.2
-            bars.bar(places, heights, 0.18, color=colours[group], label=group)
-        below = ["all items'\ngradient", "weighted\nby rarity", f"perturbation\nof {result['rule']}"]
-        bars.set_xticks(range(len(heights)), below[: len(heights)])
+            places = np.arange(len(rises)) + (n - (len(names) - 1) / 2) * 0.2
+            bars.bar(places, [of[group] for of in rises], 0.18, color=colours[group], label=group)
+        bars.set_xticks(range(len(rises)), below)
         bars.set_ylabel(f"rise of the loss at distance {far}" + ("" if neighbourhood is None else ",\nor the rule's"))
         bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-        spread = np.random.default_rng(0)
-        for place, group in enumerate(GROUPS):
-            rises = [item["own"] for item in result["items"][group]]
-            dots.scatter(place + spread.uniform(-0.15, 0.15, len(rises)), rises, s=6, color=colours[group], alpha=0.7)
-            if rises:
-                dots.hlines(float(np.median(rises)), place - 0.3, place + 0.3, color=colours[group])
-        dots.set_xticks(range(len(GROUPS)), GROUPS)
-        dots.set_ylabel(f"rise of an item's loss at {far},\nits own gradient")
-        for group in names:
-            for direction, dash in (("weighted", "-"), ("plain", ":")):
-                xs, ys = zip(*((row["distance"], row[group]) for row in result["slices"][direction]), strict=True)
-                lines.plot(xs, ys, dash, color=colours[group])
-        lines.set_xlabel("distance along the gradient")
-        lines.set_ylabel("mean loss (weighted by rarity;\ndotted: all items alike)")
         save(figure, path, path.with_suffix(".pdf"))

@@ -11,7 +11,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import flat, read_yaml
 from recsys_lt.runs.trust import check_classes, check_references, trusting_as
 from recsys_lt.system.atomic import replacing
-from recsys_lt.system.names import check_name
+from recsys_lt.system.machine import check_name
 
 _FILE = "config.yaml"
 _NAME_IT = "Name the run folder that was printed, such as outputs/<run>"

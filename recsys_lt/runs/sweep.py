@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +19,8 @@ from recsys_lt.system.atomic import write_json
 from recsys_lt.system.lock import locked
 
 _FAILED = "failed.json"
+#: What a cell prints: cells side by side would talk into each other on one terminal.
+OUTPUT = "output.txt"
 
 
 class Claim(NamedTuple):
@@ -129,3 +131,34 @@ def _free(wanted: Path) -> Path:
         number += 1
         folder = wanted.with_name(f"{wanted.name}_{number}")
     return folder
+
+
+@contextmanager
+def own_output(folder: Path) -> Iterator[Callable[[str], None]]:
+    """Send what this process and its children print to ``output.txt`` of a run folder while the block runs.
+
+    File descriptors are redirected, not Python's streams alone, so that child processes and libraries in C are heard.
+    The file is added to, not begun anew: a run that goes on keeps what it said before. Yields a function that prints a
+    line where output went before.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    before = os.dup(1), os.dup(2)
+    try:
+        with (folder / OUTPUT).open("ab", buffering=0) as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(line_buffering=True)  # a cell that is killed has said what it said
+        yield partial(_write, before[0])
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for saved, descriptor in zip(before, (1, 2), strict=True):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+
+
+def _write(descriptor: int, line: str) -> None:
+    with suppress(OSError):  # whoever read it may have gone; the run goes on
+        os.write(descriptor, f"{line}\n".encode())  # one call a line: lines of several processes do not mix

@@ -1,10 +1,13 @@
-"""What the machine refuses (files, disk space, memory), as one line with a remedy."""
+"""The machine: what it refuses (files, disk space, memory) as one line with a remedy, and the peak memory of a run."""
 
 import errno
 import re
+import resource
 import socket
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from recsys_lt.errors import UserError
 
@@ -38,6 +41,7 @@ _NO_MEMORY = re.compile(
     r"can't allocate memory|out of memory|Unable to allocate|Storage size calculation overflowed", re.I
 )
 _BYTES = re.compile(r"tried to allocate (\d+) bytes|Tried to allocate ([\d.]+ \w+)|Unable to allocate ([\d.]+ \w+)")
+_LONGEST = 150  # bytes of a name: a file system takes 255, and endings and numbers are added
 
 
 class MachineError(UserError):
@@ -100,3 +104,28 @@ def refusals(where: object = None) -> Iterator[None]:
         if refused is None:
             raise
         raise refused from error
+
+
+def check_name(name: object, where: str) -> None:
+    """Raise UserError for a name that would lead out of the folder it is to lie in, or that no file can have."""
+    plain = isinstance(name, str) and name.isprintable() and not set(name) & set("/\\") and name not in ("", ".", "..")
+    if not plain or len(str(name).encode(errors="replace")) > _LONGEST:
+        raise UserError(
+            f"{str(name)[:80]!r} is no plain name",
+            where=where,
+            remedy=f"Use printable characters but / and \\, at most {_LONGEST} bytes, and not .. alone",
+        )
+
+
+def forget_peak_rss() -> None:
+    """Start the peak anew (Linux; elsewhere it stays that of the whole process)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory since the last ``forget_peak_rss``, in MiB."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 __version__ = "0.2.0"
 
-#: Whether this process trains nothing; set before recommenders are imported, see ``recsys_lt.recommenders.base``.
+#: Whether this process trains nothing; set before ``recsys_lt.recommenders.recommender`` is imported.
 only_ranks = False
 
 PACKAGE = Path(__file__).resolve().parents[1]

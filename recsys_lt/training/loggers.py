@@ -1,9 +1,11 @@
-"""Where a run's rows go beside its own folder."""
+"""Where a run's rows go beside its own folder: Weights & Biases, TensorBoard, MLflow."""
 
+import logging
 import os
 import secrets
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -195,6 +197,112 @@ class WandbLogger(SendingLogger):
             for kind, path in artifacts(self._folder, self.artifacts):
                 self._run.log_artifact(str(path), name=f"{kind}-{self._run.id}", type=kind)
         self._run.finish(exit_code=0 if metrics is not None else 1)
+
+
+class TensorBoardLogger(SendingLogger):
+    """TensorBoard: curves, final metrics beside the settings, and pictures, in ``tensorboard/`` of the run folder."""
+
+    name, package, extra = "TensorBoard", "tensorboard", "tensorboard"
+
+    def _start(self, cell: dict[str, Any], group: str | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._epoch, self._cell = 0, cell
+        self._writer = SummaryWriter(str(self._folder / "tensorboard"))
+        place = self._folder if group is None else self._folder.parent
+        print(f"TensorBoard: tensorboard --logdir {shlex.quote(os.path.relpath(place))}", flush=True)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self._epoch = row["epoch"]
+        for name, value in floats(row).items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, self._epoch)
+        self._writer.flush()
+
+    def _finish(self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples) -> None:
+        if metrics is not None:
+            from matplotlib.image import imread
+
+            for name, path in pictures.items():
+                self._writer.add_image(name, imread(path)[..., :3], self._epoch, dataformats="HWC")
+            stage = "test" if "test" in metrics else "valid"
+            settings = self._cell | {
+                key: value for key, value in flat(self._config).items() if isinstance(value, bool | int | float | str)
+            }
+            found = {f"final/{stage}/{name}": value for name, value in floats(metrics[stage]).items()}
+            self._writer.add_hparams(settings, found, run_name=".", global_step=self._epoch)
+        self._writer.close()
+
+
+class MLflowLogger(SendingLogger):
+    """MLflow: an experiment with a run per run folder, the same one after a resume. ``@`` is ``_at_`` in its names.
+
+    Parameters
+    ----------
+    experiment
+        MLflow experiment.
+    uri
+        Server or database, such as ``http://localhost:5000`` or ``sqlite:///mlflow.db``; null for
+        ``MLFLOW_TRACKING_URI``, or MLflow's own default.
+    artifacts
+        Files that are sent with a finished run, beside pictures: ``config``, ``report``, ``checkpoint``.
+    """
+
+    name, package, extra = "MLflow", "mlflow", "mlflow"
+
+    def __init__(
+        self, experiment: str = "recsys_lt", uri: str | None = None, artifacts: Sequence[Artifact] = ()
+    ) -> None:
+        self.experiment, self.uri, self.artifacts = experiment, uri, artifacts
+
+    def _start(self, cell: dict[str, Any], group: str | None) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow.entities import Param
+        from mlflow.tracking import MlflowClient
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        self._client = MlflowClient(tracking_uri=self.uri)
+
+        def new() -> str:
+            found = self._client.get_experiment_by_name(self.experiment)
+            number = self._client.create_experiment(self.experiment) if found is None else found.experiment_id
+            tags = {key: str(value) for key, value in cell.items()} | ({} if group is None else {"sweep": group})
+            made = self._client.create_run(number, run_name=self._folder.name, tags=tags)
+            settings = {_plain(key): str(value)[:500] for key, value in flat(self._config).items()}
+            params = [Param(key, value) for key, value in settings.items()]
+            for first in range(0, len(params), 100):  # as many as it takes at a time
+                self._client.log_batch(made.info.run_id, params=params[first : first + 100])
+            return str(made.info.run_id)
+
+        self._id, self._epoch = self._known_id(new), 0
+        self._client.update_run(self._id, status="RUNNING")
+        print(f"MLflow: {self._client.tracking_uri}, experiment {self.experiment}, run {self._id}", flush=True)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self._epoch = row["epoch"]
+        self._send({name: value for name, value in floats(row).items() if name != "epoch"})
+
+    def _send(self, values: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        sent = [Metric(_plain(name), value, now, self._epoch) for name, value in values.items()]
+        self._client.log_batch(self._id, metrics=sent)
+
+    def _finish(self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples) -> None:
+        if metrics is not None:
+            final = floats(flat(without_long_tail(metrics), "/"))
+            self._send({f"final/{name}": value for name, value in final.items()})
+            sent = [*pictures.values(), *(path for _, path in artifacts(self._folder, self.artifacts))]
+            for path in sent:
+                self._client.log_artifact(self._id, str(path))
+        self._client.set_terminated(self._id, "FAILED" if metrics is None else "FINISHED")
+
+
+def _plain(name: str) -> str:
+    """A name as MLflow takes it."""
+    return name.replace("@", "_at_")
 
 
 def floats(values: Mapping[str, Any]) -> dict[str, float]:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from rich.console import Console
 
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, rank_loader, train_loader, users_with_target
@@ -20,17 +21,16 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.recommenders.recommender import PRECISIONS, Recommender
 from recsys_lt.results.tables import in_a_line, print_final_table
-from recsys_lt.runs.checkpoints import Notes, load
+from recsys_lt.runs.checkpoints import Notes, load, save
 from recsys_lt.runs.run_folder import BEST, REPORT, resume_command
 from recsys_lt.runs.stored import Stored, trained_as
 from recsys_lt.runs.trust import trusting_as
 from recsys_lt.system import stopping
 from recsys_lt.system.atomic import remove_unfinished, write_text
-from recsys_lt.system.memory import forget_peak_rss
+from recsys_lt.system.machine import forget_peak_rss
 from recsys_lt.system.package import commit
 from recsys_lt.system.stopping import Stop, Stopped
 from recsys_lt.training.build import Parts, build
-from recsys_lt.training.checkpoint_io import AtomicCheckpointIO
 from recsys_lt.training.earlier import begin_anew, load_start, read_earlier
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
@@ -194,8 +194,24 @@ def _prepare_process() -> None:
     warnings.filterwarnings("ignore", message=r".*(isinstance\(treespec|LeafSpec|does not have many workers).*")
 
 
+class _CheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, put in place whole or not at all, and read without unpickling code.
+
+    The notes are written into every checkpoint; their fingerprints are compared with those of every one that is read.
+    """
+
+    def __init__(self, notes: Notes) -> None:
+        self.notes = notes
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        save(Path(path), checkpoint, self.notes)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return load(Path(path), items=self.notes.items, events=self.notes.events)
+
+
 def _trainer(parts: Parts, folder: Path, notes: Notes, callbacks: list[pl.Callback]) -> pl.Trainer:
-    checkpoints = AtomicCheckpointIO(notes)
+    checkpoints = _CheckpointIO(notes)
     trainer = pl.Trainer(
         **parts.strategy.arguments(),
         devices=parts.trainer.devices,

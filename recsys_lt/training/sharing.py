@@ -3,25 +3,27 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from recsys_lt.data.needs import TrainedRun
 from recsys_lt.errors import UserError
-from recsys_lt.results.card import card
+from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.runs.catalogue import ITEMS, read_catalogue, write_catalogue
 from recsys_lt.runs.checkpoints import OURS, Notes, check_finite, load, save
 from recsys_lt.runs.metrics_file import read_metrics
 from recsys_lt.runs.run_folder import BEST, NEEDS
-from recsys_lt.runs.stored import Stored, store, stored, trained_as
+from recsys_lt.runs.stored import Names, Stored, store, stored, trained_as
 from recsys_lt.system.atomic import temporary_beside, write_text
 from recsys_lt.system.machine import refusals
+from recsys_lt.system.package import __version__
 from recsys_lt.training.build import START_FROM
 from recsys_lt.training.trained import Run, place_of
 
@@ -32,6 +34,40 @@ _PLAIN = (".safetensors", ".npy", ".parquet", ".json")
 PATTERNS = ("*.safetensors", "*.npy", "*.parquet", "*.json", "*.yaml", "*.md")
 _DEEPEST = 4  # runs that need runs
 _CACHE = '${oc.env:RECSYS_LT_CACHE,"~/.cache/recsys_lt"}'
+_CARD_METRICS = ("ndcg@10", "hr@10", "mrr@10")
+
+_CARD_TEXT = """\
+---
+{front}---
+
+# {model} on {dataset}
+
+A sequential recommender, trained with recsys_lt {version}: model {model}, loss \
+{loss}, optimizer {optimizer}. It reads the item ids of a user's events, oldest first, and ranks {items:,} items.
+
+## Use
+
+```
+recsys_lt pull <where this is> outputs/{model}
+recsys_lt recommend outputs/{model} --history ITEM,ITEM,...
+```
+
+The weights are safetensors, the items are in `items.parquet`, the configuration is `config.yaml`. Nothing in the \
+folder is unpickled or run.
+
+## Test results
+
+| metric | overall | head | mid | tail |
+| --- | --- | --- | --- | --- |
+{rows}
+
+One run with one seed: a difference from another model needs a test over users and over seeds. Compare only numbers \
+with the same protocol.
+
+## Protocol
+
+{protocol}
+"""
 
 
 @contextmanager
@@ -70,7 +106,7 @@ def pack(folder: Path, into: Path) -> Run:
     write_catalogue(into / ITEMS, data, groups)
     store(into, Stored(_for_others(run), run.stored.names, None))
     shutil.copyfile(folder / _METRICS, into / _METRICS)
-    write_text(into / _CARD, card(run.stored.names, metrics, data.n_items))
+    write_text(into / _CARD, _card(run.stored.names, metrics, data.n_items))
     for name, need in run.parts.needs.items():
         source, target = place_of(need, name, folder), into / NEEDS / name
         target.mkdir(parents=True)
@@ -168,3 +204,32 @@ def first_items(run: Run, n: int = 3) -> list[str]:
     """Ids of the most popular items, for an example."""
     order = np.argsort(-run.catalogue.popularity, kind="stable")[:n]
     return [str(run.catalogue.item_ids[item]) for item in order]
+
+
+def _card(names: Names, metrics: Mapping[str, Any], n_items: int) -> str:
+    """The text of the README.md that goes with a run; ``metrics`` is the content of its metrics.json."""
+    test = metrics.get("test") or {}
+    rows = []
+    for metric in _CARD_METRICS:
+        cells = [test.get(key) for key in (metric, *(f"{group}/{metric}" for group in GROUPS))]
+        rows.append(f"| {metric} | {' | '.join('' if cell is None else f'{cell:.4f}' for cell in cells)} |")
+    protocol = {"seed": metrics.get("seed"), **(metrics.get("protocol") or {})}
+    front = {
+        "library_name": "recsys_lt",
+        "tags": ["recommendation", "sequential-recommendation", names.model],
+        "metrics": list(_CARD_METRICS),
+    }
+    return _CARD_TEXT.format(
+        **names._asdict(),
+        front=yaml.safe_dump(front, sort_keys=False),
+        version=__version__,
+        items=n_items,
+        rows="\n".join(rows),
+        protocol="\n".join(f"- {key}: {_said(value)}" for key, value in protocol.items() if value is not None),
+    )
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(each)}" for key, each in value.items())
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -28,7 +28,7 @@ from recsys_lt.results.report.examples import drawn
 from recsys_lt.runs.ranks import Ranks
 from recsys_lt.runs.stored import Stored
 from recsys_lt.system.atomic import replacing, write_json
-from recsys_lt.system.memory import peak_rss_mb
+from recsys_lt.system.machine import peak_rss_mb
 from recsys_lt.system.package import __version__, commit
 from recsys_lt.training.build import Parts
 from recsys_lt.training.journal import Journal

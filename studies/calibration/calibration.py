@@ -21,8 +21,7 @@ from recsys_lt.results.significance import LEVEL, difference, spread, users_of
 from recsys_lt.runs.listing import find_runs
 from recsys_lt.system.atomic import write_text
 from studies.shared.kept import PACKS
-from studies.shared.markdown_table import table_lines
-from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
+from studies.shared.pages import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below, table_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python studies/calibration/calibration.py"

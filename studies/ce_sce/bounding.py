@@ -17,7 +17,7 @@ from recsys_lt.results.field_terms import term
 from recsys_lt.results.plots.drawing import CELLS, PAGE
 from studies.ce_sce.evidence import Evidence
 from studies.ce_sce.piece import Piece, Shown, Value
-from studies.shared.plotting import legend_below
+from studies.shared.pages import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

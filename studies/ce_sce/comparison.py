@@ -11,7 +11,7 @@ from studies.ce_sce.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidenc
 from studies.ce_sce.piece import Piece, Value
 from studies.ce_sce.tables import COMMANDS as TABLE_3
 from studies.ce_sce.tables import made_of, names, rows_of, users_of
-from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
+from studies.shared.pages import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from recsys_lt.results.plots.drawing import CELLS, PAGE
 from recsys_lt.runs.reading import CURVE, read_curve
 from studies.ce_sce.evidence import GROUPS, LOSSES, Evidence, best_epochs, largest, mean
 from studies.ce_sce.piece import Piece, Shown, Value
-from studies.shared.plotting import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
+from studies.shared.pages import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

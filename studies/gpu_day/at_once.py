@@ -1,15 +1,14 @@
-"""Several runs of the grid on one device, in order, each going on where it stopped."""
+"""Several runs of the grid on one device, in order, each going on where it stopped, until the minutes are over."""
 
 import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from studies.gpu_day.grid import Cell
-from studies.gpu_day.minutes import Clock, stop_all
 from studies.shared.kept import is_finished
 
 #: Seconds before its first epoch that a run takes at least; with less time left none is begun.
@@ -19,6 +18,50 @@ _PACK_EVERY = 20.0
 _TAIL = 4000
 #: How the names of the files with it begin.
 FAILED = "failed_"
+
+
+@dataclass
+class Clock:
+    """How much of the minutes is left.
+
+    Parameters
+    ----------
+    minutes
+        How many there are.
+
+    Attributes
+    ----------
+    stopped
+        Whether somebody asked to end early.
+    """
+
+    minutes: float
+    stopped: bool = False
+    _start: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        """Seconds until work must stop: runs need time to end, and what they reached must be packed."""
+        if self.stopped:
+            return 0.0
+        whole = 60 * self.minutes
+        return self._start + whole - min(45.0, whole / 4) - time.monotonic()
+
+    def grace(self) -> float:
+        """Seconds that runs have to end."""
+        return min(30.0, 60 * self.minutes / 6)
+
+
+def stop_all(runs: Sequence["subprocess.Popen[Any]"], grace: float) -> None:
+    """Ask processes to end, and kill those that have not ended after ``grace`` seconds."""
+    for run in runs:
+        run.terminate()
+    end = time.monotonic() + grace
+    for run in runs:
+        try:
+            run.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from studies.gpu_day.stage import Stage, stage
+from studies.gpu_day.work import read_json
 
 STEPS, REPEATS = 20, 3
 MEASURED = ("ce-float32", "ce-bf16", "sce-500-batch", "sce-500-position", "adamw", "eisam", "evaluate")
@@ -141,12 +142,24 @@ def measure_rates(this: Stage) -> bool:
 
 
 def main() -> None:
-    """Measure part after part."""
+    """Measure part after part, for the stage ``bench`` or ``compiled``."""
     this = stage()
-    if measure_rates(this):
+    if this.result.stem == "compiled":
+        _compiled(this)
+    elif measure_rates(this):
         this.each(MEASURED + BACKBONES if this.device == "cuda" else ("eisam", "evaluate"), partial(measured, this))
         measure_forms(this)
         print(table(this.parts))
+
+
+def _compiled(this: Stage) -> None:
+    """Measure what torch.compile makes of it. On a processor that takes minutes, and says nothing of a GPU."""
+    if this.device == "cpu":
+        this.save("all", {"reason": "a processor only rehearses"})
+    elif measure_rates(this):
+        measure_forms(this, compiled=True)
+        this.each(("ce-float32", *BACKBONES), partial(measured, this, compiled=True))
+        print(beside(this.parts, read_json(this.result.with_name("bench.json")).get("parts", {})))
 
 
 def table(parts: dict[str, dict[str, Any]]) -> str:
@@ -163,6 +176,25 @@ def table(parts: dict[str, dict[str, Any]]) -> str:
             if isinstance(of, dict) and "milliseconds" in of:
                 lines.append(f"{name}: {form:<40} {of['milliseconds']:>9.2f} ms  apart {of['apart']:.1e}")
     return "\n".join(lines)
+
+
+def beside(compiled: dict[str, Any], as_it_is: dict[str, Any]) -> str:
+    """A line for each thing that was measured both ways: milliseconds as it is, compiled, and their ratio."""
+    lines = [f"{'':<60} {'as it is':>10} {'compiled':>10}"]
+    for name, part in compiled.items():
+        before = as_it_is.get(name, {})
+        pairs = {name: (before, part)} | {f"{name}: {form}": (before.get(form), of) for form, of in part.items()}
+        for words, (one, other) in pairs.items():
+            if (was := _milliseconds(one)) is not None and (now := _milliseconds(other)) is not None:
+                lines.append(f"{words:<60} {was:>7.2f} ms {now:>7.2f} ms  {now / was:.2f}x")
+    return "\n".join(lines)
+
+
+def _milliseconds(part: Any) -> float | None:
+    if not isinstance(part, dict):
+        return None
+    found = part.get("milliseconds", part.get("milliseconds_per_step"))
+    return None if found is None else float(found)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from recsys_lt.errors import UserError
-from studies.gpu_day.at_once import FAILED, Runs, run_at_once
+from studies.gpu_day.at_once import FAILED, Clock, Runs, run_at_once, stop_all
 from studies.gpu_day.grid import Cell, curve, report
-from studies.gpu_day.minutes import Clock, stop_all
 from studies.gpu_day.packed import Unit, pack
 from studies.gpu_day.parcel import ABOUT, STATE, TREE
 from studies.gpu_day.wheels import install
 from studies.shared.kept import SLIM, is_finished
 
-#: Each a script of its own that writes its result to a JSON file; in this order, and the longest each may take.
+#: Each a run of a script that writes its result to a JSON file; in this order, and the longest each may take.
 MEASURING = {
     "found": 120,
     "tests": 180,
@@ -32,6 +31,8 @@ MEASURING = {
     "llm": 180,
     "long_tests": 420,
 }
+#: Stages that are another part of the script of an earlier one.
+PART_OF = {"compiled": "bench", "long_tests": "tests"}
 FOUND, GRID = "found", "grid"
 STAGES = ("found", "tests", "bench", "side_by_side", "compiled", GRID, "llm", "long_tests")
 
@@ -170,7 +171,7 @@ def _measure(stage: str, machine: Machine, clock: Clock) -> UserError | None:
     print(f"{stage}: begins", flush=True)
     start = time.monotonic()
     log = machine.stages / f"{stage}.log"
-    script = machine.tree / "studies" / "gpu_day" / f"stage_{stage}.py"
+    script = machine.tree / "studies" / "gpu_day" / f"stage_{PART_OF.get(stage, stage)}.py"
     asked = ["--device", machine.device, "--parcel", str(machine.parcel), "--result", str(result)]
     with log.open("w", encoding="utf-8") as output:
         run = subprocess.Popen(

@@ -18,7 +18,7 @@ from recsys_lt.runs.listing import find_runs
 from recsys_lt.runs.packed import runs_in
 from recsys_lt.system.atomic import write_text
 from studies.long_tail.tune import RUNS, Trial, base_of, choice, study_named, trials_of
-from studies.shared.markdown_table import table_lines
+from studies.shared.pages import table_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python studies/long_tail/page.py"

@@ -25,7 +25,7 @@ from studies.ce_sce.published import FILE, Facts, Published, facts
 from studies.published.agreement import COLUMNS, RULES, UNDECIDED, Agreement
 from studies.published.run_cells import RUNS
 from studies.shared.kept import text
-from studies.shared.markdown_table import table_lines
+from studies.shared.pages import table_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python studies/published/page.py"

@@ -123,7 +123,7 @@ def _line(point: Point, found: Mapping[str, float | None]) -> str:
 def plot(result: Mapping[str, Any], path: Path) -> None:
     """One panel an axis, one line a curve, both scales logarithmic."""
     from recsys_lt.results.plots.drawing import PAGE, blank, save
-    from studies.shared.plotting import BLUE, GREY, ORANGE, legend_below
+    from studies.shared.pages import BLUE, GREY, ORANGE, legend_below
 
     looks = {
         CE: ("CE", BLUE, "o", "-"),

@@ -18,7 +18,7 @@ from recsys_lt import CONF
 from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
-from recsys_lt.system.memory import forget_peak_rss, peak_rss_mb
+from recsys_lt.system.machine import forget_peak_rss, peak_rss_mb
 from recsys_lt.training.build import build
 
 ROUNDS = 3

@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from studies.shared.machine import RESULTS, here
-from studies.shared.markdown_table import table_lines
+from studies.shared.pages import table_lines
 from studies.shared.timed import one_step
 
 #: The names that each kernel is reached through; without the kernel, they answer that there is none.

@@ -42,7 +42,7 @@ class _Enough(Exception):  # noqa: N818  (no error: the steps asked for are done
 
 def prepare(size: int, items: int, cache: str) -> dict[str, Any]:
     """Draw, prepare and write the dataset; seconds and the process's peak memory."""
-    from recsys_lt.system.memory import peak_rss_mb
+    from recsys_lt.system.machine import peak_rss_mb
     from recsys_lt.training.build import build
 
     config = _composed(size, items, cache)
@@ -67,7 +67,7 @@ def prepare_shuffled(size: int, items: int) -> dict[str, Any]:
 
     from recsys_lt.data.preparation import Preparation
     from recsys_lt.data.sources.synthetic import Synthetic
-    from recsys_lt.system.memory import peak_rss_mb
+    from recsys_lt.system.machine import peak_rss_mb
 
     events = Synthetic(n_users=_users(size), n_items=items, mean_length=MEAN_LENGTH).draw()
     order = np.arange(len(events), dtype=np.int32)
@@ -96,7 +96,7 @@ def train(size: int, items: int, cache: str, steps: int) -> dict[str, Any]:
     import recsys_lt.training.loggers
     import recsys_lt.training.strategies  # noqa: F401  (what a configuration names is imported by then)
     from recsys_lt.runs.stored import Names, Stored
-    from recsys_lt.system.memory import peak_rss_mb
+    from recsys_lt.system.machine import peak_rss_mb
     from recsys_lt.training.build import build
     from recsys_lt.training.journal import Journal
     from recsys_lt.training.run import run

@@ -82,7 +82,7 @@ def steps_of(n_items: int, asked: Asked, names: Sequence[str]) -> dict[str, Any]
     """Time the variants, one after the other; seconds of their steps, and the memory of the first."""
     import torch
 
-    from recsys_lt.system.memory import forget_peak_rss, peak_rss_mb
+    from recsys_lt.system.machine import forget_peak_rss, peak_rss_mb
     from recsys_lt.training.build import build
 
     found: dict[str, Any] = {"seconds": {}}
@@ -127,7 +127,7 @@ def ranking_of(n_items: int, asked: Asked) -> dict[str, Any]:
     import torch
 
     from recsys_lt.data.loader import RankBatches
-    from recsys_lt.system.memory import forget_peak_rss, peak_rss_mb
+    from recsys_lt.system.machine import forget_peak_rss, peak_rss_mb
     from recsys_lt.training.build import build
 
     config, data = _load(n_items, VARIANTS[LAZY][0], asked)
@@ -273,7 +273,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 def plot(result: dict[str, Any], path: Path) -> None:
     """Seconds a step against the size of the catalogue, a line a variant."""
     from recsys_lt.results.plots.drawing import canvas, save
-    from studies.shared.plotting import BLUE, GREY, ORANGE, legend_below
+    from studies.shared.pages import BLUE, GREY, ORANGE, legend_below
 
     words = {LAZY: "SCE, 500 shared negatives, lazy Adam", DENSE: "SCE, 500 shared negatives, Adam", FULL: "CE, Adam"}
     with canvas(height=3.2) as (figure, axes):

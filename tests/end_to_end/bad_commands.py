@@ -22,7 +22,7 @@ loss=sce loss.k=501 | 501 negatives, 40 items
 loss=sce loss.k=41 | loss.k=40
 loss=sce loss.k=39 loss.pool=unseen | 39 negatives, loss.k=38
 loss=bpr loss.k=40 loss.pool=non_target | 40 negatives, loss.k=39
-loss=sce loss.k=0 | loss.k, a positive number of negatives
+loss=sce loss.k=0 | loss.k, greater than 0
 loss=sce loss.pool=none | loss.pool, unseen
 loss=sce loss.share=user | loss.share, batch
 loss=sce loss.alpha=inf | loss.alpha, finite
@@ -36,7 +36,7 @@ metrics.groups.window=90 | metrics.groups.window, 90d
 metrics.groups.window=90dd | metrics.groups.window, 90d
 metrics.groups.windows=90d | metrics.groups.windows, Did you mean metrics.groups.window?
 metrics.groups=null | metrics.groups, a mapping whose _target_ names a GroupSettings
-optimizer.lr=0 | optimizer.lr, a positive learning rate
+optimizer.lr=0 | optimizer.lr, greater than 0
 optimizer.lr=fast | optimizer.lr, fast, a valid number
 optimizer.lr=inf | optimizer.lr, finite
 optimizer.weight_decay=inf | optimizer.weight_decay, finite
@@ -62,9 +62,9 @@ debug=maybe | debug, a valid boolean
 precision=fp8 | precision, bf16
 precision=fp16-mixed strategy=cpu | precision, CPU, bf16-mixed
 precision=fp16-mixed optimizer=lazy_adam | precision, lazy_adam, optimizer=adam
-schedule=cosine schedule.warmup=2 | schedule.warmup, share
+schedule=cosine schedule.warmup=2 | schedule.warmup, less than 1
 optimizer=sam optimizer.accumulate=later | optimizer.accumulate, two_pass
-optimizer=eisam optimizer.rho=0 | optimizer.rho, positive
+optimizer=eisam optimizer.rho=0 | optimizer.rho, greater than 0
 optimizer=sam optimizer.base=sgd | optimizer.base, optimizer/base=sgd
 optimizer=sam optimizer/base=sdg | sdg, sgd
 optimizer=sam optimizer.base._target_=recsys_lt.losses.ce.CE | optimizer.base._target_, no Optimizer
@@ -101,11 +101,11 @@ model._partial_=false | model._partial_, Give true
 loss._target_=os.getcwd | loss._target_, Loss
 metrics.groups._target_=builtins.list | metrics.groups._target_, GroupSettings
 model=llamarec llm=tiny_random model.train=maybe | model.train, a valid boolean
-model=e4srec llm.lora.rank=0 | llm.lora, a rank of at least 1
-model=e4srec llm.dtype=int4 | llm.dtype, float32
+model=e4srec llm.lora.rank=0 | llm.lora.rank, greater than 0
+model=e4srec llm.dtype=int4 | llm.dtype, 'float32'
 llm=tiny_random | llm, model=e4srec
 model=e4srec llm=tiny_random model.supervise=maybe | model.supervise, all
-model=e4srec llm=tiny_random model.max_length=0 | model.max_length, a positive number
+model=e4srec llm=tiny_random model.max_length=0 | model.max_length, greater than 0
 model=e4srec llm=tiny_random model.max_length=99999 | model.max_length=99999
 model=e4srec llm=tiny_random llm.lora.targets=[nosuch] | llm.lora.targets, q_proj
 model=llamarec llm=tiny_random model.candidates=99 | model.candidates, each candidate is one letter
@@ -146,7 +146,6 @@ sharpness run | run, config.yaml
 sharpness run --batches 0 | --batches
 sharpness run --rho inf | --rho
 sharpness run --rho -1 | --rho
-sharpness run --items -2 | --items
 """
 
 

@@ -238,7 +238,7 @@ def test_a_disk_that_is_full_beside_a_run(
     from recsys_lt.cli import sharpness
 
     with mock.patch.dict(os.environ, environment), full_from(place):
-        code = sharpness.main([str(trained), "--batches", "1", "--items", "1"])
+        code = sharpness.main([str(trained), "--batches", "1"])
     assert "sharpness" in only_line(code, capsys.readouterr().err)
 
 

@@ -431,7 +431,7 @@ def test_the_name_of_a_run_folder_is_text(good, run, tmp_path):
     folder = shutil.copytree(good, tmp_path / "[/b] [red] :smile: 🙂\nb")
     for main, *arguments in (
         (recommend.main, folder, "--user", "u0"),
-        (sharpness.main, folder, "--batches", 1, "--items", 0),
+        (sharpness.main, folder, "--batches", 1),
         (table.main, folder),
         (table.main, folder.parent),
         (figures.main, folder),

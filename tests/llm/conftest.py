@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor
 
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'recsys_lt[llm]'")
@@ -23,6 +23,7 @@ from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.recommenders.recommender import Recommender
 from recsys_lt.training.build import Parts, build
+from recsys_lt.training.instantiate import checked
 
 N_ITEMS = 40
 
@@ -59,7 +60,7 @@ def tiny() -> Callable[..., LLM]:
     def made(*changes: str) -> LLM:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", ["llm=tiny_random", *changes])
-        llm: LLM = instantiate(config.llm, _convert_="all")
+        llm: LLM = checked("llm", OmegaConf.to_container(config.llm, resolve=True), LLM)
         return llm
 
     return made

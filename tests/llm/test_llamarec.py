@@ -239,7 +239,7 @@ def test_letters_that_are_no_tokens_are_refused(made, data, first_stage, monkeyp
     [
         ("model.candidates=1", r"model\.candidates"),
         ("model.candidates=27", r"model\.candidates"),
-        ("model.title_tokens=0", "title_tokens 0"),
+        ("model.title_tokens=0", r"model\.title_tokens: it is 0"),
         ("+llm.weights.context=64", "reads 64"),
     ],
 )

@@ -12,7 +12,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.negatives import Negatives
 from recsys_lt.losses.sampled import SampledLoss
-from recsys_lt.losses.sampled_losses import GBCE, SCE
+from recsys_lt.losses.sampled_losses import SCE
 from recsys_lt.training.instantiate import checked
 
 
@@ -168,7 +168,8 @@ def test_more_negatives_than_items():
 
 @pytest.mark.parametrize("k", [0, -3])
 def test_k_must_be_positive(k):
-    refusal(lambda: SCE(k, 100.0), "loss.k", str(k), "positive")
+    node = {"_target_": "recsys_lt.losses.sampled_losses.SCE", "k": k, "alpha": 1.0}
+    refusal(lambda: checked("loss", node, Loss), "loss.k", str(k), "greater than 0")
 
 
 @pytest.mark.parametrize(
@@ -206,10 +207,13 @@ def test_unseen_without_seen_sets_is_a_programming_error():
 
 def test_settings_that_make_no_loss():
     nan = float("nan")
-    for alpha in (0.0, -1.0, nan):
-        refusal(lambda alpha=alpha: SCE(5, alpha), "loss.alpha", "positive")
-    for t in (-0.1, 1.1, nan):
-        refusal(lambda t=t: GBCE(5, t), "loss.t", "[0, 1]")
+    for name, key, values, said in (
+        ("SCE", "alpha", (0.0, -1.0, nan), "greater than 0"),
+        ("GBCE", "t", (-0.1, 1.1, nan), "than or equal to"),
+    ):
+        for value in values:
+            node = {"_target_": f"recsys_lt.losses.sampled_losses.{name}", "k": 5, key: value}
+            refusal(lambda node=node: checked("loss", node, Loss), f"loss.{key}", str(value), said)
 
 
 def test_a_new_sampled_loss_is_its_target_losses_alone():

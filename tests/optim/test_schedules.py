@@ -4,7 +4,8 @@ import math
 import pytest
 
 from recsys_lt.errors import UserError
-from recsys_lt.optim.schedules import Constant, Cosine, Linear
+from recsys_lt.optim.schedules import Constant, Cosine, Linear, Schedule
+from recsys_lt.training.instantiate import checked
 
 STEPS = 40
 
@@ -47,10 +48,10 @@ def test_cosine_is_torchs():
 
 
 @pytest.mark.parametrize(
-    ("make", "key"),
-    [(lambda: Cosine(warmup=1.0), "warmup"), (lambda: Linear(warmup=-0.1), "warmup"),
-     (lambda: Cosine(final=2), "final"), (lambda: Constant(math.nan), "warmup")],
-)  # fmt: skip
-def test_what_is_refused(make, key):
-    with pytest.raises(UserError, match=rf"schedule\.{key}"):
-        make()
+    ("name", "key", "value"),
+    [("Cosine", "warmup", 1.0), ("Linear", "warmup", -0.1), ("Cosine", "final", 2), ("Constant", "warmup", math.nan)],
+)
+def test_what_is_refused(name, key, value):
+    node = {"_target_": f"recsys_lt.optim.schedules.{name}", key: value}
+    with pytest.raises(UserError, match=rf"schedule\.{key}: it is {value}"):
+        checked("schedule", node, Schedule)

@@ -7,7 +7,7 @@ from pathlib import Path
 CELL = """
 import os, subprocess, sys
 from pathlib import Path
-from recsys_lt.runs.own_output import own_output
+from recsys_lt.runs.sweep import own_output
 print("before")
 for turn in (1, 2):
     with own_output(Path(sys.argv[1])) as say:

@@ -16,10 +16,10 @@ from recsys_lt.errors import UserError
 from recsys_lt.runs.packed import content, runs_in
 from studies.gpu_day import at_once, day, grid, packed, work
 from studies.gpu_day import parcel as parcels
+from studies.gpu_day.at_once import Clock
 from studies.gpu_day.collect import FINISHED, Places, collect
-from studies.gpu_day.minutes import Clock
 from studies.gpu_day.stage import Stage
-from studies.gpu_day.stage_compiled import beside
+from studies.gpu_day.stage_bench import beside
 from studies.shared.kept import is_finished
 
 ROOT = Path(__file__).resolve().parents[2]

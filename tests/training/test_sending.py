@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from recsys_lt.errors import UserError
-from recsys_lt.training.loggers import SendingLogger, WandbLogger
-from recsys_lt.training.mlflow_logger import MLflowLogger
-from recsys_lt.training.tensorboard_logger import TensorBoardLogger
+from recsys_lt.training.loggers import MLflowLogger, SendingLogger, TensorBoardLogger, WandbLogger
 
 CELL = {"dataset": "d", "model": "m", "loss": "l", "optimizer": "o", "seed": 0}
 CONFIG = {"model": {"width": 64, "start_from": None}, "seed": 0}

@@ -21,7 +21,7 @@ from recsys_lt.data.sources.download import Download, Remote
 from recsys_lt.data.sources.published import find_or_fetch
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
-from recsys_lt.system.names import check_name
+from recsys_lt.system.machine import check_name
 
 _HOST = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 _REVIEWS = JsonLines({"reviewerID": "string", "asin": "string", "unixReviewTime": "int64"})

