@@ -98,6 +98,23 @@ def _print_all(work: Callable[[], None]) -> None:
         raise
 
 
+def add_comparison(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the commands that compare cells."""
+    parser.add_argument(
+        "--metric",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="test metrics to show, by their names in metrics.json, such as ndcg@10 tail/hr@5 gini@10; the "
+        "first decides which cell is best (default: NDCG@10 overall and by group, HR@10)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="CELL",
+        help="test against this cell, not the one that is best on validation: names that single it out, as sasrec/ce",
+    )
+
+
 def wide_enough(console: "Console", table: "Table") -> "Console":
     """A console for a table: a file has no edge to fold at, and a narrow terminal wraps where rich drops columns."""
     from rich.console import Console

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recsys_lt.cli.command import Command
+from recsys_lt.cli.command import Command, add_comparison
 from recsys_lt.errors import UserError
 from recsys_lt.runs.run_folder import REPORT
 from recsys_lt.runs.trust import add_trust
@@ -16,19 +16,7 @@ from recsys_lt.runs.trust import add_trust
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="a run, or a folder with runs: every metrics.json below it is one")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write it (default: <folder>/{REPORT})")
-    parser.add_argument(
-        "--metric",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help="test metrics of the table, by their names in metrics.json; the first decides which cell is best "
-        "(default: NDCG@10 overall and by group, HR@10)",
-    )
-    parser.add_argument(
-        "--against",
-        metavar="CELL",
-        help="test against this cell, not the one that is best on validation: names that single it out, as sasrec/ce",
-    )
+    add_comparison(parser)
     parser.add_argument(
         "--users",
         type=int,

@@ -56,7 +56,7 @@ class Search(BasicSweeper):
             remedy = "Install it with: pip install 'recsys_lt[search]'"
             raise UserError("Optuna is not installed", where="search", remedy=remedy) from error
 
-        from recsys_lt.system.lock import locked
+        from recsys_lt.system.atomic import locked
 
         assert self.config is not None
         space, fixed = self._space(arguments)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lt.cli.command import Command, wide_enough
+from recsys_lt.cli.command import Command, add_comparison, wide_enough
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -21,14 +21,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="folder", help="sweeps or runs: every metrics.json below is a run"
     )
-    parser.add_argument(
-        "--metric",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help="test metrics to show, by their names in metrics.json, such as ndcg@10 tail/hr@5 gini@10; the "
-        "first decides which cell is best (default: NDCG@10 overall and by group, HR@10)",
-    )
+    add_comparison(parser)
     parser.add_argument(
         "--columns",
         nargs="+",
@@ -44,11 +37,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="draw the metric here as PNG, and as PDF beside it: all, head and other targets, a row a cell",
-    )
-    parser.add_argument(
-        "--against",
-        metavar="CELL",
-        help="test against this cell, not the one that is best on validation: names that single it out, as sasrec/ce",
     )
     parser.add_argument(
         "--test-groups",

@@ -18,8 +18,7 @@ from rich.text import Text
 
 from recsys_lt.data.item_data import ColumnReader, ItemColumn, write_column
 from recsys_lt.data.sequences import Sequences
-from recsys_lt.system.atomic import remove_unfinished, replacing, write_json
-from recsys_lt.system.lock import locked
+from recsys_lt.system.atomic import locked, remove_unfinished, replacing, write_json
 
 FORMAT = 1  # of the preparation: part of the key. Raise it when the events that come out change
 #: Version of the folder and of the item data in it. It is outside the key: older copies are prepared again under it.

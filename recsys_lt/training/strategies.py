@@ -16,14 +16,24 @@ class Strategy(ABC):
     several: bool = False
     #: Whether a process holds a part of each parameter only.
     shards: bool = False
+    #: ``auto`` is the GPU where there is one, else the processor.
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
     @abstractmethod
     def check(self, devices: int, clip: float | None = None) -> None:
         """Raise UserError if this machine cannot run it on so many devices, or it cannot clip gradients."""
 
-    @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """Lightning's ``accelerator`` and ``strategy``."""
+        from pytorch_lightning.plugins.environments import LightningEnvironment
+
+        # Processes are ours (launch.py): a cluster's variables must not be taken for their ranks.
+        strategy = self.made(LightningEnvironment()) if self.several else "auto"
+        return {"accelerator": "gpu" if _on_gpus(self.accelerator) else "cpu", "strategy": strategy}
+
+    def made(self, environment: Any) -> Any:
+        """Lightning's strategy of several processes."""
+        raise NotImplementedError
 
 
 def _gpus() -> int:
@@ -37,33 +47,28 @@ def _on_gpus(accelerator: str) -> bool:
 class Auto(Strategy):
     """One process on the GPU where there is one, else on the processor."""
 
-    name: Literal["auto", "cpu", "gpu"] = "auto"
-
     def check(self, devices: int, clip: float | None = None) -> None:
         if devices != 1:
             raise UserError(
-                f"strategy={self.name} uses one device, not {devices}",
+                f"strategy={self.accelerator} uses one device, not {devices}",
                 where="trainer.devices",
                 remedy="Use strategy=ddp for several",
             )
-        if _on_gpus(self.name) and _gpus() == 0:
+        if _on_gpus(self.accelerator) and _gpus() == 0:
             what = "this machine has no GPU that torch can use"
             raise UserError(what, where="strategy=gpu", remedy="Use strategy=cpu")
-
-    def arguments(self) -> dict[str, Any]:
-        return {"accelerator": "gpu" if _on_gpus(self.name) else "cpu", "strategy": "auto"}
 
 
 class Cpu(Auto):
     """One process on the processor's cores."""
 
-    name = "cpu"
+    accelerator = "cpu"
 
 
 class Gpu(Auto):
     """One process on one GPU."""
 
-    name = "gpu"
+    accelerator = "gpu"
 
 
 class Ddp(Strategy):
@@ -88,16 +93,11 @@ class Ddp(Strategy):
                 remedy="Use fewer, or strategy.accelerator=cpu",
             )
 
-    def arguments(self) -> dict[str, Any]:
-        from pytorch_lightning.plugins.environments import LightningEnvironment
+    def made(self, environment: Any) -> Any:
         from pytorch_lightning.strategies import DDPStrategy
 
-        strategy = DDPStrategy(
-            process_group_backend="nccl" if _on_gpus(self.accelerator) else "gloo",
-            # The processes are ours (launch.py): a cluster's variables must not be taken for their ranks.
-            cluster_environment=LightningEnvironment(),
-        )
-        return {"accelerator": "gpu" if _on_gpus(self.accelerator) else "cpu", "strategy": strategy}
+        backend = "nccl" if _on_gpus(self.accelerator) else "gloo"
+        return DDPStrategy(process_group_backend=backend, cluster_environment=environment)
 
 
 class _Sharded(Strategy):
@@ -105,6 +105,7 @@ class _Sharded(Strategy):
 
     several = True
     shards = True
+    accelerator = "gpu"
     name: str
 
     def check(self, devices: int, clip: float | None = None) -> None:
@@ -127,14 +128,10 @@ class Fsdp(_Sharded):
 
     name = "fsdp"
 
-    def arguments(self) -> dict[str, Any]:
-        from pytorch_lightning.plugins.environments import LightningEnvironment
+    def made(self, environment: Any) -> Any:
         from pytorch_lightning.strategies import FSDPStrategy
 
-        strategy = FSDPStrategy(
-            cluster_environment=LightningEnvironment(), state_dict_type="full", use_orig_params=True
-        )
-        return {"accelerator": "gpu", "strategy": strategy}
+        return FSDPStrategy(cluster_environment=environment, state_dict_type="full", use_orig_params=True)
 
 
 class Deepspeed(_Sharded):
@@ -151,9 +148,7 @@ class Deepspeed(_Sharded):
                 remedy="Install it with: pip install 'recsys_lt[deepspeed]'",
             )
 
-    def arguments(self) -> dict[str, Any]:
-        from pytorch_lightning.plugins.environments import LightningEnvironment
+    def made(self, environment: Any) -> Any:
         from pytorch_lightning.strategies import DeepSpeedStrategy
 
-        strategy = DeepSpeedStrategy(cluster_environment=LightningEnvironment(), stage=2)
-        return {"accelerator": "gpu", "strategy": strategy}
+        return DeepSpeedStrategy(cluster_environment=environment, stage=2)

@@ -13,8 +13,7 @@ from typing import Any
 
 from recsys_lt.errors import UserError
 from recsys_lt.runs.packed import RANKS, RANKS_FILE, TEXTS, content, packed_ranks, runs_in
-from recsys_lt.system.atomic import replacing
-from recsys_lt.system.lock import locked
+from recsys_lt.system.atomic import locked, replacing
 
 #: The packs of the studies. Where several have a run of a cell with the same seed, the first counts.
 PACKS = tuple(

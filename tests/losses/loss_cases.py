@@ -16,13 +16,12 @@ from recsys_lt.losses.blocks import plain_means
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.losses.sampled_losses import BCE, BPR, GBCE, NCE, NEG, SCE, SSM
+from recsys_lt.losses.sampled_losses import BCE, BPR, GBCE, NCE, SCE, SSM
 
 # k, pool and share -> the loss
 SAMPLED: dict[str, Callable[..., object]] = {
     "bce": BCE,
     "bpr": BPR,
-    "neg": NEG,
     "nce": lambda k, pool="all", share="position": NCE(k, 2.5, pool, share),
     "ssm": SSM,
     "sce": lambda k, pool="all", share="position": SCE(k, 30.0, pool, share),

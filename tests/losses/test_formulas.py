@@ -12,7 +12,7 @@ from loss_cases import random_case, small_blocks
 
 from recsys_lt import CONF
 from recsys_lt.losses.ce import CE
-from recsys_lt.losses.sampled_losses import BCE, BPR, GBCE, NCE, NEG, SCE, SSM
+from recsys_lt.losses.sampled_losses import BCE, BPR, GBCE, NCE, SCE, SSM
 
 
 def sigmoid(x):
@@ -83,7 +83,6 @@ def gbce(t, drawn=None):
 SAMPLED = [
     (BCE, (), bce),
     (BPR, (), bpr),
-    (NEG, (), neg),
     (NCE, (10.0,), nce(10.0)),
     (NCE, (1.0,), nce(1.0)),
     (SSM, (), sce(1.0)),
@@ -152,4 +151,4 @@ def test_published_defaults():
         chosen = yaml.safe_load((CONF / f"loss/{name}.yaml").read_text())
         assert [chosen[key] for key in ("k", "pool", "share")] == [1, "unseen", "position"]
     assert BCE(1, "unseen").needs_seen
-    assert not any(loss.needs_seen for loss in (NCE(2), NEG(2), SCE(2, 100.0), SSM(2), GBCE(2), CE()))
+    assert not any(loss.needs_seen for loss in (NCE(2), SCE(2, 100.0), SSM(2), GBCE(2), CE()))

@@ -13,7 +13,7 @@ from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.output_table import OutputTable
-from recsys_lt.losses.sampled_losses import BCE, GBCE, NCE, NEG, SCE, SSM
+from recsys_lt.losses.sampled_losses import BCE, GBCE, NCE, SCE, SSM
 
 seeds = st.integers(0, 2**31)
 some = settings(deadline=None, max_examples=25)
@@ -58,19 +58,11 @@ def test_scaled_cross_entropy_is_sampled_softmax_with_alpha_copies(seed, k):
     assert_same(answer(scaled, case, True), answer(tripled, case, True))
 
 
-@given(seed=seeds, k=st.integers(1, 9), share=st.sampled_from(["position", "batch"]))
-@some
-def test_nce_with_c_the_log_of_items_by_negatives_is_neg(seed, k, share):
-    case = random_case(seed, n_items=9, n_weights=3)
-    shifted, unshifted = NCE(k, math.log(9 / k), share=share), NEG(k, share=share)
-    assert_same(answer(shifted, case, True), answer(unshifted, case, True))
-
-
 @given(seed=seeds)
 @some
-def test_bce_and_neg_are_one_for_one_negative(seed):
+def test_nce_without_a_shift_is_bce_for_one_negative(seed):
     case = random_case(seed, n_weights=3)
-    assert_same(answer(BCE(1, "all"), case, True), answer(NEG(1), case, True))
+    assert_same(answer(BCE(1, "all"), case, True), answer(NCE(1, math.log(case.n_items)), case, True))
 
 
 @given(seed=seeds, k=st.integers(1, 8))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recsys_lt.errors import UserError
-from recsys_lt.system.lock import locked
+from recsys_lt.system.atomic import locked
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from recsys_lt.data.interactions import EventsAndItems, Material
 from recsys_lt.data.sources.download import FetchError, Route
 from recsys_lt.data.sources.source import Request
 from recsys_lt.errors import UserError
-from recsys_lt.system.lock import locked
+from recsys_lt.system.atomic import locked
 
 RAW_FOLDERS = "RECSYS_LT_RAW"  # environment variable: a folder with one folder of raw files per dataset
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,22 +23,8 @@ K = 10
 #: Events of a history that are shown.
 RECENT = 6
 _CHECKPOINT = "best.ckpt"
-
-
-class OpenedRun(Protocol):
-    """What is used of ``recsys_lt.Run``."""
-
-    @property
-    def data(self) -> Any: ...
-
-    @property
-    def model(self) -> Any: ...
-
-    @property
-    def groups(self) -> Any: ...
-
-    def check_events(self) -> None:
-        """Raise UserError if its data are other ones than it was trained on."""
+#: Opens the run in a folder: ``recsys_lt.training.trained.Run``, whose room reads this one.
+OpenRun = Callable[[Path], Any]
 
 
 @dataclass(frozen=True)
@@ -89,9 +75,7 @@ class _Answer(NamedTuple):
     n_items: int
 
 
-def examples(
-    cells: Sequence[StyledCell], compared: Comparison, users: int, open_run: Callable[[Path], OpenedRun]
-) -> Examples:
+def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open_run: OpenRun) -> Examples:
     """Lists of the best cell and the reference (if they are the same: of the next best) for the same few users.
 
     The cells are of one dataset. Users are drawn evenly from those with a head, a mid and a tail target, whatever the
@@ -166,7 +150,7 @@ def drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
     return rows
 
 
-def _answer(run: OpenedRun, folder: Path, rows: Sequence[int]) -> _Answer:
+def _answer(run: Any, folder: Path, rows: Sequence[int]) -> _Answer:
     from recsys_lt.recommenders.lists import lists
 
     run.check_events()

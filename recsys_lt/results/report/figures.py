@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.results.cell_styles import StyledCell, numbers
 from recsys_lt.results.cells import Cell, mean_and_spread
 from recsys_lt.results.field_terms import in_a_sentence
@@ -21,7 +20,6 @@ from recsys_lt.runs.reading import CURVE, read_curve
 
 #: With more cells than this their intervals would cover each other.
 _WITH_INTERVALS = 3
-_STAND_IN = "Head, mid and tail stand for tenths of the items: the runs' metrics.json holds no long_tail."
 _KEYS = ("ndcg@10", "low", "high", "users", "exposure", "interactions")  # of a bin
 #: What an axis of a scatter plot shows, and its value in each run of a cell.
 _Side = tuple[str, Callable[[Cell], Sequence[float]]]
@@ -33,7 +31,7 @@ class Illustration:
 
     ``drawn`` are the cells in it, none where nothing could be drawn. ``numbers`` is what was drawn, as a table;
     ``lacking`` is what is not in it, and why: a line each. ``extra`` says that it shows what only some figures of its
-    name do: intervals, the bars of training interactions, or the best epoch.
+    name do: intervals, or the best epoch.
     """
 
     name: str
@@ -131,35 +129,22 @@ class Figures:
         return self._figure(name, title, curves, f"{CURVE} with {column}", draw, extra=mark_best)
 
     def by_popularity(self) -> list[Illustration]:
-        """NDCG@10 by popularity of the target, and the share of the lists that each part of the items gets.
-
-        By tenths of the items; by head, mid and tail where no run of the dataset knows its tenths.
-        """
+        """NDCG@10 by popularity of the target, and the share of the lists that each tenth of the items gets."""
         rows = {each: _mean_rows(each.cell, "deciles", ("most", "least")) for each in self.cells}
-        by_tenths = any(rows.values())
-        if not by_tenths:
-            rows = {each: _by_group(each.cell) for each in self.cells}
         first = next((of_cell for of_cell in rows.values() if of_cell), [])
-        users = ["users whose target is in it", *(shown("users", row["users"]) for row in first)]
-        bins = _Bins(GROUPS, "items, most popular on the left", [users])
-        what, notes = "NDCG@10 by popularity", [_STAND_IN]
-        if by_tenths:
-            foot = [["training interactions of its items", *(row["label"] for row in first)], users]
-            labels = [f"{place}" for place in range(1, len(first) + 1)]
-            bins = _Bins(labels, "tenths of the items, most popular on the left", foot)
-            what, notes = "long_tail of metrics.json", []
-        intervals = by_tenths and sum(map(bool, rows.values())) <= _WITH_INTERVALS
-        title = "NDCG@10 by popularity of the target"
+        foot = [
+            ["training interactions of its items", *(row["label"] for row in first)],
+            ["users whose target is in it", *(shown("users", row["users"]) for row in first)],
+        ]
+        labels = [f"{place}" for place in range(1, len(first) + 1)]
+        bins = _Bins(labels, "tenths of the items, most popular on the left", foot)
+        intervals = sum(map(bool, rows.values())) <= _WITH_INTERVALS
+        title, what = "NDCG@10 by popularity of the target", "long_tail of metrics.json"
         panel = partial(panels.ndcg_by_bin, intervals=intervals)
-        shares, at_10 = partial(panels.exposure, of="training interactions"), "exposure at 10"
-        exposed = {
-            each: of_cell if all(row["exposure"] is not None for row in of_cell) else []
-            for each, of_cell in rows.items()
-        }
-
+        shares = partial(panels.exposure, of="training interactions")
         return [
-            self._of_bins("popularity", title, rows, "ndcg@10", what, bins, panel, notes, intervals),
-            self._of_bins("exposure", "Exposure", exposed, "exposure", at_10, bins, shares, notes, by_tenths),
+            self._of_bins("popularity", title, rows, "ndcg@10", what, bins, panel, (), intervals),
+            self._of_bins("exposure", "Exposure", rows, "exposure", what, bins, shares, ()),
         ]
 
     def by_history(self) -> Illustration:
@@ -250,14 +235,6 @@ def _mean_rows(cell: Cell, name: str, ends: tuple[str, str]) -> list[panels.Row]
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [float(value) for value in values if value is not None]
     return mean_and_spread(known)[0] if len(known) == len(values) else None
-
-
-def _by_group(cell: Cell) -> list[panels.Row]:
-    keys = {"ndcg@10": "ndcg@10", "exposure": "exposure@10", "users": "users"}
-    rows: list[panels.Row] = [
-        {key: cell.mean_std(f"{group}/{name}")[0] for key, name in keys.items()} for group in GROUPS
-    ]
-    return rows if any(row["ndcg@10"] is not None for row in rows) else []
 
 
 def _numbers(rows: Mapping[StyledCell, Sequence[panels.Row]], key: str, bins: _Bins) -> Content:

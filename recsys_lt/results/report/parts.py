@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from recsys_lt.results.comparison import Comparison, best_first, compare
 from recsys_lt.results.field_terms import in_a_sentence, term
 from recsys_lt.results.plots.drawing import COLOURS
 from recsys_lt.results.plots.panels import FEW
-from recsys_lt.results.report.examples import OpenedRun, examples
+from recsys_lt.results.report.examples import OpenRun, examples
 from recsys_lt.results.report.figures import Figures, swatch
 from recsys_lt.results.report.what_was_run import what_was_run
 from recsys_lt.results.significance import LEVEL, why_untested
@@ -29,9 +29,7 @@ from recsys_lt.system.package import __version__
 _SORTING = "vendored/sortable-tablesort-4.1.7.auto.min.js"
 
 
-def report(
-    folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: Callable[[Path], OpenedRun]
-) -> str:
+def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: OpenRun) -> str:
     """The report of the runs in a folder as HTML, with so many example users; for the rest see ``compare``."""
     compared = compare([folder], metrics, against)
     styled = styled_cells(compared)

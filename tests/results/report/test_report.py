@@ -68,14 +68,6 @@ def test_what_runs_lack_is_said_in_its_place(html):
     assert section(page, "users").count("no run holds both best.ckpt and ranks.parquet") == 2  # once a dataset
 
 
-def test_without_tenths_head_mid_and_tail_stand_in(tmp_path):
-    make_run(tmp_path / "a", deciles=False)
-    make_run(tmp_path / "b", loss="sce", deciles=False)
-    page = written(tmp_path).read_text()
-    assert "Head, mid and tail stand for tenths of the items" in page
-    assert section(page, "popularity").count('role="img"') == 3
-
-
 def test_short_histories_stand_against_long_ones(tmp_path):
     make_run(tmp_path / "a", 0.05)
     make_run(tmp_path / "b", 0.04, loss="sce")
