@@ -50,7 +50,7 @@ docs: $(READY)  ## Build the documentation in build/site
 results: $(READY)  ## Work through the published runs; stop and start again at will
 	$(BIN)/python studies/published/run_cells.py
 	$(BIN)/python studies/long_tail/tune.py
-	for grid in ml_100k beauty yelp ml_1m; do $(BIN)/python -m recsys_lt +experiment=grid_$$grid || exit 1; done
+	for dataset in ml-100k beauty yelp ml-1m; do $(BIN)/python -m recsys_lt +experiment=grid dataset=$$dataset || exit 1; done
 	$(MAKE) page
 
 page: $(READY)  ## Make docs/results.md, docs/statistics.md, docs/long_tail.md and docs/figures from the kept runs

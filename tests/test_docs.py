@@ -68,7 +68,7 @@ SMALL = (
 
 
 #: Experiments that are sweeps.
-SWEPT = ("+experiment=grid_", "+experiment=paper/", "+experiment=llm_vs_")
+SWEPT = ("+experiment=grid", "+experiment=paper/", "+experiment=llm_vs_")
 
 
 @dataclass(frozen=True)

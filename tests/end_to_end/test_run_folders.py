@@ -160,7 +160,7 @@ def test_what_is_no_resume(here: Cli, tmp_path: Path) -> None:
 
 
 def test_a_sweep_is_not_taken_for_a_run(here: Cli, tmp_path: Path) -> None:
-    done = here("+experiment=grid_beauty", "model=sasrec", "hydra.run.dir=x", cwd=tmp_path)
+    done = here("+experiment=grid", "dataset=beauty", "model=sasrec", "hydra.run.dir=x", cwd=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "this is a sweep of 18 cells" in line

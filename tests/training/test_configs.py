@@ -114,9 +114,9 @@ def cells_of_sweep(name: str, *arguments: str) -> list[list[str]]:
     return BasicSweeper.split_arguments(overrides, None)[0]
 
 
-@pytest.mark.parametrize("grid", [name for name in names("experiment") if name.startswith("grid_")])
-def test_every_choice_of_a_grid_composes_with_its_setting(grid: str) -> None:
-    cells = [dict(part.split("=") for part in cell) for cell in cells_of_sweep(grid)]
+@pytest.mark.parametrize("dataset", ["ml-100k", "beauty", "yelp", "ml-1m"])
+def test_every_choice_of_the_grid_composes_with_its_setting(dataset: str) -> None:
+    cells = [dict(part.split("=") for part in cell) for cell in cells_of_sweep("grid", f"dataset={dataset}")]
     swept = {key: list(dict.fromkeys(cell[key] for cell in cells)) for key in cells[0]}
     assert {"adam", "sam", "eisam"} <= set(swept["optimizer"])
     assert {"ce", "sce"} <= set(swept["loss"])
@@ -176,4 +176,4 @@ def test_a_dataset_is_ranked_as_its_published_numbers_are_and_the_command_line_w
         "published", "published", "none",
     ]  # fmt: skip
     assert composed("dataset=yelp", "metrics.mask_seen=keep_target").metrics.mask_seen == "keep_target"
-    assert composed("+experiment=yelp_sce").metrics.mask_seen == "none"
+    assert composed("dataset=yelp", "loss=sce").metrics.mask_seen == "none"
