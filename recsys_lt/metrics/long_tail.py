@@ -86,29 +86,6 @@ def histories(
     ]
 
 
-def target_popularity(ranks: Ranks, targets: NDArray[np.int64], groups: ItemGroups) -> list[dict[str, Any]]:
-    """NDCG@10 by the popularity of the target, in about ten equal bins, most popular first.
-
-    Parameters
-    ----------
-    ranks, targets, groups
-        As in ``deciles``, n at least 1.
-
-    Returns
-    -------
-    For each bin: ``least`` and ``most``, counts of its targets, and what ``served_users`` says of its users.
-    """
-    values, popularity = gains("ndcg", ranks, K), groups.popularity[targets]
-    return [
-        {
-            "least": int(popularity[inside].min()),
-            "most": int(popularity[inside].max()),
-            **served_users(values[inside]),
-        }
-        for inside in reversed(equal_bins(popularity, 10))
-    ]
-
-
 def _share(counts: NDArray[np.int64], items: NDArray[np.int64]) -> float | None:
     total = int(counts.sum())
     return float(counts[items].sum() / total) if total else None

@@ -17,7 +17,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.all_metrics import all_metrics
 from recsys_lt.metrics.groups import GROUPS, HEAD, ItemGroups
-from recsys_lt.metrics.long_tail import K, deciles, histories, target_popularity
+from recsys_lt.metrics.long_tail import K, deciles, histories
 from recsys_lt.metrics.own import own_metrics
 from recsys_lt.metrics.ranking import random_order, ranking
 from recsys_lt.recommenders.full_ranking import Evaluation
@@ -34,7 +34,7 @@ from recsys_lt.training.build import Parts
 from recsys_lt.training.journal import Journal
 from recsys_lt.training.settings import MetricsSettings
 
-_PICTURES = ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length")
+_PICTURES = ("learning_curve", "long_tail", "history_length")
 
 
 def measure(
@@ -230,8 +230,6 @@ class Results:
         figures.learning_curve(self.journal.history, pictures["learning_curve"])
         if not self.parts.trainer.test:
             return
-        popularity = target_popularity(self.ranked.ranks, self.ranked.targets, self.groups)
-        figures.ndcg_by_popularity(popularity, self.ranked.targets, pictures["ndcg_by_popularity"])
         figures.ndcg_along_the_tail(pictures["long_tail"])
         figures.ndcg_by_history_length(pictures["history_length"])
 

@@ -85,7 +85,7 @@ def test_the_ranks_give_the_metrics(trained: tuple[Path, str], metrics: dict[str
 
 def test_the_folder_holds_the_evidence(trained: tuple[Path, str]) -> None:
     folder, printed = trained
-    for picture in ("learning_curve.png", "ndcg_by_popularity.png", "long_tail.png", "history_length.png"):
+    for picture in ("learning_curve.png", "long_tail.png", "history_length.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     for checkpoint in ("best.ckpt", "last.ckpt"):
         state = torch.load(folder / checkpoint, weights_only=True)
@@ -111,7 +111,7 @@ def test_the_offline_wandb_run_says_the_same(trained: tuple[Path, str], metrics:
         for key, value in metrics[part].items():
             if not isinstance(value, dict):
                 assert logged["summary"][f"{part}/{key}"] == value
-    for picture in ("learning_curve", "ndcg_by_popularity", "long_tail", "history_length"):
+    for picture in ("learning_curve", "long_tail", "history_length"):
         assert f"{picture}/path" in logged["summary"]
     for table in ("metrics_by_group", "tenths", "examples"):
         assert logged["summary"][f"tables/{table}/_type"] == "table-file"

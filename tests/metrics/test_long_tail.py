@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lt.metrics.groups import HEAD, ItemGroups
-from recsys_lt.metrics.long_tail import deciles, equal_bins, histories, served_users, target_popularity
+from recsys_lt.metrics.long_tail import deciles, equal_bins, histories, served_users
 from recsys_lt.metrics.ranking import ranking
 
 RANDOM = np.random.default_rng(0)
@@ -67,17 +67,6 @@ def test_histories_part_the_users_by_length():
         assert part["ndcg@10"] == pytest.approx(ranking(RANKS[inside], [10])["ndcg@10"])
         assert part["nonhead"]["ndcg@10"] == pytest.approx(ranking(RANKS[nonhead], [10])["ndcg@10"])
     assert json.loads(json.dumps(found)) == found
-
-
-def test_bins_of_equally_popular_targets_are_those_of_a_plain_sort():
-    found = target_popularity(RANKS, TARGETS, GROUPS)
-    counts = POPULARITY[TARGETS]
-    assert [row["most"] for row in found] == sorted((row["most"] for row in found), reverse=True)
-    for row in found:
-        inside = (counts >= row["least"]) & (counts <= row["most"])
-        assert row["users"] == inside.sum()
-        assert row["ndcg@10"] == pytest.approx(ranking(RANKS[inside], [10])["ndcg@10"])
-    assert sum(row["users"] for row in found) == len(TARGETS)
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(1, 12))

@@ -9,7 +9,6 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.results.cell_styles import heading, styled_cells
@@ -72,29 +71,23 @@ class RunFigures:
             panels.learning_curves(below, [loss], "training loss", last, from_zero=False)
             below.set_xlabel("completed epochs")
 
-    def ndcg_by_popularity(self, rows: Sequence[panels.Row], targets: NDArray[np.int64], *paths: Path) -> None:
-        """NDCG@10 against the popularity of the target, with 95 % intervals and users.
-
-        ``rows`` are of ``recsys_lt.metrics.long_tail.target_popularity``, ``targets`` the users' target items, [n].
-        """
-        with self._saved(paths, 3.1, (4, 1)) as (above, below):
-            self._ndcg(above, rows)
-            self._borders([above], self.groups.of[targets], [row["users"] for row in rows])
-            panels.users_by_bin(below, [(_MEAN, rows)])
-            labels = [panels.span(row["most"], row["least"]) for row in rows]
-            panels.bins(below, labels, f"{self.groups.by} of the target item, most popular on the left")
-
     def ndcg_along_the_tail(self, *paths: Path) -> None:
         """NDCG@10 with 95 % intervals, exposure beside interactions, and users, of each tenth of the items."""
         rows = self.long_tail["deciles"]
         with self._saved(paths, 4.6, (4, 3, 1)) as axes:
-            self._ndcg(axes[0], rows)
+            panels.ndcg_by_bin(axes[0], [(_MEAN, rows)], intervals=True)
+            overall = self.test.get("ndcg@10")
+            if overall is not None:
+                of_all = {"color": CELLS[1].light, "linestyle": ":", "label": f"all users: {overall:.4f}"}
+                axes[0].axhline(overall, linewidth=0.8, **of_all)
+            axes[0].set_ylim(0, 1.25 * max(axes[0].get_ylim()[1], overall or 0.0))  # groups' names stand above
+            panels.legend_above(axes[0])
             panels.exposure(axes[1], [(Look("share of the lists of ten", CELLS[1], mark="s"), rows)], self.groups.by)
             names = ("ARP", "APLT", "coverage", "Gini")
             values = [f"{name} {shown(name.lower(), self.test.get(f'{name.lower()}@10'))}" for name in names]
             panels.legend_above(axes[1], title=f"lists of ten: {', '.join(values)}")
             panels.users_by_bin(axes[2], [(_MEAN, rows)])
-            self._borders(axes, self.groups.of, [row["items"] for row in rows])
+            self._borders(axes, [row["items"] for row in rows])
             labels = [panels.span(row["most"], row["least"]) for row in rows]
             parts = "tenths of the items" if len(rows) == 10 else "items"
             panels.bins(axes[2], labels, f"{parts} by {self.groups.by}, most popular on the left")
@@ -111,21 +104,9 @@ class RunFigures:
             labels = [panels.span(row["shortest"], row["longest"]) for row in rows]
             panels.bins(below, labels, "events in the user's history before the target")
 
-    def _ndcg(self, axes: Any, rows: Sequence[panels.Row]) -> None:
-        """NDCG@10 of each bin, and of all users as a dotted line."""
-        panels.ndcg_by_bin(axes, [(_MEAN, rows)], intervals=True)
-        overall = self.test.get("ndcg@10")
-        if overall is not None:
-            axes.axhline(overall, color=CELLS[1].light, linewidth=0.8, linestyle=":", label=f"all users: {overall:.4f}")
-        axes.set_ylim(0, 1.25 * max(axes.get_ylim()[1], overall or 0.0))  # the names of the groups stand above
-        panels.legend_above(axes)
-
-    def _borders(self, axes: Sequence[Any], groups: NDArray[np.int8], of_bins: Sequence[int]) -> None:
-        """Borders of head, mid and tail in bins that are ordered by popularity, and the groups' NDCG@10 on top.
-
-        ``groups`` is the group of each item or user that the bins count.
-        """
-        sizes = np.bincount(groups, minlength=len(GROUPS))
+    def _borders(self, axes: Sequence[Any], of_bins: Sequence[int]) -> None:
+        """Borders of head, mid and tail in bins of so many items, and the groups' NDCG@10 on top."""
+        sizes = np.bincount(self.groups.of, minlength=len(GROUPS))
         places = np.interp(np.cumsum([0, *sizes]), np.cumsum([0, *of_bins]), 0.5 + np.arange(len(of_bins) + 1))
         for name, left, right in zip(GROUPS, places[:-1], places[1:], strict=True):
             if right - left > 0.06 * len(of_bins):

@@ -5,7 +5,7 @@ import pytest
 
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import ItemGroups
-from recsys_lt.metrics.long_tail import deciles, histories, target_popularity
+from recsys_lt.metrics.long_tail import deciles, histories
 from recsys_lt.results.plots import panels
 from recsys_lt.results.plots.drawing import CELLS, Look, canvas
 from recsys_lt.results.plots.run_figures import RunFigures
@@ -47,18 +47,6 @@ def test_learning_curve(tmp_path, epochs, groups):
 def test_learning_curve_without_validation(tmp_path):
     figures().learning_curve([{"epoch": 1, "train/loss": 2.0}], tmp_path / "curve.png")
     assert is_whole_png(tmp_path / "curve.png")
-
-
-@pytest.mark.parametrize("users", [1, 400])
-@pytest.mark.parametrize("least", [0, 1])
-def test_ndcg_by_popularity(tmp_path, users, least):
-    rng = np.random.default_rng(0)
-    popularity = rng.zipf(1.7, 100).clip(max=500) - 1 + least
-    targets = rng.integers(0, 100, users)
-    groups = groups_of(popularity)
-    rows = target_popularity(rng.integers(0, 30, users), targets, groups)
-    figures(groups, {"ndcg@10": 0.1}).ndcg_by_popularity(rows, targets, tmp_path / "p.png")
-    assert is_whole_png(tmp_path / "p.png")
 
 
 @contextmanager
@@ -155,15 +143,12 @@ def test_popular_items_are_left_in_every_figure(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     groups = groups_of(rng.zipf(1.5, 300).clip(max=500))
     ranks, targets = rng.integers(0, 30, 500), rng.integers(0, 300, 500)
-    tables = (deciles(ranks, targets, rng.integers(0, 40, 300), groups), target_popularity(ranks, targets, groups))
-    for rows in tables:
-        assert [row["most"] for row in rows] == sorted((row["most"] for row in rows), reverse=True)
-        assert sum(row["users"] for row in rows) == 500
+    rows = deciles(ranks, targets, rng.integers(0, 40, 300), groups)
+    assert [row["most"] for row in rows] == sorted((row["most"] for row in rows), reverse=True)
+    assert sum(row["users"] for row in rows) == 500
     with watched_texts(monkeypatch) as texts:
-        drawn = figures(groups, long_tail={"deciles": tables[0]})
-        drawn.ndcg_along_the_tail(tmp_path / "t.png")
-        drawn.ndcg_by_popularity(tables[1], targets, tmp_path / "p.png")
-    assert len([text for text in texts if "on the left" in text]) == 2
+        figures(groups, long_tail={"deciles": rows}).ndcg_along_the_tail(tmp_path / "t.png")
+    assert len([text for text in texts if "on the left" in text]) == 1
 
 
 def test_a_legend_hides_nothing():
