@@ -29,7 +29,7 @@ from recsys_lt.runs.trust import literal
 from recsys_lt.system import package
 from recsys_lt.system.machine import refusals
 from recsys_lt.training.instantiate import LARGEST, arguments, call, check_numbers, checked
-from recsys_lt.training.loggers import NoLogger
+from recsys_lt.training.loggers import Logger
 from recsys_lt.training.settings import MetricsSettings, TrainerSettings
 from recsys_lt.training.strategies import Strategy
 
@@ -56,7 +56,7 @@ class Choices:
     strategy: Strategy
     trainer: TrainerSettings
     metrics: MetricsSettings
-    logger: NoLogger
+    logger: Logger
     precision: Literal["float32", "bf16", "bf16-mixed", "fp16-mixed"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     llm: LLM | None = None

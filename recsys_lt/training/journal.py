@@ -14,7 +14,7 @@ from recsys_lt.runs.checkpoints import Notes, save
 from recsys_lt.runs.run_folder import BEST, LAST
 from recsys_lt.system.atomic import write_text
 from recsys_lt.system.stopping import Stop
-from recsys_lt.training.loggers import NoLogger
+from recsys_lt.training.loggers import Logger
 from recsys_lt.training.settings import TrainerSettings
 
 SELECT = "ndcg@10"
@@ -43,7 +43,7 @@ class Journal(pl.Callback):
         notes: Notes,
         stop: Stop,
         begin: Callable[[], None],
-        logger: NoLogger,
+        logger: Logger,
     ) -> None:
         self.folder, self.settings, self.measure = folder, settings, measure
         self.notes, self.logger = notes, logger

@@ -32,67 +32,52 @@ def no_examples(_users: int) -> Sequence[Mapping[str, Any]]:
     return ()
 
 
-class NoLogger:
-    """The run folder's CSV is all."""
-
-    #: Files that are sent with a finished run; the report is made for those who name it.
-    artifacts: Sequence[Artifact] = ()
-
-    def check(self) -> None:
-        """Raise UserError where a package is missing."""
-
-    def start(self, folder: Path, config: dict[str, Any], cell: dict[str, Any], group: str | None) -> None:
-        """Begin a run; ``cell`` are its dataset, model, loss, optimizer and seed, ``group`` is the sweep."""
-
-    def log(self, row: dict[str, Any]) -> None:
-        """Take one epoch's row."""
-
-    def finish(
-        self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples = no_examples
-    ) -> None:
-        """End the run; metrics is what metrics.json holds, None if it failed, ``examples`` makes users with lists."""
-
-
-class SendingLogger(NoLogger):
-    """A logger to another program. What fails there ends the logging, and never the run.
+class Logger:
+    """Where a run's rows go beside its own folder. What fails there ends the logging, and never the run.
 
     Attributes
     ----------
     name, package, extra
         The program, the Python package it needs, and the extra of ours that brings it; "" where it is always there.
+    artifacts
+        Files that are sent with a finished run; the report is made for those who name it.
     """
 
-    name: ClassVar[str]
-    package: ClassVar[str]
+    name: ClassVar[str] = ""
+    package: ClassVar[str] = ""
     extra: ClassVar[str] = ""
+    artifacts: Sequence[Artifact] = ()
     _on = False
 
     def check(self) -> None:
+        """Raise UserError where a package is missing."""
         if self.extra and find_spec(self.package) is None:
             remedy = f"Install it with: pip install 'recsys_lt[{self.extra}]'"
             raise UserError(f"{self.name} is not installed", where=f"logger={self.extra}", remedy=remedy)
 
     def start(self, folder: Path, config: dict[str, Any], cell: dict[str, Any], group: str | None) -> None:
+        """Begin a run; ``cell`` are its dataset, model, loss, optimizer and seed, ``group`` is the sweep."""
         self._on, self._folder, self._config = True, folder, config
         self._safely(lambda: self._start(cell, group))
 
     def log(self, row: dict[str, Any]) -> None:
+        """Take one epoch's row."""
         self._safely(lambda: self._log(row))
 
     def finish(
         self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples = no_examples
     ) -> None:
+        """End the run; metrics is what metrics.json holds, None if it failed, ``examples`` makes users with lists."""
         self._safely(lambda: self._finish(metrics, pictures, examples))
         self._on = False
 
-    def _start(self, cell: dict[str, Any], group: str | None) -> None:
-        raise NotImplementedError
+    # What a subclass does at each of these.
 
-    def _log(self, row: dict[str, Any]) -> None:
-        raise NotImplementedError
+    def _start(self, cell: dict[str, Any], group: str | None) -> None: ...
 
-    def _finish(self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples) -> None:
-        raise NotImplementedError
+    def _log(self, row: dict[str, Any]) -> None: ...
+
+    def _finish(self, metrics: dict[str, Any] | None, pictures: dict[str, Path], examples: Examples) -> None: ...
 
     def _safely(self, action: Callable[[], None]) -> None:
         """Send to the program, unless it failed before; a failure prints one line."""
@@ -113,7 +98,11 @@ class SendingLogger(NoLogger):
         return known.read_text().strip()
 
 
-class WandbLogger(SendingLogger):
+class NoLogger(Logger):
+    """The run folder's CSV is all."""
+
+
+class WandbLogger(Logger):
     """Weights & Biases: offline when no key is configured; never prompts, never hangs.
 
     One W&B run per run folder, the same one after a resume. Group, tags, config and summary are set so that a
@@ -199,7 +188,7 @@ class WandbLogger(SendingLogger):
         self._run.finish(exit_code=0 if metrics is not None else 1)
 
 
-class TensorBoardLogger(SendingLogger):
+class TensorBoardLogger(Logger):
     """TensorBoard: curves, final metrics beside the settings, and pictures, in ``tensorboard/`` of the run folder."""
 
     name, package, extra = "TensorBoard", "tensorboard", "tensorboard"
@@ -234,7 +223,7 @@ class TensorBoardLogger(SendingLogger):
         self._writer.close()
 
 
-class MLflowLogger(SendingLogger):
+class MLflowLogger(Logger):
     """MLflow: an experiment with a run per run folder, the same one after a resume. ``@`` is ``_at_`` in its names.
 
     Parameters

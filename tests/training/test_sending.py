@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from recsys_lt.errors import UserError
-from recsys_lt.training.loggers import MLflowLogger, SendingLogger, TensorBoardLogger, WandbLogger
+from recsys_lt.training.loggers import Logger, MLflowLogger, TensorBoardLogger, WandbLogger
 
 CELL = {"dataset": "d", "model": "m", "loss": "l", "optimizer": "o", "seed": 0}
 CONFIG = {"model": {"width": 64, "start_from": None}, "seed": 0}
@@ -19,7 +19,7 @@ METRICS: dict[str, Any] = {
 }
 
 
-class _Failing(SendingLogger):
+class _Failing(Logger):
     name, package = "Elsewhere", "elsewhere"
     asked = 0
 
@@ -34,7 +34,7 @@ class _Failing(SendingLogger):
         self.asked += 1
 
 
-def _run(logger: SendingLogger, folder: Path, pictures: dict[str, Path] | None = None) -> None:
+def _run(logger: Logger, folder: Path, pictures: dict[str, Path] | None = None) -> None:
     logger.start(folder, CONFIG, CELL, "sweep")
     logger.log({"epoch": 1, "train/loss": 2.0, "valid/ndcg@10": 0.2})
     logger.finish(METRICS, pictures or {})
@@ -49,7 +49,7 @@ def test_a_failure_is_one_line_and_ends_the_logging_alone(tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize("logger", [TensorBoardLogger(), MLflowLogger()])
-def test_a_missing_package_is_refused_in_one_line(logger: SendingLogger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_refused_in_one_line(logger: Logger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys_lt.training.loggers.find_spec", lambda _name: None)
     with pytest.raises(UserError, match=rf"pip install 'recsys_lt\[{logger.extra}\]'"):
         logger.check()
