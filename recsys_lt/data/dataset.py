@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from recsys_lt.data.cache import FORMAT, CachedItemData, PreparedCache, content_hash
-from recsys_lt.data.formats.items import TABLES, ids_beside, own_columns
+from recsys_lt.data.formats.items import TABLES, ids_beside, own_columns, with_catalogue
 from recsys_lt.data.interactions import Material
 from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sequences import Sequences
@@ -37,6 +37,8 @@ class Dataset:
     items
         The user's own files of items, one or a list: tables with a column of item ids, and arrays of vectors
         (``formats.items.own_columns``).
+    all_items
+        Whether items of ``items`` without an event join the catalogue, for models that rank by content.
     columns
         Headers of the user's own files by the names this program has for their columns: user, item, time and split
         of events, and any others of items.
@@ -48,9 +50,11 @@ class Dataset:
     k_core
         Fewest events of a user and of an item; 1 or None keeps all.
     split
-        leave_one_out, temporal or as_given.
+        leave_one_out, temporal, as_given or cold_items.
     temporal_cuts
         The two quantiles of all times at which ``temporal`` cuts.
+    cold_share
+        Share of the items that ``cold_items`` holds out.
     duplicates
         What to do with an event that is there twice: keep, drop or error.
     expect
@@ -64,12 +68,14 @@ class Dataset:
         noun: str = "item",
         path: str | None = None,
         items: str | Sequence[str] | None = None,
+        all_items: bool = False,
         columns: Mapping[str, str] | None = None,
         raw_dir: str | None = None,
         cache_dir: str = "~/.cache/recsys_lt",
         k_core: int | None = 5,
         split: str = "leave_one_out",
         temporal_cuts: Sequence[float] = (0.8, 0.9),
+        cold_share: float = 0.1,
         duplicates: str = "keep",
         expect: Mapping[str, int] | None = None,
     ) -> None:
@@ -83,7 +89,13 @@ class Dataset:
         if not cache_dir.strip():
             raise UserError("it is empty", where="dataset.cache_dir", remedy="Name a folder, or unset RECSYS_LT_CACHE")
         self._cache_dir = Path(cache_dir).expanduser()
-        self._preparation = Preparation(1 if k_core is None else k_core, split, tuple(temporal_cuts), duplicates)
+        core = 1 if k_core is None else k_core
+        self._preparation = Preparation(core, split, tuple(temporal_cuts), cold_share, duplicates)
+        self._all_items = all_items
+        if all_items and (core > 1 or not self._items):
+            what = f"an item without an event is in no {core}-core" if core > 1 else "there is no file of items"
+            remedy = "Set dataset.k_core=1" if core > 1 else "Name one in dataset.items"
+            raise UserError(what, where="dataset.all_items", remedy=remedy)
         self._expect = dict(expect or {})
         stem = "" if self._path is None else self._path.stem
         self.name = (stem if stem.strip(".") else "file") if name is None else name
@@ -134,20 +146,25 @@ class Dataset:
                 if path.is_file() and path not in material.files:
                     announce(f"{self.name}: {path} is not read; dataset.items={path} gives its columns to models")
         arrays = (ids_beside(path) for path in self._items if path.suffix.lower() == ".npy")
+        read = (lambda: with_catalogue(material.read(), own)) if self._all_items else material.read
         return replace(
             material,
+            read=read,
             files=(*material.files, *self._items, *arrays),
             settings={**material.settings, **{f"columns.{name}": header for name, header in self._columns.items()}},
             item_data={**material.item_data, **own},
         )
 
     def _key(self, material: Material) -> str:
+        preparation = asdict(self._preparation)
+        if self._preparation.split != "cold_items":
+            del preparation["cold_share"]  # a setting of no effect leaves the fingerprint as it was
         made_of = {
             "format": FORMAT,
             "kind": material.kind,
             "settings": dict(material.settings),
             "files": [content_hash(path, self._cache_dir / "hashes") for path in material.files],
-            "preparation": asdict(self._preparation),
+            "preparation": preparation | ({"all_items": True} if self._all_items else {}),
         }
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
 

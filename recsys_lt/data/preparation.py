@@ -28,13 +28,14 @@ class Preparation:
     k_core: int = 5
     split: str = "leave_one_out"
     temporal_cuts: tuple[float, ...] = (0.8, 0.9)
+    cold_share: float = 0.1
     duplicates: str = "keep"
 
     def __post_init__(self) -> None:
         if not isinstance(self.k_core, int) or isinstance(self.k_core, bool) or self.k_core < 0:
             what = f"{self.k_core!r} is no number of events"
             raise UserError(what, where="dataset.k_core", remedy="Give one, such as 5")
-        split_named(self.split, self.temporal_cuts)
+        split_named(self.split, self.temporal_cuts, self.cold_share)
         if self.duplicates not in _DUPLICATES:
             remedy = f"Choose one of {', '.join(_DUPLICATES)}"
             raise UserError(f"no policy {self.duplicates!r}", where="dataset.duplicates", remedy=remedy)
@@ -73,8 +74,8 @@ class Preparation:
             items, columns = items[order], {key: column[order] for key, column in columns.items()}
         times, marks = columns.get("time"), columns.get("mark")
         user_ids = events.user_ids[raw_users]
-        split = split_named(self.split, self.temporal_cuts)
-        cuts = split.cut(Ordered(offsets, times, marks, user_ids))
+        split = split_named(self.split, self.temporal_cuts, self.cold_share)
+        cuts = split.cut(Ordered(items, len(raw_items), offsets, times, marks, user_ids))
         for stage, at in (("validation", cuts.valid_at), ("test", cuts.test_at)):
             if (at < 0).all():
                 longest = int(np.diff(offsets).max())

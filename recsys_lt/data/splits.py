@@ -1,7 +1,7 @@
 """Splits: where each user's sequence is cut into training events, validation target and test target."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,10 +17,13 @@ from recsys_lt.errors import UserError
 class Ordered:
     """All events, user after user, each user's in time order; every user has at least one.
 
-    User u's events are ``[offsets[u], offsets[u + 1])``. ``times`` [E] are there only where the source has them,
-    ``marks`` [E] (``Mark``) only where it comes ready split; ``user_ids`` [U] serve messages.
+    User u's events are ``[offsets[u], offsets[u + 1])``, of the items ``items`` [E], numbers below ``n_items``.
+    ``times`` [E] are there only where the source has them, ``marks`` [E] (``Mark``) only where it comes ready split;
+    ``user_ids`` [U] serve messages.
     """
 
+    items: NDArray[np.int32]
+    n_items: int
     offsets: Ints
     times: Times | None
     marks: NDArray[np.int8] | None
@@ -107,6 +110,34 @@ class Temporal(Split):
         return Cuts(before_first, np.where(valid, before_first, -1), np.where(test, before_second, -1))
 
 
+class ColdItems(Split):
+    """A share of the items, drawn at random, has no training event: their events are what is ranked.
+
+    Half of these items are for validation and half for the test. A user's first event with such an item is the target;
+    the history is all before it. Training is all before a user's first event with any of them. A target needs an event
+    before it. Raises UserError where the share is not between 0 and 1.
+    """
+
+    remedy = "Raise dataset.cold_share, or use dataset.split=leave_one_out"
+
+    def __init__(self, share: float = 0.1) -> None:
+        if not 0 < share < 1:
+            remedy = "Give a share of the items between 0 and 1, such as 0.1"
+            raise UserError(f"it is {share}", where="dataset.cold_share", remedy=remedy)
+        self.share = share
+        self.words = f"cold items ({share:.0%} of the items have no training event)"
+
+    def cut(self, events: Ordered) -> Cuts:
+        drawn = np.random.default_rng(0).permutation(events.n_items)[: max(2, round(self.share * events.n_items))]
+        part = np.zeros(events.n_items, dtype=np.int8)  # 0 for training, 1 for validation, 2 for the test
+        part[drawn[::2]], part[drawn[1::2]] = 1, 2
+        of_event = part[events.items]
+        first = events.first(of_event > 0)
+        train_end = np.where(first < 0, np.diff(events.offsets), first)
+        valid, test = (events.first(of_event == stage) for stage in (1, 2))
+        return Cuts(train_end, *(np.where(places > 0, places, -1) for places in (valid, test)))
+
+
 class AsGiven(Split):
     """The source says what each event is for; a user's first event of a part is its target."""
 
@@ -134,15 +165,15 @@ def _refusal(what: str, use: str) -> UserError:
     return UserError(what, where="dataset.split", remedy=f"Use dataset.split={use}")
 
 
-_SPLITS: Mapping[str, Callable[[Sequence[float]], Split]] = {
-    "leave_one_out": lambda cuts: LeaveOneOut(),
-    "temporal": Temporal,
-    "as_given": lambda cuts: AsGiven(),
-}
+_SPLITS = ("leave_one_out", "temporal", "as_given", "cold_items")
 
 
-def split_named(word: str, temporal_cuts: Sequence[float]) -> Split:
-    """The split of this name, leave_one_out, temporal (at these two quantiles) or as_given; or ``UserError``."""
-    if word not in _SPLITS:
-        raise UserError(f"no split {word!r}", where="dataset.split", remedy=f"Choose one of {', '.join(_SPLITS)}")
-    return _SPLITS[word](temporal_cuts)
+def split_named(word: str, temporal_cuts: Sequence[float], cold_share: float) -> Split:
+    """The split of this name, with the settings of ``Dataset`` that concern it; or ``UserError``."""
+    if word == "temporal":
+        return Temporal(temporal_cuts)
+    if word == "cold_items":
+        return ColdItems(cold_share)
+    if word in _SPLITS:
+        return LeaveOneOut() if word == "leave_one_out" else AsGiven()
+    raise UserError(f"no split {word!r}", where="dataset.split", remedy=f"Choose one of {', '.join(_SPLITS)}")

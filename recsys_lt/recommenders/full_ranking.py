@@ -28,7 +28,8 @@ class Ranking:
     scores: Tensor  # what the items are ordered by, [B, k]; minus infinity where the model gives none
     #: most items that are ranked, where lists end (a beam): metrics at larger k are not measured
     depth: int | None = None
-    parts: Mapping[str, "Ranking"] = field(default_factory=dict)  # that it is made from: ``retriever``
+    #: other rankings of the same users: the ``retriever``'s, which this one is made from; ``unmasked``, with seen items
+    parts: Mapping[str, "Ranking"] = field(default_factory=dict)
 
     def check(self, n_rows: int, n_targets: int, k: int, source: str) -> None:
         """Raise UserError for tensors of other shapes than a ranking of ``n_rows`` users has."""
@@ -70,7 +71,8 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
     targets
         [B], or empty when only lists are wanted.
     masked
-        Items that cannot be recommended, by row. A target among them is ranked I.
+        Items that cannot be recommended, by row. A target among them is ranked I. The targets' ranks among all items,
+        these included, are those of the part ``unmasked``, which has no lists.
     k
         Length of the lists, whose ties are by item id; 0 for none.
     """
@@ -78,6 +80,7 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
     ranks = torch.zeros(len(targets), dtype=torch.int64, device=states.device)
     least = scorer.lower_bounds(states, targets).unsqueeze(1) if len(targets) else None
     seen = SeenSets(targets.new_zeros(0), targets.new_zeros(n_rows + 1)) if masked is None else masked
+    unmasked = torch.zeros_like(ranks)
     row, item = torch.repeat_interleave(seen.offsets.diff(), output_size=len(seen.items)), seen.items
     values, items = states.new_full((n_rows, k), -torch.inf), targets.new_full((n_rows, k), -1)
     width = max(1, min(n_items, _BLOCK // max(n_rows, 1)))
@@ -85,18 +88,24 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
         stop = min(start + width, n_items)
         scores = scorer.block(states, start, stop)
         inside = (item >= start) & (item < stop)
-        scores[row[inside], item[inside] - start] = -torch.inf
+        rows, places = row[inside], item[inside] - start
+        if least is not None:
+            above = ~scores[rows, places].lt(least[rows, 0])
+            unmasked.index_add_(0, rows, above.long())
+        scores[rows, places] = -torch.inf
         if k:
             values, items = _merge(values, items, scores, start, k)
         if least is not None:
             # Zeros and ones in place of the scores: sums of booleans take five times the product's time.
             counted = torch.promote_types(scores.dtype, torch.float32)
             ranks += (stop - start) - scores.lt_(least).sum(1, dtype=counted).long()
+    nothing = values.new_zeros(n_rows, 0)
+    parts = {} if masked is None else {"unmasked": Ranking(ranks + unmasked, nothing.long(), nothing)}
     if len(targets):
         hidden = torch.zeros(n_rows, dtype=torch.bool, device=states.device)
         hidden[row[item == targets[row]]] = True
         ranks[hidden] = n_items
-    return Ranking(ranks, items.masked_fill(values == -torch.inf, -1), values)
+    return Ranking(ranks, items.masked_fill(values == -torch.inf, -1), values, parts=parts)
 
 
 def _merge(best: Tensor, items: Tensor, scores: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:

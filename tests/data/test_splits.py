@@ -5,12 +5,15 @@ from hypothesis import strategies as st
 
 from recsys_lt.data.arrays import offsets_of
 from recsys_lt.data.interactions import Mark
-from recsys_lt.data.splits import AsGiven, LeaveOneOut, Ordered, Temporal, split_named
+from recsys_lt.data.splits import AsGiven, ColdItems, LeaveOneOut, Ordered, Temporal, split_named
 from recsys_lt.errors import UserError
 
 
-def ordered(lengths, times=None, marks=None) -> Ordered:
+def ordered(lengths, times=None, marks=None, items=None) -> Ordered:
+    items = np.zeros(sum(lengths), dtype=np.int32) if items is None else np.array(items, dtype=np.int32)
     return Ordered(
+        items,
+        int(items.max()) + 1,
         offsets_of(np.array(lengths, dtype=np.int64)),
         None if times is None else np.array(times, dtype=np.int64),
         None if marks is None else np.array(marks, dtype=np.int8),
@@ -57,6 +60,32 @@ def test_temporal_needs_times():
         Temporal().cut(ordered([3]))
 
 
+@given(
+    st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=10), min_size=1, max_size=20),
+    st.sampled_from([0.1, 0.3, 0.9]),
+)
+def test_cold_items_have_no_training_event(histories, share):
+    histories = [[*history] for history in histories] + [[*range(31)]]
+    cuts = ColdItems(share).cut(ordered([*map(len, histories)], items=[item for one in histories for item in one]))
+    every = range(len(histories))
+    trained = {item for user in every for item in histories[user][: cuts.train_end[user]]}
+    targets = [{histories[user][at[user]] for user in every if at[user] >= 0} for at in (cuts.valid_at, cuts.test_at)]
+    assert not trained & (targets[0] | targets[1])
+    assert not targets[0] & targets[1]
+    for user in every:
+        for at, own in ((cuts.valid_at[user], targets[0]), (cuts.test_at[user], targets[1])):
+            if at >= 0:
+                assert at > 0
+                assert not own & set(histories[user][:at])  # the first such event
+                assert at >= cuts.train_end[user]
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5])
+def test_bad_shares_of_cold_items(share):
+    with pytest.raises(UserError, match=r"dataset\.cold_share: it is"):
+        split_named("cold_items", (0.8, 0.9), share)
+
+
 def test_as_given():
     marks = [Mark.TRAIN, Mark.TRAIN, Mark.HISTORY, Mark.VALID, Mark.HISTORY, Mark.HISTORY, Mark.TEST]
     cuts = AsGiven().cut(ordered([2, 2, 3], marks=marks))
@@ -90,10 +119,10 @@ def test_a_source_that_comes_split_is_not_split_again():
 
 def test_bad_word_lists_the_choices():
     with pytest.raises(UserError, match=r"no split 'loo'. Choose one of leave_one_out, temporal, as_given"):
-        split_named("loo", (0.8, 0.9))
+        split_named("loo", (0.8, 0.9), 0.1)
 
 
 @pytest.mark.parametrize("cuts", [(0.9, 0.8), (0.5,), (0.0, 0.5), (0.5, 1.0), ("a", "b")])
 def test_bad_quantiles(cuts):
     with pytest.raises(UserError, match=r"dataset.temporal_cuts"):
-        split_named("temporal", cuts)
+        split_named("temporal", cuts, 0.1)

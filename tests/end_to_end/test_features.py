@@ -60,6 +60,27 @@ def test_a_run_that_goes_on_is_the_run_that_was_not_stopped(here: Cli, place: Pa
     assert json.loads((place / "stopped/metrics.json").read_text())["test"] == trained["test"]
 
 
+def test_items_without_a_training_event_are_ranked_by_content(here: Cli, place: Path) -> None:
+    cold = ("dataset.items=titles.csv", "dataset.split=cold_items", "trainer.max_epochs=10")
+    found = run(here, place, *cold, "features.mode=only", "hydra.run.dir=cold")
+    by_id = run(here, place, *cold, "~features", "hydra.run.dir=by_id")
+    assert found["test"]["users"] == found["test"]["tail/users"] > 40
+    assert found["test"]["ndcg@10"] > 0.2
+    assert by_id["test"]["ndcg@10"] < 0.05
+
+
+def test_items_of_the_file_without_an_event_join_the_catalogue(here: Cli, place: Path) -> None:
+    titles = pd.read_csv(place / "titles.csv")
+    new = pd.DataFrame({"item": ["new"], "title": ["thing of topic3"]})
+    pd.concat([titles, new]).to_csv(place / "more.csv", index=False)
+    more = ("dataset.items=more.csv", "dataset.all_items=true", "features.mode=only", "trainer.max_epochs=10")
+    found = run(here, place, *more, "hydra.run.dir=more")
+    assert found["protocol"]["items"] == TOPICS * EACH + 1
+    ended = here("recommend", "more", "--history", "i31,i32", "--k", "12", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    assert "new" in ended.stdout
+
+
 def test_lists_are_of_the_topic(here: Cli, place: Path, trained: dict) -> None:
     ended = here("recommend", "titles", "--history", "i31,i32", "--k", "5", cwd=place)
     assert ended.returncode == 0, ended.stderr
@@ -85,6 +106,11 @@ def test_update_rules_find_the_id_table(here: Cli, place: Path, optimizer: str) 
     ("arguments", "line"),
     [
         ((), "features.encoder.columns: the items' column 'title' is read, which events lacks"),
+        (("dataset.all_items=true",), "dataset.all_items: there is no file of items"),
+        (
+            ("dataset.items=titles.csv", "dataset.all_items=true", "dataset.k_core=5"),
+            "dataset.all_items: an item without an event is in no 5-core",
+        ),
         (("dataset.items=titles.csv", "model=pop"), "features: this model has no item table that is trained"),
         (("dataset.items=titles.csv", "features.encoder.columns=[brand]"), "'brand' is read, which events lacks"),
         (("dataset.items=titles.csv", "features.encoder.width=0"), "features.encoder.width: it is 0"),

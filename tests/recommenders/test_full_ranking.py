@@ -71,8 +71,14 @@ def test_ranks_and_lists_are_those_of_a_sort(problem, k, width):
     states, table, targets, masked = problem
     n_rows = len(states)
     with in_blocks(width, n_rows):
-        ranks, top = ranks_and_lists(states, table, targets, None if masked is None else sets_of(masked), k)
+        found = rank_by_scores(states, table, targets, None if masked is None else sets_of(masked), k)
+    ranks, top = found.target_rank, found.items
     scores = scores_of(states, table).tolist()
+    if masked is None:
+        assert not found.parts
+    else:
+        unmasked = [brute_rank(*row, set()) for row in zip(scores, targets.tolist(), strict=True)]
+        assert found.parts["unmasked"].target_rank.tolist() == unmasked
     hidden = masked or [set()] * n_rows
     assert ranks.tolist() == [brute_rank(*row) for row in zip(scores, targets.tolist(), hidden, strict=True)]
     assert top.tolist() == [brute_top(row, own, k) for row, own in zip(scores, hidden, strict=True)]

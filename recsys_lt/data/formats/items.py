@@ -1,6 +1,7 @@
 """Columns of items from files: tables with a column of item ids, and arrays of vectors with their ids beside them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from recsys_lt.data.formats.events import ROLES
 from recsys_lt.data.formats.tables import Delimited, Parquet, TableFormat, chosen
+from recsys_lt.data.interactions import Interactions
 from recsys_lt.data.item_data import ATTRIBUTES, TITLE, ColumnReader, RawColumn, plain_attributes
 from recsys_lt.errors import UserError
 
@@ -66,6 +68,12 @@ def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, 
             remedy="Name a header of a file in dataset.items; the columns of events are user, item, time and split",
         )
     return found
+
+
+def with_catalogue(events: Interactions, columns: Mapping[str, ColumnReader]) -> Interactions:
+    """Events whose catalogue has the items of these columns too, after those with events."""
+    ids = [events.item_ids, *(read(events.item_ids).ids for read in columns.values())]
+    return replace(events, item_ids=object_array(dict.fromkeys(one for part in ids for one in part)))
 
 
 def table_columns(
