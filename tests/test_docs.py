@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
@@ -157,6 +158,8 @@ def place(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
         # A line an event, none of them twice.
         (folder / name).write_text("\n".join([header, *(f"{u},{i},{100 * n + int(u[1:])}" for u, i, n in rows)]) + "\n")
     (folder / "items.csv").write_text("item,title\n" + "".join(f"i{n},Thing {n}\n" for n in range(30)))
+    np.save(folder / "image.npy", np.eye(30))
+    (folder / "image.ids.txt").write_text("".join(f"i{n}\n" for n in range(30)))
     (folder / "users.txt").write_text("u1\nu2\n")
     (folder / "histories.csv").write_text("user,item\nnew,i1\nnew,i2\n")
     for page in PAGES:

@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -23,16 +22,13 @@ class ItemFeatures:
     encoder
         Makes a feature vector f_i of norm 1 for each item.
     mode
-        ``add``: v_i = g_i e_i + P f_i, with the id embedding e_i and a learned projection P. ``only``: v_i = P f_i, so
-        that ids play no part. ``init``: v_i = e_i, which begins as a random projection of f_i and is learned freely.
-    shrinkage
-        c of g_i = n_i / (n_i + c), for an item of n_i training interactions: the rarer an item, the more it is told by
-        its content. An item without any has g_i = 0 whatever c is, since nothing teaches its id embedding.
+        ``add``: v_i = e_i + P f_i, with the id embedding e_i and a learned projection P; e_i is 0 for an item without
+        training interactions, which nothing would teach it. ``only``: v_i = P f_i, so that ids play no part. ``init``:
+        v_i = e_i, which begins as a random projection of f_i and is learned freely.
     """
 
     encoder: ItemVectors
     mode: Literal["add", "only", "init"] = "add"
-    shrinkage: NonNegativeFloat = 0.0
 
     def attach(self, backbone: Backbone, vectors: NDArray, popularity: Tensor) -> "Content | None":  # type: ignore[type-arg]
         """Make the item tables of a backbone of the feature vectors [I, w] too; ``popularity`` is [I].
@@ -56,9 +52,7 @@ class ItemFeatures:
                 with torch.no_grad():
                     weight.copy_(features @ _projection(features, weight))
             return None
-        counts = popularity.float()
-        share = torch.where(counts > 0, counts / (counts + self.shrinkage), 0.0)
-        return Content(found, features, None if self.mode == "only" else share, tables)
+        return Content(found, features, None if self.mode == "only" else popularity > 0, tables)
 
 
 def _projection(features: Tensor, like: Tensor) -> Tensor:
@@ -75,8 +69,8 @@ class Content:
         Modules, and the names of their parameters [I, d] that become computed tables.
     features
         [I, w].
-    share
-        Factor of each item's id embedding, [I]; None where ids play no part.
+    known
+        Items with an id embedding, [I] bool; None where ids play no part.
     item_tables
         The backbone's parameters with one row an item, as they are before.
     """
@@ -85,24 +79,24 @@ class Content:
         self,
         tables: list[tuple[nn.Module, str]],
         features: Tensor,
-        share: Tensor | None,
+        known: Tensor | None,
         item_tables: list[Tensor],
     ) -> None:
         self._computed = []
         # Parameters that stay: id embeddings (the same objects), and biases.
         computed = [getattr(module, name) for module, name in tables]
         self.item_tables = [
-            one for one in item_tables if share is not None or not any(one is table for table in computed)
+            one for one in item_tables if known is not None or not any(one is table for table in computed)
         ]
         for module, name in tables:
             weight = getattr(module, name)
-            table = _Table(features, _projection(features, weight), share)
-            if share is None:
+            table = _Table(features, _projection(features, weight), known)
+            if known is None:
                 delattr(module, name)
                 # A place that costs nothing: parametrize asks for a tensor of the table's shape.
                 module.register_buffer(name, torch.zeros(()).expand(weight.shape), persistent=False)
             parametrize.register_parametrization(module, name, table, unsafe=True)
-            if share is None:
+            if known is None:
                 module.parametrizations[name]._non_persistent_buffers_set.add("original")  # type: ignore[union-attr, index]
             self._computed.append((table, getattr(module.parametrizations, name)))
 
@@ -115,12 +109,12 @@ class Content:
 
 class _Table(nn.Module):
     features: Tensor
-    share: Tensor | None
+    known: Tensor | None
 
-    def __init__(self, features: Tensor, projection: Tensor, share: Tensor | None) -> None:
+    def __init__(self, features: Tensor, projection: Tensor, known: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("features", features)  # in checkpoints: weights are then complete
-        self.register_buffer("share", None if share is None else share.unsqueeze(1))
+        self.register_buffer("known", None if known is None else known.unsqueeze(1))
         self.projection = nn.Parameter(projection)
         self.kept: Tensor | None = None
         # Weights that are read from a file make a kept table stale.
@@ -130,7 +124,7 @@ class _Table(nn.Module):
         if self.kept is not None:
             return self.kept
         content = self.features @ self.projection
-        return content if self.share is None else torch.addcmul(content, self.share, ids)
+        return content if self.known is None else torch.where(self.known, content + ids, content)
 
 
 def _forget(table: _Table, *_: object) -> None:

@@ -77,16 +77,6 @@ def test_without_a_projection_it_is_the_plain_model(facts, vectors, make_batch):
         torch.testing.assert_close(model.user_states(batch), plain.user_states(batch))
 
 
-def test_shrinkage_is_by_training_interactions(facts, vectors):
-    model = MODELS["sasrec"](facts)
-    ids = model.items.weight.detach().clone()
-    attached(model, vectors, facts, shrinkage=3.0)
-    with torch.no_grad():
-        projections(model)[0].zero_()
-    counts = facts.popularity.float().unsqueeze(1)
-    torch.testing.assert_close(model.output_table().weight, ids * counts / (counts + 3))
-
-
 def test_tables_are_computed_once_a_step_and_gradients_reach_both_parts(facts, vectors):
     model = MODELS["sasrec"](facts)
     content = attached(model, vectors, facts)

@@ -114,7 +114,6 @@ def test_update_rules_find_the_id_table(here: Cli, place: Path, optimizer: str) 
         (("dataset.items=titles.csv", "model=pop"), "features: this model has no item table that is trained"),
         (("dataset.items=titles.csv", "features.encoder.columns=[brand]"), "'brand' is read, which events lacks"),
         (("dataset.items=titles.csv", "features.encoder.width=0"), "features.encoder.width: it is 0"),
-        (("dataset.items=titles.csv", "features.shrinkage=-1"), "features.shrinkage: it is -1"),
         (("dataset.items=titles.csv", "features.mode=replace"), "features.mode: it is 'replace'"),
         (("dataset.items=titles.csv", "features=file"), "features.encoder.column"),
         (
