@@ -51,6 +51,7 @@ ELSEWHERE = {
     "+search=": "tests/end_to_end/test_search.py",
     "logger=tensorboard": "tests/training/test_sending.py",
     "logger=mlflow": "tests/training/test_sending.py",
+    "model=blend": "tests/end_to_end/test_blend.py",
 }
 #: Parts of training commands that need real data, a GPU or a cluster, and what the refusal without them says.
 REFUSED = {

@@ -41,7 +41,7 @@ _LARGEST_SIZE = 1 << 20  # of a model: a width, a length, a number of layers
 START_FROM = "start_from"
 _WEIGHTS = "llm.weights.name"
 _FEATURES = "features.encoder"
-_PLACES = ("dataset.path", "dataset.items", "dataset.raw_dir", f"model.{START_FROM}", _WEIGHTS)
+_PLACES = ("dataset.path", "dataset.items", "dataset.raw_dir", f"model.{START_FROM}", "model.parts", _WEIGHTS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,66 @@
+"""Blends of trained runs, from the command line."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.end_to_end.conftest import TINY, Cli
+
+RUN = (*TINY, "logger=none", "strategy=cpu", "trainer.max_epochs=3", "model.width=16")
+MIX = (*TINY, "logger=none", "strategy=cpu", "model=blend")
+
+
+@pytest.fixture(scope="module")
+def place(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two seeds, and one of other events."""
+    place = tmp_path_factory.mktemp("blend")
+    for name, *more in (("one", "seed=1"), ("two", "seed=2"), ("other", "dataset.source.seed=7")):
+        ended = here(*RUN, *more, f"hydra.run.dir={name}", cwd=place)
+        assert ended.returncode == 0, ended.stderr
+    return place
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_blend_of_one_run_is_that_run(here: Cli, place: Path) -> None:
+    ended = here(*MIX, "model.parts=[one]", "hydra.run.dir=alone", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    assert metrics(place / "alone")["test"] == metrics(place / "one")["test"]
+    assert pd.read_parquet(place / "alone/ranks.parquet").equals(pd.read_parquet(place / "one/ranks.parquet"))
+
+
+def test_two_seeds_are_mixed_by_what_validation_says(here: Cli, place: Path) -> None:
+    ended = here(*MIX, "model.parts=[one,two]", "hydra.run.dir=both", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    trials = json.loads((place / "both/needs/model.mixture/trials.json").read_text())
+    chosen = json.loads((place / "both/needs/model.mixture/mixture.json").read_text())
+    best = max(trials, key=lambda trial: trial["valid/ndcg@10"])
+    assert chosen == {key: best[key] for key in ("weights", "temperatures")}
+    assert all(abs(sum(trial["weights"]) - 1) < 1e-9 for trial in trials)
+    # The blend ranks as its search did: all validation users are fewer than tune_users.
+    valid = metrics(place / "both")["valid"]["ndcg@10"]
+    assert valid == pytest.approx(best["valid/ndcg@10"], abs=1e-6)
+    assert valid >= max(metrics(place / name)["valid"]["ndcg@10"] for name in ("one", "two"))
+    lists = here("recommend", "both", "--all", "--k", "3", "--csv", "lists.csv", cwd=place)
+    assert lists.returncode == 0, lists.stderr
+    assert len(pd.read_csv(place / "lists.csv")) == 3 * 400
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ("[one,other]", "other"),
+        ("[one,nowhere]", "nowhere"),
+        ("[one,one]", "model.parts: a run is there twice"),
+        ("[]", "model.parts: they are []. Give run folders"),
+        ("one", "model.parts: it is"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(here: Cli, place: Path, tmp_path: Path, parts: str, line: str) -> None:
+    ended = here(*MIX, f"model.parts={parts}", f"hydra.run.dir={tmp_path}", cwd=place)
+    assert (ended.returncode, len(ended.stderr.strip().splitlines())) == (2, 1), ended.stderr
+    assert line in ended.stderr
