@@ -35,6 +35,7 @@ from recsys_lt.training.journal import Journal
 from recsys_lt.training.settings import MetricsSettings
 
 _PICTURES = ("learning_curve", "long_tail", "history_length")
+_KINDS = ("png", "pdf")
 
 
 def measure(
@@ -99,7 +100,7 @@ class Results:
     finished: bool
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
-        """Write them to the run's folder; what metrics.json holds, and the pictures by name.
+        """Write them to the run's folder; what metrics.json holds, and the pictures (PNG) by name.
 
         All files are made before the first is put in its place: if one of them fails, the folder is as it was.
         """
@@ -111,7 +112,10 @@ class Results:
             if self.parts.trainer.test:
                 ranks = stack.enter_context(replacing(folder / "ranks.parquet"))
                 self._ranks().to_parquet(ranks, index=False, compression="zstd")
-            self._draw({name: stack.enter_context(replacing(folder / f"{name}.png")) for name in names}, metrics)
+            files = {
+                name: [stack.enter_context(replacing(folder / f"{name}.{kind}")) for kind in _KINDS] for name in names
+            }
+            self._draw(files, metrics)
             self.journal.begin()
         return metrics, {name: folder / f"{name}.png" for name in names}
 
@@ -225,13 +229,13 @@ class Results:
             for one, target, place in zip(lists(module, data, users, k, groups, "test"), said, places, strict=True)
         ]
 
-    def _draw(self, pictures: dict[str, Path], metrics: dict[str, Any]) -> None:
+    def _draw(self, pictures: dict[str, list[Path]], metrics: dict[str, Any]) -> None:
         figures = RunFigures(metrics, self.groups)
-        figures.learning_curve(self.journal.history, pictures["learning_curve"])
+        figures.learning_curve(self.journal.history, *pictures["learning_curve"])
         if not self.parts.trainer.test:
             return
-        figures.ndcg_along_the_tail(pictures["long_tail"])
-        figures.ndcg_by_history_length(pictures["history_length"])
+        figures.ndcg_along_the_tail(*pictures["long_tail"])
+        figures.ndcg_by_history_length(*pictures["history_length"])
 
 
 def _capped(some: int, every: int) -> str | None:

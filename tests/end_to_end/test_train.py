@@ -85,8 +85,9 @@ def test_the_ranks_give_the_metrics(trained: tuple[Path, str], metrics: dict[str
 
 def test_the_folder_holds_the_evidence(trained: tuple[Path, str]) -> None:
     folder, printed = trained
-    for picture in ("learning_curve.png", "long_tail.png", "history_length.png"):
-        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    for picture in ("learning_curve", "long_tail", "history_length"):
+        assert (folder / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / f"{picture}.pdf").read_bytes().startswith(b"%PDF")
     for checkpoint in ("best.ckpt", "last.ckpt"):
         state = torch.load(folder / checkpoint, weights_only=True)
         assert "backbone.items.weight" in state["state_dict"]
