@@ -128,6 +128,7 @@ class Results:
             "protocol": self._protocol(),
             "valid": self.journal.best["valid"],
             **self._tested(),
+            **self._chosen(),
             "best_epoch": self.journal.best["epoch"],
             "epochs": self.journal.history[-1]["epoch"],
             "finished": self.finished,
@@ -147,6 +148,10 @@ class Results:
             return {}
         test = measure(self.data, self.parts.metrics, self.groups, self.ranked)
         return {"test": test, "long_tail": self._long_tail()}
+
+    def _chosen(self) -> dict[str, Any]:
+        chosen = self.trainer.lightning_module.facts().get("chosen")
+        return {} if chosen is None else {"chosen": dict(chosen)}
 
     def _protocol(self) -> dict[str, Any]:
         data, stage = self.data, "test" if self.parts.trainer.test else "valid"

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
@@ -19,6 +20,7 @@ from recsys_lt import CONF
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
+from recsys_lt.graphs.scores import Graph, GraphSettings
 from recsys_lt.training.build import Parts, build
 
 
@@ -60,9 +62,12 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
         # Tuned and trained by a rule: something of it is; of one that is taken as it is, nothing.
         assert any(p.requires_grad for p in model.parameters()) is (choice != "model=title_likelihood")
     else:
+        if choice == "model=itemgraph":
+            following = sp.csr_array((40, 40), dtype=np.float32)
+            facts = replace(facts, needs={"graph": Graph(GraphSettings(), following)})
         model = parts.model(facts)
     if isinstance(model, Backbone):
-        assert model.output_table().weight.shape[0] == 40
+        assert model.output_table().n_items == 40
     parts.loss.check(10_000)
     if choice.startswith("strategy=") and (refusal := _refusal(parts)) is not None:
         assert "\n" not in str(refusal)
