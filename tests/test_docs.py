@@ -215,7 +215,8 @@ def test_a_training_command_composes_and_builds(line: str, place: Path, monkeypa
                 cell = [part for part in cell if not part.startswith(("hydra/", "hydra.launcher"))]
             config = compose("config", as_meant([*cell, *search]))
             OmegaConf.set_struct(config, False)
-            config.pop("search", None)
+            for key in ("search", "baselines"):  # of the command, not of a run
+                config.pop(key, None)
             if "4bit" not in line:  # which needs a GPU
                 build(config)
 

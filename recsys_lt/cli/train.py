@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from recsys_lt.cli.arguments import as_meant, check_arguments, in_order
+from recsys_lt.cli.baselines import run_baselines, taken_out
 from recsys_lt.cli.command import COMMANDS
 from recsys_lt.cli.help import help_text
 from recsys_lt.cli.hydra_refusals import composed, hydra_line
@@ -107,7 +108,7 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> Path:
 
     name: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
     fixed, working = "${now:" not in str(name["dir"]), OmegaConf.select(hydra_config, "runtime.cwd")
-    folder = wanted
+    folder, baselines = wanted, taken_out(config)
     try:
         with new_folder(wanted, fixed, Path(working or Path.cwd())) as folder:
             this, parts = _asked(config, hydra_config, None)
@@ -115,10 +116,21 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> Path:
             near = folder.is_relative_to(Path.cwd())
             print(f"run folder: {folder.relative_to(Path.cwd()) if near else folder}", flush=True)
             run_stages(this, parts, folder, False, _composed)
+            if baselines:
+                run_baselines(baselines, this, (folder / "baselines").joinpath, _composed, apart=False)
+                _beside_its_baselines(folder)
     except Stopped as stop:
         advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
         raise Stopped(stop.number, advice) from None
     return folder
+
+
+def _beside_its_baselines(folder: Path) -> None:
+    """Print the table of a run and its baselines."""
+    from recsys_lt.cli import table
+
+    if any((folder / "baselines").glob("*/metrics.json")):
+        table.main.do([str(folder), str(folder / "baselines")])
 
 
 def _composed(choices: list[str]) -> DictConfig:
@@ -168,6 +180,7 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> float | None:
     beside = f"{label}: " if side_by_side else ""
     if not side_by_side:
         print(label, flush=True)
+    baselines = taken_out(config)
     this, parts = _asked(config, hydra_config, folder.parent.resolve().name)
     with claimed(this, folder) as claim:
         if claim.folder != folder or claim.state == "busy":
@@ -186,7 +199,10 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> float | None:
             with _noted(claim.folder, config, _complain):
                 run_stages(this, parts, claim.folder, claim.state == "begun", _composed, brief=True)
                 _took.append(time.monotonic() - start)
-        return validated(claim.folder)
+        validation = validated(claim.folder)
+    label = f"baseline_{this.names.dataset}_{{}}_seed{config.seed}"
+    run_baselines(baselines, this, lambda name: folder.with_name(label.format(name)), _composed, apart=side_by_side)
+    return validation
 
 
 def _of_sweep(number: int, name: str) -> str:
