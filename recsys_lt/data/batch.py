@@ -22,6 +22,13 @@ class SeenSets:
             self.items.to(device, non_blocking=non_blocking), self.offsets.to(device, non_blocking=non_blocking)
         )
 
+    def without(self, targets: Tensor) -> "SeenSets":
+        """The sets without each row's target [B]."""
+        row = torch.repeat_interleave(self.offsets.diff(), output_size=len(self.items))
+        other = self.items != targets[row]
+        lengths = torch.zeros_like(targets).index_add_(0, row, other.long())
+        return SeenSets(self.items[other], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -16,6 +16,7 @@ from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.llm.choice import LLM
 from recsys_lt.losses.blocks import plain_means
+from recsys_lt.losses.output_table import Scorer
 from recsys_lt.recommenders.full_ranking import Ranking, ScoreMatrix, rank_by_scores
 from recsys_lt.recommenders.recommender import Recommender
 
@@ -165,8 +166,11 @@ class TitleModel(PromptedModel):
         """See ``Recommender.begin_ranking``: all prompts go on from the opening, which is read here."""
         self.read_opening = self.language.read(self.language.vectors(self.opening)) if len(self.opening) else None
 
+    def scored(self, batch: Batch) -> tuple[Tensor, Scorer]:
+        return self.scores(batch), ScoreMatrix(self.n_items)
+
     def rank(self, batch: Batch, k: int) -> Ranking:
-        return rank_by_scores(self.scores(batch), ScoreMatrix(self.n_items), batch.targets, self.masked(batch), k)
+        return rank_by_scores(*self.scored(batch), batch.targets, self.masked(batch), k)
 
     @abstractmethod
     def scores(self, batch: Batch) -> Tensor:

@@ -13,6 +13,7 @@ from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.needs import HasNeeds
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
+from recsys_lt.losses.output_table import Scorer
 from recsys_lt.optim.lazy_adam import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
@@ -188,6 +189,10 @@ class Recommender(HasNeeds, Module):
         Lists are of k items; 0 is for none (validation).
         """
 
+    def scored(self, batch: Batch) -> tuple[Tensor, Scorer] | None:
+        """States [B, ...] of a batch's users, and what scores every item for them; None for a model that only lists."""
+        return None
+
     def masked(self, batch: Batch) -> SeenSets | None:
         """Items never recommended to a batch's users: its seen items, without the target if ``mask_seen`` keeps it."""
         seen = batch.seen
@@ -195,10 +200,7 @@ class Recommender(HasNeeds, Module):
             return None
         if self.mask_seen != "keep_target" or len(batch.targets) == 0:
             return seen
-        row = torch.repeat_interleave(seen.offsets.diff(), output_size=len(seen.items))
-        other = seen.items != batch.targets[row]
-        lengths = torch.zeros_like(batch.targets).index_add_(0, row, other.long())
-        return SeenSets(seen.items[other], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+        return seen.without(batch.targets)
 
     # Training: the update rule evaluates the closure of a step; the same way for every rule.
 

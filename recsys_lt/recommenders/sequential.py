@@ -11,7 +11,7 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.data.streams import key_of
 from recsys_lt.errors import UserError
 from recsys_lt.losses.loss import Draw, Loss
-from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable
+from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable, Scorer
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
 from recsys_lt.recommenders.recommender import Recommender, Terms
@@ -78,10 +78,13 @@ class SequentialRecommender(Recommender):
     def item_tables(self) -> list[Tensor]:
         return self.backbone.item_tables() if self.content is None else self.content.item_tables
 
-    def rank(self, batch: Batch, k: int) -> Ranking:
+    def scored(self, batch: Batch) -> tuple[Tensor, Scorer]:
         states = self.backbone.user_states(batch)
         _check_states(states, len(batch), f"{type(self.backbone).__name__}.user_states", "user")
-        return rank_by_scores(states, self.backbone.output_table(), batch.targets, self.masked(batch), k)
+        return states, self.backbone.output_table()
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        return rank_by_scores(*self.scored(batch), batch.targets, self.masked(batch), k)
 
 
 def draw_of(batch: Batch) -> Draw:
