@@ -114,6 +114,8 @@ def commands() -> list[Command]:
 ALL = commands()
 OURS = {" ".join(c.ours): c for c in ALL if c.ours is not None}
 SUBCOMMANDS = (
+    "dataset",
+    "protocols",
     "table",
     "report",
     "recommend",
@@ -297,6 +299,8 @@ def test_a_command_on_finished_runs_works(
         words = [re.sub(r"max_epochs=.*", "max_epochs=2", word) for word in words]
     if words[0] == "dashboard":
         words = [*words, "--dry-run"]
+    if words[0] == "dataset" and words[1] != "file":
+        words = ["dataset", "synthetic", *SMALL[:3], *words[2:]]
     words = [re.sub("kettle,teapot", "i1,i2", word) for word in words]
     words = _found(words)
     done = here(*words, cwd=place)

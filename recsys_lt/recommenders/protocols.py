@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recsys_lt.data.arrays import Ints, offsets_of
 from recsys_lt.data.batch import SeenSets
-from recsys_lt.data.loader import RankBatches
+from recsys_lt.data.loader import RankBatches, rank_loader
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.losses.output_table import Scorer
 from recsys_lt.metrics.ranking import RANKING_METRICS
@@ -91,7 +91,7 @@ def standings(module: Recommender, data: Sequences, users: Ints, seed: int, batc
     repeated = []
     with torch.inference_mode():
         module.begin_ranking()
-        for batch in RankBatches(data, users, "test", module.max_length, batch_rows, with_seen=True):
+        for batch in rank_loader(RankBatches(data, users, "test", module.max_length, batch_rows, with_seen=True)):
             assert batch.seen is not None
             negatives = {
                 masked: sets.to(module.device)

@@ -132,17 +132,14 @@ def _seen_items(repeated: float) -> list[str]:
         ]
     return [
         "Seen items: no test target is an item that the user had before. Masked, they leave more places of the list to "
-        "others, so masked numbers are higher. Papers and libraries differ here; RecBole's sequential models do not "
-        "mask."
+        "others, so masked numbers are usually higher. Papers and libraries differ here; RecBole's sequential "
+        "models do not mask."
     ]
 
 
 def _ties(tied: float) -> list[str]:
     share = f"{100 * tied:.2g} %" if tied else "no"
-    note = (
-        "With ties for it, a model that gives every item the same score is perfect: a paper's code that counts so "
-        "cannot be compared with."
-    )
+    note = "Numbers with ties for the target say little: a model that gives every item the same score would be perfect."
     return [
         f"Ties: {share} of the users have another item with the target's score. Against it, the target stands behind "
         f"them; at random, anywhere among them, on average; for it, before them. {note}"

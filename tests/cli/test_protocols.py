@@ -18,6 +18,7 @@ from recsys_lt.training.trained import Run
 def folders(tmp_path_factory, train):
     """Two seeds of a model on a log with repeated targets, and a model of popularity, whose scores tie."""
     root = tmp_path_factory.mktemp("protocols")
+    (root / "sweep").mkdir()
     rows = []
     for user in range(60):
         items = [(user * 7 + n * n) % 25 for n in range(8)]

@@ -137,6 +137,12 @@ table notes.txt | notes.txt
 report nowhere | nowhere, no such folder
 report run | run, metrics.json
 report run --users -1 | --users
+dataset beuaty | beuaty, beauty
+dataset file dataset.cache_dir=run | dataset.path
+dataset synthetic colour=blue | colour, there is no key
+protocols nowhere | nowhere, no such folder
+protocols run | run, metrics.json
+protocols run --seed -1 | --seed
 recommend nowhere --user 1 | nowhere, no such folder
 recommend run --user 1 | run, config.yaml
 recommend notes.txt --user 1 | notes.txt

@@ -1,32 +1,23 @@
-"""The HTML report: its content, a part for each dataset, and the page it fills."""
+"""The content of the HTML report: a part for each dataset."""
 
 from __future__ import annotations
 
-import base64
-import datetime
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.comparison import Comparison, best_first, compare
-from recsys_lt.results.field_terms import in_a_sentence, term
-from recsys_lt.results.plots.drawing import COLOURS
+from recsys_lt.results.field_terms import in_a_sentence
 from recsys_lt.results.plots.panels import FEW
 from recsys_lt.results.report.examples import OpenRun, examples
-from recsys_lt.results.report.figures import Figures, swatch
+from recsys_lt.results.report.figures import Figures
+from recsys_lt.results.report.rendering import rendered
 from recsys_lt.results.report.what_was_run import what_was_run
 from recsys_lt.results.significance import LEVEL, why_untested
 from recsys_lt.results.tables import caption, content, exposure_table, mean_and_std, metrics_by_group
 from recsys_lt.results.written_tables import Content, shown
-from recsys_lt.system.package import __version__
-
-_SORTING = "vendored/sortable-tablesort-4.1.7.auto.min.js"
 
 
 def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: OpenRun) -> str:
@@ -60,7 +51,8 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
             }
         )
     names = {id(each.cell): f"cell {each.number} ({each.full_name})" for cells in styled.values() for each in cells}
-    return _page(
+    return rendered(
+        "report.html.j2",
         title=parts[0]["title"] if len(compared.cells) == 1 else folder.resolve().name,
         folder=folder.resolve().name,
         compared=compared,
@@ -69,31 +61,6 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
         few=FEW,
         parts=parts,
         caption=caption(compared, "bold", lambda cell: names[id(cell)]) if any(part["table"] for part in parts) else [],
-        version=__version__,
-        day=datetime.date.today().isoformat(),
-    )
-
-
-def _page(**content: Any) -> str:
-    """The HTML file, of the variables of ``report.html.j2``."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    def read(name: str) -> str:
-        return files("recsys_lt.results.report").joinpath("page", name).read_text(encoding="utf-8")
-
-    environment = Environment(
-        loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["term"] = term
-    environment.filters["swatch"] = lambda styled: swatch(styled.look)
-    script = read(_SORTING).strip()
-    return environment.get_template("report.html.j2").render(
-        **content,
-        style=Markup(read("style.css")),
-        colours=COLOURS,
-        script=Markup(script),
-        # Nothing but this one script may run, and nothing may be fetched: reports get passed around.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 

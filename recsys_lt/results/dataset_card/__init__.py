@@ -1,0 +1,1 @@
+"""The dataset card: what a dataset holds, and which signals a recommender can use on it."""
