@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Columns a title is folded to in a narrow terminal, at the least.
 _TITLE = 16
+#: Columns of a list, and which of a table's columns are numbers.
+_RANKED = ("rank", "item", "title", "score", "group", "training interactions", "because of")
+_NUMBERS = ("event", "rank", "score", "training interactions")
 #: Users in a table that is written at once.
 _USERS = 1024
 
@@ -76,33 +79,31 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
 
 
-def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> Table:
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table of plain text: titles may hold what rich would take for markup."""
     from rich import box
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    # A dataset without titles needs no column of nothing.
-    kept = [c for c, (name, _) in enumerate(columns) if name != "title" or any(row[c] for row in rows)]
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for c in kept:
-        name, is_number = columns[c]
-        texts = [*name.split(), *(row[c] for row in rows)]
+    # A dataset without titles needs no column of nothing.
+    columns = [(name, [row[c] for row in rows]) for c, name in enumerate(names)]
+    columns = [(name, texts) for name, texts in columns if name != "title" or any(texts)]
+    for name, texts in columns:
         # Titles fold in a narrow terminal; numbers and ids cut short would be others.
-        least = min(_TITLE, max(map(cell_len, texts))) if name == "title" else max(map(cell_len, texts))
-        table.add_column(name, justify="right" if is_number else "left", min_width=least, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(one_line(row[c])) for c in kept))  # a stranger's titles may hold what a terminal obeys
+        widest = max(map(cell_len, [*name.split(), *texts]))
+        least = min(_TITLE, widest) if name == "title" else widest
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", min_width=least, overflow="fold")
+    for row in zip(*(texts for _, texts in columns), strict=True):
+        table.add_row(*(Text(one_line(text)) for text in row))  # a stranger's titles may hold what a terminal obeys
     return table
 
 
-def _said(score: float, digits: str) -> str:
-    return "" if math.isinf(score) else f"{score:{digits}}"  # a re-ranker scores its candidates alone
-
-
-def _because(item: Item) -> str:
-    return ", ".join(r.item if math.isnan(r.drop) else f"{r.item} ({r.drop:.3g})" for r in item.reasons)
+def _row(item: Item) -> list[str]:
+    score = "" if math.isinf(item.score) else f"{item.score:#.4g}"  # a re-ranker scores its candidates alone
+    because = (r.item if math.isnan(r.drop) else f"{r.item} ({r.drop:.3g})" for r in item.reasons)
+    return [str(item.rank), item.item, item.title, score, item.group, f"{item.interactions:,}", ", ".join(because)]
 
 
 def _show(console: Console, one: Recommendation, k: int, reasons: bool) -> None:
@@ -110,27 +111,11 @@ def _show(console: Console, one: Recommendation, k: int, reasons: bool) -> None:
 
     n = len(one.recent)
     shown = "all of them" if n == one.events else f"the last {n}"
-    first = one.events - n + 1
-    history = _table(
-        (("event", True), ("item", False), ("title", False)),
-        [(str(place), *event) for place, event in enumerate(one.recent, start=first)],
-    )
-    ranked = _table(
-        (
-            ("rank", True), ("item", False), ("title", False), ("score", True),
-            ("group", False), ("training interactions", True), *([("because of", False)] if reasons else []),
-        ),
-        [
-            (
-                str(i.rank), i.item, i.title, _said(i.score, "#.4g"), i.group, f"{i.interactions:,}",
-                *([_because(i)] if reasons else []),
-            )
-            for i in one.items
-        ],
-    )  # fmt: skip
+    events = [(str(place), *event) for place, event in enumerate(one.recent, start=one.events - n + 1)]
+    ranked = _RANKED if reasons else _RANKED[:-1]
     for title, table in (
-        (f"user {one.user}: {one.events} events, {shown}", history),
-        ("recommended next", ranked),
+        (f"user {one.user}: {one.events} events, {shown}", _table(("event", "item", "title"), events)),
+        ("recommended next", _table(ranked, list(map(_row, one.items)))),
     ):
         wide = wide_enough(console, table)
         wide.print(Text(title, style="bold"))

@@ -22,31 +22,27 @@ RANKS_FILE, RANKS = "ranks.parquet", ("user", "target", "rank", "group")
 _MOST = 1 << 31  # bytes of a pack's columns; a hundred times what ours take
 
 
-class _Place(NamedTuple):
-    """A pack, and a path below it ("" for all of it)."""
+class _Packed(NamedTuple):
+    """A packed run: the texts of its files by their names, and the columns of its ranks (None where there are none)."""
 
-    file: Path
-    below: str
-
-    @property
-    def changed(self) -> int:
-        return self.file.stat().st_mtime_ns
+    texts: dict[str, bytes]
+    ranks: "pa.Table | None"
 
 
-def _place(path: Path) -> _Place | None:
-    """Where a path leads into a pack; None where it leads into none."""
+def _place(path: Path) -> tuple[Path, str] | None:
+    """The pack that a path leads into, and the path below it ("" for all of it); None where it leads into none."""
     if path.is_dir():
         return None
     above = next((above for above in (path, *path.parents) if above.exists()), path)
     if not above.is_file() or above.suffix != ".parquet" or above.name == RANKS_FILE:
         return None
-    return _Place(above, "" if above == path else path.relative_to(above).as_posix())
+    return above, "" if above == path else path.relative_to(above).as_posix()
 
 
 def pack_of(path: Path) -> Path | None:
     """The pack that a path is, or leads into; None where it leads into none."""
     place = _place(path)
-    return None if place is None else place.file
+    return None if place is None else place[0]
 
 
 def runs_in(path: Path) -> list[Path] | None:
@@ -54,9 +50,15 @@ def runs_in(path: Path) -> list[Path] | None:
     place = _place(path)
     if place is None:
         return None
-    names = _texts(place.file, place.changed)
-    below = f"{place.below}/" if place.below else ""
-    return [place.file / name for name in names if f"{name}/".startswith(below)]
+    file, below = place
+    below = f"{below}/" if below else ""
+    return [file / name for name in _runs(file, file.stat().st_mtime_ns) if f"{name}/".startswith(below)]
+
+
+def _run(path: Path) -> _Packed | None:
+    """The packed run of a path; None where there is none."""
+    place = _place(path)
+    return None if place is None else _runs(place[0], place[0].stat().st_mtime_ns).get(place[1])
 
 
 def content(path: Path, most: int = -1) -> bytes | None:
@@ -64,10 +66,8 @@ def content(path: Path, most: int = -1) -> bytes | None:
     if path.is_file():
         with path.open("rb") as file:
             return file.read(most)
-    place = _place(path.parent)
-    if place is None or path.name not in TEXTS:
-        return None
-    return _texts(place.file, place.changed).get(place.below, {}).get(path.name)
+    run = _run(path.parent) if path.name in TEXTS else None
+    return None if run is None else run.texts.get(path.name)
 
 
 def has(path: Path) -> bool:
@@ -85,46 +85,36 @@ def ranks_changed(run: Path) -> int | None:
 
 def packed_ranks(path: Path) -> "pa.Table | None":
     """The columns of a packed run's ``ranks.parquet``; None where they are absent, or the path leads into no pack."""
+    run = None if path.is_file() else _run(path.parent)
+    return None if run is None else run.ranks
+
+
+@lru_cache(maxsize=4)
+def _runs(file: Path, changed: int) -> dict[str, _Packed]:
+    """The runs of a pack that was last changed at that time, by their paths in it, in the order of the rows."""
     import pyarrow as pa
 
-    place = None if path.is_file() else _place(path.parent)
-    if place is None:
-        return None
-    names, table = list(_texts(place.file, place.changed)), _ranks(place.file, place.changed)
-    if place.below not in names:
-        return None
-    values = {name: table[name][names.index(place.below)].values for name in RANKS}
-    columns = {name: column for name, column in values.items() if column is not None}
-    return pa.table(columns) if columns else None
-
-
-@lru_cache(maxsize=8)
-def _texts(file: Path, changed: int) -> dict[str, dict[str, bytes]]:
-    """The texts of a pack's runs by the run's path and the file's name, in the order of the rows."""
-    table = _read(file, ("run", *TEXTS.values()))
-    found: dict[str, dict[str, bytes]] = {}
-    for row in table.to_pylist():
+    table = _read(file)
+    found: dict[str, _Packed] = {}
+    for number, row in enumerate(table.select(["run", *TEXTS.values()]).to_pylist()):
         name = row["run"]
         if not name or not name.isprintable() or name in found or str(PurePosixPath("/x", name)) != f"/x/{name}":
             raise _unreadable(file, f"{name!r} is no path of a run, or is there twice")
         if ".." in PurePosixPath(name).parts:
             raise _unreadable(file, f"{name!r} leads out of it")
-        found[name] = {key: row[column].encode() for key, column in TEXTS.items() if row[column] is not None}
+        texts = {key: row[column].encode() for key, column in TEXTS.items() if row[column] is not None}
+        ranks = {key: table[key][number].values for key in RANKS if table[key][number].is_valid}
+        found[name] = _Packed(texts, pa.table(ranks) if ranks else None)
     return found
 
 
-@lru_cache(maxsize=4)
-def _ranks(file: Path, changed: int) -> "pa.Table":
-    return _read(file, RANKS)
-
-
-def _read(file: Path, columns: tuple[str, ...]) -> "pa.Table":
+def _read(file: Path) -> "pa.Table":
     from pyarrow import ArrowException, parquet, types
 
     try:
         with parquet.ParquetFile(file) as opened:
             schema, about = opened.schema_arrow, opened.metadata
-            for name in columns:
+            for name in (columns := ["run", *TEXTS.values(), *RANKS]):
                 if schema.names.count(name) != 1:
                     raise ValueError(f"it has no one column {name}")
                 kind = schema.field(name).type
@@ -132,7 +122,7 @@ def _read(file: Path, columns: tuple[str, ...]) -> "pa.Table":
                     raise ValueError(f"its column {name} is of {kind}")
             if sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups)) > _MOST:
                 raise ValueError("it is larger than any of ours")
-            return opened.read(columns=list(columns))
+            return opened.read(columns=columns)
     except (OSError, ValueError, ArrowException) as error:
         raise _unreadable(file, (str(error) or type(error).__name__).splitlines()[0]) from error
 

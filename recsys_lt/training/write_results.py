@@ -218,7 +218,7 @@ class Results:
             return []
         data, found, groups = self.data, self.ranked, self.groups.of
         ranked = Ranks(found.users, found.targets, found.ranks, groups[found.targets].astype(np.int64))
-        users = drawn([ranked], n)
+        users = drawn(ranked, n)
         module: Any = self.trainer.lightning_module
         places, k = np.searchsorted(found.users, users), min(K, data.n_items)
         said = [str(data.titles[item]) or str(data.item_ids[item]) for item in found.targets[places]]

@@ -71,6 +71,7 @@ class _Answer(NamedTuple):
     """Lists of one run for the example users; their targets (title, group, interactions, id); items of its data."""
 
     lists: list[Recommendation]
+    ranks: list[int]  # of the targets
     targets: list[tuple[str, str, int, str]]
     n_items: int
 
@@ -97,32 +98,27 @@ def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open
     wanted = list(dict.fromkeys((ran[0], *references[:1], *ran)))[:2]
     without = {each: f"its runs hold no {_CHECKPOINT} or no {RANKS}" for each in wanted if each not in able}
     chosen = list(dict.fromkeys(each for each in (*wanted, *able) if each in able))[:2]
-    ranked: dict[StyledCell, Ranks] = {}
-    for each in sorted(chosen, key=ran.index):
-        try:
-            ranked[each] = read_ranks(able[each].folder / RANKS)
-        except UserError as error:
-            without[each] = _without_path(error)
-    rows = drawn(list(ranked.values()), users) if ranked else []
+    rows: list[int] = []
     answers: dict[StyledCell, _Answer] = {}
-    for each in ranked:
+    for each in sorted(chosen, key=ran.index):
         folder = able[each].folder
         try:
-            answer = _answer(open_run(folder), folder, rows)
-            if any(answer[1:] != other[1:] for other in answers.values()):
+            ranks = read_ranks(folder / RANKS)
+            rows = rows or drawn(ranks, users)
+            answer = _answer(open_run(folder), folder, ranks, rows)
+            if any(answer[2:] != other[2:] for other in answers.values()):
                 raise UserError("it ran on other data than the cell before it", where=folder)
             answers[each] = answer
         except UserError as error:
             without[each] = _without_path(error)
     found = []
-    for place, row in enumerate(rows if answers else ()):
+    for place in range(len(rows) if answers else 0):
         first = next(iter(answers.values()))
         one, (target, group, interactions, identity) = first.lists[place], first.targets[place]
         listed = []
         for each, answer in answers.items():
             items = tuple((i.title or i.item, i.group, i.item == identity) for i in answer.lists[place].items)
-            rank = int(ranked[each].rank[np.searchsorted(ranked[each].user, row)])
-            listed.append(Listed(each, str(able[each].seed), rank, items))
+            listed.append(Listed(each, str(able[each].seed), answer.ranks[place], items))
         recent = tuple(title or item for item, title in one.recent)
         found.append(Example(one.user, one.events, recent, target, group, interactions, tuple(listed)))
     lacking = tuple(f"Cell {each.number} ({each.name}) is not asked: {why}." for each, why in without.items())
@@ -135,13 +131,11 @@ def _without_path(error: UserError) -> str:
     return where + " ".join(error.what.split())
 
 
-def drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
-    """Users that all cells ranked: groups of the targets in turn, and evenly from each."""
-    shared = np.isin(ranked[0].user, ranked[-1].user)
-    user, group = ranked[0].user[shared], ranked[0].group[shared]
-    pools = [pool for pool in (user[group == code] for code in range(len(GROUPS))) if len(pool)]
+def drawn(ranked: Ranks, users: int) -> list[int]:
+    """Some of the users that were ranked: groups of the targets in turn, and evenly from each."""
+    pools = [pool for pool in (ranked.user[ranked.group == code] for code in range(len(GROUPS))) if len(pool)]
     wanted = [0] * len(pools)
-    for _ in range(min(users, len(user))):
+    for _ in range(min(users, len(ranked.user))):
         room = [place for place, pool in enumerate(pools) if wanted[place] < len(pool)]
         wanted[min(room, key=lambda place: wanted[place])] += 1
     rows: list[int] = []
@@ -150,12 +144,12 @@ def drawn(ranked: Sequence[Ranks], users: int) -> list[int]:
     return rows
 
 
-def _answer(run: Any, folder: Path, rows: Sequence[int]) -> _Answer:
+def _answer(run: Any, folder: Path, ranks: Ranks, rows: Sequence[int]) -> _Answer:
     from recsys_lt.recommenders.lists import lists
 
     run.check_events()
     data = run.data
-    if max(rows) >= data.n_users or (data.test_at[rows] < 1).any():
+    if not np.isin(rows, ranks.user).all() or max(rows) >= data.n_users or (data.test_at[rows] < 1).any():
         raise UserError("its ranks are of other data", where=folder / RANKS, remedy="Run it again")
     groups = run.groups.of
     found = list(lists(run.model, data, rows, min(K, data.n_items), groups, stage="test", recent=RECENT))
@@ -164,4 +158,4 @@ def _answer(run: Any, folder: Path, rows: Sequence[int]) -> _Answer:
         item = int(data.items[data.offsets[row] + data.test_at[row]])
         identity = str(data.item_ids[item])
         targets.append((str(data.titles[item]) or identity, GROUPS[groups[item]], int(data.popularity[item]), identity))
-    return _Answer(found, targets, data.n_items)
+    return _Answer(found, ranks.rank[np.searchsorted(ranks.user, rows)].tolist(), targets, data.n_items)
