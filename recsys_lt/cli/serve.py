@@ -70,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> None:
         from recsys_lt.training.trained import Run
 
         run = Run(arguments.folder)
-        app = application(run, limits, this_machine=_is_loopback(listener))
+        app = application(run, limits, this_machine=ipaddress.ip_address(listener.getsockname()[0]).is_loopback)
         host, port = listener.getsockname()[:2]
         at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         names = run.stored.names
@@ -102,10 +102,6 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         what = f"it cannot be listened at ({error.strerror or error})"
         raise UserError(what, where=where, remedy="Give another --port, or a --host of this machine") from error
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 class _RefusedError(Exception):

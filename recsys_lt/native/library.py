@@ -97,7 +97,7 @@ def _built() -> Path:
     key = hashlib.sha256("\0".join([*command, *platform.libc_ver(), _processor()]).encode())
     for source in sources:
         key.update(source.read_bytes())
-    folder = _folder()
+    folder = Path(os.environ.get("RECSYS_LT_CACHE") or "~/.cache/recsys_lt").expanduser() / "native"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _only_mine(folder):
         raise OSError(f"{folder} belongs to somebody else, or others may write to it: chmod go-w")
@@ -126,11 +126,6 @@ def _only_mine(path: Path) -> bool:
 
 def _content(library: Path) -> str:
     return hashlib.sha256(library.read_bytes()).hexdigest()[:32]
-
-
-def _folder() -> Path:
-    cache = os.environ.get("RECSYS_LT_CACHE") or "~/.cache/recsys_lt"
-    return Path(cache).expanduser() / "native"
 
 
 def _processor() -> str:
