@@ -16,7 +16,6 @@ AROUND = (
     *((1, 6), (-1, 6), (1, -7), (-1, -7), (0, 11), (0, -12), (2, 0), (-2, 0)),
     *((side, up) for up in (14, -15, 22, -23) for side in (1, -1, 2, -2)),
 )
-AFTER = tuple((column, up) for column in (1, 2, 3) for up in (0, 9, -9, 18, -18, 27, -27))
 _SIZE, _SMALL = 7.5, 6.5  # of the letters, points
 #: Means over fewer users are drawn hollow.
 FEW = 50
@@ -28,7 +27,8 @@ Point = tuple[float | None, float | None]  # mean and spread
 def _line(axes: Any, look: Look, xs: Sequence[float], ys: Sequence[float], mark: str | None = None) -> None:
     axes.plot(
         xs, ys, color=look.colour.light, linestyle=look.dash, marker=look.mark if mark is None else mark,
-        linewidth=1.2 if look.coloured else 0.7, markersize=3.5 if look.coloured else 2, label=look.text,
+        linewidth=1.2 if look.coloured else 0.7, markersize=3.5 if look.coloured else 2,
+        label=look.text if look.coloured else "_grey",  # which no legend names
         clip_on=False, zorder=2 + look.coloured,
     )  # fmt: skip
 
@@ -48,7 +48,6 @@ def learning_curves(
     """
     from matplotlib.ticker import MaxNLocator
 
-    ends = []
     for look, curves in lines:
         if len(curves) > 1:
             for curve in curves:
@@ -57,16 +56,12 @@ def learning_curves(
             ys = [math.fsum(curve[epoch] for curve in curves) / len(curves) for epoch in xs]
             _line(axes, look, xs, ys, "")
             axes.plot(xs[-1:], ys[-1:], look.mark, color=look.colour.light, zorder=2 + look.coloured)
-            if look.coloured:
-                ends.append((look, xs[-1], ys[-1]))
     ticks = MaxNLocator(integer=True, min_n_ticks=1, nbins=7).tick_values(0, max(last, 1))
     axes.set_xticks([tick for tick in ticks if 0 <= tick <= last])
     axes.set_xlim(-0.03 * max(last, 1), 1.03 * max(last, 1))
     if from_zero:
         _up_from_zero(axes, 1e-3)
     axes.set_ylabel(name)
-    if len(lines) > 1:
-        at_the_ends(axes, ends)
 
 
 def best_epoch(axes: Sequence[Any], curve: Curve) -> tuple[float, float]:
@@ -184,31 +179,17 @@ def scatter(
     axes.set_ylim(max(low, -0.03 * high), high)  # nothing that is drawn is below 0
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
-    beside(axes, known, AROUND)
+    beside(axes, known)
 
 
 def legend_above(axes: Any, title: str | None = None) -> None:
     """A legend above the axes, where it hides nothing; as wide as a column allows."""
     longest = max((len(label) for label in axes.get_legend_handles_labels()[1]), default=0)
-    columns = 3 if longest <= 12 else 2 if longest <= 34 else 1
+    columns = 4 if longest <= 3 else 3 if longest <= 12 else 2 if longest <= 34 else 1
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, title=title)
 
 
-def at_the_ends(axes: Any, ends: Sequence[tuple[Look, float, float]]) -> None:
-    """Write each line's label where it ends, at x and y; those that end last stand right of the axes."""
-    low, high = axes.get_ylim()
-    last = max((x for _, x, _ in ends), default=0.0)
-    beside(axes, [end for end in ends if end[1] < 0.9 * last], AFTER)
-    ordered = sorted((end for end in ends if end[1] >= 0.9 * last), key=lambda end: end[2])
-    height = 72 * axes.bbox.height / axes.figure.dpi
-    places = apart([(y - low) / (high - low) for *_, y in ordered], 1.1 * _SIZE / height)
-    for (look, *_), place in zip(ordered, places, strict=True):
-        axes.text(
-            1.015, place, look.text, transform=axes.transAxes, va="center", fontsize=_SIZE, color=look.colour.light
-        )
-
-
-def beside(axes: Any, points: Sequence[tuple[Look, float, float]], where: Sequence[tuple[int, int]]) -> None:
+def beside(axes: Any, points: Sequence[tuple[Look, float, float]]) -> None:
     """Write each label where no other point or label is; a grey one that has no such place is left out."""
     axes.figure.draw_without_rendering()  # lays out: only then is it known where points lie on the paper
     scale = axes.figure.dpi / 72
@@ -218,7 +199,7 @@ def beside(axes: Any, points: Sequence[tuple[Look, float, float]], where: Sequen
     for (look, x, y), (px, py) in pairs:
         size = _SIZE if look.coloured else _SMALL
         half = 0.32 * size * len(look.text)  # a digit is 0.64 of the letters' size wide
-        near = where if look.coloured else where[:8]  # a grey label farther out could belong to any point
+        near = AROUND if look.coloured else AROUND[:8]  # a grey label farther out could belong to any point
         offsets = [(np.sign(n) * (4.5 + half + (abs(n) - 1) * (2 * half + 2)), up) for n, up in near]
         free = [
             (dx, dy) for dx, dy in offsets
@@ -232,15 +213,3 @@ def beside(axes: Any, points: Sequence[tuple[Look, float, float]], where: Sequen
             look.text, (x, y), (dx, dy), textcoords="offset points", ha="center", va="center",
             color=look.colour.light if look.coloured else MUTED.light, fontsize=size,
         )  # fmt: skip
-
-
-def apart(places: Sequence[float], distance: float) -> list[float]:
-    """Ascending places in 0..1, moved as little as it takes to be so far apart."""
-    moved: list[float] = []
-    for place in places:
-        moved.append(place if not moved else max(place, moved[-1] + distance))
-    highest = 1.0
-    for n in reversed(range(len(moved))):
-        moved[n] = min(moved[n], highest)
-        highest = moved[n] - distance
-    return moved

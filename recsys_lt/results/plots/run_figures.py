@@ -66,7 +66,7 @@ class RunFigures:
             panels.learning_curves(above, lines, "validation NDCG@10", last, from_zero=True)
             if lines and lines[0][0].text == "all":
                 epoch, value = panels.best_epoch((above, below), lines[0][1][0])
-                above.set_title(f"best: {value:.4f} at epoch {epoch:.0f} (dashed)", fontsize=7, color=GREY)
+                panels.legend_above(above, f"best: {value:.4f} at epoch {epoch:.0f} (dashed)")
             loss = (Look("", MUTED, mark="."), [curve_of(history, "train/loss")])
             panels.learning_curves(below, [loss], "training loss", last, from_zero=False)
             below.set_xlabel("completed epochs")

@@ -122,6 +122,8 @@ class Figures:
             label = "training loss" if column == "train/loss" else "validation NDCG@10"
             panels.learning_curves(axes, drawn, label, self._last, column != "train/loss")
             axes.set_xlabel("completed epochs")
+            if len(drawn) > 1:
+                panels.legend_above(axes)
             if mark_best:
                 panels.best_epoch([axes], drawn[0][1][0])
 

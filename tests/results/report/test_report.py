@@ -3,7 +3,6 @@ import re
 import subprocess
 import sys
 from importlib.resources import files
-from itertools import pairwise
 
 import pytest
 
@@ -11,7 +10,7 @@ from recsys_lt.cli import table
 from recsys_lt.results.cell_styles import COLOURED, styled_cells
 from recsys_lt.results.comparison import compare
 from recsys_lt.results.plots.drawing import canvas
-from recsys_lt.results.plots.panels import AFTER, AROUND, apart, beside
+from recsys_lt.results.plots.panels import beside
 from recsys_lt.results.report import parts
 from recsys_lt.results.report.examples import Example, Examples, Listed
 from recsys_lt.results.report.what_was_run import what_was_run
@@ -168,8 +167,7 @@ def test_many_cells_share_out_few_colours(tmp_path):
     assert "var(--others)" in page
 
 
-@pytest.mark.parametrize("where", [AROUND, AFTER])
-def test_numbers_of_a_big_sweep_do_not_lie_on_each_other(tmp_path, where):
+def test_numbers_of_a_big_sweep_do_not_lie_on_each_other(tmp_path):
     for n in range(110):
         make_run(tmp_path / f"{n:03}", 0.03 + n / 1000, lr=f"{n + 1}", deciles=False, curve=False, ranks=False)
     members = [member for of_one in styled_cells(compare([tmp_path])).values() for member in of_one]
@@ -178,7 +176,7 @@ def test_numbers_of_a_big_sweep_do_not_lie_on_each_other(tmp_path, where):
     with canvas() as (figure, axes):
         axes.plot([0, 100], [0, 1], ".")
         # All but on each other: where the lines of many cells end.
-        beside(axes, [(m.look, 50 + m.number % 3, 0.5 + m.number % 5 / 100) for m in some], where)
+        beside(axes, [(m.look, 50 + m.number % 3, 0.5 + m.number % 5 / 100) for m in some])
         figure.draw_without_rendering()
         boxes = [text.get_window_extent() for text in axes.texts]
     assert {text.get_text() for text in axes.texts} >= {str(m.number) for m in some if m.look.coloured}
@@ -306,10 +304,3 @@ def test_template_style_and_script_travel_in_the_package():
     page = files("recsys_lt.results.report.page")
     for name in ("report.html.j2", "style.css", "vendored/sortable-tablesort-LICENSE"):
         assert page.joinpath(name).read_text()
-
-
-@pytest.mark.parametrize("places", [[], [0.5], [0.98, 0.99, 1.0], [0.0, 0.01, 0.5, 0.51, 0.52, 1.0]])
-def test_labels_keep_their_distance_and_stay_inside(places):
-    moved = apart(places, 0.06)
-    assert all(b - a >= 0.06 - 1e-9 for a, b in pairwise(moved))
-    assert all(-1e-9 <= place <= 1 for place in moved)
