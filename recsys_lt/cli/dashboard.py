@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError
+from recsys_lt.system.package import check_installed
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -109,15 +110,12 @@ def save(entity: str, project: str, dataset: str | None = None) -> str:
 
     from recsys_lt.training.loggers import has_key
 
-    try:
-        import wandb
-        import wandb_workspaces  # noqa: F401
-    except ImportError as error:
-        remedy = "Install it with pip install 'recsys_lt[dashboard]'; --dry-run does without it"
-        raise UserError("wandb-workspaces is missing", where="recsys_lt dashboard", remedy=remedy) from error
+    check_installed("dashboard", "dashboard", "wandb_workspaces")
+    import wandb
+
     if not has_key():
         remedy = "Run wandb login, or set WANDB_API_KEY; --dry-run does without it"
-        raise UserError("no W&B API key is configured", where="recsys_lt dashboard", remedy=remedy)
+        raise UserError("no W&B API key is configured", where="dashboard", remedy=remedy)
     wandb.setup(wandb.Settings(silent=True))
     server = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import add_trust
+from recsys_lt.system.package import check_installed
 
 # Everything else is imported where it is used, so that --help answers at once.
 #: Before the name of a Hugging Face repository.
@@ -64,12 +65,10 @@ def repository(place: str) -> tuple[str, str | None]:
 @contextmanager
 def hub(place: str) -> Iterator[Any]:
     """Yield huggingface_hub's client; what the Hub or the network refuses inside the block is one line."""
-    try:
-        import huggingface_hub
-        from huggingface_hub.utils import disable_progress_bars
-    except ImportError as error:
-        remedy = "Install it: pip install 'recsys_lt[hub]'"
-        raise UserError("huggingface_hub cannot be imported", where=place, remedy=remedy) from error
+    check_installed(place, "hub", "huggingface_hub")
+    import huggingface_hub
+    from huggingface_hub.utils import disable_progress_bars
+
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from recsys_lt.errors import UserError
+from recsys_lt.system.package import check_installed
 
 # What is heavy is imported where it is used: Optuna may be absent.
 if TYPE_CHECKING:
@@ -50,11 +51,8 @@ class Search(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are left, then test the best; UserError for a search that cannot be made."""
-        try:
-            from optuna.trial import TrialState
-        except ImportError as error:
-            remedy = "Install it with: pip install 'recsys_lt[search]'"
-            raise UserError("Optuna is not installed", where="search", remedy=remedy) from error
+        check_installed("search", "search", "optuna")
+        from optuna.trial import TrialState
 
         from recsys_lt.system.atomic import locked
 

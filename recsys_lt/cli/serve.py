@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import ipaddress
 import socket
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from recsys_lt.cli.command import Command
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.trust import add_trust
+from recsys_lt.system.package import check_installed
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
     for name, value in limits._asdict().items():
         if value < 1:
             raise UserError(f"it is {value}", where=f"--max-{name}", remedy="Give a whole number of at least 1")
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        remedy = "Install what it needs: pip install 'recsys_lt[serve]'"
-        raise UserError(f"{' and '.join(missing)} cannot be imported", where="serve", remedy=remedy)
+    check_installed("serve", "serve", "starlette", "uvicorn")
     with _listening(arguments.host, arguments.port) as listener:
         import uvicorn
 

@@ -1,6 +1,5 @@
 """A backbone and its output table as one ONNX graph: histories to the scores of all items."""
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Mapping
@@ -14,9 +13,8 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.errors import UserError
+from recsys_lt.system.package import check_installed
 
-#: What the exporter and the check of its file need; extra ``export``.
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _OTHER = "Export another model, such as a run of model=sasrec"
 #: Largest difference of a score, relative to the largest score, that counts as rounding.
 _TOLERANCE = 1e-3
@@ -60,10 +58,7 @@ def write_onnx(path: Path, backbone: Backbone, notes: Mapping[str, str]) -> floa
     UserError
         If a package is missing, the backbone has no padded form, the exporter does not take it, or the scores differ.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        remedy = "Install what it needs: pip install 'recsys_lt[export]'"
-        raise UserError(f"{' and '.join(missing)} cannot be imported", where="--onnx", remedy=remedy)
+    check_installed("--onnx", "export", "onnx", "onnxscript", "onnxruntime")  # for the exporter, and for the check
     model = _Scores(backbone).eval()
     n_items, length = backbone.output_table().n_items, backbone.max_length
     tried = windows(n_items, length, rows=3)  # fewer than the exporter sees: their number is free

@@ -1,8 +1,11 @@
-"""The installed package: its version, its configuration folder and the commit of its code."""
+"""The installed package: its version, its configuration folder, the commit of its code, and what its extras bring."""
 
 import subprocess
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+
+from recsys_lt.errors import UserError
 
 __version__ = "0.2.0"
 
@@ -12,6 +15,14 @@ only_ranks = False
 PACKAGE = Path(__file__).resolve().parents[1]
 #: What can be chosen: a folder a group. In the wheel it lies inside the package; in a checkout, beside it.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+def check_installed(where: str, extra: str, *packages: str) -> None:
+    """Raise UserError where a package that an extra of ours brings is not installed."""
+    for name in packages:
+        if find_spec(name) is None:
+            remedy = f"Install it with: pip install 'recsys_lt[{extra}]'"
+            raise UserError(f"the package {name} is not installed", where=where, remedy=remedy)
 
 
 @cache

@@ -7,16 +7,15 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import NonNegativeInt
 
-from recsys_lt.errors import UserError
 from recsys_lt.runs.reading import flat
 from recsys_lt.runs.run_folder import BEST, REPORT
 from recsys_lt.system.atomic import write_text
+from recsys_lt.system.package import check_installed
 
 #: Where `wandb login` keeps a key: wandb 0.31 has another name for the server of the versions before it.
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
@@ -51,9 +50,8 @@ class Logger:
 
     def check(self) -> None:
         """Raise UserError where a package is missing."""
-        if self.extra and find_spec(self.package) is None:
-            remedy = f"Install it with: pip install 'recsys_lt[{self.extra}]'"
-            raise UserError(f"{self.name} is not installed", where=f"logger={self.extra}", remedy=remedy)
+        if self.extra:
+            check_installed(f"logger={self.extra}", self.extra, self.package)
 
     def start(self, folder: Path, config: dict[str, Any], cell: dict[str, Any], group: str | None) -> None:
         """Begin a run; ``cell`` are its dataset, model, loss, optimizer and seed, ``group`` is the sweep."""

@@ -1,12 +1,12 @@
 """On what a run computes: one class a strategy, each refusing in one line what the machine cannot run."""
 
-import importlib.util
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
 
 from recsys_lt.errors import UserError
+from recsys_lt.system.package import check_installed
 
 
 class Strategy(ABC):
@@ -141,12 +141,7 @@ class Deepspeed(_Sharded):
 
     def check(self, devices: int, clip: float | None = None) -> None:
         super().check(devices, clip)
-        if importlib.util.find_spec("deepspeed") is None:
-            raise UserError(
-                "DeepSpeed is not installed",
-                where="strategy=deepspeed",
-                remedy="Install it with: pip install 'recsys_lt[deepspeed]'",
-            )
+        check_installed("strategy=deepspeed", "deepspeed", "deepspeed")
 
     def made(self, environment: Any) -> Any:
         from pytorch_lightning.strategies import DeepSpeedStrategy

@@ -50,7 +50,7 @@ def test_a_failure_is_one_line_and_ends_the_logging_alone(tmp_path: Path, capsys
 
 @pytest.mark.parametrize("logger", [TensorBoardLogger(), MLflowLogger()])
 def test_a_missing_package_is_refused_in_one_line(logger: Logger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys_lt.training.loggers.find_spec", lambda _name: None)
+    monkeypatch.setattr("recsys_lt.system.package.find_spec", lambda _name: None)
     with pytest.raises(UserError, match=rf"pip install 'recsys_lt\[{logger.extra}\]'"):
         logger.check()
     WandbLogger().check()  # which is always there
