@@ -96,9 +96,7 @@ class E4SRec(Backbone):
 
     def _hidden(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Hidden states of all that is read after the opening, [T, H], and the place of each row's last one, [B]."""
-        # The events' item vectors, as the language model reads them.
-        rows = self.adaptor(self.vectors[batch.items]).to(self.language.vocabulary.dtype)
-        streams, lengths = batch.event_streams(), batch.lengths
+        rows, streams, lengths = self._read(batch), batch.event_streams(), batch.lengths
         if self._last:
             closing = self.language.vectors(self.closing)
             place = torch.arange(len(closing), device=streams.device) + (1 << 20)  # apart from the events' places
@@ -109,3 +107,8 @@ class E4SRec(Backbone):
         hidden = self.language.hidden(opening, rows, lengths, streams, batch.step_key)
         ends = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
         return hidden.to(self.head.weight.dtype), ends
+
+    def _read(self, batch: Batch) -> Tensor:
+        """The events' item vectors, as the language model reads them, [T, H]."""
+        read: Tensor = self.adaptor(self.vectors[batch.items])
+        return read.to(self.language.vocabulary.dtype)
