@@ -20,7 +20,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.metrics.ranking import UNLISTED, gains
 from recsys_lt.recommenders.full_ranking import ScoreMatrix
 
-_TEMPERATURES = (0.125, 0.25, 0.5, 1.0, 2.0)
+_TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _ROUNDS = 2  # of the search over all parts
 _ROWS = 512  # users ranked at a time
