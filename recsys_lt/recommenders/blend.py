@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,9 +23,10 @@ from recsys_lt.recommenders.full_ranking import ScoreMatrix
 
 _TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_STARTS = (1.0, 4.0)  # temperatures that the search begins with
 _ROUNDS = 2  # of the search over all parts
+_CANDIDATES = 200  # first items of each part that a trial ranks
 _ROWS = 512  # users ranked at a time
-_LARGEST = 1 << 28  # scores held by the search: 1 GB
 _FILE, _TRIALS = "mixture.json", "trials.json"
 
 
@@ -105,59 +107,86 @@ class ChosenMixture(Artifact):
 
     @torch.no_grad()
     def _search(self, models: Sequence[Backbone], data: Sequences) -> Iterator[tuple[Mixture, float]]:
-        """Mixtures and their NDCG@10: each part's temperature and weight in turn, from equal weights."""
+        """Mixtures and their NDCG@10: each part's temperature and weight in turn, from several starts.
+
+        A trial ranks the target among the items that some part has in its first ``_CANDIDATES``, and no others.
+        """
+        candidates = _Candidates.of(models, data, self.users, self.mask_seen)
         n = len(models)
-        most = min(self.users, max(1, _LARGEST // (2 * n * data.n_items)))
-        users = users_with_target(data, "valid", most)
-        longest = max(model.max_length for model in models)
-        batches = RankBatches(data, users, "valid", longest, _ROWS, with_seen=True)
-        scores = [torch.empty(len(users), data.n_items) for _ in models]
-        seen = torch.zeros(0, 2, dtype=torch.int64)
-        targets: list[Tensor] = []
-        start = 0
+        for start in _STARTS:
+            weights, temperatures = [1 / n] * n, [start] * n
+            best = candidates.quality(weights, temperatures)
+            yield Mixture(tuple(weights), tuple(temperatures)), best
+            for part in [*range(n)] * _ROUNDS:
+                reached = best, weights, temperatures
+                for temperature, weight in product(_TEMPERATURES, _WEIGHTS):
+                    rest = 1 - weights[part]
+                    scaled = [weight if k == part else w * (1 - weight) / rest for k, w in enumerate(weights)]
+                    changed = [*temperatures[:part], temperature, *temperatures[part + 1 :]]
+                    found = candidates.quality(scaled, changed)
+                    yield Mixture(tuple(scaled), tuple(changed)), found
+                    if found > reached[0]:
+                        reached = found, scaled, changed
+                best, weights, temperatures = reached
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Standardised scores of the parts for the items of the first places, the target in the first column.
+
+    ``scores`` are [U, C] for each part, minus infinity where an item is there a second time or masked; ``normalisers``
+    are the logarithms of the softmaxes' sums over the catalogue, [U, 1], by part and temperature.
+    """
+
+    scores: list[Tensor]
+    normalisers: list[dict[float, Tensor]]
+
+    @classmethod
+    def of(cls, models: Sequence[Backbone], data: Sequences, n_users: int, mask_seen: str) -> "_Candidates":
+        """Rank for ``n_users`` validation users, drawn as ``users_with_target`` draws them."""
+        users = users_with_target(data, "valid", n_users)
+        batches = RankBatches(data, users, "valid", max(model.max_length for model in models), _ROWS, with_seen=True)
+        k = min(_CANDIDATES, data.n_items)
+        scores: list[list[Tensor]] = [[] for _ in models]
+        sums: list[dict[float, list[Tensor]]] = [{one: [] for one in _TEMPERATURES} for _ in models]
         for step in range(len(batches)):
             batch = batches[step]
-            stop = start + len(batch)
-            for rows, model in zip(scores, models, strict=True):
-                rows[start:stop] = _standardised(_all_scores(model, batch), batch)
-            if self.mask_seen != "none" and batch.seen is not None:
-                row = torch.repeat_interleave(batch.seen.offsets.diff()) + start
-                items = batch.seen.items
-                if self.mask_seen == "keep_target":
-                    other = items != batch.targets[row - start]
-                    row, items = row[other], items[other]
-                seen = torch.cat([seen, torch.stack([row, items], 1)])
-            targets.append(batch.targets)
-            start = stop
-        target = torch.cat(targets).unsqueeze(1)
+            full = [_standardised(_all_scores(model, batch), batch) for model in models]
+            for part, own in zip(full, sums, strict=True):
+                for temperature, found in own.items():
+                    found.append((part / temperature).logsumexp(1, keepdim=True))
+            masked = _masked(batch, data.n_items, mask_seen)
+            tops = [part.masked_fill(masked, -torch.inf).topk(k).indices for part in full]
+            items = torch.cat([batch.targets.unsqueeze(1), torch.cat(tops, 1).sort(1).values], 1)
+            again = items == items[:, :1]
+            again[:, 2:] |= items[:, 2:] == items[:, 1:-1]
+            again[:, 0] = False
+            again |= masked.gather(1, items)
+            for part, kept in zip(full, scores, strict=True):
+                kept.append(part.gather(1, items).masked_fill(again, -torch.inf))
+        joined = [{one: torch.cat(found) for one, found in own.items()} for own in sums]
+        return cls([torch.cat(kept) for kept in scores], joined)
 
-        def quality(parts: Sequence[Tensor], weights: Sequence[float]) -> float:
-            mixed = _weighted_sum(weights, parts)
-            mixed[seen[:, 0], seen[:, 1]] = -torch.inf
-            score = mixed.gather(1, target)
-            rank = (mixed >= score).sum(1).masked_fill(score[:, 0] == -torch.inf, UNLISTED)
-            return float(gains("ndcg", rank.numpy(), 10).mean())
+    def quality(self, weights: Sequence[float], temperatures: Sequence[float]) -> float:
+        """NDCG@10 of a mixture."""
+        parts = (
+            (part / temperature - own[temperature]).exp()
+            for part, own, temperature in zip(self.scores, self.normalisers, temperatures, strict=True)
+        )
+        mixed = _weighted_sum(weights, parts)
+        ranks = (mixed >= mixed[:, :1]).sum(1).masked_fill(mixed[:, 0] == 0, UNLISTED)
+        return float(gains("ndcg", ranks.numpy(), 10).mean())
 
-        weights, temperatures = [1 / n] * n, [1.0] * n
-        parts = [_probabilities(part, 1.0) for part in scores]
-        best = quality(parts, weights)
-        yield Mixture(tuple(weights), tuple(temperatures)), best
-        for _ in range(_ROUNDS):
-            for part in range(n):
-                for value in _TEMPERATURES:
-                    tried = [*parts[:part], _probabilities(scores[part], value), *parts[part + 1 :]]
-                    reached = quality(tried, weights)
-                    changed = [*temperatures[:part], value, *temperatures[part + 1 :]]
-                    yield Mixture(tuple(weights), tuple(changed)), reached
-                    if reached > best:
-                        best, parts, temperatures = reached, tried, changed
-                for value in _WEIGHTS:
-                    rest = 1 - weights[part]
-                    scaled = [value if k == part else w * (1 - value) / rest for k, w in enumerate(weights)]
-                    reached = quality(parts, scaled)
-                    yield Mixture(tuple(scaled), tuple(temperatures)), reached
-                    if reached > best:
-                        best, weights = reached, scaled
+
+def _masked(batch: Batch, n_items: int, mask_seen: str) -> Tensor:
+    """Which items are not ranked for the rows of a batch, [B, I] bool, by ``metrics.mask_seen``."""
+    masked = torch.zeros(len(batch), n_items, dtype=torch.bool)
+    if mask_seen != "none" and batch.seen is not None:
+        row = torch.repeat_interleave(batch.seen.offsets.diff(), output_size=len(batch.seen.items))
+        masked[row, batch.seen.items] = True
+    if mask_seen == "keep_target":
+        masked[torch.arange(len(batch)), batch.targets] = False
+    return masked
 
 
 class Blend(Backbone):
@@ -175,8 +204,7 @@ class Blend(Backbone):
     parts
         Run folders, trained on the same events.
     tune_users
-        How many validation users each trial of the search ranks for, at most; fewer where their scores would take more
-        than a gigabyte.
+        How many validation users each trial of the search ranks for, at most.
     mask_seen
         ``metrics.mask_seen``, as the trials rank.
     """
