@@ -21,7 +21,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.metrics.ranking import UNLISTED, gains
 from recsys_lt.recommenders.full_ranking import ScoreMatrix
 
-_TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _STARTS = (1.0, 4.0)  # temperatures that the search begins with
 _ROUNDS = 2  # of the search over all parts
