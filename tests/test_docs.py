@@ -17,22 +17,19 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 import recsys_lt
 from recsys_lt import CONF
 from recsys_lt.cli.arguments import as_meant
 from recsys_lt.training.build import build
-from tests.end_to_end.conftest import Cli, environment, here  # noqa: F401
+from tests.end_to_end.conftest import Cli, dots_for_pictures, environment, here  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = [ROOT / "docs" / "reference" / name for name in ("configuration.md", "commands.md")]
@@ -43,14 +40,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
 FOREIGN = ("wandb", "tensorboard", "mlflow", "scp", "ssh", "source", "curl")
 #: Parts of training commands that are composed and built here, and run by the test named.
 ELSEWHERE = {
-    "dataset.source.n_items=10000000": "tests/studies/test_scale_items.py",
+    "dataset.source.n_items=10000000": "tests/studies/test_speed.py",
     "strategy=ddp": "tests/end_to_end/test_processes.py",
     "hydra/launcher=joblib": "tests/end_to_end/test_launchers.py",
     "logger.mode=offline": "tests/training/test_loggers.py",
-    "logger.artifacts=": "tests/training/test_sending.py",
+    "logger.artifacts=": "tests/training/test_loggers.py",
     "+search=": "tests/end_to_end/test_search.py",
-    "logger=tensorboard": "tests/training/test_sending.py",
-    "logger=mlflow": "tests/training/test_sending.py",
+    "logger=tensorboard": "tests/training/test_loggers.py",
+    "logger=mlflow": "tests/training/test_loggers.py",
     "model=blend": "tests/end_to_end/test_blend.py",
 }
 #: Parts of training commands that need real data, a GPU or a cluster, and what the refusal without them says.
@@ -139,16 +136,8 @@ def marked(line: str, marks: dict[str, str]) -> str | None:
 
 @pytest.fixture(scope="module", autouse=True)
 def drawn_at_once() -> Iterator[None]:
-    """Pictures are files of a few bytes: drawing them would take half of the time."""
-    drawn = Figure.savefig
-
-    def quickly(figure: Figure, path: Any, **named: Any) -> None:
-        if isinstance(path, str | Path):
-            Path(path).write_bytes(b"PNG")
-        else:  # of a report, which reads it
-            drawn(figure, path, **named)
-
-    with mock.patch.object(Figure, "savefig", quickly):
+    """Also of what the lines of Python run."""
+    with dots_for_pictures():
         yield
 
 

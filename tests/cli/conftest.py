@@ -2,13 +2,11 @@
 
 import contextlib
 import io
-from unittest import mock
 
 import pytest
-from matplotlib.figure import Figure
 
 import recsys_lt
-from tests.end_to_end.conftest import draw_dot
+from tests.end_to_end.conftest import dots_for_pictures
 
 SMALL = ("trainer.max_epochs=2", "trainer.batch_rows=64", "logger=none", "strategy=cpu")
 SIZES = ("dataset=synthetic", "dataset.source.n_users=80", "dataset.source.n_items=60")
@@ -21,7 +19,7 @@ def train():
         with (
             contextlib.chdir(folder.parent),
             contextlib.redirect_stdout(io.StringIO()),  # a test reads what its command prints
-            mock.patch.object(Figure, "savefig", draw_dot),
+            dots_for_pictures(),
         ):
             return recsys_lt.train(*choices, *SMALL, cache, folder=folder).folder
 

@@ -3,12 +3,10 @@
 import json
 import shutil
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 import recsys_lt
 from recsys_lt.cli import sharpness
@@ -18,7 +16,7 @@ from recsys_lt.optim.eisam import EISAM
 from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.results.loss_landscape import LossLandscape, measure
 from recsys_lt.training.trained import Run
-from tests.end_to_end.conftest import draw_dot
+from tests.end_to_end.conftest import dots_for_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +29,7 @@ def folder(tmp_path_factory):
         "trainer.batch_rows=64", "model.width=8", "loss=sce", "loss.k=20", "logger=none", "strategy=cpu",
         f"dataset.cache_dir={place / 'cache'}",
     )  # fmt: skip
-    with mock.patch.object(Figure, "savefig", draw_dot):
+    with dots_for_pictures():
         return recsys_lt.train(*choices, folder=place / "run").folder
 
 

@@ -1,13 +1,20 @@
 """The command line, as a person has it: another process, another folder."""
 
+import atexit
 import base64
 import contextlib
 import io
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -17,6 +24,8 @@ from matplotlib.figure import Figure
 
 from recsys_lt import __main__ as command_line
 from recsys_lt.native.library import kernels
+from recsys_lt.training import launch
+from recsys_lt.training.write_results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +51,18 @@ def draw_dot(figure: Figure, path: Any, **how: Any) -> None:
         Path(path).write_bytes(_DOT)
     else:
         _draw(figure, path, **how)
+
+
+def _draw_dots(_results: Results, pictures: Mapping[str, list[Path]], _metrics: Mapping[str, Any]) -> None:
+    for path in chain.from_iterable(pictures.values()):
+        path.write_bytes(_DOT)
+
+
+@contextlib.contextmanager
+def dots_for_pictures() -> Iterator[None]:
+    """Runs whose pictures are dots; test_train, test_api and tests/results/plots have them drawn."""
+    with mock.patch.object(Results, "_draw", _draw_dots), mock.patch.object(Figure, "savefig", draw_dot):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +101,7 @@ def here(environment: dict[str, str]) -> Cli:
             contextlib.chdir(cwd),
             mock.patch.dict(os.environ, environment),
             mock.patch.object(sys, "argv", ["recsys_lt", *arguments]),
-            mock.patch.object(Figure, "savefig", draw_dot),
+            dots_for_pictures(),
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(errors),
         ):
@@ -90,18 +111,77 @@ def here(environment: dict[str, str]) -> Cli:
     return run
 
 
-@pytest.fixture(scope="session")
-def start(environment: dict[str, str]) -> Callable[..., "subprocess.Popen[str]"]:
-    """Start ``python -m recsys_lt <arguments>`` and return at once."""
+class Started:
+    """A command in a process that began as a copy of this one, with everything imported."""
 
-    def run(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "recsys_lt", *arguments],
-            cwd=cwd,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def __init__(self, process: BaseProcess, output: Path) -> None:
+        self._process, self._output = process, output
+        process.start()
 
-    return run
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def runs(self) -> bool:
+        return self._process.exitcode is None
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def said(self) -> str:
+        """Output and errors so far."""
+        return self._output.read_text()
+
+    def ended(self) -> int:
+        """The exit code, once the process has ended; minus the number of a signal that killed it."""
+        self._process.join(120)
+        assert self._process.exitcode is not None, self.said()
+        return self._process.exitcode
+
+
+def _command(arguments: tuple[str, ...], cwd: Path, environment: Mapping[str, str], output: Path, first: Any) -> None:
+    atexit._clear()
+    written = os.open(output, os.O_WRONLY | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(written, number)
+    first()
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    os.chdir(cwd)
+    os.environ |= environment
+    sys.argv = ["recsys_lt", *arguments]
+    GlobalHydra.instance().clear()
+    try:
+        with dots_for_pictures():
+            command_line.script()
+    finally:
+        # As the interpreter ends; a copied process would wait for the workers of joblib.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+
+
+Start = Callable[..., Started]
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Start a command and return at once; ``first`` is called in its process before anything else."""
+    started = []
+
+    def run(*arguments: str, cwd: Path, first: Callable[[], object] = lambda: None) -> Started:
+        output = tmp_path_factory.mktemp("started") / "output.txt"
+        given = (arguments, cwd, environment, output, first)
+        started.append(Started(multiprocessing.get_context("fork").Process(target=_command, args=given), output))
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.runs():
+            process.signal(signal.SIGKILL)
+
+
+@pytest.fixture
+def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of a run that begin with everything imported; test_processes and test_launchers have real ones."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(launch, "multiprocessing", SimpleNamespace(get_context=lambda _name: fork))

@@ -117,6 +117,9 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path / "cache"))
     notebook = nbformat.read(ROOT / "examples" / "first_experiment.ipynb", as_version=4)
+    # Drawing pictures takes half of the time of small runs.
+    dots = "from tests.end_to_end.conftest import dots_for_pictures\n(dots := dots_for_pictures()).__enter__()"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(dots))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     last = notebook.cells[-1].outputs[-1]["data"]["text/plain"]
     assert last == "True"

@@ -11,8 +11,7 @@ import yaml
 
 from recsys_lt.cli import dashboard
 from tests.end_to_end.conftest import TINY, Cli
-from tests.end_to_end.wandb_file import read
-from tests.end_to_end.wandb_server import Server, serving
+from tests.end_to_end.weights_and_biases import Server, read, serving
 
 # The library's own, against pydantic.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb_workspaces")
@@ -23,10 +22,10 @@ PANELS = [panel for section in SECTIONS for panel in section["panels"]]
 
 
 @pytest.fixture(scope="module")
-def logged(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def logged(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one run sends to W&B."""
     place = tmp_path_factory.mktemp("run")
-    done = cli(*TINY, "trainer.max_epochs=1", "hydra.run.dir=run", cwd=place)
+    done = here(*TINY, "trainer.max_epochs=1", "hydra.run.dir=run", cwd=place)
     assert done.returncode == 0, done.stderr
     (file,) = place.glob("run/wandb/offline-run-*/run-*.wandb")
     return read(file)

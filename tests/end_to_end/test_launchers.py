@@ -4,8 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Callable
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from recsys_lt import CONF
-from tests.end_to_end.conftest import TINY, Cli
+from tests.end_to_end.conftest import TINY, Cli, Start
 from tests.end_to_end.test_survival import result, wait_for_epoch
 
 
@@ -71,15 +70,13 @@ def test_processes_of_a_cell_beside_others(cli: Cli, tmp_path: Path) -> None:
     assert json.loads(path.read_text())["train"]["processes"] == 2
 
 
-def test_a_sweep_that_was_killed_goes_on_where_it_was(
-    here: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
-) -> None:
+def test_a_sweep_that_was_killed_goes_on_where_it_was(here: Cli, start: Start, tmp_path: Path) -> None:
     sweep = ("-m", *TINY, "trainer.max_epochs=12", "trainer.eval_every=6", "logger=none", "hydra.sweep.dir=sweep")
     folder = tmp_path / "sweep" / "0_synthetic_sasrec_ce_adam_seed0"
     process = start(*sweep, "seed=0", cwd=tmp_path)
     wait_for_epoch(process, folder, 3)
-    process.kill()
-    process.wait()
+    process.signal(signal.SIGKILL)
+    process.ended()
     begun = (folder / "learning_curve.csv").read_text().splitlines()[:4]
     done = here(*sweep, "seed=1,0", "hydra.sweeper.max_batch_size=1", cwd=tmp_path)  # another number than before
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,6 @@
 """The example of a package outside ours: an own loss, backbone, dataset, callback and experiment."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -67,21 +65,18 @@ def test_a_sweep_mixes_own_choices_with_ours(here: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("mylab")
-@pytest.mark.parametrize("path", [("--config-dir", CONF), (f"hydra.searchpath=[{CONF}]",), (f"--config-dir={CONF}",)])
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("path", "typed", "said"),
     [
-        ("loss=focal_cee", "loss has no choice 'focal_cee'. Did you mean focal_ce?"),
-        ("model=meen_items", "model has no choice 'meen_items'. Did you mean mean_items?"),
-        ("+experiment=shop_fokal", "experiment has no choice 'shop_fokal'. Did you mean shop_focal?"),
-        ("loss.gama=2", "there is no key 'loss.gama'. Did you mean loss.gamma?"),
-        ("dataset.source.visitor=2", "Did you mean dataset.source.visitors?"),
+        (f"--config-dir={CONF}", "loss=focal_cee", "loss has no choice 'focal_cee'. Did you mean focal_ce?"),
+        (f"--config-dir={CONF}", "+experiment=shop_fokal", "no choice 'shop_fokal'. Did you mean shop_focal?"),
+        (f"--config-dir={CONF}", "loss.gama=2", "there is no key 'loss.gama'. Did you mean loss.gamma?"),
+        (f"hydra.searchpath=[{CONF}]", "model=meen_items", "no choice 'meen_items'. Did you mean mean_items?"),
+        (f"hydra.searchpath=[{CONF}]", "dataset.source.visitor=2", "Did you mean dataset.source.visitors?"),
     ],
 )
-def test_a_typo_in_an_own_choice_gets_a_suggestion(
-    here: Cli, tmp_path: Path, path: tuple[str, ...], typed: str, said: str
-) -> None:
-    done = here(*path, "dataset=shop", "loss=focal_ce", "model=mean_items", typed, cwd=tmp_path)
+def test_a_typo_in_an_own_choice_gets_a_suggestion(here: Cli, tmp_path: Path, path: str, typed: str, said: str) -> None:
+    done = here(path, "dataset=shop", "loss=focal_ce", "model=mean_items", typed, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -122,7 +117,7 @@ def test_an_experiment_without_a_plus_is_suggested_with_one(here: Cli, tmp_path:
 
 
 def test_a_run_made_with_a_module_needs_it_to_be_trusted_and_found(
-    here: Cli, environment: dict[str, str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Cli, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("recommend", str(run), "--user", "visitor 3")
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
@@ -134,13 +129,8 @@ def test_a_run_made_with_a_module_needs_it_to_be_trusted_and_found(
     unnamed = here(*command, cwd=tmp_path)
     assert unnamed.returncode == 2
     assert "If you know the module mylab and trust it, add --trust mylab" in unnamed.stderr
-    found = subprocess.run(
-        [sys.executable, "-m", "recsys_lt", *command, "--trust", "mylab"],
-        cwd=tmp_path,
-        env=environment | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(OUTSIDE)))},
-        capture_output=True,
-        text=True,
-    )
+    monkeypatch.syspath_prepend(str(OUTSIDE))
+    found = here(*command, "--trust", "mylab", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert "article" in found.stdout
 

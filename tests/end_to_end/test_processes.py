@@ -36,6 +36,7 @@ def _with_a_slow_disk(this: Stored, folder: Path, stop: Stop) -> dict[str, Any]:
     return _one_process(this, folder, False, False, stop).metrics
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_no_process_reads_weights_that_another_is_still_to_write(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,15 +3,13 @@
 import csv
 import json
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import TINY, Cli
+from tests.end_to_end.conftest import TINY, Cli, Start, Started
 
 LONG = (*TINY, "trainer.max_epochs=12", "trainer.eval_every=4", "dataset.source.n_users=800", "logger=none")
 
@@ -29,11 +27,11 @@ def alone(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     return result(place / "run")
 
 
-def wait_for_epoch(process: "subprocess.Popen[str]", folder: Path, epoch: int) -> None:
+def wait_for_epoch(process: Started, folder: Path, epoch: int) -> None:
     curve = folder / "learning_curve.csv"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[0]
+        assert process.runs(), process.said()
         if curve.is_file() and len(curve.read_text().splitlines()) > epoch + 1:
             return
         time.sleep(0.02)
@@ -48,43 +46,39 @@ def validations(folder: Path) -> list[bool]:
     return [bool(row.get("valid/ndcg@10")) for row in rows]
 
 
-def test_kill_and_resume_equals_never_stopped(
-    here: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
-) -> None:
+def test_kill_and_resume_equals_never_stopped(here: Cli, start: Start, alone: dict[str, Any], tmp_path: Path) -> None:
     # With a worker, which fetches ahead before a resumed run has said which epoch it is at.
     process = start(*LONG, "trainer.num_workers=1", "hydra.run.dir=run", cwd=tmp_path)
     wait_for_epoch(process, tmp_path / "run", 6)
-    process.kill()
-    process.wait()
+    process.signal(signal.SIGKILL)
+    assert process.ended() == -signal.SIGKILL
     assert not (tmp_path / "run" / "metrics.json").exists()
     done = here("resume", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == alone
 
 
-def test_a_rule_that_carries_a_direction_is_killed_and_resumed(
-    here: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
-) -> None:
-    stale = (*LONG, "optimizer=eisam", "optimizer.form=stale", "optimizer.rho=0.5")
+def test_a_rule_that_carries_a_direction_is_killed_and_resumed(here: Cli, start: Start, tmp_path: Path) -> None:
+    stale = (*LONG, "trainer.max_epochs=8", "optimizer=eisam", "optimizer.form=stale", "optimizer.rho=0.5")
     done = here(*stale, "hydra.run.dir=alone", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     process = start(*stale, "hydra.run.dir=run", cwd=tmp_path)
-    wait_for_epoch(process, tmp_path / "run", 6)
-    process.kill()
-    process.wait()
+    wait_for_epoch(process, tmp_path / "run", 5)
+    process.signal(signal.SIGKILL)
+    assert process.ended() == -signal.SIGKILL
     done = here("resume", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path / "run") == result(tmp_path / "alone")
 
 
 def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
-    here: Cli, start: Callable[..., "subprocess.Popen[str]"], alone: dict[str, Any], tmp_path: Path
+    here: Cli, start: Start, alone: dict[str, Any], tmp_path: Path
 ) -> None:
     process = start(*LONG, "hydra.run.dir=run", cwd=tmp_path)
     wait_for_epoch(process, tmp_path / "run", 5)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    process.signal(signal.SIGINT)
+    assert process.ended() == 130
+    output = process.said()
     assert "Traceback" not in output
     assert f"resume {tmp_path / 'run'}" in output
     so_far = result(tmp_path / "run")
@@ -95,9 +89,7 @@ def test_ctrl_c_leaves_metrics_and_a_run_to_go_on_with(
     assert result(tmp_path / "run") == alone
 
 
-def test_ctrl_c_before_the_first_validation_leaves_metrics_too(
-    here: Cli, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
-) -> None:
+def test_ctrl_c_before_the_first_validation_leaves_metrics_too(here: Cli, start: Start, tmp_path: Path) -> None:
     late = (
         *LONG,
         "trainer.eval_every=12",
@@ -106,9 +98,9 @@ def test_ctrl_c_before_the_first_validation_leaves_metrics_too(
     )
     process = start(*late, cwd=tmp_path)
     wait_for_epoch(process, tmp_path / "run", 2)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    process.signal(signal.SIGINT)
+    assert process.ended() == 130
+    output = process.said()
     assert "Traceback" not in output
     so_far = result(tmp_path / "run")
     assert so_far["finished"] is False

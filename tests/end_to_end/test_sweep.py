@@ -33,6 +33,7 @@ def test_a_failing_cell_does_not_stop_a_sweep_and_the_table_shows_it(here: Cli, 
         assert word in table.stdout
 
 
+@pytest.mark.usefixtures("forked_ranks")
 @pytest.mark.parametrize(
     ("optimizer", "forms"),
     [

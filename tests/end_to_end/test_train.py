@@ -13,7 +13,7 @@ import yaml
 from recsys_lt.training.settings import GroupSettings
 from recsys_lt.training.trained import Run
 from tests.end_to_end.conftest import TINY, Cli
-from tests.end_to_end.wandb_file import read
+from tests.end_to_end.weights_and_biases import read
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_a_model_that_does_not_train_is_validated_all_the_same(here: Cli, tmp_pa
     done = here(*TINY, "model=pop", "trainer.eval_untrained=false", "logger=none", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert (metrics["best_epoch"], metrics["epochs"]) == (0, 0)
+    assert (metrics["best_epoch"], metrics["epochs"], metrics["train"]["parameters"]) == (0, 0, 0)
     assert list(pd.read_csv(tmp_path / "run" / "learning_curve.csv")["epoch"]) == [0]
 
 
@@ -218,7 +218,7 @@ def test_two_half_batches_make_the_step_of_one(here: Cli, tmp_path: Path, rule: 
         ("eisam", "optimizer.accumulate=two_pass", "precision=bf16-mixed"),
     ],
 )
-def test_a_rule_accumulates_clips_and_resumes(cli: Cli, here: Cli, tmp_path: Path, optimizer: tuple[str, ...]) -> None:
+def test_a_rule_accumulates_clips_and_resumes(here: Cli, tmp_path: Path, optimizer: tuple[str, ...]) -> None:
     settings = (
         *TINY, "dataset.source.n_items=1500", "loss=sce", "loss.k=20", "loss.share=batch",
         f"optimizer={optimizer[0]}", *optimizer[1:],
@@ -227,8 +227,7 @@ def test_a_rule_accumulates_clips_and_resumes(cli: Cli, here: Cli, tmp_path: Pat
     for name, epochs in (("whole", 3), ("parts", 1)):
         done = here(*settings, f"trainer.max_epochs={epochs}", f"hydra.run.dir={name}", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-    again = cli if "optimizer.form=stale" in optimizer else here  # a process that remembers nothing, where one might
-    done = again("resume", "parts", "trainer.max_epochs=3", cwd=tmp_path)
+    done = here("resume", "parts", "trainer.max_epochs=3", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     whole, parts = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "parts"))
     assert whole["best_epoch"] > 0
@@ -237,13 +236,9 @@ def test_a_rule_accumulates_clips_and_resumes(cli: Cli, here: Cli, tmp_path: Pat
     assert curves[0].equals(curves[1])
 
 
-@pytest.mark.parametrize("model", ["gru4rec", "lrurec", "caser", "fmlp_rec", "bsarec", "pop"])
-def test_every_other_backbone_runs(here: Cli, tmp_path: Path, model: str) -> None:
-    done = here(*TINY, f"model={model}", "loss=sce", "loss.k=10", "trainer.max_epochs=1", "logger=none",
+def test_the_backbone_without_a_stored_result_runs(here: Cli, tmp_path: Path) -> None:
+    done = here(*TINY, "model=fmlp_rec", "loss=sce", "loss.k=10", "trainer.max_epochs=1", "logger=none",
                 "dataset.source.n_users=60", "hydra.run.dir=run", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert 0 <= metrics["test"]["ndcg@10"] <= 1
-    if model == "pop":
-        assert metrics["best_epoch"] == 0
-        assert metrics["train"]["parameters"] == 0

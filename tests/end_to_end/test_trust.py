@@ -17,7 +17,6 @@ import torch
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
-from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from torch.distributed.checkpoint import FileSystemReader
 
@@ -28,7 +27,7 @@ from recsys_lt.runs.run_folder import NEEDS
 from recsys_lt.runs.stored import stored, trained_as
 from recsys_lt.runs.trust import trusting
 from studies.ce_sce import figures
-from tests.end_to_end.conftest import draw_dot
+from tests.end_to_end.conftest import dots_for_pictures
 
 RUN = (
     "dataset=synthetic",
@@ -189,7 +188,7 @@ def run(cache: Path) -> Callable[..., Done]:
             contextlib.chdir(cwd),
             mock.patch.dict(os.environ, {"RECSYS_LT_CACHE": str(cache)}),
             mock.patch.object(sys, "argv", ["recsys_lt", *given]),
-            mock.patch.object(Figure, "savefig", draw_dot),
+            dots_for_pictures(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -266,11 +265,15 @@ def test_no_command_that_loads_a_run_lets_it_work(attack, good, run, tmp_path, m
         said = refused(run, mark, main, *arguments, cwd=evil)
         assert "config.yaml: " in said
         assert ("is no class of" in said) != ("would run Python code that comes with" in said)
+    assert sorted(path.name for path in evil.iterdir()) == before
+
+
+def test_a_report_does_not_ask_a_run_that_is_refused(good, run, tmp_path):
+    mark, evil = tmp_path / "mark", tmp_path / "evil"
+    changed(good, evil, builtins_open(tmp_path, mark))
     done = run(report.main, evil, "--users", 1, cwd=evil)
     assert (done.code, done.err, mark.exists()) == (0, "", False)
     assert "is not asked: config.yaml:" in (evil / "report.html").read_text()
-    (evil / "report.html").unlink()
-    assert sorted(path.name for path in evil.iterdir()) == before
 
 
 TWO_STAGES = """

@@ -16,10 +16,10 @@ from recsys_lt.runs.stored import Names, Stored, store
 from recsys_lt.runs.sweep import claimed
 from recsys_lt.training.sharing import new_folder, pack, unpack
 from recsys_lt.training.trained import Run
-from tests.end_to_end.conftest import cli, environment, here
+from tests.end_to_end.conftest import environment, forked_ranks, here, start
 from tests.llm.conftest import N_ITEMS, training_batch
 
-__all__ = ["cli", "environment", "here"]
+__all__ = ["environment", "forked_ranks", "here", "start"]
 MADE = (
     "dataset=synthetic", "dataset.source.n_users=60", "dataset.source.n_items=40", "llm=tiny_random", "logger=none",
     "strategy=cpu", "trainer.batch_rows=16", "trainer.rank_rows=16", "trainer.eval_every=1",
@@ -135,8 +135,9 @@ def test_a_model_that_answers_goes_on_where_it_was_and_recommends(here, tmp_path
     check_shared(tmp_path / "whole", tmp_path)
 
 
+@pytest.mark.usefixtures("forked_ranks")
 @pytest.mark.parametrize("model", ["e4srec", "bigrec"])
-def test_two_processes_learn_what_one_does_also_of_a_part(cli, here, tmp_path: Path, model: str) -> None:
+def test_two_processes_learn_what_one_does_also_of_a_part(start, tmp_path: Path, model: str) -> None:
     """EISAM's two passes, dropout and caps; what was learnt is compared, not only what came of it."""
     learnt, metrics = {}, {}
     for devices in (1, 2):
@@ -146,13 +147,12 @@ def test_two_processes_learn_what_one_does_also_of_a_part(cli, here, tmp_path: P
             if model == "e4srec" and devices == 2
             else ()
         )
-        run = cli if devices == 1 else here  # one process of DDP would leave its group behind in this one
-        done = run(
+        run = start(  # one process of DDP would leave its group behind in this one
             *MADE, *MODELS[model], *first, "strategy=ddp", "strategy.accelerator=cpu", f"trainer.devices={devices}",
             "trainer.max_epochs=1", "trainer.max_train_rows=40", "metrics.max_users=20", "llm.lora.dropout=0.2",
             "optimizer=eisam", "optimizer.rho=0.3", "optimizer.lr=0.01", f"hydra.run.dir={folder}", cwd=tmp_path,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert run.ended() == 0, run.said()
         metrics[devices] = json.loads((folder / "metrics.json").read_text())
         assert metrics[devices]["train"]["processes"] == devices
         assert metrics[devices]["protocol"]["ranked_users"] == "20 of 60"

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from recsys_lt.errors import UserError
-from tests.end_to_end.conftest import Cli, environment, here
+from tests.end_to_end.conftest import Cli, environment, forked_ranks, here
 
-__all__ = ["environment", "here"]
+__all__ = ["environment", "forked_ranks", "here"]
 
 RUN = ("dataset=file", "dataset.path=events.csv", "dataset.k_core=1", "logger=none", "strategy=cpu",
        "trainer.batch_rows=16", "model.width=8")  # fmt: skip
@@ -67,6 +67,7 @@ def test_it_goes_on_in_a_sweep_and_after_a_stop(here: Cli, source: Path) -> None
     assert metrics(cell)["test"] != metrics(source / "first")["test"]
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_two_processes_start_from_the_same_weights(here: Cli, source: Path) -> None:
     ended = here(*RUN[:4], *RUN[5:], "strategy=ddp", "strategy.accelerator=cpu", "trainer.devices=2",
                 "model.start_from=first", "trainer.max_epochs=0", "hydra.run.dir=both", cwd=source)  # fmt: skip
