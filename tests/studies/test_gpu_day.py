@@ -30,6 +30,9 @@ MIB = 1 << 20
 STOCK = ("torch", "pytorch-lightning", "transformers", "peft", "pandas", "pyarrow", "scipy", "matplotlib", "pip")
 ABSENT = ("hydra", "omegaconf", "antlr4", "pydantic", "pooch", "platformdirs", "pytest", "wandb", "recsys_lt")
 
+#: Python keeps what it compiled of a tree beside it, for the twenty processes that start from it.
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+
 DATA = {"dataset.source.n_users": 200, "dataset.source.n_items": 120}
 QUICK = {
     "cell": "quick",
@@ -102,7 +105,7 @@ class There:
 
     def start(self, *arguments):
         # A processor of one thread, as the run that it is compared with; no compiler; no other packages.
-        environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "RECSYS_LT_NATIVE": "0"}
+        environment = dict(os.environ) | COMPILED | {"OMP_NUM_THREADS": "1", "RECSYS_LT_NATIVE": "0"}
         environment.pop("PYTHONPATH", None)
         day = self.folder / "tree" / "studies" / "gpu_day" / "day.py"
         command = [self.python, day, "work", "--parcel", "parcel", "--out", self.out, "--device", "cpu", *arguments]
@@ -155,7 +158,7 @@ def here(tmp_path, monkeypatch):
         done = subprocess.run(
             [sys.executable, tree / "studies" / "gpu_day" / "day.py", command, *arguments, *places],
             cwd=tmp_path,  # paths are relative, as a person types them
-            env=dict(os.environ) | {"PYTHONPATH": str(tree)},
+            env=dict(os.environ) | COMPILED | {"PYTHONPATH": str(tree)},
             capture_output=True,
             text=True,
         )
@@ -183,7 +186,9 @@ def borrow(tmp_path):
 
 def plain_run(tree, folder):
     """The slow cell as run_cells.py runs it, never stopped."""
-    environment = dict(os.environ) | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "RECSYS_LT_NATIVE": "0"}
+    environment = (
+        dict(os.environ) | COMPILED | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "RECSYS_LT_NATIVE": "0"}
+    )
     started = command(SLOW, folder, ["strategy=cpu"])
     subprocess.run(started, cwd=tree, env=environment, check=True, capture_output=True)
     return folder

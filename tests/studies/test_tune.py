@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,7 +70,7 @@ def test_the_best_for_the_tail_that_keeps_the_whole_is_chosen():
     assert tune.chosen(several, 0.080).number == 1  # none keeps the whole: the one that hurts it least
 
 
-def test_a_study_runs_and_is_not_run_again(here, environment, tmp_path, monkeypatch, capsys):
+def test_a_study_runs_and_is_not_run_again(here, tmp_path, monkeypatch, capsys):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     command = ["--file", str(tmp_path / "study.yaml"), "--runs", str(tmp_path / "runs.parquet"),
                "--work", str(tmp_path / "work")]  # fmt: skip
@@ -104,19 +101,16 @@ def test_a_study_runs_and_is_not_run_again(here, environment, tmp_path, monkeypa
     with pytest.raises(SystemExit, match=r"adam_0 has dataset\.source\.n_users=80, the study now 90"):
         run()
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    script = [sys.executable, str(SCRIPT), *command]  # no name: all of them
-    assert subprocess.run(script, env=environment, capture_output=True).returncode == 0
+    assert tune.main(command) == 0  # no name: all of them
 
     measured = {"rule": "eisam", "targets": 1200, "here": {"all": 4, "head": 5, "tail": 6.25}}
     measured |= {"neighbourhood": {"all": 0.5, "head": 0.125, "tail": 0.75}}
     sharp = tmp_path / "sharpness.json"
     sharp.write_text(json.dumps({"small": {"eisam_0": measured}}))
-    page = subprocess.run(
-        [sys.executable, str(SCRIPT.with_name("page.py")), "--file", str(tmp_path / "study.yaml"),
-         "--runs", str(pack), "--sharpness", str(sharp), "--out", str(tmp_path / "docs" / "long_tail.md")],
-        env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert (page.returncode, page.stderr) == (0, "")
+    capsys.readouterr()
+    places = ("--file", tmp_path / "study.yaml", "--runs", pack, "--sharpness", sharp)
+    assert page.main([*map(str, places), "--out", str(tmp_path / "docs" / "long_tail.md")]) == 0
+    assert capsys.readouterr().err == ""
     written = (tmp_path / "docs" / "long_tail.md").read_text()
     assert "| **eisam** | **`optimizer.rho=0.1`** |" in written
     assert "| synthetic |" not in written  # one dataset needs no column

@@ -1,7 +1,10 @@
 """Made runs of the paper's cells, in their slim form."""
 
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -17,18 +20,31 @@ from studies.ce_sce.judging import Claim
 USERS = 400
 
 
-def make_run(folder: Path, *choices: str, gain: float = 0.05, seed: int = 0, optimizer: str = "adam") -> None:
-    """A run's slim folder: the shipped configuration of these choices, and users of whom a share is hit at rank 1."""
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Each published setting is composed once for all tests."""
+    with mock.patch.object(figures, "_published_setting", cache(figures._published_setting)):
+        yield
+
+
+@cache
+def _configuration(*choices: str) -> str:
+    """The shipped configuration of these choices with seed 0, as YAML."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [*choices, f"seed={seed}", CHOICES])
+        config = compose("config", [*choices, "seed=0", CHOICES])
+    return yaml.safe_dump(OmegaConf.to_container(config, resolve=False))
+
+
+def make_run(folder: Path, *choices: str, gain: float = 0.05, seed: int = 0, optimizer: str = "adam") -> None:
+    """A run's slim folder: the shipped configuration of these choices, and users of whom a share is hit at rank 1."""
     picked = {c.split("=")[0]: c.split("=")[1] for c in choices}
     names = {part: picked.get(part, "?") for part in ("dataset", "model", "loss")} | {"optimizer": optimizer}
     folder.mkdir(parents=True)
-    whole = {"choices": names} | OmegaConf.to_container(config, resolve=False)
-    (folder / "config.yaml").write_text(yaml.safe_dump(whole))
+    whole = _configuration(*choices).replace("\nseed: 0\n", f"\nseed: {seed}\n")
+    (folder / "config.yaml").write_text(yaml.safe_dump({"choices": names}) + whole)
     hits = round(gain * USERS)
     rank = np.where(np.arange(USERS) < hits, 1, 500)
     ranks = pd.DataFrame(
