@@ -150,6 +150,7 @@ def place(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
         # A line an event, none of them twice.
         (folder / name).write_text("\n".join([header, *(f"{u},{i},{100 * n + int(u[1:])}" for u, i, n in rows)]) + "\n")
     (folder / "items.csv").write_text("item,title\n" + "".join(f"i{n},Thing {n}\n" for n in range(30)))
+    (folder / "catalogue.csv").write_text("asin,label,shelf\n" + "".join(f"i{n},Thing {n},A\n" for n in range(30)))
     np.save(folder / "image.npy", np.eye(30))
     (folder / "image.ids.txt").write_text("".join(f"i{n}\n" for n in range(30)))
     (folder / "users.txt").write_text("u1\nu2\n")
@@ -344,6 +345,11 @@ def test_lines_of_python_run(
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_page_of_losses_names_every_choice() -> None:
+    page = (ROOT / "docs" / "losses.md").read_text()
+    assert [path.stem for path in (CONF / "loss").glob("[!_]*.yaml") if f"\n| `{path.stem}`" not in page] == []
 
 
 def test_the_citation_is_of_this_version() -> None:

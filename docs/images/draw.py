@@ -62,6 +62,7 @@ def terminal(command: str, written: str | None = None) -> None:
     said = "\n".join(lines).replace(str(Path.cwd()), "~").rstrip()
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text.from_ansi(f"$ {command}\n{said}"))
+    console.print()  # the picture's edge cuts underscores off its last line
     plain = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     svg = console.export_svg(title="recsys_lt", code_format=plain, unique_id="terminal")
     (HERE / "terminal.svg").write_text(svg.replace("Fira Code, ", ""))

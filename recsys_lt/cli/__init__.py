@@ -1,1 +1,1 @@
-"""The commands: what a person types, and the only code that knows Hydra's and argparse's command lines."""
+"""Commands of the program. Only this package knows the command lines of Hydra and argparse."""

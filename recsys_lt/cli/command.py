@@ -1,4 +1,4 @@
-"""What all commands beside the main one have in common."""
+"""Base of all commands except training: arguments, exit code, one-line errors."""
 
 import argparse
 import contextlib
@@ -36,9 +36,10 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the module that ``work`` is in; its docstring is the help. ``options`` adds what can be given.
+    """A command that calls ``work``, whose docstring is its help and whose module gives its name.
 
-    Called, it returns 0, or 2 with one line on standard error for what the user can mend.
+    ``options`` adds its arguments. A call returns the exit code: 0, or 2 after one line on standard error for an error
+    that the user can mend.
     """
 
     options: Callable[[argparse.ArgumentParser], None]

@@ -1,4 +1,4 @@
-"""``python -m recsys_lt dashboard ENTITY/PROJECT``: the W&B workspace of ``dashboard.yaml``, the same for everybody."""
+"""``python -m recsys_lt dashboard ENTITY/PROJECT``: a W&B workspace with the panels of ``dashboard.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m recsys_lt export outputs/<run> --onnx FILE``: a trained model for other programs."""
+"""``python -m recsys_lt export outputs/<run> --onnx FILE``: a trained model as ONNX, and its item vectors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
             with replacing(arguments.onnx) as temporary:
                 difference = write_onnx(temporary, backbone, notes)
             print(
-                f"{arguments.onnx}: items [batch, {backbone.max_length}] to scores [batch, {data.n_items}]; "
+                f"{arguments.onnx}: items [batch, {backbone.max_length}] to scores [batch, {data.n_items:,}]; "
                 f"scores differ from PyTorch's by at most {difference:.1g}"
             )
         if arguments.vectors is not None:

@@ -1,4 +1,4 @@
-"""What Hydra refuses, in one line of ours."""
+"""Hydra's errors as one line each."""
 
 import difflib
 import json

@@ -1,4 +1,4 @@
-"""``python -m recsys_lt pull SOURCE``: a run that was pushed, as a run folder."""
+"""``python -m recsys_lt pull SOURCE``: a pushed run, fetched as a run folder."""
 
 from __future__ import annotations
 

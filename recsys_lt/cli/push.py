@@ -1,4 +1,4 @@
-"""``python -m recsys_lt push outputs/<run> TARGET``: a run for others, in a folder or a Hugging Face repository."""
+"""``python -m recsys_lt push outputs/<run> TARGET``: a run to share, in a folder or a Hugging Face repository."""
 
 from __future__ import annotations
 

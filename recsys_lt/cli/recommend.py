@@ -1,4 +1,4 @@
-"""``python -m recsys_lt recommend outputs/<run> --user 42``: what a trained run recommends to a user."""
+"""``python -m recsys_lt recommend outputs/<run> --user 42``: top-k lists of a trained run."""
 
 from __future__ import annotations
 

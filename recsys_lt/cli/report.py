@@ -1,4 +1,4 @@
-"""``python -m recsys_lt report multirun/<sweep>``: everything about some runs in one HTML file to pass around."""
+"""``python -m recsys_lt report multirun/<sweep>``: the HTML report of runs, in one file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``python -m recsys_lt resume <folder>``: go on with a run that was stopped.
+"""``python -m recsys_lt resume <folder>``: continue a stopped run, or extend a finished one.
 
-Nothing of it goes through Hydra's grammar, in which a folder cannot have any name.
+The folder is not parsed by Hydra, whose grammar does not allow every name.
 """
 
 import json

@@ -29,7 +29,7 @@ _CONNECTIONS = 128  # at a time; further ones are answered 503
 
 
 class Limits(NamedTuple):
-    """The largest request: list length, events of a history (and excluded items), bytes of a body."""
+    """Limits of a request: list length, events of a history (and excluded items), bytes of a body."""
 
     k: int = 100
     history: int = 1000

@@ -1,4 +1,4 @@
-"""``python -m recsys_lt sharpness outputs/<run>``: how sharp a trained model's loss is for head, mid and tail items."""
+"""``python -m recsys_lt sharpness outputs/<run>``: sharpness of a trained model's loss for head, mid and tail items."""
 
 from __future__ import annotations
 

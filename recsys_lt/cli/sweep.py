@@ -1,4 +1,4 @@
-"""The start of a sweep, noted for the processes of its cells, and its end: table, failed cells, exit code."""
+"""Start and end of a sweep: a note for the processes of its cells; table, failed cells and exit code."""
 
 import os
 import secrets
@@ -17,7 +17,7 @@ _FOLDER, _LAUNCH, _CELLS = "RECSYS_LT_SWEEP_FOLDER", "RECSYS_LT_SWEEP_LAUNCH", "
 
 
 class Launch(NamedTuple):
-    """One start of a sweep: its folder, a name that no other start of it has, and how many cells it has."""
+    """One start of a sweep: its folder, a name of its own, and the number of cells."""
 
     folder: Path
     name: str
@@ -25,11 +25,11 @@ class Launch(NamedTuple):
 
 
 class SweepRefused(BaseException):
-    """A sweep that was not wanted. Hydra makes a warning of any ``Exception`` that a callback raises."""
+    """Refusal of a sweep. It is no ``Exception``, because Hydra turns those of a callback into warnings."""
 
 
 class SweepStart(Callback):
-    """Hydra's callback, named in ``conf/config.yaml``; SweepRefused where the folder of a single run is named."""
+    """Hydra callback of ``conf/config.yaml`` at the start of a sweep; SweepRefused if ``hydra.run.dir`` is given."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         cells = _n_cells(config)

@@ -102,7 +102,7 @@ class Negatives:
     def check(self, n_items: int) -> None:
         most = n_items - self.pool.least_left_out
         if self.k > most:
-            what = f"{self.k} negatives cannot be drawn from a catalogue of {n_items} items"
+            what = f"{self.k:,} negatives cannot be drawn from a catalogue of {n_items:,} items"
             remedy = f"Use at most loss.k={max(most, 1)}, or loss=ce for the full softmax"
             raise UserError(what, where="loss.k", remedy=remedy)
 

@@ -22,13 +22,13 @@ HIGHER_IS_BETTER = {"ndcg": True, "hr": True, "mrr": True, "coverage": True, "ap
 class Comparison:
     """Cells of the sweeps in ``roots``, compared with a reference on each dataset.
 
-    A dataset that was ranked in several ways (for some users only, with other items masked, split otherwise), or a name
-    of several data, is several entries of ``by_dataset``; only the cells of one entry are compared with each other.
-    ``metrics`` are the test metrics to show, ``decisive`` the one that says which cell is best. The tests are on the
-    per-user ``gain`` at its k, for the groups of targets in ``tested`` ("" for all).
+    ``by_dataset`` has an entry for each dataset and way of ranking (ranked users, mask, split). Different data of one
+    name have an entry each. Only the cells of one entry are compared with each other. ``metrics`` are the test metrics
+    to show; ``decisive`` is the one by which cells are ordered. The tests are on the per-user ``gain`` at its k, for
+    the groups of targets in ``tested`` ("" for all).
 
-    ``why_reference`` says why the ``references`` are these, in words that follow their names; "" where the user named
-    them. ``repeated`` are seeds of which several runs were found, by the id of their cell; the first of each counts.
+    ``why_reference`` is the reason for the ``references``, in words that follow their names; "" if the user named them.
+    ``repeated`` are seeds with several runs, by the id of their cell; the first run of each counts.
     Runs in ``broken`` cannot be read, and belong to no cell.
     """
 
@@ -155,7 +155,7 @@ def _way(cell: Cell) -> tuple[str | None, ...]:
     words = {"split": "split {}", "mask_seen": "mask {}", "groups": "{}", "groups_by": "groups by {}"}
     said = [None if protocol.get(key) is None else text.format(protocol[key]) for key, text in words.items()]
     # By counts, as the same data from another file have another fingerprint.
-    counts = [f"{protocol[what]} {what}" for what in ("items", "interactions") if protocol.get(what) is not None]
+    counts = [f"{protocol[what]:,} {what}" for what in ("items", "interactions") if protocol.get(what) is not None]
     users = protocol.get("ranked_users")
     everybody = "all users" if "ranked_users" in protocol else None
     some = str(users).split(" of ")[0]  # of how many, a configuration does not know

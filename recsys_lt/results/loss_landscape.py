@@ -21,8 +21,8 @@ from recsys_lt.results.plots.drawing import CELLS, INK, MUTED, canvas, save
 class LossLandscape:
     """The loss of a model in eval mode on a fixed sample of training batches, without dropout.
 
-    Negatives are those of the batches' keys: the same wherever the parameters are. After every call the parameters are
-    where they were. ``groups`` are those of the items (0 head, 1 mid, 2 tail), [I].
+    Negatives are drawn by the batches' keys, so they are the same for all parameters. Every call restores the
+    parameters. ``groups`` are those of the items (0 head, 1 mid, 2 tail), [I].
     """
 
     def __init__(self, module: Recommender, batches: Sequence[Batch], groups: NDArray[np.int8]) -> None:

@@ -36,11 +36,12 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Variances:
-    """Parts of the variance of a difference over so many users.
+    """Parts of the variance of a difference over this number of ``users``.
 
     ``ours`` and ``theirs`` are the variance of one seed's mean, of the cell and of the reference, with their degrees of
-    ``freedom``: 0 for a single seed, which is assumed to vary as those of the other side do. ``beyond`` is the variance
-    between users of the difference, less the part that is seed noise and counted above.
+    ``freedom``: 0 for a single seed, which is assumed to vary as those of the other side do. ``beyond`` is the part of
+    the variance that users add: the variance of the difference between users over their number, without its seed noise,
+    which the first two parts already count.
     """
 
     ours: float
@@ -63,13 +64,12 @@ class Variances:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of a cell from its reference: of the means over users and seeds, its 95 % interval, two-sided p.
+    """Difference of a cell's mean over users and seeds from its reference's, with its 95 % interval and two-sided p.
 
-    ``seeds`` are those of the cell and of the reference. A test ``over_seeds`` is over users and seeds, and so speaks
-    of the methods. Otherwise one of the two has a single seed, the test is over users only, and it speaks of these
-    trained models. ``variances`` are None where both have a single seed, which says nothing of the variance between
-    seeds. ``level`` is that of the test, divided by the number of comparisons that ``corrected`` was given. A
-    ``published`` reference gets no more seeds.
+    ``seeds`` are the numbers of seeds of the cell and of the reference. A test ``over_seeds`` is over users and seeds:
+    it is a statement about the methods. Otherwise one of the two has a single seed, and the test is over users only: it
+    is a statement about these trained models. ``variances`` are None if both have a single seed. ``level`` is that of
+    the test over the number of comparisons it is corrected for. A ``published`` reference gets no more seeds.
     """
 
     value: float

@@ -12,7 +12,7 @@ from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first, outstanding
 from recsys_lt.results.field_terms import metric_and_group, term
 from recsys_lt.results.significance import Difference, why_untested
-from recsys_lt.results.written_tables import MISSING, Content, Entry, in_words, shown, shown_p, terminal
+from recsys_lt.results.written_tables import MISSING, Content, Entry, in_protocol, shown, shown_p, terminal
 from recsys_lt.runs.listing import ListedRun
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def caption(compared: Comparison, mark: str, name: Callable[[Cell], str] = lambd
 def protocol_line(protocol: Mapping[str, Any]) -> str:
     """Data and protocol of a run in one line, as far as it says them."""
     known = {key: protocol[key] for key in _PROTOCOL if protocol.get(key) is not None}
-    return "; ".join(_PROTOCOL[key].format(in_words(value, "/")) for key, value in known.items())
+    return "; ".join(_PROTOCOL[key].format(in_protocol(key, value)) for key, value in known.items())
 
 
 def _on_tests(
@@ -235,7 +235,7 @@ def print_final_table(metrics: Mapping[str, Any], console: Console) -> None:
     recommended = (f"{words} {shown(name, metrics['test'].get(f'{name}@{k}'))}" for name, words in _EXPOSURE.items())
     title = f"{', '.join(run.identity)}, seed {run.seed}: test at epoch {metrics['best_epoch']} of {metrics['epochs']}"
     protocol = (
-        f"{key.replace('_', ' ')} {in_words(value, '/')}"
+        f"{key.replace('_', ' ')} {in_protocol(key, value)}"
         for key, value in metrics.get("protocol", {}).items()
         if value is not None
     )

@@ -164,11 +164,17 @@ def shown_p(p: float) -> str:
 
 
 def in_words(value: Any, between: str) -> str:
-    """A value of the protocol as printed; ``between`` separates the parts of a list or mapping."""
+    """A value of a configuration or protocol as printed; ``between`` separates the parts of a list or mapping."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
         return between.join(f"{key} {in_words(part, between)}" for key, part in value.items())
     if isinstance(value, list | tuple):
         return between.join(in_words(part, between) for part in value)
-    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def in_protocol(key: str, value: Any, between: str = "/") -> str:
+    """A value of a run's protocol as printed, the count of items in ``ranking`` with separators of thousands."""
+    words = in_words(value, between)
+    return re.sub(r"\b\d{4,}\b", lambda count: f"{int(count[0]):,}", words) if key == "ranking" else words

@@ -1,1 +1,1 @@
-"""The run folder: what is stored in it, how it is read, and what a sweep's folders say."""
+"""Run folders and the folders of sweeps: their files, and how they are read."""

@@ -1,4 +1,4 @@
-"""``items.parquet`` of a pulled run: its items, for lists without its dataset."""
+"""``items.parquet`` of a pulled run: its items, so that it can recommend without its dataset."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ _DATA = "data."  # before the names of the items' own columns
 
 
 class Catalogue(NamedTuple):
-    """Items without users."""
+    """Items of a run, without its users."""
 
     data: Sequences
     groups: NDArray[np.int8]  # of each item, [I]: head 0, mid 1, tail 2

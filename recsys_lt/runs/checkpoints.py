@@ -21,11 +21,11 @@ _MARKS = {BEST: "notes", LAST: "loops"}
 
 
 class Notes(NamedTuple):
-    """What a checkpoint was trained on, and as what.
+    """Data and configuration that a checkpoint was trained with.
 
     ``items`` is the fingerprint of the item vocabulary: weights fit all data that share it. ``events`` is that of the
-    events: a run goes on, and results compare, on the same events alone. ``trained_as`` is the configuration that
-    decides the result.
+    events: a run can be resumed, and results can be compared, only on the same events. ``trained_as`` is the part of
+    the configuration that decides the result.
     """
 
     items: str

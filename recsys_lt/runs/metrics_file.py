@@ -1,4 +1,4 @@
-"""``metrics.json`` of a run folder: what it may hold."""
+"""Schema of ``metrics.json`` in a run folder."""
 
 from pathlib import Path
 from typing import Annotated, Any

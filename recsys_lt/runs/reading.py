@@ -1,4 +1,4 @@
-"""JSON, YAML and the curve of a run folder, which may come from anybody."""
+"""Readers of JSON, YAML and the learning curve in a run folder, which may come from a stranger."""
 
 import csv
 import io

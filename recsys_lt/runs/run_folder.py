@@ -1,4 +1,4 @@
-"""A run folder holds one run, and one process at a time works on it."""
+"""The run folder: names of its files, and its lock, which one process at a time holds."""
 
 import shlex
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""``config.yaml`` of a run folder: the whole configuration, what its choices are called, and what decides a result."""
+"""``config.yaml`` of a run folder: the configuration, the names of its choices, and the keys that decide a result."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -25,8 +25,8 @@ OUTPUT = "output.txt"
 class Claim(NamedTuple):
     """What a process may do with a cell.
 
-    ``new``: run it; ``begun``: go on with the run in the folder; ``done``: nothing, the folder holds it;
-    ``busy``: nothing, another process is at it.
+    ``new``: run it; ``begun``: resume the run in the folder; ``done``: nothing, the run is finished; ``busy``: nothing,
+    another process works on it.
     """
 
     state: Literal["new", "begun", "done", "busy"]

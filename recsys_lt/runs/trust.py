@@ -1,4 +1,4 @@
-"""What a stored configuration may bring to life: classes of this program, and of modules its user trusts by name."""
+"""Classes that a stored configuration may instantiate: those of this package, and of modules that the user trusts."""
 
 import argparse
 import os

@@ -1,1 +1,1 @@
-"""One run as a recipe: configuration to objects, the runs it needs first, training, test, evidence."""
+"""Training of one run: objects from its configuration, the runs it needs first, training, test and results."""

@@ -1,4 +1,4 @@
-"""Configuration to objects: the one place where a composed configuration becomes the parts of a run."""
+"""The parts of a run, built from its composed configuration."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ _PLACES = ("dataset.path", "dataset.items", "dataset.raw_dir", f"model.{START_FR
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """The keys of a configuration, and what each must be; the model waits for the data."""
+    """Keys of a configuration and their types; the model is built later, because it needs the data."""
 
     dataset: Dataset
     model: Callable[[DataFacts], Backbone | Recommender]
@@ -66,11 +66,11 @@ class Choices:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts(Choices):
-    """The objects that a configuration names, made once a run.
+    """Objects that a configuration names, made once for a run.
 
     ``start_from`` is the run folder whose weights training starts from; None starts from random ones. ``needs`` is what
-    must be made before the run, by the option it stands for, such as ``model.item_vectors``. ``callbacks`` are those of
-    the user, which Lightning calls in training.
+    must be made before the run, by the option that names it, such as ``model.item_vectors``. ``callbacks`` are the
+    user's own.
     """
 
     config: DictConfig

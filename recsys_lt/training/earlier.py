@@ -1,4 +1,4 @@
-"""The state that a run goes on from, or starts from, checked before anything of it is changed."""
+"""The checkpoint that a run resumes or starts from, checked before the run folder changes."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Objects of a configuration: each ``_target_`` node is compared with the class it names, and made."""
+"""Objects of a configuration: each ``_target_`` node is checked against the class it names, then instantiated."""
 
 import collections.abc
 import inspect
@@ -190,7 +190,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class _InstanceOf:
-    """Pydantic's check of a class; its own ``InstanceOf`` looks at the fields of dataclasses too."""
+    """Pydantic check that a value is an instance of ``kind``; ``InstanceOf`` would check fields of dataclasses too."""
 
     kind: type
 

@@ -1,4 +1,4 @@
-"""The run's diary: one row an epoch, the best one, and the checkpoints that go with them."""
+"""The journal of a run: one row for each epoch, the best epoch, and the checkpoints."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,17 +22,17 @@ Measure = Callable[[Evaluation], Mapping[str, float | None]]
 
 
 class StopRun(Exception):  # noqa: N818  (no error: the user asked)
-    """The user asked to stop; what was reached is kept."""
+    """Stop at a signal of the user; the epochs so far are kept."""
 
 
 class Journal(pl.Callback):
-    """Keeps history, best epoch and checkpoints; decides by the settings when to validate and when to stop.
+    """Callback that keeps history, best epoch and checkpoints, and decides when to validate and when to stop.
 
-    ``measure`` turns what a validation found into its metrics: of the groups' metrics only the one that selects goes
-    into the curve; the best epoch keeps all. The notes are written into checkpoints. ``begin`` is called by the first
-    process before it writes anything, and before each further epoch: what is in the folder of an earlier state of the
-    run is no longer true then. Rows also go to the logger. An epoch's row also holds what the user's callbacks log in
-    it with Lightning's ``log``, and of its last step the learning rate and the norm of the gradient.
+    ``measure`` computes the metrics of a validation. The curve has the metrics of all users, and of the groups only the
+    one that selects; the best epoch keeps all. ``notes`` are written into checkpoints. The first process calls
+    ``begin`` before it writes anything, and before each further epoch, because files of an earlier state of the run are
+    outdated then. Rows also go to the logger. An epoch's row also has what the user's callbacks log in it, and the
+    learning rate and gradient norm of its last step.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Several processes for one run, started by ourselves.
+"""Start of several processes for one run, in place of Lightning's launcher.
 
 Lightning's own launcher re-runs the command line, which Hydra answers with a second output folder, and in a
 sweep with a hang. Here the composed config travels to spawned processes instead; Lightning finds the

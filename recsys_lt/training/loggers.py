@@ -1,4 +1,4 @@
-"""Where a run's rows go beside its own folder: Weights & Biases, TensorBoard, MLflow."""
+"""Loggers of a run beside its folder: Weights & Biases, TensorBoard, MLflow."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ def no_examples(_users: int) -> Sequence[Mapping[str, Any]]:
 
 
 class Logger:
-    """Where a run's rows go beside its own folder. What fails there ends the logging, and never the run.
+    """A logger of a run beside its folder. An error in it ends the logging, never the run.
 
     Attributes
     ----------
@@ -97,14 +97,14 @@ class Logger:
 
 
 class NoLogger(Logger):
-    """The run folder's CSV is all."""
+    """No logger: the run folder alone has the metrics."""
 
 
 class WandbLogger(Logger):
     """Weights & Biases: offline when no key is configured; never prompts, never hangs.
 
     One W&B run per run folder, the same one after a resume. Group, tags, config and summary are set so that a
-    dashboard groups by dataset, model, loss and optimizer as it is.
+    dashboard can group by dataset, model, loss and optimizer.
 
     Parameters
     ----------

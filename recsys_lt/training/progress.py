@@ -1,4 +1,4 @@
-"""One progress bar for the whole training: epochs, loss, the latest validation; one for a ranking of its own."""
+"""Progress bars: one for the training (epochs, loss, latest validation), one for a ranking outside training."""
 
 import time
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _LOOKS_BACK = 3600.0
 
 
 class _Pace:
-    """How fast work goes since so much of it was done, and a language model had read so many tokens."""
+    """Speed of work since ``done`` of it was done and a language model had read ``tokens`` tokens."""
 
     def __init__(self, done: float, tokens: int | None) -> None:
         self._at, self._done, self._tokens = time.monotonic(), done, tokens
@@ -50,10 +50,10 @@ def duration(seconds: float) -> str:
 
 
 class TrainingProgress(pl.Callback):
-    """A bar on a terminal, of at most 80 columns; elsewhere a line a validation, and one in each minute without.
+    """Progress bar of at most 80 columns on a terminal; elsewhere a line for each validation, or minute without one.
 
-    It shows the rows of the journal, which must come before this callback. A ``brief`` one, of a cell of a sweep,
-    leaves no line of a validation and removes its bar at the end.
+    It shows the rows of the journal, which must come before this callback. A ``brief`` one, for a cell of a sweep,
+    prints no validations and removes its bar at the end.
     """
 
     def __init__(self, console: Console, journal: Journal, brief: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""One run, as a recipe: objects, training, test, results."""
+"""One run from start to end: objects, training, test, results."""
 
 import logging
 import os
@@ -70,7 +70,7 @@ def run(
 
 
 class Ended(NamedTuple):
-    """What metrics.json holds ({} in all processes of a run but the first), and the signal that stopped it, or 0."""
+    """Content of metrics.json ({} in all processes but the first), and the signal that stopped the run, or 0."""
 
     metrics: dict[str, Any]
     signal: int
@@ -195,7 +195,7 @@ def _prepare_process() -> None:
 
 
 class _CheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints, put in place whole or not at all, and read without unpickling code.
+    """Lightning's checkpoint files, written atomically and read without unpickling code.
 
     The notes are written into every checkpoint; their fingerprints are compared with those of every one that is read.
     """

@@ -1,4 +1,4 @@
-"""The settings that are neither data, model, loss nor optimizer; a configuration's are checked against the types."""
+"""Settings of training, item groups and metrics, which a configuration is checked against."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _MOST_PROCESSES = 1024
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How long, on how much at a time, and how often to look.
+    """Settings of the training: epochs, batches, validations.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ _SECONDS = {"h": 3_600, "d": 86_400, "w": 604_800}
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """How items are put into head, mid and tail.
+    """Settings of the groups of items: head, mid and tail.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class GroupSettings:
 
 @dataclass(frozen=True)
 class MetricsSettings:
-    """What is measured.
+    """Settings of the evaluation.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ class MetricsSettings:
         if max(self.ks) > largest:
             fitting = ",".join(str(k) for k in sorted({10, *(k for k in self.ks if k <= largest)}))
             raise UserError(
-                f"k = {max(self.ks)} is larger than the catalogue of {n_items} items",
+                f"k = {max(self.ks)} is larger than the catalogue of {n_items:,} items",
                 where="metrics.ks",
                 remedy=f"Use ks of at most {largest}, such as metrics.ks=[{fitting}]",
             )

@@ -1,4 +1,4 @@
-"""A run, and what it needs made before it: trained runs and artifacts, shared by content."""
+"""A run and its needs (trained runs and artifacts), which are made first and shared by content."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ def _is_made(need: Need, folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes what a run needs, each thing in a subfolder that is named by what decides its content.
+    """Maker of a run's needs, each in a subfolder that is named by what decides its content.
 
     ``dataset`` is the name of the run's choice, ``chain`` the needs that the run itself is made for, outermost first.
     """

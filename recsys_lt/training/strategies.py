@@ -1,4 +1,4 @@
-"""On what a run computes: one class a strategy, each refusing in one line what the machine cannot run."""
+"""Devices and processes of a run: one class for each strategy, which refuses in one line what the machine lacks."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from recsys_lt.system.package import check_installed
 
 
 class Strategy(ABC):
-    """How Lightning is to use the machine."""
+    """Settings of Lightning for the devices and processes of a run."""
 
     #: Whether several processes are started, one a device.
     several: bool = False

@@ -1,4 +1,4 @@
-"""What a run leaves once it is tested: metrics.json, the rank of every target, and pictures."""
+"""Results of a tested run: metrics.json, the rank of every target, and figures."""
 
 import platform
 import statistics
@@ -83,10 +83,10 @@ def shared_titles(module: Recommender, data: Sequences) -> str | None:
 
 @dataclass(frozen=True)
 class Results:
-    """All that the results of a run are made from: what was run, on what, how it was trained, and a ranking.
+    """Results of a run, computed from its parts, data, journal and a ranking.
 
-    ``ranked`` is the test of the best epoch, or of a run without a test any validation; ``finished`` is False if the
-    run was stopped early by its user.
+    ``ranked`` is the ranking of the test at the best epoch; in a run without a test, that of a validation. ``finished``
+    is False if the user stopped the run early.
     """
 
     this: Stored

@@ -168,15 +168,17 @@ Tables, reports and the claim check use one test (`recsys_lt/results/significanc
 - **Seeds are not paired** (Welch). Seeds of the same number share initial weights and the order of examples; what is
   left of that after training is measured below. Numbers of seeds may differ. Means, intervals and p are of the same
   runs.
-- **The variance has two parts:** the variance between seeds over their number, and the variance between users of the
-  difference, less its seed noise, which the first part already counts. Degrees of freedom are Satterthwaite's. This
-  adapts the analysis of multi-reader multi-case studies (Obuchowski and Rockette 1995, Hillis 2007): seeds are readers,
-  of whom each method has its own, and users are cases.
+- **The variance of the difference** is a²/n_a + b²/n_b + u²/U. a² is the variance between the seeds of one cell and n_a
+  their number, b² and n_b are those of the other cell, and U is the number of users. u² is the variance of the
+  difference between users. Its seed noise is subtracted, because the first two terms already count it.
+- **Degrees of freedom** are Satterthwaite's.
+- **Source.** This adapts the analysis of multi-reader multi-case studies (Obuchowski and Rockette 1995, Hillis 2007):
+  seeds are readers, of whom each method has its own, and users are cases.
 - **Two or three seeds may agree by luck.** The variance between seeds is never taken to be less than the part of it
   that users alone explain, which is known from all of them.
 - **With one seed on a side nothing is known of seeds.** The test is then over users only, and the table says
   "users only": the p says whether these trained models differ. It never says that one method is better.
-- **A published number of a single run** is taken as one more seed that varies as ours do.
+- **A published number of one run** counts as one more seed. We assume that it varies as our seeds do.
 
 P-values are corrected by Holm for the cells of a table; intervals are not. *Detectable* is the true difference that the
 users and seeds at hand find about four times in five. The claim check names the seeds that would find a true difference

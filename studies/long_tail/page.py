@@ -162,12 +162,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = asked.out.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     lines = [
-        "# Long-tail methods, tuned with equal effort", "",
-        f"Made by `{COMMAND}` from runs.parquet beside it; not written by hand. Head is the most popular fifth of the",
-        "items, nonhead all others, by training interactions; users are grouped by their target. Within a study each",
-        "method has about as many trials. Of those that keep the stated share of Adam's validation NDCG@10, the one",
-        "with the best nonhead validation NDCG@10 is chosen (bold) and run with more seeds. EISAM is our",
-        "reconstruction (see `recsys_lt/optim/eisam.py`). [How differences are tested](statistics.md).", "",
+        "# Long-tail results", "",
+        "Trials and test results of the methods for the long tail. [Improve the long tail](lifting_the_tail.md) sums",
+        f"them up. Made by `{COMMAND}` from runs.parquet beside it; not written by hand.", "",
+        "Head is the most popular fifth of the items by training interactions, nonhead is all others. Users are",
+        "grouped by their target. Within a study each method has about as many trials. A trial must keep the stated",
+        "share of Adam's validation NDCG@10. Of those that do, the one with the best nonhead validation NDCG@10 is",
+        "chosen (bold) and run with more seeds. EISAM is our reconstruction (see `recsys_lt/optim/eisam.py`).",
+        "[How differences are tested](statistics.md) explains the intervals and p.", "",
     ]  # fmt: skip
     for name in yaml.safe_load(asked.file.read_text(encoding="utf-8")):
         lines += section(name, study_named(name, asked.file), asked.runs, sharpness.get(name, {}), pictures)

@@ -188,7 +188,7 @@ def _opening(queue: Queue) -> list[str]:
         *RULES,
         "",
         "The paper's other tables, its figures and a check of its claims: [figures/figures.md](figures/figures.md).",
-        "What lifts the long tail: [long_tail.md](long_tail.md).",
+        "Methods for the long tail: [Long-tail results](long_tail.md).",
     ]
     if not queue.groups:
         return lines
@@ -306,7 +306,8 @@ def _seconds(run: Run) -> str:
 
 def _device(run: Run) -> str:
     train = run.metrics["train"]
-    device = f"{train['device']} ({train['threads']} threads)" if train["device"] == "cpu" else train["device"]
+    threads = f"{train['threads']} thread{'' if train['threads'] == 1 else 's'}"
+    device = f"{train['device']} ({threads})" if train["device"] == "cpu" else train["device"]
     return device if run.precision in (None, "float32") else f"{device}, {run.precision}"
 
 

@@ -194,9 +194,9 @@ def test_own_files_of_one_name_are_compared_apart(tmp_path):
     make_run(tmp_path / "d", loss="bce", **shop | {"split": "temporal"})
     found = compare([tmp_path]).by_dataset
     assert {name: [cell.identity[2] for cell in cells] for name, cells in found.items()} == {
-        "beauty, split leave-one-out, 50 items, 1341 interactions": ["ce", "ssm"],
-        "beauty, split leave-one-out, 50 items, 1348 interactions": ["sce"],
-        "beauty, split temporal, 50 items, 1341 interactions": ["bce"],
+        "beauty, split leave-one-out, 50 items, 1,341 interactions": ["ce", "ssm"],
+        "beauty, split leave-one-out, 50 items, 1,348 interactions": ["sce"],
+        "beauty, split temporal, 50 items, 1,341 interactions": ["bce"],
     }
 
 

@@ -16,7 +16,8 @@ def metrics(ks=(1, 5, 10, 20)):
     return {
         "dataset": "beauty", "model": "sasrec", "loss": "ce", "optimizer": "adam", "seed": 3,
         "protocol": {"split": "leave one out", "max_length": 50, "seen_masked": True, "n_items": 12101,
-                     "groups": {"head": 0.2, "mid": 0.6, "tail": 0.2}, "ties": "pessimistic"},
+                     "groups": {"head": 0.2, "mid": 0.6, "tail": 0.2}, "ties": "pessimistic",
+                     "ranking": "full, over all 12101 items", "users": 6040},
         "test": test, "best_epoch": 105, "epochs": 200,
     }  # fmt: skip
 
@@ -39,7 +40,8 @@ def test_fits_80_columns_when_not_a_terminal():
     assert "coverage 0.2500" in text
     assert "seen masked yes" in text
     assert "groups head 0.2/mid 0.6/tail 0.2" in text.replace("\n", " ")
-    assert "12,101" in text
+    assert "n items 12,101; " in text.replace("\n", " ")
+    assert "ranking full, over all 12,101 items; users 6,040" in text.replace("\n", " ")
 
 
 def test_ten_stands_out_in_a_terminal():

@@ -29,7 +29,7 @@ OpenRun = Callable[[Path], Any]
 
 @dataclass(frozen=True)
 class Listed:
-    """The first ten of one cell for a user, from its run with this seed.
+    """Top-10 list of one cell for a user, from its run with this seed.
 
     ``rank`` is the target's, 0 if it was not listed. ``items`` are title (id where there is none), group, and whether
     it is the target.

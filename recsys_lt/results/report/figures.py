@@ -27,11 +27,11 @@ _Side = tuple[str, Callable[[Cell], Sequence[float]]]
 
 @dataclass(frozen=True)
 class Illustration:
-    """One figure of the report; the page's template has its caption, by its name.
+    """One figure of the report. Its caption is in the page's template, by its name.
 
-    ``drawn`` are the cells in it, none where nothing could be drawn. ``numbers`` is what was drawn, as a table;
-    ``lacking`` is what is not in it, and why: a line each. ``extra`` says that it shows what only some figures of its
-    name do: intervals, or the best epoch.
+    ``drawn`` are the cells in it, none if nothing could be drawn. ``numbers`` is what was drawn, as a table.
+    ``lacking`` has a line for each thing that is missing, with the reason. ``extra`` is True for a figure with
+    intervals or with the best epoch, which only some figures of this name show.
     """
 
     name: str
@@ -55,7 +55,7 @@ def swatch(look: Look) -> Markup:
 
 
 class _Bins(NamedTuple):
-    """Bins of a horizontal axis, what it shows, and the rows below the table of what is drawn."""
+    """Bins of a horizontal axis: their labels, the label of the axis, and rows for the foot of the table."""
 
     labels: Sequence[str]
     axis: str

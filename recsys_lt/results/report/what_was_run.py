@@ -8,7 +8,7 @@ from typing import Any
 from recsys_lt.errors import UserError
 from recsys_lt.results.cell_styles import StyledCell, numbers
 from recsys_lt.results.cells import compared
-from recsys_lt.results.written_tables import MISSING, Content, Entry, in_words
+from recsys_lt.results.written_tables import MISSING, Content, Entry, in_protocol
 from recsys_lt.runs.listing import IDENTITY, ListedRun
 from recsys_lt.runs.reading import read_json
 
@@ -22,10 +22,10 @@ _MOST_KEYS_ACROSS = 8
 class Facts:
     """What was run on one dataset.
 
-    ``protocol`` and ``versions`` are names and values; where runs differ, each value with the cells it is of.
-    ``differing`` are keys of the configuration that differ between cells which have them, a row a cell, or a row a key
-    where they are many; ``shared`` is the rest of it. ``failed`` has folder, seed and reason of each run that failed or
-    has not finished; ``lacking`` says what is not known, and why: a line each.
+    ``protocol`` and ``versions`` are names and values; if runs differ, each value with its cells. ``differing`` are the
+    keys of the configuration that differ between cells, as one row for each cell, or for each key if there are many.
+    ``shared`` are the other keys. ``failed`` has folder, seed and reason of each run that failed or has not finished.
+    ``lacking`` has a line for each thing that is not known, with the reason.
     """
 
     protocol: list[tuple[str, str]]
@@ -73,7 +73,7 @@ def _values_of(
         for run in member.cell.finished:
             for key, value in part(run.metrics or {}).items():
                 if value is not None:
-                    values.setdefault(key, {}).setdefault(in_words(value, ", "), {})[member] = None
+                    values.setdefault(key, {}).setdefault(in_protocol(key, value, ", "), {})[member] = None
     said = {
         key: [text if len(found) == 1 else f"{text} ({numbers(list(cells))})" for text, cells in found.items()]
         for key, found in values.items()
