@@ -40,8 +40,8 @@ def test_fits_80_columns_when_not_a_terminal():
     assert "coverage 0.2500" in text
     assert "seen masked yes" in text
     assert "groups head 0.2/mid 0.6/tail 0.2" in text.replace("\n", " ")
-    assert "n items 12,101; " in text.replace("\n", " ")
-    assert "ranking full, over all 12,101 items; users 6,040" in text.replace("\n", " ")
+    assert "n items 12,101; " in " ".join(text.split())
+    assert "ranking full, over all 12,101 items; users 6,040" in " ".join(text.split())
 
 
 def test_ten_stands_out_in_a_terminal():
