@@ -67,7 +67,8 @@ def _run(given: argparse.Namespace) -> None:
     parts = _parts(given.choices, given.config_dir)
     data = parts.data(print)
     metrics = parts.metrics
-    numbers = measured(data, metrics.groups.of(data), metrics.mask_seen, metrics.max_users)
+    with Console(stderr=True).status(Text(f"measuring {data.name}")):
+        numbers = measured(data, metrics.groups.of(data), metrics.mask_seen, metrics.max_users)
     if given.json is not None:
         write_json(given.json, numbers)
     if given.html is not None:

@@ -44,12 +44,15 @@ def _cards(folders: Sequence[Path], seed: int) -> Iterator[ProtocolCard]:
 
 
 def _standings(run: Run, seed: int) -> Standings:
+    from rich.console import Console
+
     from recsys_lt.data.loader import users_with_target
     from recsys_lt.recommenders.protocols import standings
 
     run.check_events()
     users = users_with_target(run.data, "test", run.parts.metrics.max_users)
-    found = standings(run.model, run.data, users, seed, run.parts.trainer.rank_rows)
+    with Console(stderr=True).status(f"ranking for {len(users):,} users"):
+        found = standings(run.model, run.data, users, seed, run.parts.trainer.rank_rows)
     if found is None:
         what = f"{type(run.model).__name__} gives a list of items, and no score of every item"
         remedy = "Name a run of a model that scores all items, such as model=sasrec"

@@ -17,7 +17,7 @@ from recsys_lt.metrics.ranking import gains
 from recsys_lt.recommenders.full_ranking import ScoreMatrix, rank_by_scores
 from recsys_lt.results.dataset_card.measures import Numbers
 
-_USERS = 512  # ranked at a time
+_USERS, _SCORES = 512, 1 << 24  # users ranked at a time, and scores held at a time
 _EVENTS = 50  # latest events of a history that count
 _IDS_ALONE = replace(GraphSettings(), similar=0.0, from_similar=0.0, to_similar=0.0)
 
@@ -42,7 +42,8 @@ def baselines(data: Sequences, users: Ints, texts: sp.csr_array | None, mask_see
 
 def _accuracy(data: Sequences, users: Ints, mask_seen: str, graph: Graph | None = None, events: int = 1) -> Numbers:
     popularity, ranks = torch.from_numpy(data.popularity), []
-    batches = RankBatches(data, users, "test", events, _USERS, with_seen=mask_seen != "none")
+    rows = max(1, min(_USERS, _SCORES // data.n_items))
+    batches = RankBatches(data, users, "test", events, rows, with_seen=mask_seen != "none")
     for batch in rank_loader(batches):
         seen = batch.seen
         if seen is not None and mask_seen == "keep_target":

@@ -144,8 +144,9 @@ def sections(numbers: Numbers) -> Iterator[Section]:
         ]
         meaning = (
             "Mean cosine of TF-IDF vectors: of consecutive training items of a user, and of random ones that are as "
-            "popular. Where the first is much larger, item text helps to predict (features=tfidf). Titles that several "
-            "items share cannot be told apart by a model that reads titles alone."
+            "popular. Where the first is much larger, item text may help to predict (features=tfidf): the last table "
+            "has the item graph with and without it. A model that reads titles alone cannot distinguish items that "
+            "share one."
         )
         examples = (f"{each['items']} items: {' | '.join(each['titles'])}" for each in titles["examples"])
         yield Section("text", "Item text", facts, meaning, tuple(examples))
@@ -228,10 +229,10 @@ def page(numbers: Numbers) -> str:
 
 
 def _spread(values: Mapping[str, float]) -> list[tuple[str, str]]:
-    quartiles = f"{values['lower_quartile']:g}, {values['median']:g}, {values['upper_quartile']:g}"
+    quartiles = (f"{round(values[key], 1):g}" for key in ("lower_quartile", "median", "upper_quartile"))
     return [
         ("mean", f"{values['mean']:,.1f}"),
-        ("quartiles", quartiles),
+        ("quartiles", ", ".join(quartiles)),
         ("range", f"{values['least']:,} to {values['most']:,}"),
     ]
 
