@@ -3,6 +3,9 @@
     python docs/images/draw.py terminal 'recsys_lt loss=sce'                 # runs the command, writes terminal.svg
     python docs/images/draw.py report multirun/<sweep>/report.html 0 1500    # writes report.png, by headless Chromium
 
+The report of today is of studies/long_tail/runs.parquet/beauty_ce/seeds, from 300 to 1840, with --users 0 --against
+sasrec/ce/adam/dropout=0.5 --metric ndcg@10 head/ndcg@10 nonhead/ndcg@10: all columns of its table fit.
+
 Neither picture loads anything: the font of the SVG is the viewer's monospace.
 """
 
