@@ -117,7 +117,9 @@ def sections(numbers: Numbers) -> Iterator[Section]:
     size = near["median_two_hops"]
     median = f"{size:,.0f} items at the median, {_percent(size / counts['items'])} of all"
     hops = f"{_percent(near['within_two_hops'])} ({median})"
+    again = [("the last item again", _percent(near["last_again"]))] if near["last_again"] else []
     facts = [
+        *again,
         ("direct successor of the last item", _percent(near["successor_of_last"])),
         ("neighbour of the last item", _percent(near["neighbour_of_last"])),
         ("within two hops of the last item", hops),
@@ -198,7 +200,7 @@ def page(numbers: Numbers) -> str:
     nearness = {
         "direct successor": near["successor_of_last"],
         "neighbour of the last": near["neighbour_of_last"],
-        "neighbour of any": near["neighbour_of_any"],
+        "neighbour of any item": near["neighbour_of_any"],
         "within two hops": near["within_two_hops"],
     }
     pictures: Mapping[str, list[tuple[str, Any]]] = {

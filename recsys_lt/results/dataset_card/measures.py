@@ -127,9 +127,10 @@ def neighbourhood(data: Sequences, users: Ints) -> Numbers:
     """How near the test targets of some users [n] are to their histories in the graph of consecutive training events.
 
     Two items are neighbours if one directly follows the other in somebody's training events. Two hops from the last
-    item lead to its neighbours and their neighbours, itself left out. All are shares of the users, but
-    ``median_two_hops``, the median number of items within two hops of the last item, and ``median_degree``, the median
-    number of neighbours of the items that have any.
+    item lead to its neighbours and their neighbours. No item is near itself: ``last_again`` has the targets that are
+    the last item once more. All are shares of the users, but ``median_two_hops``, the median number of items within two
+    hops of the last item, ``median_degree``, the median number of neighbours of the items that have any, and ``edges``,
+    the pairs of neighbours.
     """
     before, after = consecutive(data)
     shape = (data.n_items, data.n_items)
@@ -156,6 +157,7 @@ def neighbourhood(data: Sequences, users: Ints) -> Numbers:
     any_of = np.zeros(len(users), dtype=bool)
     any_of[owner[_holds(near, history, targets[owner])]] = True
     return {
+        "last_again": _share((targets == last).sum(), len(users)),
         "successor_of_last": _share(_holds(follows, last, targets).sum(), len(users)),
         "neighbour_of_last": _share(_holds(near, last, targets).sum(), len(users)),
         "within_two_hops": _share(reached.sum(), len(users)),

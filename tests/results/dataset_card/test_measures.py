@@ -146,6 +146,7 @@ def test_neighbourhood(rows, monkeypatch):
         two_hops[item] = (close | {other for one in close for other in near[one]}) - {item}
     last = {user: before_the_target(user)[-1] for user in USERS}
     assert found == {
+        "last_again": pytest.approx(mean(last[user] == target(user) for user in USERS)),
         "successor_of_last": pytest.approx(mean((last[user], target(user)) in follows for user in USERS)),
         "neighbour_of_last": pytest.approx(mean(target(user) in near[last[user]] for user in USERS)),
         "within_two_hops": pytest.approx(mean(target(user) in two_hops[last[user]] for user in USERS)),
