@@ -224,7 +224,7 @@ def test_items_that_share_a_title_are_counted(made, data, first_stage) -> None:
     same = replace(data, item_data={"title": titles})
     module = parts_of("llm=tiny_random", *BIGREC, "model.title_tokens=64").recommender(same)
     assert module.facts()["indistinct"].nonzero().flatten().tolist() == [3, 7, 11]
-    targets = data.items[data.test_at[data.test_at >= 1]]
+    targets = [data.items[data.offsets[user] + place] for user, place in enumerate(data.test_at) if place >= 1]
     share = np.isin(targets, [3, 7, 11]).mean()
     assert shared_titles(module, same) == f"3 of 40 items, {share:.1%} of test targets"
     assert share > 0
