@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recsys_lt.cli.command import Command, add_comparison
 from recsys_lt.errors import UserError
@@ -11,6 +13,8 @@ from recsys_lt.runs.run_folder import REPORT
 from recsys_lt.runs.trust import add_trust
 
 # Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from recsys_lt.training.trained import Run
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -38,12 +42,22 @@ def _run(given: argparse.Namespace) -> None:
     from recsys_lt.results.report.parts import report
     from recsys_lt.runs.packed import pack_of
     from recsys_lt.system.atomic import write_text
-    from recsys_lt.training.trained import Run
 
     pack = pack_of(given.folder)
     path = given.out or (given.folder if pack is None else pack.parent) / REPORT
-    write_text(path, report(given.folder, given.metric, given.against, given.users, Run))
+    write_text(path, report(given.folder, given.metric, given.against, given.users, _opened))
     print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
+
+
+def _opened(folder: Path) -> Run:
+    """The run in a folder; one that cannot be loaded is said here, and the page shows no lists of it."""
+    from recsys_lt.training.trained import Run
+
+    try:
+        return Run(folder)
+    except UserError as error:
+        print(f"note: lists are left out: {error}", file=sys.stderr)
+        raise
 
 
 main = Command(_options, _run)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recsys_lt.errors import UserError
 from recsys_lt.losses.output_table import OutputTable
 
 # A block of logits of about 8 MB on a CPU (it shares the cache with the table), 1 GB on a GPU.
@@ -162,7 +163,10 @@ def weighted_means(
 
 
 def plain_means(losses: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same from losses [N] that autograd knows: what the textbook forms return."""
+    """The same from losses [N] that autograd knows: what the textbook forms return. UserError for another shape."""
+    if losses.ndim != 1:
+        what = f"plain_means was given a tensor of shape {list(losses.shape)}, not one loss for each target"
+        raise UserError(what, where="loss", remedy='Give it N losses (reduction="none")')
     if weights is None:
         weights = losses.new_ones((1, len(losses)))
     return _means(weights, losses), losses.detach()

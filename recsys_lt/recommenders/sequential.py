@@ -69,10 +69,10 @@ class SequentialRecommender(Recommender):
             if isinstance(scorer, OutputTable):
                 sparse = self.rule.sparse_gradients and scorer.weight.is_leaf and self.n_items >= LARGE_TABLE
                 table = scorer._replace(sparse=sparse)
-                totals, losses = self.loss(states, batch.targets, table, weights, draw_of(batch))
+                found = self.loss(states, batch.targets, table, weights, draw_of(batch))
             else:
-                totals, losses = self.loss.by_blocks(states, batch.targets, scorer, weights)
-        _check_losses(totals, losses, len(batch.targets), weights, type(self.loss).__name__)
+                found = self.loss.by_blocks(states, batch.targets, scorer, weights)
+        totals, losses = _checked_losses(found, len(batch.targets), weights, type(self.loss).__name__)
         return totals, losses, batch.targets
 
     def item_tables(self) -> list[Tensor]:
@@ -110,16 +110,20 @@ def _check_states(states: Tensor, n: int, source: str, one_of: str) -> None:
         raise UserError(f"{source} gave {_said(states)}, not floats of shape [{n}, d]", where="model", remedy=remedy)
 
 
-def _check_losses(totals: Tensor, losses: Tensor, n: int, weights: Tensor | None, source: str) -> None:
-    """Raise UserError unless the totals and losses of a class are [W] and [n], for weights [W, n] (None: one row)."""
+def _checked_losses(found: object, n: int, weights: Tensor | None, source: str) -> tuple[Tensor, Tensor]:
+    """What a loss of class ``source`` returned: totals [W] and losses [n], for weights [W, n] (None: one row).
+
+    Raises UserError for anything else.
+    """
+    remedy = "Return (totals [W], losses [N]): plain_means(losses, weights) makes both from N losses "
+    remedy += '(reduction="none")'
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise UserError(f"{source} returned {_said(found)}, not two tensors", where="loss", remedy=remedy)
     n_rows = 1 if weights is None else len(weights)
-    for name, found, shape in (("totals", totals, [n_rows]), ("losses", losses, [n])):
-        if list(getattr(found, "shape", ("no tensor",))) != shape:
-            remedy = "Return weighted means [W], one a row of weights, and the losses [N] of the targets; "
-            remedy += "losses.blocks.plain_means makes both from losses [N]"
-            raise UserError(
-                f"{source} gave {name} of {_said(found)}, not of shape {shape}", where="loss", remedy=remedy
-            )
+    for name, one, shape in zip(("totals", "losses"), found, ([n_rows], [n]), strict=True):
+        if list(getattr(one, "shape", ("no tensor",))) != shape:
+            raise UserError(f"{source} gave {name} of {_said(one)}, not of shape {shape}", where="loss", remedy=remedy)
+    return found
 
 
 def _said(found: object) -> str:

@@ -1,15 +1,17 @@
 """Objects of a configuration: each ``_target_`` node is checked against the class it names, then instantiated."""
 
 import collections.abc
+import difflib
 import inspect
 import math
+import traceback
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path, PurePath
-from pkgutil import resolve_name
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, PydanticUserError, Strict, TypeAdapter, ValidationError
@@ -28,6 +30,15 @@ _PLAIN = {
     Path: str,
     collections.abc.Mapping: dict,
     collections.abc.MutableMapping: dict,
+}
+#: Words of pydantic, and what is said in their place.
+_PLAINER = {
+    "an instance of": "a mapping whose _target_ names a",
+    "a valid integer": "a whole number, such as 10",
+    "a valid number": "a number, such as 0.001",
+    "a valid boolean": "true or false",
+    "a valid list": "a list, in brackets",
+    "a valid string": "text",
 }
 #: Keys of a node that say how it is made, and are none of its class.
 _MARKS = ("_target_", "_partial_", "_convert_")
@@ -75,8 +86,9 @@ def arguments(where: str, made: type, given: Mapping[str, Any], later: bool = Fa
     ]
     for what, keys in (("there is no key", unknown), ("it lacks the key", lacking)):
         if keys:
-            place = f"{where.partition('.')[0]}/" if where else "config.yaml"
-            remedy = f"Look at conf/{place} for its keys"
+            of = f" of {made.__name__}" if where else ""
+            taken = [name for name, (one, _) in parameters.items() if one.kind is one.KEYWORD_ONLY or not later]
+            remedy = f"The keys{of} are {', '.join(taken)}"
             raise UserError(f"{what} {keys[0]!r}", where=where or "configuration", remedy=remedy)
     values = {}
     for key, value in given.items():
@@ -90,22 +102,35 @@ def arguments(where: str, made: type, given: Mapping[str, Any], later: bool = Fa
 def _class(where: str, target: object, kinds: tuple[type, ...]) -> type:
     place, names = f"{where}._target_", " or ".join(kind.__name__ for kind in kinds)
     remedy = f"Name a class that is a {names}, as package.module.Class"
-    if not isinstance(target, str) or ":" in target:
+    module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if not module or module.startswith("."):
         raise UserError(f"it is {target!r}", where=place, remedy=remedy)
+    package = module.partition(".")[0]
     try:
-        made = resolve_name(target)
-    except ModuleNotFoundError as error:
-        module = (error.name or target).partition(".")[0]
-        raise UserError(
-            f"{target!r} is in the module {module}, which is not installed",
-            where=place,
-            remedy="Install it, or put its folder on PYTHONPATH",
-        ) from error
+        inside = import_module(module)
     except Exception as error:  # importing somebody's module may raise anything
-        raise UserError(f"{target!r} cannot be imported", where=place, remedy=remedy) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            what = f"{target!r} is in the module {package}, which is not installed"
+            remedy = "Install it, or put its folder on PYTHONPATH"
+            raise UserError(what, where=place, remedy=remedy) from error
+        raise UserError(f"{target!r} cannot be imported ({_reason(error)})", where=place, remedy=remedy) from error
+    made = getattr(inside, name, None)
+    if made is None:
+        classes = [key for key, one in vars(inside).items() if isinstance(one, type) and issubclass(one, kinds)]
+        near = difflib.get_close_matches(name, classes, n=1)
+        raise UserError(
+            f"{module} has no class {name}", where=place, remedy=f"Write {module}.{near[0]}" if near else remedy
+        )
     if not isinstance(made, type) or not issubclass(made, kinds):
         raise UserError(f"{target} is no {names}", where=place, remedy=remedy)
     return made
+
+
+def _reason(error: Exception) -> str:
+    """What an import raised, and the line of the module that raised it."""
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in frame.filename]
+    place = f", {lines[-1].filename}, line {lines[-1].lineno}" if lines else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _parameters(made: type) -> tuple[dict[str, tuple[inspect.Parameter, Any]], bool]:
@@ -144,10 +169,10 @@ def checked(where: str, value: object, hint: Any) -> Any:
         found = error.errors(include_url=False)
         inside = [str(key) for key in found[0]["loc"] if isinstance(made, Mapping) and key in made]
         said = " or ".join(dict.fromkeys(one["msg"].removeprefix("Input should be ") for one in found))
+        for words, plain in _PLAINER.items():
+            said = said.replace(words, plain)
         raise UserError(
-            f"it is {_short(found[0]['input'])}",
-            where=".".join([where, *inside]),
-            remedy=f"It should be {said.replace('an instance of', 'a mapping whose _target_ names a')}",
+            f"it is {_short(found[0]['input'])}", where=".".join([where, *inside]), remedy=f"It should be {said}"
         ) from error
     return made  # as it was given: 1 stays a whole number where any number is taken
 

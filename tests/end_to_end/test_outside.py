@@ -135,6 +135,45 @@ def test_a_run_made_with_a_module_needs_it_to_be_trusted_and_found(
     assert "article" in found.stdout
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("torn.lacks.Mine", "'torn.lacks.Mine' cannot be imported (ModuleNotFoundError: No module named 'torchh', "),
+        ("torn.lacks.Mine", "torn/lacks.py, line 2)"),
+        ("torn.syntax.Mine", "'torn.syntax.Mine' cannot be imported (SyntaxError: "),
+        ("torn.syntax.Mine", "(syntax.py, line 1)"),
+        ("torn.syntx.Mine", "'torn.syntx.Mine' cannot be imported (ModuleNotFoundError: No module named 'torn.syntx')"),
+        ("torn.whole.mine", "loss._target_: torn.whole has no class mine. Write torn.whole.Mine."),
+        ("torn.whole.Other", "torn.whole has no class Other. Name a class that is a Loss, as package.module.Class."),
+        ("torn.whole.Mine", "loss: it lacks the key 'gamma'. The keys of Mine are gamma."),
+    ],
+)
+def test_a_module_or_a_class_that_cannot_be_had_is_said_with_the_cause(
+    here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, said: str
+) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "lacks.py").write_text("import os\nimport torchh\n")
+    (tmp_path / "torn" / "syntax.py").write_text("def f(:\n")
+    (tmp_path / "torn" / "whole.py").write_text(
+        "from recsys_lt.losses.ce import CE\n\nclass Mine(CE):\n    def __init__(self, gamma): ...\n"
+    )
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "mine.yaml").write_text(f"_target_: {target}\n")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = here("--config-dir", "conf", "dataset=synthetic", "logger=none", "loss=mine", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+
+
+def test_a_report_says_which_lists_are_left_out(here: Cli, run: Path) -> None:
+    done = here("report", str(run), "--out", str(run.parent / "x.html"), cwd=run.parent)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert done.stderr.startswith("note: lists are left out: ")
+    assert "add --trust mylab" in done.stderr
+
+
 def test_a_choice_whose_module_is_missing_is_said(here: Cli, tmp_path: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         del sys.modules[name]

@@ -177,8 +177,8 @@ def test_k_must_be_positive(k):
     [
         ("pool", "popular", "'all', 'unseen' or 'non_target'"),
         ("share", "user", "'position' or 'batch'"),
-        ("k", 2.5, "a valid integer"),
-        ("k", "many", "a valid integer"),
+        ("k", 2.5, "a whole number"),
+        ("k", "many", "a whole number"),
     ],
 )
 def test_what_a_configuration_may_not_say(key, value, choices):

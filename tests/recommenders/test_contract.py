@@ -10,6 +10,7 @@ from recsys_lt.data.preparation import Preparation
 from recsys_lt.data.sources.synthetic import Synthetic
 from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
+from recsys_lt.losses.blocks import plain_means
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Loss
 from recsys_lt.losses.output_table import OutputTable
@@ -193,6 +194,21 @@ class Scalar(Loss):
         return loss, loss.detach()
 
 
+class OneNumber(Scalar):
+    def __call__(self, *given, **named):
+        return super().__call__(*given, **named)[0]
+
+
+class ScalarMeans(Scalar):
+    def __call__(self, states, targets, table, weights=None, draw=None):
+        return plain_means(super().__call__(states, targets, table)[0], weights)
+
+
+class LossesAlone(Loss):
+    def __call__(self, states, targets, table, weights=None, draw=None):
+        return nn.functional.cross_entropy(states @ table.weight.T, targets, reduction="none")
+
+
 class NoTensors(Loss):
     def __call__(self, states, targets, table, weights=None, draw=None):
         return None, None
@@ -204,6 +220,13 @@ class NoTensors(Loss):
         (FlatStates, CE, r"model: FlatStates\.states gave float32 of shape \[16\], not floats of shape \[16, d\]"),
         (WholeStates, CE, r"model: WholeStates\.states gave int64 of shape \[16, 8\]"),
         (Projecting, Scalar, r"loss: Scalar gave totals of float32 of shape \[\], not of shape \[1\]"),
+        (
+            Projecting,
+            OneNumber,
+            r"loss: OneNumber returned float32 of shape \[\], not two .*plain_means\(losses, weights",
+        ),
+        (Projecting, LossesAlone, r"loss: LossesAlone returned float32 of shape \[16\], not two tensors"),
+        (Projecting, ScalarMeans, r"loss: plain_means was given a tensor of shape \[\], .*reduction=\"none\""),
         (Projecting, NoTensors, r"loss: NoTensors gave totals of NoneType"),
     ],
 )

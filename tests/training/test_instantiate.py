@@ -111,7 +111,7 @@ def test_a_node_in_any_place_is_looked_at() -> None:
         ("list = ()", f"[{node}]", "loss.value._target_"),
         ("dict[str, Any] = {}", f"{{a:{node}}}", "loss.value.a._target_"),
     ):
-        with pytest.raises(UserError, match=f"{where}: .*cannot be imported"):
+        with pytest.raises(UserError, match=f"{where}: .*has no class NoSuch"):
             loss(f"K{list(KINDS).index(kind)}", f"+loss.value={value}")
 
 
