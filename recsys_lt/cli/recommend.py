@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--histories",
         type=Path,
         metavar="FILE",
-        help="new users' events: a .csv, .tsv or .parquet with columns user, item and perhaps timestamp; without times "
-        "the rows stand in order",
+        help="new users' events: a .csv, .tsv or .parquet with columns user, item and perhaps timestamp, or the run's "
+        "dataset.columns; without times the rows stand in order",
     )
     parser.add_argument("--k", type=int, default=10, help="length of the list (default: 10)")
     parser.add_argument(
@@ -147,7 +147,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.all:
         whom = {"users": run.data.user_ids.tolist()}
     elif arguments.histories is not None:
-        whom = {"histories": _known(whom["histories"], run)}
+        own = run.config.dataset.get("columns") or {}
+        whom = {"histories": _known(_histories(arguments.histories, own), run)}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         lists = run.lists(**whom, k=arguments.k, exclude=exclude, reasons=arguments.reasons)
@@ -166,7 +167,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _whom(arguments: argparse.Namespace) -> dict[str, Any]:
-    """For whom the lists are: ``users`` or ``histories`` of ``Run.lists``; nothing for all users."""
+    """For whom the lists are: ``users`` or ``histories`` of ``Run.lists``; nothing for what needs the run."""
     if arguments.user is not None:
         return {"users": arguments.user}
     if arguments.users is not None:
@@ -175,7 +176,7 @@ def _whom(arguments: argparse.Namespace) -> dict[str, Any]:
         names = ["new", *(f"new {n}" for n in range(2, len(arguments.history) + 1))]
         histories = [[item for item in each.split(",") if item] for each in arguments.history]
         return {"histories": dict(zip(names, histories, strict=True))}
-    return {} if arguments.all else {"histories": _histories(arguments.histories)}
+    return {}
 
 
 def _known(histories: dict[str, list[str]], run: Run) -> dict[str, list[str]]:
@@ -201,8 +202,11 @@ def _lines(path: Path, what: str) -> list[str]:
     return found
 
 
-def _histories(path: Path) -> dict[str, list[str]]:
-    """Item ids of each user's events in a table, oldest first."""
+def _histories(path: Path, own: Mapping[str, str]) -> dict[str, list[str]]:
+    """Item ids of each user's events in a table, oldest first.
+
+    Its headers are those of ``dataset.columns`` of the run (``own``, by role), or user, item and timestamp.
+    """
     import numpy as np
 
     from recsys_lt.data.formats.events import COLUMNS, read_events
@@ -212,7 +216,12 @@ def _histories(path: Path) -> dict[str, list[str]]:
     if form is None or not path.is_file():
         what = "there is no such file" if form is not None else "files of this kind are not read"
         raise UserError(what, where=path, remedy="Give a .csv, .tsv or .parquet with columns user and item")
-    events = read_events(form, path, COLUMNS)
+    headers = form.headers(path)
+    columns = {role: own[role] if own.get(role) in headers else usual for role, usual in COLUMNS.items()}
+    if lacking := [columns[role] for role in ("user", "item") if columns[role] not in headers]:
+        what = f"no column named {' or '.join(lacking)} (found: {', '.join(headers)})"
+        raise UserError(what, where=path, remedy="Rename the columns to user, item and timestamp")
+    events = read_events(form, path, columns)
     order = np.lexsort((*(() if events.times is None else (events.times,)), events.users))  # stable
     items = events.item_ids[events.items[order]]
     ends = np.cumsum(np.bincount(events.users, minlength=len(events.user_ids)))

@@ -144,7 +144,7 @@ class Dataset:
         if not self._items and self._path is not None:
             for path in (self._path.with_name(f"items{ending}") for ending in TABLES):
                 if path.is_file() and path not in material.files:
-                    announce(f"{self.name}: {path} is not read; dataset.items={path} gives its columns to models")
+                    announce(f"{self.name}: {path} is not used. To use it add dataset.items={path}")
         arrays = (ids_beside(path) for path in self._items if path.suffix.lower() == ".npy")
         read = (lambda: with_catalogue(material.read(), own)) if self._all_items else material.read
         return replace(

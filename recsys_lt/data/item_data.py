@@ -64,7 +64,8 @@ def write_column(path: Path, name: str, raw: RawColumn, item_ids: NDArray[np.str
     if without:
         lines.append(f"{without:,} of {len(rows):,} items have no {name}")
     if known < len(index):
-        lines.append(f"{len(index) - known:,} of {len(index):,} rows of {name} are of other items, and left out")
+        rest = f"{len(index) - known:,} of {len(index):,} rows"
+        lines.append(f"{name}: {rest} are of items that are not in the data; they are ignored")
     return lines
 
 

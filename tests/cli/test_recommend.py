@@ -343,6 +343,23 @@ def test_histories_of_nobody_in_the_data(titled, call, tmp_path):
     assert "known item" in fails(call, titled, "--history", "nothing")
 
 
+def test_histories_have_the_headers_of_the_run_or_the_usual_ones(tmp_path, train, call):
+    events(tmp_path / "mine.csv", seed=0)
+    rows = (tmp_path / "mine.csv").read_text()
+    (tmp_path / "mine.csv").write_text(rows.replace("user,item", "customer,sku"))
+    names = ("dataset.columns={user: customer, item: sku}", "dataset.k_core=1", "model=pop")
+    run = train(tmp_path / "run", "dataset=file", "dataset.path=mine.csv", *names)
+    written = []
+    for headers in ("customer,sku", "user,sku", "user,item"):
+        (tmp_path / "new.csv").write_text(f"{headers}\na,3\na,4\n")
+        assert call(run, "--histories", tmp_path / "new.csv", "--csv", tmp_path / "out.csv")[0] == 0
+        written.append((tmp_path / "out.csv").read_text())
+    assert len(set(written)) == 1
+    (tmp_path / "new.csv").write_text("client,sku\na,3\n")
+    line = fails(call, run, "--histories", tmp_path / "new.csv")
+    assert "new.csv: no column named user (found: client, sku). Rename the columns to user, item and timestamp." in line
+
+
 @pytest.mark.parametrize("masked", ["published", "none"])
 def test_excluded_items_are_recommended_to_nobody(titled, call, tmp_path, masked):
     folder = tmp_path / "run"

@@ -77,7 +77,7 @@ def test_every_table_of_items_beside_every_file_of_events(load, events, items):
     assert data.titles.tolist() == ["", "C & D", "A, or not"]
     assert data.item_data["attributes"].tolist() == ["", "", "X, Y"]
     assert said[0] == "mine: 1 of 3 items have no title"
-    assert said[1] == "mine: 1 of 3 rows of title are of other items, and left out"
+    assert said[1] == "mine: title: 1 of 3 rows are of items that are not in the data; they are ignored"
 
 
 def test_headers_are_mapped(load, tmp_path):
@@ -119,7 +119,7 @@ def test_vectors(load, items):
     assert vectors.tolist() == [[5, 6], [0, 0], [1, 2]]
     assert isinstance(data.item_data["image"], np.memmap)
     assert "mine: 1 of 3 items have no image" in said
-    assert [line for line in said if line.endswith("rows of image are of other items, and left out")]
+    assert [line for line in said if "image: " in line and line.endswith("they are ignored")]
     with pytest.raises(UserError, match=r"holds vectors, not texts"):
         facts_of(data).texts("image")
 
@@ -178,7 +178,8 @@ def test_bad_vectors_get_one_line_before_anything_is_trained(load, items, line):
         ({}, {"items": "."}, r"it is not a file"),
         ({"a.csv": b"item,x\na,1\n", "b.csv": b"item,x\na,1\n"}, {}, r"b.csv: a file before it has a column 'x' too"),
         ({"a.csv": b"item,x\na,1\n"}, {"columns": {"y": "z"}}, r"columns.y: no file of items has the column 'z'.*x"),
-        ({}, {"columns": {"usr": "user"}}, r"columns.usr: no file of items.*user, item, time and split"),
+        ({}, {"columns": {"usr": "who"}}, r"columns.usr: no file of items.*user, item, time and split"),
+        ({}, {"columns": {"who": "user", "sku": "item"}}, r"columns: .*way round. Write \{user: who, item: sku\}"),
         ({}, {"columns": {"user": "who"}}, r"no column named who \(found: user, item\).*dataset.columns=\{user: "),
         ({}, {"columns": {"time": "when"}}, r"no column named when \(found: user, item\)"),
     ],
@@ -203,9 +204,9 @@ def test_what_a_model_reads_and_the_data_lack(load):
 def test_a_table_beside_the_file_is_said_to_be_unread(load, tmp_path):
     (tmp_path / "items.tsv").write_text("item\ttitle\na\tA\nb\tB\nc\tC\n")
     _, said = load({})
-    assert said[0].startswith(f"mine: {tmp_path}/items.tsv is not read; dataset.items=")
-    assert not [line for line in load({}, "mine.txt")[1] if "not read" in line]  # it is
-    assert not [line for line in load({"about.csv": ITEMS["about.csv"]})[1] if "not read" in line]
+    assert said[0].startswith(f"mine: {tmp_path}/items.tsv is not used. To use it add dataset.items=")
+    assert not [line for line in load({}, "mine.txt")[1] if "not used" in line]  # it is
+    assert not [line for line in load({"about.csv": ITEMS["about.csv"]})[1] if "not used" in line]
 
 
 def test_own_items_beside_another_source(tmp_path):

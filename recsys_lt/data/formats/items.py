@@ -30,7 +30,7 @@ def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, 
 
     ``columns`` is ``dataset.columns``, headers by name; ``item`` is the column of ids, otherwise item or item_id.
     Raises UserError where a file cannot be had, a table has no column of ids, two files have a column of one name, or
-    no table has a header of ``columns``.
+    no table has a header of ``columns``, or its names and headers have changed places.
     """
     named = {name: header for name, header in columns.items() if name not in ROLES}
     found: dict[str, ColumnReader] = {}
@@ -61,6 +61,9 @@ def own_columns(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, 
             raise UserError(f"a file before it has a column {twice[0]!r} too", where=where, remedy=remedy)
         found |= more
     lost = [name for name in named if name not in found]
+    if any(named[name] in ROLES for name in lost):
+        written = ", ".join(f"{header}: {name}" for name, header in columns.items())
+        raise UserError("it is the wrong way round", where="dataset.columns", remedy=f"Write {{{written}}}")
     if lost:
         raise UserError(
             f"no file of items has the column {named[lost[0]]!r} (there are: {', '.join(found) or 'no columns'})",

@@ -125,6 +125,10 @@ class Delimited:
         if not first:
             raise UserError("the file is empty", where=path, remedy="Give a file with rows")
         if self.names is None:
+            other = next((mark for mark in ";\t,|" if len(first) == 1 and mark in first[0]), None)
+            if other is not None:
+                what = f"the columns are separated by {other!r}, not by {self._mark!r}"
+                raise UserError(what, where=path, remedy="Save it as .csv with commas, or as .tsv with tabs")
             return first
         return [*self.names, *(f"column {n}" for n in range(len(self.names), len(first)))][: len(first)]
 
