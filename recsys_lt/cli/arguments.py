@@ -1,7 +1,9 @@
 """Command-line arguments, normalised for Hydra or refused before it sees them."""
 
+import difflib
 import importlib.util
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
 
@@ -86,11 +88,26 @@ def choice_folders(arguments: list[str]) -> list[Path]:
     return found
 
 
+def check_command(first: list[str], commands: Collection[str]) -> None:
+    """Raise UserError where the first argument is a word that looks like a command and is none."""
+    word = next(iter(first), "")
+    if (CONF / word).is_dir():
+        return
+    near = next(iter(difflib.get_close_matches(word, [*commands, "train"], n=1, cutoff=0.75)), None)
+    if near == "train":
+        raise UserError("training needs no command word", where=word, remedy="Write recsys_lt model=sasrec")
+    if near is not None:
+        raise UserError("there is no such command", where=word, remedy=f"Write recsys_lt {near}")
+
+
 def check_arguments(arguments: list[str]) -> None:
     """Raise UserError for what Hydra would make folders for, or answer with an error of Python's."""
     for argument in arguments:
         key, equals, value = argument.partition("=")
         bare = value.strip("'\"")
+        # Said before anything heavy is imported; several files are a sweep.
+        if key == "dataset.path" and re.fullmatch(r"[^${}(),\[\]]+", bare) and not _exists(bare):
+            raise UserError("there is no such file", where=bare, remedy="Set dataset.path to your file")
         if key in ("hydra.run.dir", "hydra.sweep.dir") and bare in ("", "null"):
             raise UserError("it is empty", where=key, remedy="Name a folder, or leave it out")
         if equals and _is_no_choice(argument):

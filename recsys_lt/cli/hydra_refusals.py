@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from recsys_lt.cli.arguments import choice_folders, is_read, search_path
 from recsys_lt.errors import UserError
@@ -23,17 +24,33 @@ def composed(arguments: list[str]) -> Iterator[None]:
     """Turn what Hydra and OmegaConf refuse inside the block into ``UserError``; ``arguments`` as ``hydra_line``."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
         raise UserError(hydra_line(error, arguments).removesuffix(".")) from error
 
 
 def hydra_line(error: Exception, arguments: list[str]) -> str:
-    """What Hydra or OmegaConf raised for these arguments, without its lists of packages and its advice to add keys."""
+    """What Hydra, OmegaConf or YAML raised for these arguments, without lists of packages and advice to add keys."""
+    if isinstance(error, MarkedYAMLError):
+        # Where a colon is lacking, it is noticed on the next line.
+        mark = error.context_mark if "simple key" in str(error.context) else error.problem_mark
+        place = f"{mark.name}, line {mark.line + 1}" if mark is not None else "configuration"
+        return f"{place}: it is not YAML ({error.problem}). Write key: value on each line."
     text = str(error)
     lacking = re.search(r"[Mm]issing mandatory value: (\S+)", text) or re.search(
         r"Interpolation key '([^']+)' not", text
     )
     left_out = [given[1:].partition("=")[0] for given in arguments if given.startswith("~")]
+    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
+    if ambiguous:
+        key, _, value = ambiguous[1].partition("=")
+        point = value.replace(",", ".") if re.fullmatch(r"\d+,\d+", value) else ""
+        other = (
+            f"a decimal number has a point, as {key}={point}" if point else f"a list has brackets, as {key}=[{value}]"
+        )
+        return f"{ambiguous[1]}: several values need -m, as recsys_lt -m {ambiguous[1]}; {other}."
+    no_folder = re.search(r"Additional config directory '([^']+)' not found", text)
+    if no_folder:
+        return f"--config-dir {no_folder[1]}: there is no such folder. Name the folder of your choices."
     missing = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     for key in left_out:
         found = lacking or missing
@@ -41,7 +58,8 @@ def hydra_line(error: Exception, arguments: list[str]) -> str:
         if of_a_choice or (found and f"{found[1]}.".startswith(f"{key}.")):
             return f"~{key}: every run needs it."
     if lacking and "andatory" in text:
-        key = getattr(error, "full_key", None) or lacking[1]
+        key = str(getattr(error, "full_key", None))
+        key = key if key.endswith(lacking[1]) else lacking[1]  # not the key that refers to it
         return f"{key}: it has no value. Give one: {key}=..."
     if lacking:
         return f"${{{lacking[1]}}}: no such key. Correct it, or write \\${{ for a literal ${{."
@@ -56,7 +74,8 @@ def hydra_line(error: Exception, arguments: list[str]) -> str:
         if group and options:
             near = difflib.get_close_matches(name, options, n=1)
             meant = f"Did you mean {near[0]}? " if near else ""
-            return f"{group} has no choice {name!r}. {meant}Choose from {', '.join(options)}."
+            own = "" if near or search_path(arguments)[0] else " For one of your own add --config-dir <its folder>."
+            return f"{group} has no choice {name!r}. {meant}Choose from {', '.join(options)}.{own}"
     if "Cannot merge DictConfig with ListConfig" in text:
         where = re.search(r"In '([^']+)'", text)
         place = where[1] if where else "configuration"
@@ -66,9 +85,17 @@ def hydra_line(error: Exception, arguments: list[str]) -> str:
         given = next((argument for argument in arguments if not is_read(argument)), None)
         if given is None:
             return " ".join(first[:2])
-        key, equals, _ = given.partition("=")
+        key, equals, value = given.partition("=")
+        after = arguments[arguments.index(given) + 1 :]
         if not equals:
+            if after and (CONF / key).is_dir() and "=" not in after[0]:
+                return f"{given}: it is no key=value. Did you mean {key}={after[0]}?"
             return f"{given}: it is no key=value. {_similar_key(key, arguments)}"
+        if value[:1] in ("{", "[") and after and "=" not in after[0]:
+            last = next((n for n, word in enumerate(after) if word[-1:] in ("}", "]")), 0)
+            return (
+                f"{given}: the shell split it at a blank. Put it in quotes: '{' '.join([given, *after[: last + 1]])}'."
+            )
         given = " ".join(given.split())
         return f"{given}: its value cannot be read. Put it in quotes, twice for the shell: '{key}=\"...\"'."
     return " ".join(first[:3])

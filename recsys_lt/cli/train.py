@@ -17,8 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
-from recsys_lt.cli.arguments import as_meant, check_arguments, in_order
+from recsys_lt.cli.arguments import as_meant, check_arguments, check_command, in_order
 from recsys_lt.cli.baselines import run_baselines, taken_out
 from recsys_lt.cli.command import COMMANDS
 from recsys_lt.cli.help import help_text
@@ -113,8 +114,6 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> Path:
         with new_folder(wanted, fixed, Path(working or Path.cwd())) as folder:
             this, parts = _asked(config, hydra_config, None)
             store(folder, this)
-            near = folder.is_relative_to(Path.cwd())
-            print(f"run folder: {folder.relative_to(Path.cwd()) if near else folder}", flush=True)
             run_stages(this, parts, folder, False, _composed)
             if baselines:
                 run_baselines(baselines, this, (folder / "baselines").joinpath, _composed, apart=False)
@@ -309,10 +308,11 @@ def _run() -> int:
             with refusals(), composed(sys.argv[1:]):
                 resume(*earlier)
             return 0
+        check_command(sys.argv[1:2], COMMANDS)
         sys.argv[1:] = in_order(as_meant(sys.argv[1:]))
         check_arguments(sys.argv[1:])
         _task()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException, MarkedYAMLError) as error:
         stopping.raise_lost()
         if debug:
             raise

@@ -32,9 +32,9 @@ class Preparation:
     duplicates: str = "keep"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k_core, int) or isinstance(self.k_core, bool) or self.k_core < 0:
+        if not isinstance(self.k_core, int) or isinstance(self.k_core, bool) or self.k_core < 1:
             what = f"{self.k_core!r} is no number of events"
-            raise UserError(what, where="dataset.k_core", remedy="Give one, such as 5")
+            raise UserError(what, where="dataset.k_core", remedy="Give one, such as 5; 1 keeps all")
         split_named(self.split, self.temporal_cuts, self.cold_share)
         if self.duplicates not in _DUPLICATES:
             remedy = f"Choose one of {', '.join(_DUPLICATES)}"

@@ -108,6 +108,15 @@ class Sequences:
 
         return pd.Index(self.user_ids.astype(np.object_))
 
+    def repeated_targets(self) -> int:
+        """How many test targets are items that the user had before."""
+        targets = np.full(self.n_users, -1, dtype=np.int32)
+        users = np.flatnonzero(self.test_at > 0)
+        targets[users] = self.items[self.offsets[users] + self.test_at[users]]
+        same = np.flatnonzero(self.items == np.repeat(targets, np.diff(self.offsets)))
+        user = np.searchsorted(self.offsets, same, side="right") - 1
+        return len(np.unique(user[same - self.offsets[user] < self.test_at[user]]))
+
     def of_histories(self, histories: Mapping[str, List[str]]) -> tuple["Sequences", int]:
         """Histories of other users, or newer ones of the same users, over this item vocabulary.
 
@@ -125,7 +134,8 @@ class Sequences:
                 f"no event of user {list(histories)[int(known.argmin())]} is of a known item" if len(known)
                 else "there are no histories",
                 where="histories",
-                remedy=f"Give each user an event of one of the {self.n_items:,} items of {self.name}",
+                remedy=f"Give each user an event of one of the {self.n_items:,} items of {self.name}, by id, such as "
+                f"{', '.join(self.item_ids[:3])}",
             )  # fmt: skip
         kept = items[items >= 0].astype(np.int32)
         content = hashlib.sha256(b"".join([self.item_fingerprint.encode(), known.tobytes(), kept.tobytes()]))

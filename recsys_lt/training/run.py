@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -39,6 +39,9 @@ from recsys_lt.training.progress import TrainingProgress
 from recsys_lt.training.trained import Run, given
 from recsys_lt.training.write_results import Results, measure, shared_titles
 
+#: Share of test targets that are repeats, below which nothing is said of them.
+_FEW_REPEATS = 0.01
+
 
 def run(
     this: Stored, parts: Parts, data: Sequences, folder: Path, resumed: bool, brief: bool = False
@@ -63,6 +66,8 @@ def run(
     else:
         print_final_table(ended.metrics, Console(markup=False, emoji=False))
     if not brief:
+        if (advice := _longer(ended.metrics, folder)) is not None:
+            say(advice)
         say(f"run folder: {folder}")
     if signal or ended.signal:
         raise Stopped(signal or ended.signal)
@@ -105,7 +110,12 @@ def train_and_test(
     if trainer.is_global_zero:
         remove_unfinished(folder)
         if not brief:
+            say(f"run folder: {folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}")
             say(_size_and_place(this, module, trainer))
+            if module.trainable and not trainer.max_epochs and parts.start_from is None:
+                say("trainer.max_epochs=0: nothing is trained, and the results are those of random weights")
+            if parts.metrics.mask_seen == "published" and (repeats := _repeats(data)) is not None:
+                say(repeats)
         if (shared := shared_titles(module, data)) is not None:
             say(
                 f"{data.name}: {shared}, share a title with another item; a model that ranks by title cannot rank them"
@@ -178,6 +188,26 @@ def _size_and_place(this: Stored, module: Recommender, trainer: pl.Trainer) -> s
         place = torch.cuda.get_device_name(device)
     several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
     return f"{this.names.model}: {size}, on {place}{several}, {this.config.precision}"
+
+
+def _longer(metrics: Mapping[str, Any], folder: Path) -> str | None:
+    """How to train for longer, where the last epoch of a finished run is its best."""
+    epochs = metrics["epochs"]
+    if not epochs or metrics["best_epoch"] < epochs or not metrics["finished"]:
+        return None
+    more = f"{resume_command(folder)} trainer.max_epochs={2 * epochs}"
+    return f"the last epoch is the best; more epochs may help: {more}"
+
+
+def _repeats(data: Sequences) -> str | None:
+    """What ``metrics.mask_seen=published`` costs where users buy the same item again; None for hardly anything."""
+    count, of = data.repeated_targets(), len(users_with_target(data, "test"))
+    if count < _FEW_REPEATS * of or not count:
+        return None
+    return (
+        f"{data.name}: {count:,} of {of:,} test targets are items the user had before; with"
+        " metrics.mask_seen=published each counts as a miss. For your own data consider metrics.mask_seen=keep_target"
+    )
 
 
 def _millions(count: int) -> str:

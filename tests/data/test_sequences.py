@@ -28,6 +28,13 @@ def test_the_item_fingerprint_is_of_the_ids_in_order():
         assert replace(DATA, item_ids=ids).item_fingerprint != DATA.item_fingerprint
 
 
+def test_test_targets_that_the_user_had_before_are_counted():
+    users = [[0, 1, 0], [0, 1, 2], [3, 3, 1], [2, 0, 2, 2], [1, 1], [1]]
+    data = sequences_of(users, [1] * 6, [-1] * 6, [2, 2, 1, 2, -1, -1])
+    assert data.repeated_targets() == 3  # of the first, third and fourth user
+    assert sequences_of(users, [1] * 6, [-1] * 6, [1, 1, 2, 1, -1, -1]).repeated_targets() == 0
+
+
 def test_histories_of_other_users_over_the_same_items():
     made, unknown = DATA.of_histories({"new": ["i3", "gone", "i1", "i3"], "u0": ["i2"]})
     assert unknown == 1

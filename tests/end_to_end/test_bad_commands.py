@@ -5,6 +5,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -31,7 +32,7 @@ from tests.end_to_end.conftest import Cli
 CHOICES = """
 trainer.max_epoch=3 | trainer.max_epoch, Did you mean trainer.max_epochs?
 sede=3 | sede, Did you mean seed?
-+trainer.gradient_clip_val=1 | gradient_clip_val, conf/trainer
++trainer.gradient_clip_val=1 | gradient_clip_val, keys of TrainerSettings are
 +colour=blue | colour, there is no key
 ++colour=blue | colour, configuration
 loss=5 | loss=5, a group is a choice
@@ -55,8 +56,8 @@ loss=sce loss.share=user | loss.share, batch
 loss=sce loss.alpha=inf | loss.alpha, finite
 metrics.ks=[10,1000] | 1000, 40 items, metrics.ks=[10]
 metrics.ks=[1,5] | 10 is not among, metrics.ks
-metrics.ks=10 | metrics.ks, a valid list
-metrics.ks=[a] | metrics.ks, a valid integer
+metrics.ks=10 | metrics.ks, a list, in brackets
+metrics.ks=[a] | metrics.ks, a whole number
 metrics.mask_seen=maybe | metrics.mask_seen, keep_target
 metrics.groups=[0.5,0.6,0.2] | metrics.groups.shares, sum to 1
 metrics.groups.window=90 | metrics.groups.window, 90d
@@ -64,28 +65,28 @@ metrics.groups.window=90dd | metrics.groups.window, 90d
 metrics.groups.windows=90d | metrics.groups.windows, Did you mean metrics.groups.window?
 metrics.groups=null | metrics.groups, a mapping whose _target_ names a GroupSettings
 optimizer.lr=0 | optimizer.lr, greater than 0
-optimizer.lr=fast | optimizer.lr, fast, a valid number
+optimizer.lr=fast | optimizer.lr, fast, a number
 optimizer.lr=inf | optimizer.lr, finite
 optimizer.weight_decay=inf | optimizer.weight_decay, finite
 trainer.batch_rows=0 | trainer.batch_rows, greater than 0
 dataset.cache_dir=~nobody2/x | the name of no user
 dataset.cache_dir= | dataset.cache_dir, empty
 trainer.num_workers=99999999 | trainer.num_workers, 1024
-trainer.max_epochs=1e3 | trainer.max_epochs, a valid integer
+trainer.max_epochs=1e3 | trainer.max_epochs, a whole number
 trainer.max_epochs=${seed}x | trainer.max_epochs, '0x'
 seed=-1 | seed, greater than or equal to 0
 seed=??? | seed, no value
 seed=${nope} | ${nope}, no such key
-seed=[1] | seed, a valid integer
-seed=true | seed, a valid integer
+seed=[1] | seed, a whole number
+seed=true | seed, a whole number
 ~seed | ~seed, every run needs it
 ~trainer | ~trainer, every run needs it
 ~model | ~model, every run needs it
 ~loss | ~loss, every run needs it
-~model.width | width, conf/model
+~model.width | width, The keys of SASRec are width
 ~dataset.source | source, it lacks the key
 ~precision | precision, it lacks the key
-debug=maybe | debug, a valid boolean
+debug=maybe | debug, true or false
 precision=fp8 | precision, bf16
 precision=fp16-mixed strategy=cpu | precision, CPU, bf16-mixed
 precision=fp16-mixed optimizer=lazy_adam | precision, lazy_adam, optimizer=adam
@@ -103,10 +104,11 @@ dataset.split=random | random, leave_one_out
 dataset.split=temporal dataset.temporal_cuts=[0.9,0.8] | temporal_cuts, rising
 dataset.split=as_given | ready split
 dataset.k_core=-5 | dataset.k_core, -5
+dataset.k_core=0 | dataset.k_core, 1 keeps all
 dataset.k_core=99999 | nothing is left
 dataset.source=null | dataset.source, Source
 dataset.source=5 | dataset.source, Source
-dataset.expect={users:abc} | dataset.expect.users, a valid integer
+dataset.expect={users:abc} | dataset.expect.users, a whole number
 dataset.expect={people:3} | people, users
 dataset.expect={users:3} | instead of 3
 dataset.source.mean_length=inf | dataset.source.mean_length, finite
@@ -127,7 +129,7 @@ model._target_=builtins.dict | builtins.dict, Backbone
 model._partial_=false | model._partial_, Give true
 loss._target_=os.getcwd | loss._target_, Loss
 metrics.groups._target_=builtins.list | metrics.groups._target_, GroupSettings
-model=llamarec llm=tiny_random model.train=maybe | model.train, a valid boolean
+model=llamarec llm=tiny_random model.train=maybe | model.train, true or false
 model=e4srec llm.lora.rank=0 | llm.lora.rank, greater than 0
 model=e4srec llm.dtype=int4 | llm.dtype, 'float32'
 llm=tiny_random | llm, model=e4srec
@@ -144,7 +146,16 @@ strategy=fsdp | fsdp, strategy=ddp
 strategy=deepspeed | deepspeed, strategy=ddp
 strategy=gpu | strategy=gpu, strategy=cpu
 resume=nowhere | resume, no key
-seed=0,1 | seed=0,1, Ambiguous value
+seed=0,1 | seed=0,1, several values need -m
+loss=ce,sce | recsys_lt -m loss=ce,sce
+metrics.ks=1,5,9 | metrics.ks=[1,5,9], -m
+optimizer.lr=0,001 | optimizer.lr=0.001, -m
+dataset.columns={user: customer, item: sku} | the shell split it, 'dataset.columns={user: customer, item: sku}'.
+metrics.ks=[1, 5] seed=1 | the shell split it, 'metrics.ks=[1, 5]'.
+model sasrec | model, Did you mean model=sasrec?
+loss=mine | loss has no choice 'mine', add --config-dir
+--config-dir nowhere | --config-dir, nowhere, there is no such folder
+dataset=file dataset.path=absent.csv | absent.csv, no such file, dataset.path
 seed | seed, no key=value
 dataset.name=${model | dataset.name, quotes
 hydra.run.dir='' | hydra.run.dir, empty
@@ -183,9 +194,9 @@ sharpness run --rho -1 | --rho
 
 
 def cases(table: str) -> list[tuple[str, list[str]]]:
-    """Arguments and words of each line of a table."""
+    """Arguments and words of each line of a table; a comma in braces or brackets divides no words."""
     lines = [line.split(" | ") for line in table.strip().splitlines()]
-    return [(arguments, words.split(", ")) for arguments, words in lines]
+    return [(arguments, re.split(r", (?![^{[]*[\]}])", words)) for arguments, words in lines]
 
 
 SMALL = ("dataset=synthetic", "logger=none", "trainer.max_epochs=1", "model.width=8", "model.blocks=1",
@@ -235,6 +246,21 @@ def _split(arguments: str) -> list[str]:
     splitter = shlex.shlex(arguments, posix=False)
     splitter.whitespace_split = True
     return list(splitter)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("reccomend", "reccomend: there is no such command. Write recsys_lt recommend."),
+        ("recomend run --user 3", "Write recsys_lt recommend."),
+        ("train model=sasrec", "train: training needs no command word. Write recsys_lt model=sasrec."),
+        ("trian", "training needs no command word"),
+        ("model sasrec", "Did you mean model=sasrec?"),
+        ("seed", "it is no key=value"),
+    ],
+)
+def test_a_first_word_that_is_no_command(refused: Refused, typed: str, said: str) -> None:
+    assert said in refused(*typed.split())
 
 
 def test_the_same_command_is_taken_where_nothing_is_wrong(

@@ -54,6 +54,20 @@ def test_users_and_items_too_rare_are_dropped_with_a_word_not_an_error(
     assert "dropped 1 user and 1 item" in printed
 
 
+@pytest.mark.parametrize(("mask", "said"), [("published", True), ("keep_target", False)])
+def test_targets_that_users_had_before_are_said_where_they_are_misses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], mask: str, said: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path / "cache"))
+    path = csv(tmp_path / "mine.csv", "user,item,timestamp\n" + EVENTS + "u3,i4,999\nu5,i5,999\nu6,i3,999\n")
+    monkeypatch.setattr(sys, "argv", ["recsys_lt", *FILE, path, "model=pop", f"metrics.mask_seen={mask}"])
+    GlobalHydra.instance().clear()
+    assert command_line.main() == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("mine: 2 of 30 test targets are items the user had before; " in printed) is said
+
+
 def test_an_absent_file(say: Say) -> None:
     line = say(*FILE, "dataset.path=nowhere.csv")
     assert "nowhere.csv" in line
@@ -71,6 +85,43 @@ def test_a_list_of_shares_in_a_file(say: Say, tmp_path: Path) -> None:
     line = say("--config-dir", str(tmp_path / "mine"), "+experiment=shares", "dataset=synthetic")
     for word in ("experiment/shares", "groups: {shares: [...]}"):
         assert word in line
+
+
+@pytest.mark.parametrize(("text", "line"), [("gamma 0.1", 2), ("gamma: [0.1", 3)])
+def test_a_file_that_is_no_yaml(say: Say, tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "torn.yaml").write_text(f"_target_: mylab.Loss\n{text}\n")
+    assert f"mine/loss/torn.yaml, line {line}: it is not YAML" in say(
+        "--config-dir", "mine", "loss=torn", "dataset=synthetic"
+    )
+
+
+def test_what_a_run_says_of_its_epochs_and_of_its_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECSYS_LT_CACHE", str(tmp_path / "cache"))
+    events = csv(tmp_path / "mine.csv", "user,item,timestamp\n" + EVENTS)
+
+    def said(name: str, *choices: str) -> str:
+        monkeypatch.setattr(
+            sys, "argv", ["recsys_lt", *FILE, events, "model.width=8", f"hydra.run.dir={name}", *choices]
+        )
+        GlobalHydra.instance().clear()
+        assert command_line.main() == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    none = said("none", "trainer.max_epochs=0")
+    assert "trainer.max_epochs=0: nothing is trained" in none
+    assert "run folder: none" in none
+    assert "more epochs may help" not in none
+    last = said("last", "trainer.eval_untrained=false")
+    assert f"the last epoch is the best; more epochs may help: python -m recsys_lt resume {tmp_path}/last" in last
+    assert "trainer.max_epochs=2" in last
+    monkeypatch.setattr(sys, "argv", ["recsys_lt", *FILE, events, "model.heads=3"])
+    GlobalHydra.instance().clear()
+    assert command_line.main() == 2
+    assert "run folder" not in capsys.readouterr().out  # none is left
 
 
 def test_a_window_of_events_without_times(say: Say, tmp_path: Path) -> None:
