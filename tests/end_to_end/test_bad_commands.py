@@ -138,7 +138,7 @@ model=e4srec llm=tiny_random model.max_length=0 | model.max_length, greater than
 model=e4srec llm=tiny_random model.max_length=99999 | model.max_length=99999
 model=e4srec llm=tiny_random llm.lora.targets=[nosuch] | llm.lora.targets, q_proj
 model=llamarec llm=tiny_random model.candidates=99 | model.candidates, each candidate is one letter
-model=bigrec llm=tiny_random model.beams=0 | beams 0
+model=bigrec llm=tiny_random model.beams=0 | model.beams, greater than 0
 loss=own | loss=own, no objective of its own
 logger=wandb logger.mode=5 | logger.mode, offline
 trainer.devices=2 | trainer.devices, strategy=ddp
