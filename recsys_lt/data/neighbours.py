@@ -1,15 +1,19 @@
 """Sparse matrices between items: how often one follows another in training histories, and how alike their texts are."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
 
 from recsys_lt.data.arrays import offsets_of, pieces, ragged_index
 from recsys_lt.data.sequences import Sequences
 
-_PAIRS = 1 << 23  # pairs of events that are counted at a time, and products that are held at a time: 128 MB
+_PAIRS = 1 << 23  # pairs of events that are counted at a time: 96 MB
+_ENTRIES = 1 << 22  # of a dense product that a thread forms at a time: 16 MB
 
 
 def transitions(data: Sequences, decay: float = 0.6, distance: int = 50, backward: float = 0.5) -> sp.csr_array:
@@ -65,8 +69,22 @@ def best(matrix: sp.csr_array, n: int) -> sp.csr_array:
         kept[row_of] = values > last
         equal = np.flatnonzero(values == last)
         kept[row_of][equal[: n - np.count_nonzero(kept[row_of])]] = True
-    offsets = offsets_of(np.minimum(lengths, n))
+    # Numbers as small as they may be: scipy would take the offsets' type for all of them.
+    offsets = offsets_of(np.minimum(lengths, n)).astype(matrix.indices.dtype)
     return sp.csr_array((matrix.data[kept], matrix.indices[kept], offsets), shape=matrix.shape)
+
+
+def best_of_dense(values: NDArray[np.float32], n: int) -> sp.csr_array:
+    """``best`` of a dense matrix [R, I] without negative entries."""
+    # The n-th largest of the maxima of a row's parts is at most the row's own n-th largest: few are left to sort.
+    width = values.shape[1]
+    firsts = np.linspace(0, width, min(width, 4 * n), endpoint=False).astype(np.int64)
+    maxima = np.maximum.reduceat(values, firsts, axis=1)
+    n_parts = maxima.shape[1]
+    least = np.partition(maxima, n_parts - n, axis=1)[:, n_parts - n] if n < n_parts else np.zeros(len(values))
+    rows, columns = (places.astype(np.int32) for places in np.nonzero((values >= least[:, None]) & (values > 0)))
+    found = sp.coo_array((values[rows, columns], (rows, columns)), shape=values.shape)
+    return best(found.tocsr(), n)
 
 
 def text_neighbours(texts: sp.csr_array, n: int = 100) -> sp.csr_array:
@@ -74,24 +92,27 @@ def text_neighbours(texts: sp.csr_array, n: int = 100) -> sp.csr_array:
 
     ``texts`` is [I, terms], rows of Euclidean norm 1 or, for an item without a text, empty: ``features.tfidf``.
     """
-    parts = []
-    for rows in pieces(texts.shape[0], max(1, _PAIRS // texts.shape[0])):
+
+    def nearest(rows: slice) -> sp.csr_array:
         # A dense right side: most pairs of items share a word, and a sparse result would take three times as long.
         cosines = np.ascontiguousarray((texts @ texts[rows].T.toarray()).T)
         own = np.arange(len(cosines))
         cosines[own, own + rows.start] = 0
-        parts.append(_largest(cosines, n))
-    return sp.vstack(parts, format="csr")
+        return best_of_dense(cosines, n)
+
+    return _in_pieces(nearest, texts.shape[0], texts.shape[0])
 
 
-def _largest(values: NDArray[np.float32], n: int) -> sp.csr_array:
-    """The n largest positive entries of each row of a dense matrix; among equals those of the first columns."""
-    # The n-th largest of the maxima of a row's parts is at most the row's own n-th largest: few are left to sort.
-    width = values.shape[1]
-    firsts = np.linspace(0, width, min(width, 4 * n), endpoint=False).astype(np.int64)
-    maxima = np.maximum.reduceat(values, firsts, axis=1)
-    n_parts = maxima.shape[1]
-    least = np.partition(maxima, n_parts - n, axis=1)[:, n_parts - n] if n < n_parts else np.zeros(len(values))
-    rows, columns = np.nonzero((values >= least[:, None]) & (values > 0))
-    found = sp.coo_array((values[rows, columns], (rows, columns)), shape=values.shape)
-    return best(found.tocsr(), n)
+def best_of_product(left: sp.csr_array, right: sp.csr_array, n: int) -> sp.csr_array:
+    """``best`` of the product of two matrices without negative entries."""
+
+    def rows_of(rows: slice) -> sp.csr_array:
+        return best_of_dense((left[rows] @ right).toarray(), n)
+
+    return _in_pieces(rows_of, left.shape[0], right.shape[1])
+
+
+def _in_pieces(make: Callable[[slice], sp.csr_array], n_rows: int, width: int) -> sp.csr_array:
+    """The rows that ``make`` gives, some at a time, in as many threads as torch has."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        return sp.vstack(list(threads.map(make, pieces(n_rows, max(1, _ENTRIES // width)))), format="csr")

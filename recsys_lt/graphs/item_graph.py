@@ -20,8 +20,8 @@ from recsys_lt.recommenders.full_ranking import ScoreMatrix
 class ItemGraph(Backbone):
     """Histories times sparse matrices of counts and cosines; nothing is learned by gradient.
 
-    The scores of a history are h M + a h' S + b h S1 M + c h M S1. M is the matrix of normalised transitions, S that of
-    the cosines of each item's nearest texts, and S1 is S with rows that sum to 1; h and h' are rows of event weights
+    The scores of a history are h M + a h' S^T + b h S1 M + c h M S1. M is the matrix of normalised transitions, S that
+    of the cosines of each item's nearest texts, and S1 is S with rows that sum to 1; h and h' are rows of event weights
     that fall with age; a, b, c are the settings ``similar``, ``from_similar`` and ``to_similar``. An item without a
     score has a small one by its popularity. States are the scores themselves, [B, I].
 

@@ -10,12 +10,11 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recsys_lt.data.arrays import pieces
 from recsys_lt.data.features import joined_texts, tfidf
 from recsys_lt.data.item_data import ATTRIBUTES, TITLE
 from recsys_lt.data.loader import RankBatches, users_with_target
 from recsys_lt.data.needs import Artifact
-from recsys_lt.data.neighbours import best, normalised, text_neighbours, transitions
+from recsys_lt.data.neighbours import best, best_of_product, normalised, text_neighbours, transitions
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.graphs.scores import Graph, GraphSettings
@@ -28,6 +27,7 @@ _TRIED: Mapping[str, Sequence[float]] = {
     "row": (0.4, 0.5, 0.6, 0.7),
     "column": (0.0, 0.1, 0.2, 0.3),
     "decay": (0.4, 0.6, 0.8),
+    "distance": (5, 20, 50),
     "backward": (0.2, 0.5, 1.0),
 }
 _TRIED_OF_TEXTS: Mapping[str, Sequence[float]] = {
@@ -36,7 +36,6 @@ _TRIED_OF_TEXTS: Mapping[str, Sequence[float]] = {
     "to_similar": (0.0, 0.3, 1.0),
     "similar_history": (0.6, 0.8, 1.0),
 }
-_ROWS = 1024  # of a product that is formed at a time
 _USERS = 512  # ranked at a time
 _TRIALS, _SETTINGS = "trials.json", "settings.json"
 _PARTS = ("data", "indices", "indptr")
@@ -71,9 +70,9 @@ class Maker:
         similar = self._once("similar", s.neighbours, lambda: text_neighbours(texts, s.neighbours))
         shares, total, key = normalised(similar, 1, 0), after, (following, s.neighbours)
         if s.from_similar:
-            total = total + s.from_similar * self._once("from", key, lambda: _product(shares, after, s.kept))
+            total = total + s.from_similar * self._once("from", key, lambda: best_of_product(shares, after, s.kept))
         if s.to_similar:
-            total = total + s.to_similar * self._once("to", key, lambda: _product(after, shares, s.kept))
+            total = total + s.to_similar * self._once("to", key, lambda: best_of_product(after, shares, s.kept))
         return Graph(s, best(total, s.kept), similar)
 
     def _once(self, name: str, key: Any, make: Any) -> sp.csr_array:
@@ -81,12 +80,6 @@ class Maker:
         if name not in self._made or self._made[name][0] != key:
             self._made[name] = key, make()
         return self._made[name][1]
-
-
-def _product(left: sp.csr_array, right: sp.csr_array, kept: int) -> sp.csr_array:
-    """The largest entries of each row of a product."""
-    rows = pieces(left.shape[0], _ROWS)
-    return sp.vstack([best(sp.csr_array(left[some] @ right), kept) for some in rows], format="csr")
 
 
 def validated(graph: Graph, data: Sequences, n_users: int, max_length: int, mask_seen: str) -> float:

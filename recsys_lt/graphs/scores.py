@@ -1,6 +1,7 @@
 """Scores of an item graph: what follows the items of a history, and what is like them."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,16 +84,24 @@ class Graph:
 
     def scores(self, batch: Batch, popularity: Tensor) -> Tensor:
         """Scores of all items for each history, [B, I] float32 on the CPU; ``popularity`` is [I] counts."""
-        factors, weights = [self.following], [(1.0, self.settings.history)]
-        if self.similar is not None and self.settings.similar:
-            factors.append(self.similar)
-            weights.append((self.settings.similar, self.settings.similar_history))
+        weights, matrix = self._side_by_side
         items, offsets = batch.items.cpu().numpy(), batch.offsets.cpu().numpy()
-        # One product of all the parts side by side takes less time than a sum of products.
-        parts = [_weighted(items, offsets, scale, decay, self.following.shape[0]) for scale, decay in weights]
-        product = sp.hstack(parts, format="csr") @ (sp.vstack(factors, format="csr"))
-        found = torch.from_numpy(product.toarray())
+        parts = [_weighted(items, offsets, scale, decay, len(popularity)) for scale, decay in weights]
+        found = torch.from_numpy((sp.hstack(parts, format="csr") @ matrix).toarray())
         return torch.where(found == 0, self.settings.popularity * popularity.cpu().float(), found)
+
+    @cached_property
+    def _side_by_side(self) -> tuple[list[tuple[float, float]], sp.csr_array]:
+        """Scale and decay of each part of the scores, and its matrices on top of each other.
+
+        One product of all parts takes less time than a sum of products.
+        """
+        s = self.settings
+        if self.similar is None or not s.similar:
+            return [(1.0, s.history)], self.following
+        # An item gets the cosines of those of its own neighbours that are in the history.
+        matrices = (self.following, self.similar.T)
+        return [(1.0, s.history), (s.similar, s.similar_history)], sp.vstack(matrices, format="csr")
 
 
 def _weighted(items: NDArray[Any], offsets: NDArray[Any], scale: float, decay: float, n_items: int) -> sp.csr_array:

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from recsys_lt.data import neighbours
 from recsys_lt.data.features import tfidf
-from recsys_lt.data.neighbours import best, normalised, text_neighbours, transitions
+from recsys_lt.data.neighbours import best, best_of_product, normalised, text_neighbours, transitions
 from tests.data.small_sequences import sequences_of
 
 
@@ -44,6 +44,15 @@ def test_entries_are_divided_by_powers_of_the_sums():
     rows, columns = np.array([4, 1, 2]), np.array([2, 3, 1])  # the sum of an empty row divides nothing
     expected = counts.toarray() / rows[:, None] ** 0.5 / columns**0.2
     np.testing.assert_allclose(normalised(counts, 0.5, 0.2).toarray(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("entries", [10, 1 << 22])
+def test_the_largest_entries_of_a_product_in_pieces(monkeypatch, entries):
+    monkeypatch.setattr(neighbours, "_ENTRIES", entries)
+    random = np.random.default_rng(2)
+    left, right = (sp.csr_array(np.maximum(random.normal(size=(30, 30)) - 1, 0).astype(np.float32)) for _ in range(2))
+    found = best_of_product(left, right, 4)
+    np.testing.assert_allclose(found.toarray(), best((left @ right).tocsr(), 4).toarray(), rtol=1e-6)
 
 
 def test_the_largest_entries_of_a_row_and_of_equals_the_first():

@@ -50,7 +50,9 @@ def test_scores_are_those_of_dense_products():
         for age, item in enumerate(reversed(events.tolist())):
             h[item] += 0.5**age
             h_similar[item] += 0.8**age
-        expected = h @ after + 0.3 * h_similar @ similar.toarray() + 0.7 * h @ shares @ after + 0.4 * h @ after @ shares
+        expected = (
+            h @ after + 0.3 * h_similar @ similar.toarray().T + 0.7 * h @ shares @ after + 0.4 * h @ after @ shares
+        )
         without = expected == 0
         assert 0 < without.sum() < N_ITEMS
         expected[without] = data.popularity[without] * 1e-9
