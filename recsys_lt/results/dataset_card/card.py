@@ -240,7 +240,7 @@ def _spread(values: Mapping[str, float]) -> list[tuple[str, str]]:
 
 
 def _percent(share: float | None) -> str:
-    return MISSING if share is None else f"{100 * share:.1f} %"
+    return MISSING if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _of_interactions(share: float | None) -> str:

@@ -60,6 +60,7 @@ def history_lengths(histories: Numbers) -> Markup:
             range(1, len(rows) + 1), [row["users"] for row in rows], 0.75, color=CELLS[0].light, alpha=0.75
         )
         axes.bar_label(drawn, [f"{row['users']:,}" for row in rows], padding=1, fontsize=6, color=MUTED.light)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylabel("users")
         axes.margins(y=0.1)
         panels.bins(axes, [panels.span(row["shortest"], row["longest"]) for row in rows], "events of a user")

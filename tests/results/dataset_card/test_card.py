@@ -83,7 +83,7 @@ def test_every_number_is_in_the_words_and_on_the_page():
     assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
     said = {name: value for section in sections(numbers) for name, value in section.facts}
     near = numbers["next_item"]
-    assert said["neighbour of the last item"] == f"{100 * near['neighbour_of_last']:.1f} %"
+    assert said["neighbour of the last item"] == f"{100 * near['neighbour_of_last']:.1f}\N{NO-BREAK SPACE}%"
     assert said["sparsity"] == f"{100 * numbers['counts']['sparsity']:.2f} %"
     html = page(numbers)
     for section in sections(numbers):
