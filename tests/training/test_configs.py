@@ -21,6 +21,7 @@ from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
 from recsys_lt.graphs.scores import Graph, GraphSettings
+from recsys_lt.recommenders.blend import Mixture
 from recsys_lt.training.build import Parts, build
 
 
@@ -48,6 +49,8 @@ def composed(*overrides: str) -> DictConfig:
 def test_every_choice_composes_and_builds(choice: str) -> None:
     if choice == "loss=own":
         choice += " model=bigrec"
+    if choice == "model=blend":
+        choice += " model.parts=[some_run]"
     if choice == "llm=pretrained":
         choice += " llm.weights.name=somewhere"
     config = composed(*choice.split(), *(["model=e4srec"] if choice.startswith("llm=") else []))
@@ -65,6 +68,9 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
         if choice == "model=itemgraph":
             following = sp.csr_array((40, 40), dtype=np.float32)
             facts = replace(facts, needs={"graph": Graph(GraphSettings(), following)})
+        if choice.startswith("model=blend"):
+            part = build(composed()).model(facts)
+            facts = replace(facts, needs={"part_0": part, "mixture": Mixture((1.0,), (1.0,))})
         model = parts.model(facts)
     if isinstance(model, Backbone):
         assert model.output_table().n_items == 40
