@@ -63,7 +63,7 @@ def test_what_cannot_be_exported_is_one_line(titled, refused, tmp_path, monkeypa
     assert "Add --onnx FILE" in refused(export, titled)
     (tmp_path / "file").touch()
     assert "is in the way" in refused(export, titled, "--vectors", tmp_path / "file" / "vectors.parquet")
-    monkeypatch.setattr("recsys_lt.recommenders.onnx_file._PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr("recsys_lt.system.package.find_spec", lambda name: None)
     assert "recsys_lt[export]" in refused(export, titled, "--onnx", tmp_path / "model.onnx")
     monkeypatch.undo()
     monkeypatch.setattr("recsys_lt.recommenders.onnx_file._scores_of", lambda path, items: np.zeros(1))

@@ -337,6 +337,7 @@ def test_every_key_of_a_choice_refuses_what_it_is_not(choice: str) -> None:
     overrides = [choice] if name else []
     overrides += ["model=e4srec"] if group == "llm" else ["model=bigrec"] if name == "own" else []
     overrides += ["llm.weights.name=somewhere"] if name == "pretrained" else []
+    overrides += ["model.parts=[somewhere]"] if name == "blend" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides)
     plain: Any = OmegaConf.to_container(config)

@@ -115,7 +115,7 @@ def test_a_search_that_cannot_be_made_is_refused_in_one_line(
 def test_without_optuna_one_line_says_how_to_install_it(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "optuna.trial", None)
+    monkeypatch.setattr("recsys_lt.system.package.find_spec", lambda name: None)
     done = here("+search=sasrec", *SMALL, cwd=tmp_path)
     assert done.returncode == 2
     assert "pip install 'recsys_lt[search]'" in done.stderr

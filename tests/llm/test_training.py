@@ -177,7 +177,7 @@ def test_two_processes_learn_what_one_does_also_of_a_part(start, tmp_path: Path,
         (("model=e4srec", "model.item_vectors=nowhere"), "nowhere: there is no such folder"),
         (
             ("model=llamarec", "model.candidates=3", "dataset=file", "dataset.path=bare.csv", "dataset.k_core=1"),
-            "items' column 'title', which bare lacks",
+            "the items' column 'title' is read, which bare lacks",
         ),
         (("model=e4srec", "llm.lora.rnk=3"), "Did you mean llm.lora.rank?"),
         (("model=sasrec",), "llm: this model has no language model"),
