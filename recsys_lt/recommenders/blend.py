@@ -181,11 +181,10 @@ class _Candidates:
 def _masked(batch: Batch, n_items: int, mask_seen: str) -> Tensor:
     """Which items are not ranked for the rows of a batch, [B, I] bool, by ``metrics.mask_seen``."""
     masked = torch.zeros(len(batch), n_items, dtype=torch.bool)
-    if mask_seen != "none" and batch.seen is not None:
-        row = torch.repeat_interleave(batch.seen.offsets.diff(), output_size=len(batch.seen.items))
-        masked[row, batch.seen.items] = True
-    if mask_seen == "keep_target":
-        masked[torch.arange(len(batch)), batch.targets] = False
+    seen = batch.seen
+    if mask_seen != "none" and seen is not None:
+        seen = seen.without(batch.targets) if mask_seen == "keep_target" else seen
+        masked[torch.repeat_interleave(seen.offsets.diff(), output_size=len(seen.items)), seen.items] = True
     return masked
 
 
