@@ -193,8 +193,7 @@ class Blend(Backbone):
 
     A user's score of an item is sum_k w_k softmax(z_k / t_k), where z_k are the scores of part k less their mean and
     divided by their standard deviation over the user's unseen items. Weights w and temperatures t are those of highest
-    NDCG@10 on validation users. Runs that differ in their seed alone make the average of seeds. A blend of one part
-    ranks as the part does. States are the scores, [B, I].
+    NDCG@10 on validation users. A blend of one part ranks as the part does. States are the scores, [B, I].
 
     Parameters
     ----------
