@@ -93,8 +93,8 @@ class Content:
             table = _Table(features, _projection(features, weight), known)
             if known is None:
                 delattr(module, name)
-                # A place that costs nothing: parametrize asks for a tensor of the table's shape.
-                module.register_buffer(name, torch.zeros(()).expand(weight.shape), persistent=False)
+                # parametrize wants a tensor, which is not read; DDP writes into it, so it is no expanded one.
+                module.register_buffer(name, torch.zeros(()), persistent=False)
             parametrize.register_parametrization(module, name, table, unsafe=True)
             if known is None:
                 module.parametrizations[name]._non_persistent_buffers_set.add("original")  # type: ignore[union-attr, index]

@@ -16,6 +16,7 @@ from recsys_lt.data.facts import item_texts, item_vectors
 from recsys_lt.data.item_data import ATTRIBUTES, TITLE
 from recsys_lt.data.needs import Artifact
 from recsys_lt.data.sequences import Sequences
+from recsys_lt.errors import UserError
 
 _FILE = "vectors.npy"
 _ITERATIONS = 8  # of subspace iteration; more change no result of a run
@@ -119,7 +120,10 @@ class TfIdf(TextEncoder):
 
     def encode(self, data: Sequences) -> NDArray[np.float32]:
         terms = tfidf(self.texts(data))
-        return reduced(terms, self.width or min(terms.shape) - 1)
+        if not terms.nnz:
+            remedy = "Leave features out, or read other columns (features.encoder.columns)"
+            raise UserError(f"no two items of {data.name} share a word", where="features=tfidf", remedy=remedy)
+        return reduced(terms, self.width or max(1, min(terms.shape) - 1))
 
 
 @dataclass(frozen=True)

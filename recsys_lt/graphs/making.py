@@ -85,6 +85,9 @@ class Maker:
 def validated(graph: Graph, data: Sequences, n_users: int, max_length: int, mask_seen: str) -> float:
     """NDCG@10 of a graph over ``n_users`` validation users, drawn as ``users_with_target`` draws them."""
     users = users_with_target(data, "valid", n_users)
+    if len(users) == 0:
+        what = "no user has a validation target with an event before it"
+        raise UserError(what, where=data.name, remedy="Set model.tune=false")
     popularity = torch.from_numpy(data.popularity)
     batches = RankBatches(data, users, "valid", max_length, _USERS, with_seen=mask_seen != "none")
     ranks = []

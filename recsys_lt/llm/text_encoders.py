@@ -140,7 +140,7 @@ def _by_length(texts: Sequence[str], pooled: Callable[[Sequence[str]], Tensor]) 
     """Vectors of texts [n, H], read in batches of texts of about the same length."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     batches: Any = (order[start : start + _BATCH] for start in range(0, len(order), _BATCH))
-    read = torch.cat([pooled([texts[at] for at in batch]).float() for batch in batches]).numpy()
+    read = torch.cat([pooled([texts[at] for at in batch]).float().cpu() for batch in batches]).numpy()
     found: NDArray[np.float32] = np.empty_like(read)
     found[order] = read
     return found

@@ -145,7 +145,13 @@ class _Candidates:
     def of(cls, models: Sequence[Backbone], data: Sequences, n_users: int, mask_seen: str) -> "_Candidates":
         """Rank for ``n_users`` validation users, drawn as ``users_with_target`` draws them."""
         users = users_with_target(data, "valid", n_users)
-        batches = RankBatches(data, users, "valid", max(model.max_length for model in models), _ROWS, with_seen=True)
+        if len(users) == 0:
+            what, remedy = "no user has a validation target with an event before it", "Blend runs of other data"
+            raise UserError(what, where=data.name, remedy=remedy)
+        for model in models:
+            model.begin_ranking()
+        longest = max(model.max_length for model in models)
+        batches = RankBatches(data, users, "valid", longest, _ROWS, with_seen=mask_seen != "none")
         k = min(_CANDIDATES, data.n_items)
         scores: list[list[Tensor]] = [[] for _ in models]
         sums: list[dict[float, list[Tensor]]] = [{one: [] for one in _TEMPERATURES} for _ in models]

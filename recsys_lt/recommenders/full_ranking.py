@@ -100,7 +100,9 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
             counted = torch.promote_types(scores.dtype, torch.float32)
             ranks += (stop - start) - scores.lt_(least).sum(1, dtype=counted).long()
     nothing = values.new_zeros(n_rows, 0)
-    parts = {} if masked is None else {"unmasked": Ranking(ranks + unmasked, nothing.long(), nothing)}
+    parts = (
+        {} if masked is None else {"unmasked": Ranking((ranks + unmasked).clamp(max=n_items), nothing.long(), nothing)}
+    )
     if len(targets):
         hidden = torch.zeros(n_rows, dtype=torch.bool, device=states.device)
         hidden[row[item == targets[row]]] = True

@@ -1,5 +1,6 @@
 """The checkpoint that a run resumes or starts from, checked before the run folder changes."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,7 +99,10 @@ def load_start(folder: Path, parts: Parts, data: Sequences, module: nn.Module) -
                 where=f"model.start_from={folder}",
                 remedy="Name a run of the same model with the same sizes",
             )
-    module.load_state_dict(checkpoint["state_dict"])
+    # Item features, and which items have an id embedding, are those of this run's data.
+    content = re.compile(r"parametrizations\..*\.(features|known)$")
+    own = {name: one for name, one in module.state_dict().items() if content.search(name)}
+    module.load_state_dict(checkpoint["state_dict"] | own)
 
 
 def _checked(path: Path, notes: Notes, module: nn.Module) -> dict[str, Any]:

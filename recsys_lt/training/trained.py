@@ -171,7 +171,7 @@ class Run:
         if histories is None:
             rows = _rows_of(data, list(dict.fromkeys(users or ())))
             return lists(self.model, data, rows, k, self.groups.of, excluded=excluded, reasons=reasons)
-        if self.parts.kind.keeps_users:
+        if any(getattr(one, "keeps_users", False) for one in self.catalogue_model.modules()):
             raise UserError(
                 "it keeps a vector for each user of its training data, and has none for these histories",
                 where=self.folder,

@@ -33,6 +33,23 @@ def test_a_blend_of_one_run_is_that_run(here: Cli, place: Path) -> None:
     assert pd.read_parquet(place / "alone/ranks.parquet").equals(pd.read_parquet(place / "one/ranks.parquet"))
 
 
+def test_the_search_ranks_as_the_run_does_where_nothing_is_masked(here: Cli, place: Path) -> None:
+    ended = here(*MIX, "model.parts=[one,two]", "metrics.mask_seen=none", "hydra.run.dir=unmasked", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    trials = json.loads((place / "unmasked/needs/model.mixture/trials.json").read_text())
+    best = max(trial["valid/ndcg@10"] for trial in trials)
+    assert metrics(place / "unmasked")["valid"]["ndcg@10"] == pytest.approx(best, abs=1e-6)
+
+
+def test_a_part_with_users_of_its_own_makes_no_lists_for_others(here: Cli, place: Path) -> None:
+    assert here(*RUN, "model=caser", "hydra.run.dir=caser", cwd=place).returncode == 0
+    ended = here(*MIX, "model.parts=[one,caser]", "hydra.run.dir=with_caser", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    item = pd.read_parquet(place / "one/ranks.parquet")["target"][0]
+    lists = here("recommend", "with_caser", "--history", f"i{item}", cwd=place)
+    assert (lists.returncode, "keeps a vector for each user" in lists.stderr) == (2, True), lists.stderr
+
+
 def test_two_seeds_are_mixed_by_what_validation_says(here: Cli, place: Path) -> None:
     ended = here(*MIX, "model.parts=[one,two]", "hydra.run.dir=both", cwd=place)
     assert ended.returncode == 0, ended.stderr
@@ -53,8 +70,8 @@ def test_two_seeds_are_mixed_by_what_validation_says(here: Cli, place: Path) -> 
 @pytest.mark.parametrize(
     ("parts", "line"),
     [
-        ("[one,other]", "other"),
-        ("[one,nowhere]", "nowhere"),
+        ("[one,other]", "it was trained on another dataset"),
+        ("[one,nowhere]", "there is no such folder"),
         ("[one,one]", "model.parts: a run is there twice"),
         ("[]", "model.parts: they are []. Give run folders"),
         ("one", "model.parts: it is"),

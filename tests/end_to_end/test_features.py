@@ -81,6 +81,19 @@ def test_items_of_the_file_without_an_event_join_the_catalogue(here: Cli, place:
     assert "new" in ended.stdout
 
 
+def test_a_run_that_starts_from_another_keeps_its_own_vectors(here: Cli, place: Path, trained: dict) -> None:
+    start = ("dataset.items=shuffled.csv", "model.start_from=titles", "trainer.max_epochs=0")
+    found = run(here, place, *start, "hydra.run.dir=started")
+    assert found["test"]["ndcg@10"] < trained["test"]["ndcg@10"] / 2  # the weights of one text on another
+
+
+def test_texts_without_a_word_in_common_are_refused(here: Cli, place: Path, tmp_path: Path) -> None:
+    titles = pd.read_csv(place / "titles.csv")
+    titles.assign(title=[f"word{n}" for n in range(len(titles))]).to_csv(place / "apart.csv", index=False)
+    ended = here(*RUN, "dataset.items=apart.csv", f"hydra.run.dir={tmp_path}", cwd=place)
+    assert (ended.returncode, "share a word" in ended.stderr) == (2, True), ended.stderr
+
+
 def test_lists_are_of_the_topic(here: Cli, place: Path, trained: dict) -> None:
     ended = here("recommend", "titles", "--history", "i31,i32", "--k", "5", cwd=place)
     assert ended.returncode == 0, ended.stderr
