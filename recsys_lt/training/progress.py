@@ -176,6 +176,10 @@ class TrainingProgress(pl.Callback):
             self._bar = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._bar is not None:
+            # Training may end before its last epoch: the bar keeps its count of epochs, and no time is left.
+            (task,) = self._bar.tasks
+            task.finished_time = task.elapsed
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

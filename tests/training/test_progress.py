@@ -106,6 +106,24 @@ def test_a_bar_of_80_columns_has_epoch_time_left_loss_and_best(clock) -> None:
     assert "left loss 2.500  best NDCG@10 0.1000 at 1" in last
 
 
+def test_a_bar_has_no_time_left_where_training_ends_early(clock) -> None:
+    callback, said = told(terminal=True)
+    clock.facts = dict
+    fit = trainer("fit")
+    fit.max_epochs = 200
+    callback.on_train_start(fit, clock)
+    callback._bar.get_time = clock.monotonic
+    callback.on_train_epoch_start(fit, clock)
+    for step in range(4):
+        clock.now += 100
+        callback.on_train_batch_end(fit, clock, None, None, step)
+    callback.on_train_epoch_end(fit, clock)
+    callback.on_train_end(fit, clock)
+    last = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", said.getvalue()).splitlines()[-1]
+    assert "epoch   1/200" in last
+    assert "0:00:00 left" in last
+
+
 def test_quick_work_has_no_lines_but_the_epoch_s(clock) -> None:
     callback, said = told(terminal=False)
     clock.facts = dict  # no language model
