@@ -88,7 +88,8 @@ class SCE(SampledLoss):
     """Scaled cross-entropy: -s_target + log(exp(s_target) + alpha * sum_j exp(s_j)).
 
     Published: alpha = 100, and 500 negatives on Beauty, 100 on Yelp and ML-1M, of all items, for each position. An
-    alpha of (I - 1) / k makes the sum unbiased with pool ``non_target``; 1 is SSM. Source: Xu et al., arXiv 2402.06216, equation of l_SCE.
+    alpha of (I - 1) / k makes the sum unbiased with pool ``non_target``; 1 is SSM. Source: Xu et al., arXiv 2402.06216,
+    equation of l_SCE.
     """
 
     def __init__(self, k: PositiveInt, alpha: PositiveFloat, pool: Pools = "all", share: Share = "position") -> None:
