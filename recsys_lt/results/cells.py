@@ -95,10 +95,14 @@ def once_a_seed(cell: Cell) -> Cell:
 
 
 def compared(run: ListedRun) -> dict[str, str]:
-    """The keys of a run's configuration that may distinguish cells, values as text; ``callbacks`` names those."""
+    """The keys of a run's configuration that may distinguish cells, values as text.
+
+    ``callbacks`` names those, and ``features`` the encoder of item features: many runs have neither.
+    """
     callbacks = {key.split(".")[1]: None for key in run.config if key.startswith("callbacks.")}
     own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder distinguishes nothing
-    named = {"callbacks": " ".join(callbacks) or "none"} if run.config else {}
+    encoder = _class_name(run.config.get("features.encoder._target_", "none"))
+    named = {"callbacks": " ".join(callbacks) or "none", "features": encoder} if run.config else {}
     return named | {
         key: "null" if value is None else _class_name(value) if key.endswith("_target_") else str(value)
         for key, value in run.config.items()

@@ -93,6 +93,14 @@ def test_a_callback_tells_cells_apart(tmp_path, capsys):
     assert [(row["callbacks"], row["n"]) for row in csv_rows(tmp_path / "t.csv")] == [("ema", "1"), ("none", "1")]
 
 
+def test_item_features_tell_cells_apart(tmp_path, capsys):
+    encoder = "{encoder: {_target_: recsys_lt.data.features.TfIdf, width: 8}, mode: add}"
+    make_run(tmp_path / "0", config=config_text(features=encoder))
+    make_run(tmp_path / "1", config=config_text())
+    run(capsys, tmp_path, "--csv", tmp_path / "t.csv")
+    assert [(row["features"], row["n"]) for row in csv_rows(tmp_path / "t.csv")] == [("TfIdf", "1"), ("none", "1")]
+
+
 def test_where_a_class_of_ours_lies_tells_no_cells_apart_and_which_it_is_does(tmp_path, capsys):
     for job, target in enumerate(("recsys_lt.old.Plain", "recsys_lt.new.Plain", "recsys_lt.new.Other", "mine.Plain")):
         make_run(tmp_path / f"{job}", seed=job, config=config_text(seed=job, llm=f"{{_target_: {target}}}"))
