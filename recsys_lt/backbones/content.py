@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class ItemFeatures:
     encoder: ItemVectors
     mode: Literal["add", "only", "init"] = "add"
 
-    def attach(self, backbone: Backbone, vectors: NDArray, popularity: Tensor) -> "Content | None":  # type: ignore[type-arg]
+    def attach(self, backbone: Backbone, vectors: NDArray[np.float32], popularity: Tensor) -> "Content | None":
         """Make the item tables of a backbone of the feature vectors [I, w] too; ``popularity`` is [I].
 
         Weights come of torch's current seed. Raises UserError for a backbone that has no item table.
@@ -96,9 +97,10 @@ class Content:
                 # parametrize wants a tensor, which is not read; DDP writes into it, so it is no expanded one.
                 module.register_buffer(name, torch.zeros(()), persistent=False)
             parametrize.register_parametrization(module, name, table, unsafe=True)
+            parametrized = getattr(module.parametrizations, name)
             if known is None:
-                module.parametrizations[name]._non_persistent_buffers_set.add("original")  # type: ignore[union-attr, index]
-            self._computed.append((table, getattr(module.parametrizations, name)))
+                parametrized.register_buffer("original", parametrized.original, persistent=False)
+            self._computed.append((table, parametrized))
 
     def begin(self) -> None:
         """Compute the tables, and keep them until the next call."""
@@ -113,7 +115,7 @@ class _Table(nn.Module):
 
     def __init__(self, features: Tensor, projection: Tensor, known: Tensor | None) -> None:
         super().__init__()
-        self.register_buffer("features", features)  # in checkpoints: weights are then complete
+        self.register_buffer("features", features, persistent=False)  # the run folder has them among its needs
         self.register_buffer("known", None if known is None else known.unsqueeze(1))
         self.projection = nn.Parameter(projection)
         self.kept: Tensor | None = None

@@ -29,7 +29,8 @@ def taken_out(config: DictConfig) -> Baselines:
     Raises UserError for what is no mapping of names to lists of choices.
     """
     with open_dict(config):
-        found: Any = OmegaConf.to_container(OmegaConf.create({_GROUP: config.pop(_GROUP, {})}))[_GROUP]  # type: ignore
+        given = config.pop(_GROUP, {})
+    found: Any = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
     for name, choices in found.items() if isinstance(found, dict) else [(found, None)]:
         if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
             remedy = "Write name: [model=pop], or use +baselines=counts"

@@ -22,9 +22,13 @@ class SeenSets:
             self.items.to(device, non_blocking=non_blocking), self.offsets.to(device, non_blocking=non_blocking)
         )
 
+    def rows(self) -> Tensor:
+        """The row of each item, [S]."""
+        return torch.repeat_interleave(self.offsets.diff(), output_size=len(self.items))
+
     def without(self, targets: Tensor) -> "SeenSets":
         """The sets without each row's target [B]."""
-        row = torch.repeat_interleave(self.offsets.diff(), output_size=len(self.items))
+        row = self.rows()
         other = self.items != targets[row]
         lengths = torch.zeros_like(targets).index_add_(0, row, other.long())
         return SeenSets(self.items[other], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
@@ -103,6 +107,12 @@ class Batch:
         rows = self.rows_of_targets()
         place = 0 if self.target_events is None else self.target_events - self.offsets[rows]
         return keys_of(key, self.streams[rows] + place)
+
+    def masked(self, mask_seen: str) -> SeenSets | None:
+        """Items that are not ranked for the rows, by ``metrics.mask_seen``; None where no seen items are carried."""
+        if self.seen is None or mask_seen != "keep_target" or len(self.targets) == 0:
+            return self.seen
+        return self.seen.without(self.targets)
 
     def latest(self, most: int) -> "Batch":
         """The same with the last ``most`` events of each history alone; for ranking, whose targets are the rows'."""

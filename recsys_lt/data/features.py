@@ -1,14 +1,14 @@
 """Item features: vectors made from item texts or read from a column of vectors, as artifacts that runs share."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
@@ -18,13 +18,16 @@ from recsys_lt.data.needs import Artifact
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
 _FILE = "vectors.npy"
 _ITERATIONS = 8  # of subspace iteration; more change no result of a run
 _WORD = re.compile(r"\w+")
 _PHRASES = re.compile(r"[,;|]")  # pairs of words do not reach across these
 
 
-def tfidf(texts: Sequence[str], fewest: int = 2) -> sp.csr_array:
+def tfidf(texts: Sequence[str], fewest: int = 2) -> "sp.csr_array":
     """TF-IDF of words and of pairs of neighbouring words, in lower case.
 
     A term that occurs f times in a text and in n of the I texts weighs (1 + log f) (1 + log((1 + I) / (1 + n))).
@@ -41,6 +44,8 @@ def tfidf(texts: Sequence[str], fewest: int = 2) -> sp.csr_array:
     scipy.sparse.csr_array
         Rows of Euclidean norm 1, [I, terms] float32; zeros for a text without a term.
     """
+    import scipy.sparse as sp  # which every run would wait for
+
     numbers: dict[str, int] = {}
     columns: list[int] = []
     ends = [0]
@@ -80,10 +85,11 @@ class ItemVectors(Artifact):
         found: NDArray[np.float32] = np.load(folder / _FILE, allow_pickle=False)
         return found
 
+    @abstractmethod
     def encode(self, data: Sequences) -> NDArray[np.float32]:
         """Vectors of the items before they are normalised, [I, w]. Raises UserError where the data lack a column."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self, data: Sequences) -> None:
         """Raise UserError where the data lack what the encoder reads."""
 
@@ -108,9 +114,7 @@ class TextEncoder(ItemVectors):
 
     def texts(self, data: Sequences) -> list[str]:
         """One text for each item, of all columns, [I]; UserError where the data lack one."""
-        columns = self.columns
-        if columns is None:
-            columns = [name for name in (TITLE, ATTRIBUTES) if name in data.item_data] or [TITLE]
+        columns = (text_columns(data) or (TITLE,)) if self.columns is None else self.columns
         return joined_texts(data, columns, "features.encoder.columns")
 
 
@@ -163,6 +167,15 @@ def reduced(matrix: Any, width: int) -> NDArray[np.float32]:
         basis, _ = np.linalg.qr(wide.T @ (wide @ basis))
     found: NDArray[np.float32] = (wide @ basis).astype(np.float32)
     return found
+
+
+def text_columns(data: Sequences) -> tuple[str, ...]:
+    """Title and attributes, those of them that hold a text."""
+    return tuple(
+        name
+        for name in (TITLE, ATTRIBUTES)
+        if name in data.item_data and any(str(text).strip() for text in data.item_data[name])
+    )
 
 
 def joined_texts(data: Sequences, columns: Sequence[str], where: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The making of an item graph from training data, and the choice of its numbers on validation users."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import Tensor
 
-from recsys_lt.data.features import joined_texts, tfidf
-from recsys_lt.data.item_data import ATTRIBUTES, TITLE
-from recsys_lt.data.loader import RankBatches, users_with_target
+from recsys_lt.data.arrays import Ints
+from recsys_lt.data.batch import Batch
+from recsys_lt.data.features import joined_texts, text_columns, tfidf
+from recsys_lt.data.loader import RankBatches, rank_loader, users_with_target
 from recsys_lt.data.needs import Artifact
 from recsys_lt.data.neighbours import best, best_of_product, normalised, text_neighbours, transitions
 from recsys_lt.data.sequences import Sequences
@@ -36,7 +38,7 @@ _TRIED_OF_TEXTS: Mapping[str, Sequence[float]] = {
     "to_similar": (0.0, 0.3, 1.0),
     "similar_history": (0.6, 0.8, 1.0),
 }
-_USERS = 512  # ranked at a time
+_USERS, _SCORES = 512, 1 << 24  # users ranked at a time, and scores held at a time
 _TRIALS, _SETTINGS = "trials.json", "settings.json"
 _PARTS = ("data", "indices", "indptr")
 
@@ -89,17 +91,19 @@ def validated(graph: Graph, data: Sequences, n_users: int, max_length: int, mask
         what = "no user has a validation target with an event before it"
         raise UserError(what, where=data.name, remedy="Set model.tune=false")
     popularity = torch.from_numpy(data.popularity)
-    batches = RankBatches(data, users, "valid", max_length, _USERS, with_seen=mask_seen != "none")
-    ranks = []
-    for step in range(len(batches)):
-        batch = batches[step]
-        scores = graph.scores(batch, popularity)
-        masked = batch.seen
-        if masked is not None and mask_seen == "keep_target":
-            masked = masked.without(batch.targets)
-        found = rank_by_scores(scores, ScoreMatrix(data.n_items), batch.targets, masked, 0)
-        ranks.append(found.target_rank.numpy())
-    return float(gains("ndcg", np.concatenate(ranks), 10).mean())
+    ranks = target_ranks(lambda batch: graph.scores(batch, popularity), data, users, "valid", max_length, mask_seen)
+    return float(gains("ndcg", ranks, 10).mean())
+
+
+def target_ranks(
+    scores: Callable[[Batch], Tensor], data: Sequences, users: Ints, stage: str, max_length: int, mask_seen: str
+) -> Ints:
+    """Rank of the targets at a stage (``valid`` or ``test``) of users [n], by the scores [B, I] of a batch: [n]."""
+    rows = max(1, min(_USERS, _SCORES // data.n_items))
+    batches = rank_loader(RankBatches(data, users, stage, max_length, rows, with_seen=mask_seen != "none"))
+    scorer = ScoreMatrix(data.n_items)
+    found = [rank_by_scores(scores(batch), scorer, batch.targets, batch.masked(mask_seen), 0) for batch in batches]
+    return np.concatenate([ranking.target_rank.numpy() for ranking in found])
 
 
 @dataclass(frozen=True)
@@ -151,13 +155,10 @@ class ItemMatrices(Artifact):
     def _texts(self, data: Sequences) -> sp.csr_array | None:
         if self.text is False or not self.settings.reads_texts:
             return None
-        columns = self.columns
-        if columns is None:
-            offered = [name for name in (TITLE, ATTRIBUTES) if name in data.item_data]
-            columns = tuple(name for name in offered if any(map(str.strip, data.item_data[name])))
-            if not columns and self.text:
-                remedy = "Give titles in a file of dataset.items, or leave it null"
-                raise UserError(f"no item of {data.name} has a text", where="model.text=true", remedy=remedy)
+        columns = text_columns(data) if self.columns is None else self.columns
+        if not columns and self.text:
+            remedy = "Give titles in a file of dataset.items, or leave it null"
+            raise UserError(f"no item of {data.name} has a text", where="model.text=true", remedy=remedy)
         return tfidf(joined_texts(data, columns, "model.columns")) if columns else None
 
     def _search(self, make: Maker) -> Iterator[tuple[GraphSettings, float]]:

@@ -1,5 +1,6 @@
 """Item features by neural encoders: a sentence encoder, or the hidden states of any language model."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -22,7 +23,33 @@ _BATCH = 64  # texts read at a time
 
 
 @dataclass(frozen=True)
-class SentenceEncoder(TextEncoder):
+class NeuralEncoder(TextEncoder):
+    """Vectors that a neural network makes of each text alone, centred, in at most ``width`` directions.
+
+    Parameters
+    ----------
+    columns, width
+        See ``TextEncoder``.
+    """
+
+    @abstractmethod
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of texts, none of them empty, [n, H]."""
+
+    def encode(self, data: Sequences) -> NDArray[np.float32]:
+        texts = self.texts(data)
+        known = np.array([bool(text) for text in texts])
+        found = self.vectors([text for text in texts if text])
+        found -= found.mean(0)  # a direction that all texts share tells no two items apart
+        if self.width is not None and self.width < found.shape[1]:
+            found = reduced(found, self.width)
+        placed = np.zeros((len(texts), found.shape[1]), np.float32)
+        placed[known] = found
+        return placed
+
+
+@dataclass(frozen=True)
+class SentenceEncoder(NeuralEncoder):
     """Mean of the last hidden states of a sentence encoder's tokens, as sentence-transformers pools them.
 
     Source: Reimers & Gurevych, EMNLP 2019; all-MiniLM-L6-v2 has 384 entries and reads 256 tokens.
@@ -81,12 +108,9 @@ class SentenceEncoder(TextEncoder):
 
         return _by_length(texts, pooled)
 
-    def encode(self, data: Sequences) -> NDArray[np.float32]:
-        return _narrowed(self, data, self.vectors)
-
 
 @dataclass(frozen=True)
-class LanguageModelStates(TextEncoder):
+class LanguageModelStates(NeuralEncoder):
     """Mean of the last hidden states of a causal language model over the tokens of a text, without adapters.
 
     Parameters
@@ -115,24 +139,6 @@ class LanguageModelStates(TextEncoder):
             return torch.stack([states.float().mean(0) for states in hidden.split(lengths)])
 
         return _by_length(texts, pooled)
-
-    def encode(self, data: Sequences) -> NDArray[np.float32]:
-        return _narrowed(self, data, self.vectors)
-
-
-def _narrowed(
-    encoder: TextEncoder, data: Sequences, vectors: Callable[[Sequence[str]], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Vectors of the items' texts, centred, in at most ``width`` directions; zeros for items without a text."""
-    texts = encoder.texts(data)
-    known = np.array([bool(text) for text in texts])
-    found = vectors([text for text in texts if text])
-    found -= found.mean(0)  # a direction that all texts share tells no two items apart
-    if encoder.width is not None and encoder.width < found.shape[1]:
-        found = reduced(found, encoder.width)
-    placed = np.zeros((len(texts), found.shape[1]), np.float32)
-    placed[known] = found
-    return placed
 
 
 @torch.no_grad()

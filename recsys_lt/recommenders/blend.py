@@ -37,9 +37,7 @@ class Mixture(NamedTuple):
     temperatures: tuple[float, ...]
 
     def __call__(self, standardised: Sequence[Tensor]) -> Tensor:
-        """Mixed probabilities [B, I] of the parts' standardised scores, [B, I] each; a single part is left as it is."""
-        if len(standardised) == 1:
-            return standardised[0]
+        """Mixed probabilities [B, I] of the parts' standardised scores, [B, I] each."""
         return _weighted_sum(self.weights, map(_probabilities, standardised, self.temperatures))
 
 
@@ -53,8 +51,7 @@ def _standardised(scores: Tensor, batch: Batch) -> Tensor:
     """Scores [B, I] less their mean and divided by their standard deviation, both over a user's unseen items."""
     kept = torch.ones_like(scores, dtype=torch.bool)
     if batch.seen is not None:
-        row = torch.repeat_interleave(batch.seen.offsets.diff(), output_size=len(batch.seen.items))
-        kept[row, batch.seen.items] = False
+        kept[batch.seen.rows(), batch.seen.items] = False
     n = kept.sum(1, keepdim=True).clamp(min=1)
     mean = (scores * kept).sum(1, keepdim=True) / n
     centred = scores - mean
@@ -161,7 +158,9 @@ class _Candidates:
             for part, own in zip(full, sums, strict=True):
                 for temperature, found in own.items():
                     found.append((part / temperature).logsumexp(1, keepdim=True))
-            masked = _masked(batch, data.n_items, mask_seen)
+            masked, hidden = torch.zeros(len(batch), data.n_items, dtype=torch.bool), batch.masked(mask_seen)
+            if hidden is not None:
+                masked[hidden.rows(), hidden.items] = True
             tops = [part.masked_fill(masked, -torch.inf).topk(k).indices for part in full]
             items = torch.cat([batch.targets.unsqueeze(1), torch.cat(tops, 1).sort(1).values], 1)
             again = items == items[:, :1]
@@ -182,16 +181,6 @@ class _Candidates:
         mixed = _weighted_sum(weights, parts)
         ranks = (mixed >= mixed[:, :1]).sum(1).masked_fill(mixed[:, 0] == 0, UNLISTED)
         return float(gains("ndcg", ranks.numpy(), 10).mean())
-
-
-def _masked(batch: Batch, n_items: int, mask_seen: str) -> Tensor:
-    """Which items are not ranked for the rows of a batch, [B, I] bool, by ``metrics.mask_seen``."""
-    masked = torch.zeros(len(batch), n_items, dtype=torch.bool)
-    seen = batch.seen
-    if mask_seen != "none" and seen is not None:
-        seen = seen.without(batch.targets) if mask_seen == "keep_target" else seen
-        masked[torch.repeat_interleave(seen.offsets.diff(), output_size=len(seen.items)), seen.items] = True
-    return masked
 
 
 class Blend(Backbone):
@@ -247,7 +236,7 @@ class Blend(Backbone):
 
     def user_states(self, batch: Batch) -> Tensor:
         scores = [_all_scores(model, batch) for model in self._parts]
-        if len(scores) == 1:
+        if len(scores) == 1:  # ranked as the part ranks, to the last bit
             return scores[0]
         return self.mixture([_standardised(one, batch) for one in scores])
 

@@ -81,7 +81,7 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
     least = scorer.lower_bounds(states, targets).unsqueeze(1) if len(targets) else None
     seen = SeenSets(targets.new_zeros(0), targets.new_zeros(n_rows + 1)) if masked is None else masked
     unmasked = torch.zeros_like(ranks)
-    row, item = torch.repeat_interleave(seen.offsets.diff(), output_size=len(seen.items)), seen.items
+    row, item = seen.rows(), seen.items
     values, items = states.new_full((n_rows, k), -torch.inf), targets.new_full((n_rows, k), -1)
     width = max(1, min(n_items, _BLOCK // max(n_rows, 1)))
     for start in range(0, n_items, width):

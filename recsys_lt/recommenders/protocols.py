@@ -139,8 +139,8 @@ def rivals(
             own[here] = scorer.block(states[here], start, stop).gather(1, place).squeeze(1)
     low = scorer.lower_bounds(states, targets)
     high = 2 * own - low  # what rounding may add, where the lower bound is what it may take away
-    sets: dict[str | bool, tuple[Tensor, Tensor]] = {"seen": _pairs(seen)}
-    sets |= {masked: _pairs(each) for masked, each in negatives.items()}
+    sets: dict[str | bool, tuple[Tensor, Tensor]] = {"seen": (seen.rows(), seen.items)}
+    sets |= {masked: (each.rows(), each.items) for masked, each in negatives.items()}
     counts = {kind: own.new_zeros((2, n_rows), dtype=torch.int64) for kind in ("all", *sets)}
     for start, stop in blocks:
         scores = scorer.block(states, start, stop)
@@ -167,16 +167,11 @@ def _compared(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor
     return ~(scores <= high), ~(scores < low)
 
 
-def _pairs(sets: SeenSets) -> tuple[Tensor, Tensor]:
-    """Row and item of each member."""
-    return torch.repeat_interleave(sets.offsets.diff(), output_size=len(sets.items)), sets.items
-
-
 def _has(sets: SeenSets, targets: Tensor) -> Tensor:
     """Whether each row's set holds its target, [B]."""
-    row, item = _pairs(sets)
+    row = sets.rows()
     found = torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
-    found[row[item == targets[row]]] = True
+    found[row[sets.items == targets[row]]] = True
     return found
 
 

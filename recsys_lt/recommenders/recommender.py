@@ -195,12 +195,7 @@ class Recommender(HasNeeds, Module):
 
     def masked(self, batch: Batch) -> SeenSets | None:
         """Items never recommended to a batch's users: its seen items, without the target if ``mask_seen`` keeps it."""
-        seen = batch.seen
-        if seen is None:
-            return None
-        if self.mask_seen != "keep_target" or len(batch.targets) == 0:
-            return seen
-        return seen.without(batch.targets)
+        return batch.masked(self.mask_seen)
 
     # Training: the update rule evaluates the closure of a step; the same way for every rule.
 

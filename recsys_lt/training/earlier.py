@@ -17,6 +17,7 @@ from recsys_lt.system.atomic import temporary_beside
 from recsys_lt.training.build import Parts
 from recsys_lt.training.trained import check_users
 
+_HAS_IDS = re.compile(r"parametrizations\..*\.known$")
 _AFRESH = "Restore it, or start a new run"
 
 
@@ -99,9 +100,8 @@ def load_start(folder: Path, parts: Parts, data: Sequences, module: nn.Module) -
                 where=f"model.start_from={folder}",
                 remedy="Name a run of the same model with the same sizes",
             )
-    # Item features, and which items have an id embedding, are those of this run's data.
-    content = re.compile(r"parametrizations\..*\.(features|known)$")
-    own = {name: one for name, one in module.state_dict().items() if content.search(name)}
+    # Which items have an id embedding is a matter of the events that this run is trained on (``backbones.content``).
+    own = {name: one for name, one in module.state_dict().items() if _HAS_IDS.search(name)}
     module.load_state_dict(checkpoint["state_dict"] | own)
 
 

@@ -31,7 +31,7 @@ _PLAIN = {
     collections.abc.Mapping: dict,
     collections.abc.MutableMapping: dict,
 }
-#: Words of pydantic, and what is said in their place.
+#: Parts of pydantic's messages, and the plainer ones that replace them.
 _PLAINER = {
     "an instance of": "a mapping whose _target_ names a",
     "a valid integer": "a whole number, such as 10",

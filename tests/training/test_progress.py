@@ -86,14 +86,20 @@ def test_a_brief_run_leaves_no_line_of_its_epochs(clock) -> None:
     assert "epoch" not in said.getvalue()
 
 
-def test_a_bar_of_80_columns_has_epoch_time_left_loss_and_best(clock) -> None:
-    callback, said = told(terminal=True, width=80)
+def begun(clock, **how):
+    """A bar in the first of 200 epochs, what it prints, and the trainer."""
+    callback, said = told(terminal=True, **how)
     clock.facts = dict
     fit = trainer("fit")
     fit.max_epochs = 200
     callback.on_train_start(fit, clock)
     callback._bar.get_time = clock.monotonic
     callback.on_train_epoch_start(fit, clock)
+    return callback, said, fit
+
+
+def test_a_bar_of_80_columns_has_epoch_time_left_loss_and_best(clock) -> None:
+    callback, said, fit = begun(clock, width=80)
     clock.now += 100
     callback.on_train_batch_end(fit, clock, None, None, 3)
     callback.on_train_epoch_end(fit, clock)
@@ -107,13 +113,7 @@ def test_a_bar_of_80_columns_has_epoch_time_left_loss_and_best(clock) -> None:
 
 
 def test_a_bar_has_no_time_left_where_training_ends_early(clock) -> None:
-    callback, said = told(terminal=True)
-    clock.facts = dict
-    fit = trainer("fit")
-    fit.max_epochs = 200
-    callback.on_train_start(fit, clock)
-    callback._bar.get_time = clock.monotonic
-    callback.on_train_epoch_start(fit, clock)
+    callback, said, fit = begun(clock)
     for step in range(4):
         clock.now += 100
         callback.on_train_batch_end(fit, clock, None, None, step)

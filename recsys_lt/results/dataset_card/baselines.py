@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import Tensor
 
 from recsys_lt.data.arrays import Ints
-from recsys_lt.data.loader import RankBatches, rank_loader
+from recsys_lt.data.batch import Batch
 from recsys_lt.data.sequences import Sequences
-from recsys_lt.graphs.making import Maker
+from recsys_lt.graphs.making import Maker, target_ranks
 from recsys_lt.graphs.scores import Graph, GraphSettings
 from recsys_lt.metrics.ranking import gains
-from recsys_lt.recommenders.full_ranking import ScoreMatrix, rank_by_scores
 from recsys_lt.results.dataset_card.measures import Numbers
 
-_USERS, _SCORES = 512, 1 << 24  # users ranked at a time, and scores held at a time
 _EVENTS = 50  # latest events of a history that count
 _IDS_ALONE = replace(GraphSettings(), similar=0.0, from_similar=0.0, to_similar=0.0)
 
@@ -41,15 +39,10 @@ def baselines(data: Sequences, users: Ints, texts: sp.csr_array | None, mask_see
 
 
 def _accuracy(data: Sequences, users: Ints, mask_seen: str, graph: Graph | None = None, events: int = 1) -> Numbers:
-    popularity, ranks = torch.from_numpy(data.popularity), []
-    rows = max(1, min(_USERS, _SCORES // data.n_items))
-    batches = RankBatches(data, users, "test", events, rows, with_seen=mask_seen != "none")
-    for batch in rank_loader(batches):
-        seen = batch.seen
-        if seen is not None and mask_seen == "keep_target":
-            seen = seen.without(batch.targets)
-        scores = popularity.float().expand(len(batch), -1) if graph is None else graph.scores(batch, popularity)
-        found = rank_by_scores(scores, ScoreMatrix(data.n_items), batch.targets, seen, 0)
-        ranks.append(found.target_rank.numpy())
-    joined = np.concatenate(ranks)
-    return {f"{metric}@10": float(gains(metric, joined, 10).mean()) for metric in ("ndcg", "hr")}
+    popularity = torch.from_numpy(data.popularity)
+
+    def scores(batch: Batch) -> Tensor:
+        return popularity.float().expand(len(batch), -1) if graph is None else graph.scores(batch, popularity)
+
+    ranks = target_ranks(scores, data, users, "test", events, mask_seen)
+    return {f"{metric}@10": float(gains(metric, ranks, 10).mean()) for metric in ("ndcg", "hr")}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recsys_lt.data.features import text_columns
 from recsys_lt.data.loader import users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
@@ -53,7 +54,7 @@ def measured(data: Sequences, groups: ItemGroups, mask_seen: str, max_users: int
         "next_item": {"users": len(users), **measures.neighbourhood(data, users)},
         "text": None
         if texts is None
-        else {"columns": measures.text_columns(data), **measures.text_similarity(data, texts)},
+        else {"columns": list(text_columns(data)), **measures.text_similarity(data, texts)},
         "titles": measures.alike_titles(data.titles.tolist()),
         "baselines": baselines(data, users, texts, mask_seen),
     }

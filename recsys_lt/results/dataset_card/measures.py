@@ -12,11 +12,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys_lt.data.arrays import Ints, pieces, ragged_index
-from recsys_lt.data.features import joined_texts, tfidf
-from recsys_lt.data.item_data import ATTRIBUTES, TITLE
+from recsys_lt.data.features import joined_texts, text_columns, tfidf
 from recsys_lt.data.loader import users_with_target
 from recsys_lt.data.sequences import Sequences
-from recsys_lt.errors import UserError
 from recsys_lt.metrics.all_metrics import gini
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 
@@ -168,18 +166,10 @@ def neighbourhood(data: Sequences, users: Ints) -> Numbers:
     }
 
 
-def text_columns(data: Sequences) -> list[str]:
-    """The columns of item texts that are compared: title and attributes, as far as there are."""
-    return [name for name in (TITLE, ATTRIBUTES) if name in data.item_data]
-
-
 def texts(data: Sequences) -> sp.csr_array | None:
     """TF-IDF of the items' texts, [I, terms], as ``features=tfidf`` reads them; None where no item has a text."""
     columns = text_columns(data)
-    try:
-        return tfidf(joined_texts(data, columns, "dataset.items")) if columns else None
-    except UserError:  # a column without a single text
-        return None
+    return tfidf(joined_texts(data, columns, "dataset.items")) if columns else None
 
 
 def text_similarity(data: Sequences, vectors: sp.csr_array) -> Numbers:
