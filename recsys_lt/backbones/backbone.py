@@ -30,6 +30,8 @@ class Backbone(HasNeeds, nn.Module, ABC):
     trainable: ClassVar[bool] = True
     #: See ``Recommender.takes_loss``.
     takes_loss: ClassVar[bool] = True
+    #: See ``Recommender.takes_item_ids``.
+    takes_item_ids: ClassVar[bool] = False
     #: See ``Recommender.keeps_users``.
     keeps_users: ClassVar[bool] = False
 

@@ -77,7 +77,7 @@ class ItemVectors(Artifact):
     """
 
     def make(self, data: Sequences, needs: Mapping[str, Any], folder: Path) -> None:
-        vectors = np.asarray(self.encode(data), np.float32)
+        vectors = np.asarray(self.encode(data, needs), np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         np.save(folder / _FILE, vectors / np.maximum(norms, 1e-12), allow_pickle=False)
 
@@ -86,8 +86,11 @@ class ItemVectors(Artifact):
         return found
 
     @abstractmethod
-    def encode(self, data: Sequences) -> NDArray[np.float32]:
-        """Vectors of the items before they are normalised, [I, w]. Raises UserError where the data lack a column."""
+    def encode(self, data: Sequences, needs: Mapping[str, Any]) -> NDArray[np.float32]:
+        """Vectors of the items before they are normalised, [I, w]; ``needs`` as in ``make``.
+
+        Raises UserError where the data lack a column.
+        """
 
     @abstractmethod
     def check(self, data: Sequences) -> None:
@@ -122,7 +125,7 @@ class TextEncoder(ItemVectors):
 class TfIdf(TextEncoder):
     """TF-IDF of words and pairs of words, reduced by a truncated singular value decomposition (``tfidf``)."""
 
-    def encode(self, data: Sequences) -> NDArray[np.float32]:
+    def encode(self, data: Sequences, needs: Mapping[str, Any]) -> NDArray[np.float32]:
         terms = tfidf(self.texts(data))
         if not terms.nnz:
             remedy = "Leave features out, or read other columns (features.encoder.columns)"
@@ -148,7 +151,7 @@ class Column(ItemVectors):
     def check(self, data: Sequences) -> None:
         item_vectors(data.item_data, self.column, data.name, "features.encoder.column")
 
-    def encode(self, data: Sequences) -> NDArray[np.float32]:
+    def encode(self, data: Sequences, needs: Mapping[str, Any]) -> NDArray[np.float32]:
         vectors = item_vectors(data.item_data, self.column, data.name, "features.encoder.column")
         return np.asarray(vectors) if self.width is None else reduced(vectors, self.width)
 

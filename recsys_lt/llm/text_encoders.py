@@ -1,7 +1,7 @@
 """Item features by neural encoders: a sentence encoder, or the hidden states of any language model."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +36,7 @@ class NeuralEncoder(TextEncoder):
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of texts, none of them empty, [n, H]."""
 
-    def encode(self, data: Sequences) -> NDArray[np.float32]:
+    def encode(self, data: Sequences, needs: Mapping[str, Any]) -> NDArray[np.float32]:
         texts = self.texts(data)
         known = np.array([bool(text) for text in texts])
         found = self.vectors([text for text in texts if text])

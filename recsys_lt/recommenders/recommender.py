@@ -92,6 +92,8 @@ class Recommender(HasNeeds, Module):
 
     #: Whether a model of this class is trained by a loss of the ``loss`` group.
     takes_loss: ClassVar[bool] = False
+    #: Whether it needs ids of items, of the ``item_ids`` group: ``DataFacts.needs["item_ids"]``, an ``IdMap``.
+    takes_item_ids: ClassVar[bool] = False
     #: Whether its weights hold a vector for each user, so that it ranks for the users it was trained on alone.
     keeps_users: ClassVar[bool] = False
     rule: UpdateRule

@@ -18,6 +18,7 @@ from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.needs import HasNeeds, Need, TrainedRun
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
+from recsys_lt.generative.item_ids import ItemIds
 from recsys_lt.llm.choice import LLM
 from recsys_lt.losses.loss import Loss, Own
 from recsys_lt.metrics.groups import ItemGroups
@@ -41,7 +42,17 @@ _LARGEST_SIZE = 1 << 20  # of a model: a width, a length, a number of layers
 START_FROM = "start_from"
 _WEIGHTS = "llm.weights.name"
 _FEATURES = "features.encoder"
-_PLACES = ("dataset.path", "dataset.items", "dataset.raw_dir", f"model.{START_FROM}", "model.parts", _WEIGHTS)
+_ITEM_IDS = "model.item_ids"
+_PLACES = (
+    "dataset.path",
+    "dataset.items",
+    "dataset.raw_dir",
+    f"model.{START_FROM}",
+    "model.parts",
+    "item_ids.path",
+    "item_ids.vectors.run",
+    _WEIGHTS,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +72,7 @@ class Choices:
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     llm: LLM | None = None
     features: ItemFeatures | None = None
+    item_ids: ItemIds | None = None
     debug: bool = False
 
 
@@ -88,6 +100,12 @@ class Parts(Choices):
         if self.features is not None and not (issubclass(self.kind, Backbone) and self.kind.trainable):
             what, remedy = "this model has no item table that is trained", "Leave features out, or use model=sasrec"
             raise UserError(what, where="features", remedy=remedy)
+        if self.item_ids is not None and not self.kind.takes_item_ids:
+            what, remedy = "this model has no item ids", "Leave item_ids out, or use model=tiger"
+            raise UserError(what, where="item_ids", remedy=remedy)
+        if self.item_ids is None and self.kind.takes_item_ids:
+            what, remedy = "this model writes items as ids, and there are none", "Choose one of conf/item_ids/"
+            raise UserError(what, where="item_ids", remedy=remedy)
         needed, scaled = self.kind.takes_loss, PRECISIONS[self.precision].scaled
         if not needed and not isinstance(self.loss, Own):
             raise UserError(
@@ -133,6 +151,8 @@ class Parts(Choices):
         self.loss.check(data.n_items)
         if self.features is not None:
             self.features.encoder.check(data)
+        if self.item_ids is not None:
+            self.item_ids.check(data)
         return groups
 
     def recommender(
@@ -212,8 +232,9 @@ def build(config: DictConfig) -> Parts:
         given: Any = OmegaConf.to_container(config, resolve=True)
         found = {part: kind.needs(given[part], start_from) for part, kind in kinds.items()}
         every: dict[str, Need] = {f"{part}.{name}": need for part, each in found.items() for name, need in each.items()}
-        features = made.get("features")
-        return every if features is None else every | {_FEATURES: features.encoder}
+        features, item_ids = made.get("features"), made.get("item_ids")
+        every |= {} if features is None else {_FEATURES: features.encoder}
+        return every if item_ids is None else every | {_ITEM_IDS: item_ids}
 
     _make_absolute(config, [name for name, need in needs().items() if isinstance(need, TrainedRun)])
     parts = Parts(**made, config=config, start_from=start_from, needs=needs(), callbacks=_callbacks(callbacks))

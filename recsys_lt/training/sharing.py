@@ -120,7 +120,7 @@ def pack(folder: Path, into: Path) -> Run:
 def _for_others(run: Run) -> DictConfig:
     """The configuration without places of this machine."""
     config = deepcopy(run.config)
-    gone = ["dataset.raw_dir", f"model.{START_FROM}"]
+    gone = ["dataset.raw_dir", f"model.{START_FROM}", "item_ids.vectors.run"]
     for name, need in run.parts.needs.items():
         folder = need.folder if isinstance(need, TrainedRun) else None
         if name.startswith("loss.") or (folder is not None and folder == run.parts.start_from):
@@ -132,7 +132,7 @@ def _for_others(run: Run) -> DictConfig:
         if OmegaConf.select(config, key) is not None:
             OmegaConf.update(config, key, None)
     OmegaConf.update(config, "dataset.cache_dir", _CACHE)
-    for key in ("dataset.path", "dataset.items", "llm.weights.name"):
+    for key in ("dataset.path", "dataset.items", "item_ids.path", "llm.weights.name"):
         place = OmegaConf.select(config, key)
         names = [Path(each).name if Path(each).is_absolute() else each for each in _list(place)]
         if names:

@@ -51,7 +51,7 @@ def test_sentences_are_read_in_batches_as_alone(tiny_bert: Path) -> None:
 
 def test_items_without_a_text_get_zeros_and_the_rest_are_centred(tiny_bert: Path, data: Sequences) -> None:
     titles = np.array([*TEXTS, *[""] * (data.n_items - len(TEXTS))])
-    found = SentenceEncoder(width=None, folder=str(tiny_bert)).encode(replace(data, item_data={"title": titles}))
+    found = SentenceEncoder(width=None, folder=str(tiny_bert)).encode(replace(data, item_data={"title": titles}), {})
     assert not found[len(TEXTS) :].any()
     assert_allclose(found[: len(TEXTS)].mean(0), 0, atol=1e-6)
 

@@ -1,0 +1,1 @@
+"""Generative recommenders: items as sequences of tokens, and the decoding of them."""
