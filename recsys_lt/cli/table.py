@@ -39,6 +39,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="draw the metric here as PNG, and as PDF beside it: all, head and other targets, a row a cell",
     )
     parser.add_argument(
+        "--trade-off",
+        type=Path,
+        metavar="FILE",
+        help="draw the metric of mid and tail targets against that of all and of head targets here, a point a cell",
+    )
+    parser.add_argument(
         "--test-groups",
         nargs="*",
         choices=("head", "mid", "tail", "nonhead"),
@@ -94,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from recsys_lt.results import tables
     from recsys_lt.results.comparison import compare
     from recsys_lt.results.field_terms import term
-    from recsys_lt.results.plots.run_figures import by_group
+    from recsys_lt.results.plots.run_figures import by_group, trade_off
     from recsys_lt.results.written_tables import latex, markdown, terminal
     from recsys_lt.system.atomic import write_text
 
@@ -114,6 +120,7 @@ def _run(arguments: argparse.Namespace) -> None:
         (arguments.markdown, lambda path: write_text(path, markdown(content, caption))),
         (arguments.latex, lambda path: write_text(path, latex(content, caption))),
         (arguments.plot, lambda path: by_group(compared, path)),
+        (arguments.trade_off, lambda path: trade_off(compared, path)),
     )
     for path, write in writers:
         if path is not None:

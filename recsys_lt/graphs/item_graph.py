@@ -41,6 +41,8 @@ class ItemGraph(Backbone):
         How many validation users each trial ranks for.
     mask_seen
         ``metrics.mask_seen``, as the trials rank.
+    keep
+        Below 1, the numbers of highest nonhead NDCG@10 among those that keep this share of the highest NDCG@10.
     """
 
     trainable: ClassVar[bool] = False
@@ -52,7 +54,7 @@ class ItemGraph(Backbone):
         settings = {key: value for key, value in options["graph"].items() if key != "_target_"}
         columns = None if options["columns"] is None else tuple(options["columns"])
         tuned = options["tune_users"] if options["tune"] else 0
-        shared = {key: options[key] for key in ("text", "max_length", "mask_seen")}
+        shared = {key: options[key] for key in ("text", "max_length", "mask_seen", "keep")}
         return {"graph": ItemMatrices(GraphSettings(**settings), columns, tuned=tuned, **shared)}
 
     def __init__(
@@ -66,6 +68,7 @@ class ItemGraph(Backbone):
         tune: bool,
         tune_users: int,
         mask_seen: str,
+        keep: float,
     ) -> None:
         super().__init__(width=max_length)
         self.max_length, self._tuned = max_length, tune

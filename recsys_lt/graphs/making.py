@@ -20,7 +20,7 @@ from recsys_lt.data.neighbours import best, best_of_product, normalised, text_ne
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.graphs.scores import Graph, GraphSettings
-from recsys_lt.metrics.ranking import gains
+from recsys_lt.metrics.choice import Quality, check_keep, chosen, is_nonhead
 from recsys_lt.recommenders.full_ranking import ScoreMatrix, rank_by_scores
 
 #: Values that the search tries, key by key: what a key becomes the later ones are tried with.
@@ -84,7 +84,7 @@ class Maker:
         return self._made[name][1]
 
 
-def validated(graph: Graph, data: Sequences, n_users: int, max_length: int, mask_seen: str) -> float:
+def validated(graph: Graph, data: Sequences, n_users: int, max_length: int, mask_seen: str) -> Quality:
     """NDCG@10 of a graph over ``n_users`` validation users, drawn as ``users_with_target`` draws them."""
     users = users_with_target(data, "valid", n_users)
     if len(users) == 0:
@@ -92,7 +92,7 @@ def validated(graph: Graph, data: Sequences, n_users: int, max_length: int, mask
         raise UserError(what, where=data.name, remedy="Set model.tune=false")
     popularity = torch.from_numpy(data.popularity)
     ranks = target_ranks(lambda batch: graph.scores(batch, popularity), data, users, "valid", max_length, mask_seen)
-    return float(gains("ndcg", ranks, 10).mean())
+    return Quality.of(ranks, is_nonhead(data.items[data.targets_at("valid")[users]], data.popularity))
 
 
 def target_ranks(
@@ -122,6 +122,8 @@ class ItemMatrices(Artifact):
         Validation users that the search ranks for in each trial; 0 for no search.
     max_length, mask_seen
         As the model ranks.
+    keep
+        See ``choice.chosen``.
     """
 
     settings: GraphSettings
@@ -130,6 +132,10 @@ class ItemMatrices(Artifact):
     tuned: int
     max_length: int
     mask_seen: str
+    keep: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
 
     def make(self, data: Sequences, needs: Mapping[str, Any], folder: Path) -> None:
         """See ``Artifact``. Raises UserError for a column that the dataset lacks, and for no text where one must be."""
@@ -137,8 +143,8 @@ class ItemMatrices(Artifact):
         settings = self.settings
         if self.tuned:
             trials = list(self._search(make))
-            settings = max(trials, key=lambda trial: trial[1])[0]  # the first of equals
-            rows = [{**asdict(tried), "valid/ndcg@10": value} for tried, value in trials]
+            settings = chosen(trials, self.keep)
+            rows = [{**asdict(tried), **reached.row()} for tried, reached in trials]
             (folder / _TRIALS).write_text(json.dumps(rows, indent=1) + "\n")
         graph = make(settings)
         (folder / _SETTINGS).write_text(json.dumps(asdict(settings)) + "\n")
@@ -161,26 +167,29 @@ class ItemMatrices(Artifact):
             raise UserError(f"no item of {data.name} has a text", where="model.text=true", remedy=remedy)
         return tfidf(joined_texts(data, columns, "model.columns")) if columns else None
 
-    def _search(self, make: Maker) -> Iterator[tuple[GraphSettings, float]]:
-        """Settings and their NDCG@10 on validation users: one key after the other, each at the best of its values."""
+    def _search(self, make: Maker) -> Iterator[tuple[GraphSettings, Quality]]:
+        """Settings and their quality on validation users: one key after the other, each at the best of its values."""
         ids = replace(self.settings, similar=0.0, from_similar=0.0, to_similar=0.0)
-        stages = [(ids, _TRIED), (ids, _TRIED)]  # the first keys again, at the best of the later ones
+        stages = [(ids, _TRIED, 1.0), (ids, _TRIED, 1.0)]  # the first keys again, at the best of the later ones
         if make.texts is not None:
-            stages.append((self.settings, _TRIED_OF_TEXTS))
-        found: dict[GraphSettings, float] = {}
-        chosen: dict[str, float] = {}
-        for start, tried in stages:
+            stages.append((self.settings, _TRIED_OF_TEXTS, 1.0))
+        if self.keep < 1:  # from the best overall towards rare targets
+            stages.append((*stages[-1][:2], self.keep))
+        found: dict[GraphSettings, Quality] = {}
+        best: dict[str, float] = {}
+        for start, tried, keep in stages:
+            top = max((quality.overall for quality in found.values()), default=0.0)
             for key, values in tried.items():
-                trials = {}
-                for value in dict.fromkeys((getattr(start, key), *values)):
-                    settings = replace(start, **{**chosen, key: value})
+                trials = []
+                for value in dict.fromkeys((best.get(key, getattr(start, key)), *values)):
+                    settings = replace(start, **{**best, key: value})
                     if settings not in found:
                         found[settings] = self._validated(make(settings), make.data)
                         yield settings, found[settings]
-                    trials[value] = found[settings]
-                chosen[key] = max(trials, key=lambda value: trials[value])
+                    trials.append((value, found[settings]))
+                best[key] = chosen(trials, keep, top)
 
-    def _validated(self, graph: Graph, data: Sequences) -> float:
+    def _validated(self, graph: Graph, data: Sequences) -> Quality:
         return validated(graph, data, self.tuned, self.max_length, self.mask_seen)
 
 

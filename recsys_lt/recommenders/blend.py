@@ -7,7 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys_lt.backbones.backbone import Backbone
@@ -18,7 +20,8 @@ from recsys_lt.data.needs import Artifact, Need, TrainedRun
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.ranking import UNLISTED, gains
+from recsys_lt.metrics.choice import Quality, check_keep, chosen, is_nonhead
+from recsys_lt.metrics.ranking import UNLISTED
 from recsys_lt.recommenders.full_ranking import ScoreMatrix
 
 _TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -71,7 +74,7 @@ def _all_scores(model: Backbone, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class ChosenMixture(Artifact):
-    """The mixture of highest NDCG@10 on validation users, by a search over one number after the other.
+    """The mixture that is best on validation users, by a search over one number after the other.
 
     Parameters
     ----------
@@ -81,50 +84,68 @@ class ChosenMixture(Artifact):
         How many validation users each trial ranks for, at most.
     mask_seen
         As the blend ranks (``metrics.mask_seen``).
+    keep
+        See ``choice.chosen``.
     """
 
     parts: tuple[str, ...]
     users: int
     mask_seen: str
+    keep: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
 
     def needs(self) -> Mapping[str, Need]:
         return _runs(self.parts)
 
     def make(self, data: Sequences, needs: Mapping[str, Any], folder: Path) -> None:
         models = [needs[name] for name in _runs(self.parts)]
-        found = list(self._search(models, data)) if len(models) > 1 else [(Mixture((1.0,), (1.0,)), None)]
-        chosen = max(found, key=lambda trial: trial[1] or 0.0)[0]  # the first of equals
-        rows = [{**mixture._asdict(), "valid/ndcg@10": value} for mixture, value in found]
+        found = list(self._search(models, data)) if len(models) > 1 else []
+        mixture = chosen(found, self.keep) if found else Mixture((1.0,), (1.0,))
+        rows = [{**tried._asdict(), **reached.row()} for tried, reached in found]
         (folder / _TRIALS).write_text(json.dumps(rows, indent=1) + "\n")
-        (folder / _FILE).write_text(json.dumps(chosen._asdict()) + "\n")
+        (folder / _FILE).write_text(json.dumps(mixture._asdict()) + "\n")
 
     def load(self, folder: Path) -> Mixture:
         read = json.loads((folder / _FILE).read_text())
         return Mixture(tuple(read["weights"]), tuple(read["temperatures"]))
 
     @torch.no_grad()
-    def _search(self, models: Sequence[Backbone], data: Sequences) -> Iterator[tuple[Mixture, float]]:
-        """Mixtures and their NDCG@10: each part's temperature and weight in turn, from several starts.
+    def _search(self, models: Sequence[Backbone], data: Sequences) -> Iterator[tuple[Mixture, Quality]]:
+        """Mixtures and their quality: each part's temperature and weight in turn, from several starts.
 
         A trial ranks the target among the items that some part has in its first ``_CANDIDATES``, and no others.
         """
         candidates = _Candidates.of(models, data, self.users, self.mask_seen)
-        n = len(models)
+        n, found = len(models), []
         for start in _STARTS:
-            weights, temperatures = [1 / n] * n, [start] * n
-            best = candidates.quality(weights, temperatures)
-            yield Mixture(tuple(weights), tuple(temperatures)), best
-            for part in [*range(n)] * _ROUNDS:
-                reached = best, weights, temperatures
-                for temperature, weight in product(_TEMPERATURES, _WEIGHTS):
-                    rest = 1 - weights[part]
-                    scaled = [weight if k == part else w * (1 - weight) / rest for k, w in enumerate(weights)]
-                    changed = [*temperatures[:part], temperature, *temperatures[part + 1 :]]
-                    found = candidates.quality(scaled, changed)
-                    yield Mixture(tuple(scaled), tuple(changed)), found
-                    if found > reached[0]:
-                        reached = found, scaled, changed
-                best, weights, temperatures = reached
+            mixture = Mixture((1 / n,) * n, (start,) * n)
+            found.append((mixture, candidates.quality(mixture)))
+            found += _climbed(candidates, found[-1], 1.0, 0.0)
+        if self.keep < 1:  # from the best overall towards rare targets
+            best = chosen(found, 1.0)
+            top = next(trial for trial in found if trial[0] == best)
+            found += _climbed(candidates, top, self.keep, top[1].overall)
+        yield from found
+
+
+def _climbed(
+    candidates: "_Candidates", trial: tuple[Mixture, Quality], keep: float, top: float
+) -> Iterator[tuple[Mixture, Quality]]:
+    """Trials around the best so far: a part's temperature and weight, then the next part's; see ``choice.chosen``."""
+    for part in [*range(len(trial[0].weights))] * _ROUNDS:
+        weights, temperatures = trial[0]
+        around = [trial]
+        for temperature, weight in product(_TEMPERATURES, _WEIGHTS):
+            rest = 1 - weights[part]
+            scaled = [weight if k == part else w * (1 - weight) / rest for k, w in enumerate(weights)]
+            changed = (*temperatures[:part], temperature, *temperatures[part + 1 :])
+            mixture = Mixture(tuple(scaled), changed)
+            around.append((mixture, candidates.quality(mixture)))
+        yield from around[1:]
+        best = chosen(around, keep, top)
+        trial = next(one for one in around if one[0] == best)
 
 
 @dataclass(frozen=True)
@@ -132,11 +153,13 @@ class _Candidates:
     """Standardised scores of the parts for the items of the first places, the target in the first column.
 
     ``scores`` are [U, C] for each part, minus infinity where an item is there a second time or masked; ``normalisers``
-    are the logarithms of the softmaxes' sums over the catalogue, [U, 1], by part and temperature.
+    are the logarithms of the softmaxes' sums over the catalogue, [U, 1], by part and temperature; ``nonhead`` says
+    whose target is mid or tail, [U].
     """
 
     scores: list[Tensor]
     normalisers: list[dict[float, Tensor]]
+    nonhead: NDArray[np.bool_]
 
     @classmethod
     def of(cls, models: Sequence[Backbone], data: Sequences, n_users: int, mask_seen: str) -> "_Candidates":
@@ -170,17 +193,18 @@ class _Candidates:
             for part, kept in zip(full, scores, strict=True):
                 kept.append(part.gather(1, items).masked_fill(again, -torch.inf))
         joined = [{one: torch.cat(found) for one, found in own.items()} for own in sums]
-        return cls([torch.cat(kept) for kept in scores], joined)
+        nonhead = is_nonhead(data.items[data.targets_at("valid")[users]], data.popularity)
+        return cls([torch.cat(kept) for kept in scores], joined, nonhead)
 
-    def quality(self, weights: Sequence[float], temperatures: Sequence[float]) -> float:
-        """NDCG@10 of a mixture."""
+    def quality(self, mixture: Mixture) -> Quality:
+        """What a mixture reaches."""
         parts = (
             (part / temperature - own[temperature]).exp()
-            for part, own, temperature in zip(self.scores, self.normalisers, temperatures, strict=True)
+            for part, own, temperature in zip(self.scores, self.normalisers, mixture.temperatures, strict=True)
         )
-        mixed = _weighted_sum(weights, parts)
+        mixed = _weighted_sum(mixture.weights, parts)
         ranks = (mixed >= mixed[:, :1]).sum(1).masked_fill(mixed[:, 0] == 0, UNLISTED)
-        return float(gains("ndcg", ranks.numpy(), 10).mean())
+        return Quality.of(ranks.numpy(), self.nonhead)
 
 
 class Blend(Backbone):
@@ -200,6 +224,8 @@ class Blend(Backbone):
         How many validation users each trial of the search ranks for, at most.
     mask_seen
         ``metrics.mask_seen``, as the trials rank.
+    keep
+        Below 1, the mixture of highest nonhead NDCG@10 among those that keep this share of the highest NDCG@10.
     """
 
     trainable: ClassVar[bool] = False
@@ -212,10 +238,10 @@ class Blend(Backbone):
             raise UserError(f"they are {parts!r}", where="model.parts", remedy="Give run folders: model.parts=[a,b]")
         if len(set(parts)) < len(parts):
             raise UserError("a run is there twice", where="model.parts", remedy="Name each run once")
-        chosen = ChosenMixture(tuple(parts), options["tune_users"], options["mask_seen"])
+        chosen = ChosenMixture(tuple(parts), options["tune_users"], options["mask_seen"], options["keep"])
         return {**_runs(parts), "mixture": chosen}
 
-    def __init__(self, facts: DataFacts, *, parts: Sequence[str], tune_users: int, mask_seen: str) -> None:
+    def __init__(self, facts: DataFacts, *, parts: Sequence[str], tune_users: int, mask_seen: str, keep: float) -> None:
         super().__init__(users=tune_users, width=1)
         self.models = nn.ModuleList(facts.needs[name] for name in _runs(parts))
         self.max_length = max(model.max_length for model in self._parts)

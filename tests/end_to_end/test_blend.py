@@ -55,7 +55,7 @@ def test_two_seeds_are_mixed_by_what_validation_says(here: Cli, place: Path) -> 
     assert ended.returncode == 0, ended.stderr
     trials = json.loads((place / "both/needs/model.mixture/trials.json").read_text())
     chosen = json.loads((place / "both/needs/model.mixture/mixture.json").read_text())
-    best = max(trials, key=lambda trial: trial["valid/ndcg@10"])
+    best = max(trials, key=lambda trial: (trial["valid/ndcg@10"], trial["valid/nonhead/ndcg@10"]))
     assert chosen == {key: best[key] for key in ("weights", "temperatures")}
     assert all(abs(sum(trial["weights"]) - 1) < 1e-9 for trial in trials)
     # The blend ranks as its search did: all validation users are fewer than tune_users.
@@ -65,6 +65,17 @@ def test_two_seeds_are_mixed_by_what_validation_says(here: Cli, place: Path) -> 
     lists = here("recommend", "both", "--all", "--k", "3", "--csv", "lists.csv", cwd=place)
     assert lists.returncode == 0, lists.stderr
     assert len(pd.read_csv(place / "lists.csv")) == 3 * 400
+
+
+def test_a_share_of_the_best_is_given_for_rare_targets(here: Cli, place: Path) -> None:
+    ended = here("-m", *MIX, "model.parts=[one,two]", "model.keep=1,0.8", "hydra.sweep.dir=kept", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    runs = [metrics(path.parent)["valid"] for path in place.glob("kept/*/metrics.json")]
+    kept, best = sorted(runs, key=lambda valid: valid["ndcg@10"])
+    assert kept["ndcg@10"] >= 0.8 * best["ndcg@10"] - 1e-6
+    assert kept["nonhead/ndcg@10"] > best["nonhead/ndcg@10"]
+    ended = here(*MIX, "model.parts=[one,two]", "model.keep=0", cwd=place)
+    assert (ended.returncode, "model.keep: it is 0" in ended.stderr) == (2, True), ended.stderr
 
 
 @pytest.mark.parametrize(

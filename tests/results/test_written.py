@@ -7,13 +7,15 @@ import sys
 import numpy as np
 import pytest
 
+from recsys_lt.results.comparison import compare
+from recsys_lt.results.plots.run_figures import trade_off
 from recsys_lt.results.written_tables import Content, Entry, latex, markdown
 from tests.results.made import config_text, grouped, make_run, row_of, run
 
 
 def test_markdown_latex_and_the_plot(tmp_path, capsys):
-    places = [tmp_path / "out" / name for name in ("t.md", "t.tex", "t.png")]
-    options = [f"--{kind}" for kind in ("markdown", "latex", "plot")]
+    places = [tmp_path / "out" / name for name in ("t.md", "t.tex", "t.png", "front.png")]
+    options = [f"--{kind}" for kind in ("markdown", "latex", "plot", "trade-off")]
     arguments = [part for pair in zip(options, places, strict=True) for part in pair]
     code, _, err = run(capsys, grouped(tmp_path), *arguments)
     assert (code, err) == (0, "")
@@ -32,8 +34,26 @@ def test_markdown_latex_and_the_plot(tmp_path, capsys):
     assert text.count(r" \\") == 4
     assert r"SASRec & CE & Adam & " in text
     assert r"\textbf{" in text
-    assert places[2].read_bytes().startswith(b"\x89PNG")
-    assert places[2].with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    for place in places[2:]:
+        assert place.read_bytes().startswith(b"\x89PNG")
+        assert place.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_front_joins_cells_that_no_other_exceeds(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn = []
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda axes, *a, **o: drawn.append((a, o)) or plot(axes, *a, **o))
+    found = {"a": (0.3, 0.1), "b": (0.2, 0.2), "c": (0.1, 0.3), "under": (0.15, 0.15)}
+    for name, (whole, rare) in found.items():
+        make_run(tmp_path / name, whole, model=name)
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        metrics["test"] |= {"nonhead/ndcg@10": rare, "head/ndcg@10": whole}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+    trade_off(compare([tmp_path]), tmp_path / "front.png")
+    fronts = [a for a, o in drawn if o.get("linestyle") == "--"]
+    assert fronts == [((0.1, 0.2, 0.3), (0.3, 0.2, 0.1))] * 2
 
 
 def test_chosen_columns(tmp_path, capsys):
@@ -89,8 +109,8 @@ def test_a_strangers_names_are_text_in_what_a_table_writes(tmp_path, capsys):
         metrics["test"] |= {"nonhead/ndcg@10": 0.1, "head/ndcg@10": 0.2}
         (folder / name / "metrics.json").write_text(json.dumps(metrics))
     make_run(folder / "[/b]", config="a: [")
-    written = [tmp_path / name for name in ("t.md", "t.tex", "t.png", "t.csv")]
-    options = [f"--{kind}" for kind in ("markdown", "latex", "plot", "csv")]
+    written = [tmp_path / name for name in ("t.md", "t.tex", "t.png", "t.csv", "front.png")]
+    options = [f"--{kind}" for kind in ("markdown", "latex", "plot", "csv", "trade-off")]
     arguments = [part for pair in zip(options, written, strict=True) for part in pair]
     code, out, err = run(capsys, folder, *arguments)
     assert (code, err) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
-from recsys_lt.results.cell_styles import heading, styled_cells
+from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.cells import Cell
 from recsys_lt.results.comparison import Comparison, best_first, outstanding
 from recsys_lt.results.field_terms import in_a_sentence, term
 from recsys_lt.results.plots import panels
-from recsys_lt.results.plots.drawing import CELLS, COLUMN, GREY, INK, MUTED, PAGE, Look, blank, canvas, save
+from recsys_lt.results.plots.drawing import CELLS, COLUMN, GREY, HEIGHT, INK, MUTED, PAGE, Look, blank, canvas, save
 from recsys_lt.results.written_tables import shown
 from recsys_lt.runs.listing import IDENTITY
 
@@ -153,6 +154,54 @@ def by_group(compared: Comparison, path: Path) -> None:
             handles.append(Line2D([], [], color=MUTED.light, linewidth=0.8, label="standard deviation over seeds"))
         parts[-1].legend(handles=handles, loc="outside lower center", ncols=3)
         save(figure, path, path.with_suffix(".pdf"))
+
+
+def trade_off(compared: Comparison, path: Path) -> None:
+    """A table's first ranking metric of mid and tail targets against that of all and of head targets.
+
+    A point is a cell: a mean over seeds, with standard deviations. A line joins the cells that no other cell exceeds in
+    both directions. A row of panels for each dataset. Written as PNG, and as PDF beside it.
+    """
+    from matplotlib.lines import Line2D
+
+    gain = "{}@{}".format(*compared.gain)
+    drawn = {dataset: [e for e in cells if e.cell.values(gain)] for dataset, cells in styled_cells(compared).items()}
+    drawn = {dataset: cells for dataset, cells in drawn.items() if cells}
+    heights = [2.9 + 0.14 * math.ceil(len(cells) / 2) for cells in drawn.values()]
+    with blank(PAGE, sum(heights) or HEIGHT) as figure:
+        parts = figure.subfigures(max(len(drawn), 1), 1, height_ratios=heights or None, squeeze=False)[:, 0]
+        for part, (dataset, cells) in zip(parts, drawn.items(), strict=False):
+            part.suptitle(heading(dataset, cells))
+            for axes, group in zip(part.subplots(1, 2, sharey=True), ("", "head/"), strict=True):
+                _points(axes, cells, group + gain, f"nonhead/{gain}")
+                axes.set_xlabel(f"test {in_a_sentence(gain)}, {_COLUMNS[group]}")
+            part.axes[0].set_ylabel(f"test {in_a_sentence(gain)}, {_COLUMNS['nonhead/']}")
+            handles = [
+                Line2D(
+                    [], [], color=e.look.colour.light, marker=e.look.mark, linestyle="", label=f"{e.number} {e.name}"
+                )
+                for e in cells
+            ]
+            part.legend(handles=handles, loc="outside lower center", ncols=2)
+        save(figure, path, path.with_suffix(".pdf"))
+
+
+def _points(axes: Any, cells: Sequence[StyledCell], x: str, y: str) -> None:
+    """Cells as points of two metrics, numbered, and the front of those that no other cell exceeds in both."""
+    from matplotlib.ticker import MaxNLocator
+
+    places = [(each, each.cell.mean_std(x), each.cell.mean_std(y)) for each in cells]
+    at = []
+    for each, (right, spread), (up, height) in places:
+        if right is None or up is None:
+            continue
+        colour = each.look.colour.light
+        axes.errorbar(right, up, xerr=spread, yerr=height, fmt=each.look.mark, color=colour, elinewidth=0.6, zorder=3)
+        axes.annotate(str(each.number), (right, up), (3, 3), textcoords="offset points", fontsize=6.5, zorder=4)
+        at.append((right, up))
+    front = sorted(one for one in at if not any(o != one and o[0] >= one[0] and o[1] >= one[1] for o in at))
+    axes.plot(*zip(*front, strict=True) if front else ([], []), color=GREY, linewidth=0.8, linestyle="--", zorder=2)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
 
 def _in_lines(name: str) -> str:
