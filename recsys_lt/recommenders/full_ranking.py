@@ -112,20 +112,31 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
 
 def _merge(best: Tensor, items: Tensor, scores: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
     """The k best of the best before and of a block of scores, ties by item id."""
+    values, places = first_of_equals(scores, k)
+    values = torch.cat([best, values], 1)
+    items = torch.cat([items, places + start], 1)
+    order = values.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return values.gather(1, order), items.gather(1, order)
+
+
+def first_of_equals(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest scores of each row [B, n], largest first and equal ones by place, and their places, [B, min(k, n)].
+
+    The same on every machine, where ``topk`` may take any of the scores that are equal to its last.
+    """
     n = min(k, scores.shape[1])
     more = min(n + 1, scores.shape[1])
     values, places = scores.topk(more, dim=1)
-    # topk takes any of the items tied at its last place; the few rows where that matters are sorted.
+    # topk takes any of those tied at its last place; the few rows where that matters are sorted.
     torn = values[:, n - 1] == values[:, more - 1]
     places = places[:, :n]
     if more > n and bool(torn.any()):
         order = scores[torn].argsort(dim=1, descending=True, stable=True)[:, :n]
         places[torn] = order
     places = places.sort(dim=1).values
-    values = torch.cat([best, scores.gather(1, places)], 1)
-    items = torch.cat([items, places + start], 1)
-    order = values.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return values.gather(1, order), items.gather(1, order)
+    values = scores.gather(1, places)
+    order = values.argsort(dim=1, descending=True, stable=True)
+    return values.gather(1, order), places.gather(1, order)
 
 
 @dataclass(frozen=True)
