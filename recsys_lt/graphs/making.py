@@ -33,11 +33,13 @@ _TRIED: Mapping[str, Sequence[float]] = {
     "backward": (0.2, 0.5, 1.0),
 }
 _TRIED_OF_TEXTS: Mapping[str, Sequence[float]] = {
-    "similar": (0.0, 0.1, 0.2, 0.4),
+    "similar": (0.0, 0.1, 0.2, 0.4, 0.8),
     "from_similar": (0.0, 0.5, 1.0, 2.0),
     "to_similar": (0.0, 0.3, 1.0),
     "similar_history": (0.6, 0.8, 1.0),
 }
+#: Values that are tried besides where rare targets count: the column's power lowers popular items.
+_TRIED_FOR_RARE: Mapping[str, Sequence[float]] = {"column": (0.1, 0.2, 0.3, 0.4, 0.5)}
 _USERS, _SCORES = 512, 1 << 24  # users ranked at a time, and scores held at a time
 _TRIALS, _SETTINGS = "trials.json", "settings.json"
 _PARTS = ("data", "indices", "indptr")
@@ -174,7 +176,8 @@ class ItemMatrices(Artifact):
         if make.texts is not None:
             stages.append((self.settings, _TRIED_OF_TEXTS, 1.0))
         if self.keep < 1:  # from the best overall towards rare targets
-            stages.append((*stages[-1][:2], self.keep))
+            start, tried, _ = stages[-1]
+            stages.append((start, {**tried, **_TRIED_FOR_RARE}, self.keep))
         found: dict[GraphSettings, Quality] = {}
         best: dict[str, float] = {}
         for start, tried, keep in stages:

@@ -96,13 +96,18 @@ def _names(cells: Sequence[Cell]) -> list[str]:
     alike = [[other for other in cells if other.identity == cell.identity] for cell in cells]
     names = []
     for cell, family in zip(cells, alike, strict=True):
-        of_kind = [part for part in cell.identity[1:] if any(part not in other.parts for other in cells)]
-        settings = cell.known_parts[len(IDENTITY) - 1 :]
+        kind = [part for part in cell.identity[1:] if part != "-"]
+        of_kind = [part for part in kind if any(part not in other.parts for other in cells)]
+        settings = cell.known_parts[len(kind) :]
         own = [part for part in settings if any(part not in other.parts for other in family)]
-        names.append(", ".join(map(term, [*of_kind, *own] or cell.identity[1:])))
+        names.append(", ".join(map(term, [*of_kind, *own] or kind)))
     count = Counter(names)
     for place, cell in enumerate(cells):
         if count[names[place]] > 1:  # a loss has the name of another cell's model
-            kinds = (f"{kind} {term(name)}" for kind, name in zip(IDENTITY[1:], cell.identity[1:], strict=True))
-            names[place] = ", ".join([*kinds, *map(term, cell.known_parts[len(IDENTITY) - 1 :])])
+            kinds = [
+                f"{kind} {term(name)}"
+                for kind, name in zip(IDENTITY[1:], cell.identity[1:], strict=True)
+                if name != "-"
+            ]
+            names[place] = ", ".join([*kinds, *map(term, cell.known_parts[len(kinds) :])])
     return names

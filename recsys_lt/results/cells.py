@@ -44,8 +44,8 @@ class Cell:
 
     @property
     def known_parts(self) -> tuple[str, ...]:
-        """The parts without ``key=-``, the keys that only other models have."""
-        return tuple(part for part in self.parts if not part.endswith("=-"))
+        """The parts without ``-`` and ``key=-``, what only other models have."""
+        return tuple(part for part in self.parts if part != "-" and not part.endswith("=-"))
 
     @property
     def label(self) -> str:

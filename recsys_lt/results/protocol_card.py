@@ -48,7 +48,9 @@ class ProtocolCard:
     @property
     def title(self) -> str:
         seeds = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
-        return f"{term(self.identity[0])}: {', '.join(map(term, self.identity[1:]))}, {seeds}"
+        return (
+            f"{term(self.identity[0])}: {', '.join(term(part) for part in self.identity[1:] if part != '-')}, {seeds}"
+        )
 
     def content(self, sign: str = "±") -> Content:
         """The table: a row for each way to choose the items that a target is ranked among; the run's own is marked."""

@@ -233,7 +233,8 @@ def print_final_table(metrics: Mapping[str, Any], console: Console) -> None:
     table.sections[0][:] = [[entry._replace(best=True) for entry in row] for row in table.sections[0]]
     k = table.sections[0][0][0].text.partition("@")[2]
     recommended = (f"{words} {shown(name, metrics['test'].get(f'{name}@{k}'))}" for name, words in _EXPOSURE.items())
-    title = f"{', '.join(run.identity)}, seed {run.seed}: test at epoch {metrics['best_epoch']} of {metrics['epochs']}"
+    names = ", ".join(part for part in run.identity if part != "-")
+    title = f"{names}, seed {run.seed}: test at epoch {metrics['best_epoch']} of {metrics['epochs']}"
     protocol = (
         f"{key.replace('_', ' ')} {in_protocol(key, value)}"
         for key, value in metrics.get("protocol", {}).items()

@@ -40,9 +40,14 @@ class ListedRun:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Dataset, model, loss, optimizer; of a failed run the choices, "?" where its configuration lacks them."""
+        """Dataset, model, loss, optimizer; of a failed run the choices, "?" where its configuration lacks them.
+
+        Loss and optimizer of a model without trained parameters are "-": they played no part.
+        """
         if self.metrics is not None:
-            return tuple(str(self.metrics[part]) for part in IDENTITY)
+            found = tuple(str(self.metrics[part]) for part in IDENTITY)
+            untrained = self.metrics.get("train", {}).get("trained_parameters") == 0
+            return (*found[:2], "-", "-") if untrained else found
         return tuple(self.choices.get(part, "?") for part in IDENTITY)
 
 

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from recsys_lt.results.cells import cells_of
 from recsys_lt.results.comparison import compare
+from recsys_lt.runs.listing import find_runs
 from tests.results.made import config_text, csv_rows, make_run, row_of, run
 
 
@@ -215,3 +217,14 @@ def test_no_best_is_marked_where_all_cells_have_the_same(tmp_path, capsys):
     assert "*0.0500" in out
     assert "*0.5000" not in out
     assert out.count("0.5000") == 2
+
+
+def test_a_model_without_trained_parameters_has_no_loss_and_no_optimizer(tmp_path):
+    make_run(tmp_path / "graph", 0.1, model="itemgraph")
+    metrics = json.loads((tmp_path / "graph/metrics.json").read_text())
+    (tmp_path / "graph/metrics.json").write_text(json.dumps(metrics | {"train": {"trained_parameters": 0}}))
+    make_run(tmp_path / "trained", 0.2)
+    graph, trained = cells_of(find_runs(tmp_path))
+    assert graph.identity == ("beauty", "itemgraph", "-", "-")
+    assert graph.known_parts == ("itemgraph",)
+    assert trained.identity[2:] == ("ce", "adam")
