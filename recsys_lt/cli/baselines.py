@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from recsys_lt.runs.stored import Stored
     from recsys_lt.training.build import Parts
 
+    Baseline = tuple[str, Stored, Parts]
+
 Baselines = Mapping[str, Sequence[str]]
 _GROUP = "baselines"
 #: What a baseline has as the run beside it does.
@@ -40,17 +42,17 @@ def taken_out(config: DictConfig) -> Baselines:
 
 
 def run_baselines(
-    baselines: Baselines, beside: "Stored", wanted: Callable[[str], Path], compose: Callable[[list[str]], DictConfig],
+    baselines: "Sequence[Baseline]",
+    wanted: Callable[[str], Path],
+    compose: Callable[[list[str]], DictConfig],
     apart: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Do the baselines of a run that are not done.
 
     Parameters
     ----------
     baselines
-        Their choices by name.
-    beside
-        The run whose dataset, seed and terms they have.
+        As ``composed`` gives them.
     wanted
         The run folder of a baseline by its name; runs of the same configuration beside it are found.
     compose
@@ -61,7 +63,7 @@ def run_baselines(
     from recsys_lt.runs.sweep import claimed, own_output
     from recsys_lt.training.stages import run_stages
 
-    for name, this, parts in _made(baselines, beside):
+    for name, this, parts in baselines:
         with claimed(this, wanted(name)) as claim, ExitStack() as stack:
             if claim.state not in ("new", "begun"):
                 continue
@@ -75,7 +77,15 @@ def run_baselines(
                     shutil.rmtree(claim.folder)
 
 
-def _made(baselines: Baselines, beside: "Stored") -> "Iterator[tuple[str, Stored, Parts]]":
+def composed(baselines: Baselines, beside: "Stored") -> "list[Baseline]":
+    """Name, configuration and parts of each baseline, with the dataset, seed and terms of the run beside it.
+
+    Raises what a wrong choice raises; a run calls it before it trains.
+    """
+    return list(_made(baselines, beside))
+
+
+def _made(baselines: Baselines, beside: "Stored") -> "Iterator[Baseline]":
     from recsys_lt.runs.stored import Names, Stored
     from recsys_lt.training.build import build
 

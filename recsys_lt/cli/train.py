@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
+from recsys_lt.cli import baselines
 from recsys_lt.cli.arguments import as_meant, check_arguments, check_command, in_order
-from recsys_lt.cli.baselines import run_baselines, taken_out
 from recsys_lt.cli.command import COMMANDS
 from recsys_lt.cli.help import help_text
 from recsys_lt.cli.hydra_refusals import composed, hydra_line
@@ -109,14 +109,15 @@ def _single(config: DictConfig, hydra_config: Any, wanted: Path) -> Path:
 
     name: Any = OmegaConf.to_container(hydra_config.run, resolve=False)
     fixed, working = "${now:" not in str(name["dir"]), OmegaConf.select(hydra_config, "runtime.cwd")
-    folder, baselines = wanted, taken_out(config)
+    folder, asked = wanted, baselines.taken_out(config)
     try:
         with new_folder(wanted, fixed, Path(working or Path.cwd())) as folder:
             this, parts = _asked(config, hydra_config, None)
             store(folder, this)
+            beside = baselines.composed(asked, this)
             run_stages(this, parts, folder, False, _composed)
-            if baselines:
-                run_baselines(baselines, this, (folder / "baselines").joinpath, _composed, apart=False)
+            if beside:
+                baselines.run_baselines(beside, (folder / "baselines").joinpath, _composed, apart=False)
                 _beside_its_baselines(folder)
     except Stopped as stop:
         advice = "nothing was begun" if not holds_a_run(folder) else f"go on with: {resume_command(folder)}"
@@ -179,8 +180,9 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> float | None:
     beside = f"{label}: " if side_by_side else ""
     if not side_by_side:
         print(label, flush=True)
-    baselines = taken_out(config)
+    asked = baselines.taken_out(config)
     this, parts = _asked(config, hydra_config, folder.parent.resolve().name)
+    others = baselines.composed(asked, this)
     with claimed(this, folder) as claim:
         if claim.folder != folder or claim.state == "busy":
             with contextlib.suppress(OSError):
@@ -200,7 +202,7 @@ def _cell(config: DictConfig, hydra_config: Any, folder: Path) -> float | None:
                 _took.append(time.monotonic() - start)
         validation = validated(claim.folder)
     label = f"baseline_{this.names.dataset}_{{}}_seed{config.seed}"
-    run_baselines(baselines, this, lambda name: folder.with_name(label.format(name)), _composed, apart=side_by_side)
+    baselines.run_baselines(others, lambda name: folder.with_name(label.format(name)), _composed, apart=side_by_side)
     return validation
 
 

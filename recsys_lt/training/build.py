@@ -51,6 +51,7 @@ _PLACES = (
     "model.parts",
     "item_ids.path",
     "item_ids.vectors.run",
+    "features.encoder.folder",
     _WEIGHTS,
 )
 

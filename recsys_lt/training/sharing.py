@@ -126,6 +126,9 @@ def _for_others(run: Run) -> DictConfig:
         if name.startswith("loss.") or (folder is not None and folder == run.parts.start_from):
             what = f"{name} is made of another run, without which its configuration does not hold"
             raise UserError(what, where=run.folder, remedy="Share a run without it")
+        if folder is not None and OmegaConf.select(config, name) is None:
+            what = f"{name} is one of several runs that its configuration names by their places on this machine"
+            raise UserError(what, where=run.folder, remedy="Share the runs it is made of")
         if folder is not None:
             gone.append(name)
     for key in gone:

@@ -62,3 +62,10 @@ def test_what_names_no_baselines_is_refused(here: Cli, tmp_path: Path, given: st
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "baselines" in done.stderr
     assert not list(tmp_path.glob("outputs/*/config.yaml"))
+
+
+def test_a_misspelt_baseline_is_refused_before_the_run_is_trained(here: Cli, tmp_path: Path) -> None:
+    done = here(*SMALL, "+baselines={x: [model=popp]}", "hydra.run.dir=run", cwd=tmp_path)
+    assert (done.returncode, "popp" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "run").exists()
+    assert "epoch" not in done.stdout

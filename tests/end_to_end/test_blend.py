@@ -67,6 +67,13 @@ def test_two_seeds_are_mixed_by_what_validation_says(here: Cli, place: Path) -> 
     assert len(pd.read_csv(place / "lists.csv")) == 3 * 400
 
 
+def test_a_blend_names_folders_of_this_machine_and_is_not_pushed(here: Cli, place: Path) -> None:
+    assert here(*MIX, "model.parts=[one]", "hydra.run.dir=single", cwd=place).returncode == 0
+    ended = here("push", "single", "pushed", cwd=place)
+    assert (ended.returncode, "model.part_0 is one of several runs" in ended.stderr) == (2, True), ended.stderr
+    assert not (place / "pushed").exists()
+
+
 def test_a_share_of_the_best_is_given_for_rare_targets(here: Cli, place: Path) -> None:
     ended = here("-m", *MIX, "model.parts=[one,two]", "model.keep=1,0.8", "hydra.sweep.dir=kept", cwd=place)
     assert ended.returncode == 0, ended.stderr
