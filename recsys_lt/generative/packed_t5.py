@@ -35,6 +35,7 @@ class Layout:
     order: Tensor  # which row stands at each place, [B] int64
     places: Tensor  # which of the rows' tokens, laid end to end, stands at each place, [T] int64
     ends: Tensor  # place of each row's last token, in the rows' own order, [B] int64
+    lengths: Tensor  # of the rows, in their own order, [B] int64
     groups: tuple[Group, ...]
 
     @classmethod
@@ -57,14 +58,14 @@ class Layout:
             groups.append(Group(rows, tokens, n, length, None if hidden is None else hidden.to(device)))
             row, token = rows.stop, tokens.stop
         places = first.repeat_interleave(filled) + torch.minimum(place, last)
-        return cls(order.to(device), places.to(device), ends.to(device), tuple(groups))
+        return cls(*(part.to(device) for part in (order, places, ends, given)), tuple(groups))
 
     @classmethod
     def rectangle(cls, n: int, length: int, device: torch.device) -> "Layout":
         """The layout of n rows of one length, as they are."""
         every, rows = torch.arange(n * length, device=device), torch.arange(n, device=device)
         group = Group(slice(0, n), slice(0, n * length), n, length, None)
-        return cls(rows, every, (rows + 1) * length - 1, (group,))
+        return cls(rows, every, (rows + 1) * length - 1, torch.full_like(rows, length), (group,))
 
     def streams(self, of_rows: Tensor) -> Tensor:
         """The random stream of each token, [T], of those of the rows, [B]."""
@@ -75,11 +76,20 @@ class Layout:
             found.append((of_rows[group.rows].unsqueeze(1) + place).flatten())
         return keys_of(0, torch.cat(found))
 
+    def rectangle_of(self, x: Tensor) -> Tensor:
+        """The rows' tokens [T, d] in their own order, a row a line, [B, L, d]; anything after a row's end."""
+        place = torch.arange(int(self.lengths.max()), device=x.device)
+        return x[((self.ends - self.lengths + 1).unsqueeze(1) + place).clamp(max=len(x) - 1)]
+
+    def real(self) -> Tensor:
+        """Which places of that rectangle hold a token, [B, L] bool."""
+        return torch.arange(int(self.lengths.max()), device=self.lengths.device) < self.lengths.unsqueeze(1)
+
 
 class Memory(NamedTuple):
-    """Encoded rows, as the decoder reads them."""
+    """Rows that were encoded, as a decoder reads them."""
 
-    states: Tensor  # [T, d]
+    states: Tensor  # of their tokens, [T, d]
     layout: Layout
 
 
@@ -102,6 +112,7 @@ class PackedStack:
 
     def __init__(self, stack: Any, dropout: float, number: int, causal: bool) -> None:
         self.stack, self.causal = stack, causal
+        stack.block[0].layer[0].SelfAttention.is_decoder = causal  # which its biases are made by
         first = _SALT + (number << 10)
         self._ends = [RowDropout(dropout, first + n) for n in range(2)]
         self._drops = [
@@ -109,37 +120,52 @@ class PackedStack:
             for block in range(len(stack.block))
         ]
 
-    def __call__(self, x: Tensor, layout: Layout, keys: Tensor | None, memory: Memory | None = None) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        layout: Layout,
+        keys: Tensor | None,
+        memory: Memory | None = None,
+        pairs: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
         """Input vectors of tokens [T, d] -> their last states [T, d].
 
         ``keys`` [T] are the tokens' random streams; None drops nothing out. ``memory`` is what a decoder reads.
+        ``pairs`` takes the keys and values of each block's own attention.
         """
         x = dropped(self._ends[0], x, keys)
-        biases = {length: self.bias(length, length) for length in {group.length for group in layout.groups}}
+        biases = {length: self.bias(length) for length in {group.length for group in layout.groups}}
         for block, drops in zip(self.stack.block, self._drops, strict=True):
             attention, more, *rest = drops
-            x = x + dropped(more, self._self_attention(block, x, layout, keys, attention, biases), keys)
+            x = x + dropped(more, self._self_attention(block, x, layout, keys, attention, biases, pairs), keys)
             if memory is not None:
                 x = x + dropped(rest[1], self._cross_attention(block, x, layout, keys, rest[0], memory), keys)
             x = x + dropped(rest[3], self.feed_forward(block, x, keys, rest[2]), keys)
         return dropped(self._ends[1], norm(self.stack.final_layer_norm, x), keys)
 
-    def bias(self, n_queries: int, n_keys: int, past: int = 0) -> Tensor:
-        """What is added to the scores of queries at places ``past`` on, [1, h, q, k]."""
-        found: Tensor = (
-            self.stack.block[0].layer[0].SelfAttention.compute_bias(n_queries, n_keys, past_seen_tokens=past)
-        )
+    def bias(self, length: int) -> Tensor:
+        """What is added to the scores of a row's tokens, [1, h, L, L]."""
+        found: Tensor = self.stack.block[0].layer[0].SelfAttention.compute_bias(length, length)
         if self.causal:
-            later = torch.ones(n_queries, n_keys, dtype=torch.bool, device=found.device).triu_(1 + past)
+            later = torch.ones(length, length, dtype=torch.bool, device=found.device).triu_(1)
             found = found.masked_fill(later, -torch.inf)
         return found
 
     def _self_attention(
-        self, block: Any, x: Tensor, layout: Layout, keys: Tensor | None, drop: RowDropout, biases: dict[int, Tensor]
+        self,
+        block: Any,
+        x: Tensor,
+        layout: Layout,
+        keys: Tensor | None,
+        drop: RowDropout,
+        biases: dict[int, Tensor],
+        pairs: list[tuple[Tensor, Tensor]] | None,
     ) -> Tensor:
         layer = block.layer[0]
         attention, normed = layer.SelfAttention, norm(layer.layer_norm, x)
         q, k, v = attention.q(normed), attention.k(normed), attention.v(normed)
+        if pairs is not None:
+            pairs.append((k, v))
         answers = []
         for group in layout.groups:
             own = [by_heads(part[group.tokens], group.n, attention) for part in (q, k, v)]
@@ -171,13 +197,13 @@ class PackedStack:
         found: Tensor = attention.o(torch.cat(answers))
         return found
 
-    def feed_forward(self, block: Any, x: Tensor, keys: Tensor | None, drop: RowDropout) -> Tensor:
+    def feed_forward(self, block: Any, x: Tensor, keys: Tensor | None, drop: RowDropout | None) -> Tensor:
         """The feed-forward layer of a block: tokens [T, d] -> [T, d], before the residual."""
         layer = block.layer[-1]
         inner, normed = layer.DenseReluDense, norm(layer.layer_norm, x)
         if hasattr(inner, "wi_0"):
             hidden = dropped(drop, inner.act(inner.wi_0(normed)) * inner.wi_1(normed), keys)
-        elif keys is not None and isinstance(inner.act, torch.nn.ReLU):
+        elif keys is not None and drop is not None and isinstance(inner.act, torch.nn.ReLU):
             hidden = drop.relu(inner.wi(normed), keys)
         else:
             hidden = dropped(drop, inner.act(inner.wi(normed)), keys)
@@ -185,9 +211,9 @@ class PackedStack:
         return found
 
 
-def dropped(drop: RowDropout, x: Tensor, keys: Tensor | None) -> Tensor:
+def dropped(drop: RowDropout | None, x: Tensor, keys: Tensor | None) -> Tensor:
     """Dropout of x [n, ...] under the streams of the n; ``keys`` None drops nothing."""
-    return x if keys is None else drop(x, keys)
+    return x if keys is None or drop is None else drop(x, keys)
 
 
 def by_heads(x: Tensor, n: int, attention: Any) -> Tensor:

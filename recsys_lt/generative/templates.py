@@ -56,10 +56,15 @@ class Templates:
         whole_words: Literal["none", "words", "spans"] = "none",
     ) -> None:
         self.of_users = any(f"{{{_USER}}}" in text for text in (*sequential, ranking, *top_n))
-        self._counted, self._before = whole_words, _WORD.findall(before_item)
+        self.counted, self._before = whole_words, _WORD.findall(before_item)
         self.sequential = [_parts("sequential", text, _ITEMS) for text in sequential]
         self.ranking = _parts("ranking", ranking, _ITEMS)
         self.top_n = [_parts("top_n", text, _CANDIDATES) for text in top_n]
+
+    @property
+    def items_alone(self) -> bool:
+        """Whether a row is the items of a history and nothing else."""
+        return self.sequential == [[(_ITEMS,)]] and self.ranking == [(_ITEMS,)] and not self._before
 
     def words(self, dataset: str) -> list[str]:
         """Every word that a row may hold, each once, for a dataset of this name."""
@@ -85,7 +90,7 @@ class Templates:
         numbers: list[int] = []
         count = 0
         for whole, is_span in wholes:
-            counts = self._counted == "words" or (is_span and self._counted == "spans")
+            counts = self.counted == "words" or (is_span and self.counted == "spans")
             count = min(count + counts, WHOLE_WORDS)
             tokens += whole
             numbers += [count if counts else 0] * len(whole)

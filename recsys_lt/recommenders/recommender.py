@@ -141,8 +141,8 @@ class Recommender(HasNeeds, Module):
 
         ``tokens_read``: tokens that a language model has read since it was loaded. ``candidates``: how many of a
         retriever's first items are re-ranked. ``indistinct``: items that the model cannot tell from another, so that
-        their scores tie, [I] bool. ``chosen``: settings that it chose on validation users itself, by name. Each only
-        where there is such a thing.
+        their scores tie, [I] bool. ``chosen``: settings that it chose on validation users itself, by name. ``notes``:
+        what else belongs beside its results, plain values by name. Each only where there is such a thing.
         """
         return {}
 

@@ -129,7 +129,8 @@ class Results:
             "protocol": self._protocol(),
             "valid": self.journal.best["valid"],
             **self._tested(),
-            **self._chosen(),
+            **self._said("chosen"),
+            **self._said("notes"),
             "best_epoch": self.journal.best["epoch"],
             "epochs": self.journal.history[-1]["epoch"],
             "finished": self.finished,
@@ -150,9 +151,10 @@ class Results:
         test = measure(self.data, self.parts.metrics, self.groups, self.ranked)
         return {"test": test, "long_tail": self._long_tail()}
 
-    def _chosen(self) -> dict[str, Any]:
-        chosen = self.trainer.lightning_module.facts().get("chosen")
-        return {} if chosen is None else {"chosen": dict(chosen)}
+    def _said(self, name: str) -> dict[str, Any]:
+        """A mapping among the model's facts."""
+        found = self.trainer.lightning_module.facts().get(name)
+        return {} if found is None else {name: dict(found)}
 
     def _protocol(self) -> dict[str, Any]:
         data, stage = self.data, "test" if self.parts.trainer.test else "valid"

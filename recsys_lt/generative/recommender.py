@@ -1,0 +1,297 @@
+"""The generative recommender: a network that writes the tokens of the next item."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.facts import DataFacts
+from recsys_lt.data.streams import key_of, keys_of, uniform
+from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
+from recsys_lt.errors import UserError
+from recsys_lt.generative.decoding import decode as search
+from recsys_lt.generative.item_ids import IdMap
+from recsys_lt.generative.networks import CausalDecoder, EncoderDecoder, Sizes
+from recsys_lt.generative.templates import Read, Templates
+from recsys_lt.generative.trie import Trie
+from recsys_lt.losses.blocks import plain_means
+from recsys_lt.metrics.long_tail import K
+from recsys_lt.metrics.ranking import UNLISTED
+from recsys_lt.recommenders.full_ranking import Ranking
+from recsys_lt.recommenders.recommender import Recommender
+
+# They set these draws apart from each other and from dropout's.
+_TASK, _TEMPLATE, _START, _NEGATIVES, _ORDER = (key_of(12, n) for n in range(5))
+_MOST_STRINGS = 1 << 20  # in free decoding
+
+
+class GenerativeRecommender(Recommender):
+    """Items are sequences of tokens; a network reads a history and writes the tokens of the next item.
+
+    The loss of a target is the mean cross-entropy of its tokens, among all tokens that items are made of. Ranking is a
+    beam search, which lists ``beams`` items; an item that is not listed is a miss.
+
+    Parameters
+    ----------
+    facts
+        Of the data; what is needed are the item ids, an ``IdMap``.
+    arch
+        ``encoder_decoder``: a row is a prefix of a history, written in words, and its next item. ``decoder``: a row is
+        a user, each of whose items is predicted from those before it in one pass; it reads no words.
+    sizes, templates
+        Of the network; what it reads.
+    max_length
+        Latest events read.
+    beams
+        Of the search.
+    decode
+        ``trie``: tokens of items alone are written; ``free``: any digits, which may be no item's (POD).
+    length_penalty
+        See ``decoding.decode``.
+    prompt_vectors
+        Learned vectors before a row, of each task its own (POD).
+    random_start
+        Whether a row's history begins at a random event of its prefix in training (POD).
+    top_n, candidates
+        Share of the training rows, in [0, 1), that are of the templates' second task, and how many candidates there
+        are; all but the answer are drawn from the items that the user has no training interaction with.
+
+    References
+    ----------
+    Rajput et al., "Recommender Systems with Generative Retrieval" (TIGER), NeurIPS 2023; Hua et al., "How to Index Item
+    IDs for Recommendation Foundation Models" (P5), SIGIR-AP 2023; Li et al., "Prompt Distillation" (POD), CIKM 2023.
+    """
+
+    takes_item_ids: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        arch: Literal["encoder_decoder", "decoder"],
+        sizes: Sizes,
+        templates: Templates,
+        max_length: PositiveInt,
+        beams: PositiveInt,
+        decode: Literal["trie", "free"],
+        length_penalty: NonNegativeFloat,
+        prompt_vectors: NonNegativeInt,
+        random_start: bool,
+        top_n: Annotated[float, Field(ge=0, lt=1)],
+        candidates: Annotated[int, Field(ge=2)],
+    ) -> None:
+        causal = arch == "decoder"
+        task = EveryPosition(max_length) if causal else Prefixes(max_length)
+        super().__init__(facts.n_items, task, max_length, needs_seen=top_n > 0)
+        if beams < K:
+            what, remedy = (
+                f"a search with {beams} beams lists {beams} items",
+                f"Give {K} or more: NDCG@{K} selects the epoch",
+            )
+            raise UserError(what, where="model.beams", remedy=remedy)
+        if causal and (not templates.items_alone or prompt_vectors or top_n):
+            what, remedy = "it reads items alone", "Use model=tiger, or model.arch=encoder_decoder"
+            raise UserError(what, where="model.arch=decoder", remedy=remedy)
+        if templates.of_users and not self.keeps_users:
+            remedy = "Leave {user} out, or use model=p5 or pod, which rank for the users of the training alone"
+            raise UserError("it reads no user's number", where="model.templates", remedy=remedy)
+        if top_n and not templates.top_n:
+            remedy = "Give model.templates.top_n, or model.top_n=0"
+            raise UserError("there is no template of the second task", where="model.top_n", remedy=remedy)
+        if top_n and candidates > facts.n_items:
+            what, remedy = f"there are {facts.n_items} items", "Give as many candidates at the most"
+            raise UserError(what, where=f"model.candidates={candidates}", remedy=remedy)
+        self.ids: IdMap = facts.needs["item_ids"]
+        self._templates, self._dataset = templates, facts.name
+        self._beams, self._penalty, self._start, self._candidates = beams, length_penalty, random_start, candidates
+        self._top_n, self._n_prompts = top_n, prompt_vectors
+        tokens = self.ids.tokens
+        self._tokens = [row[row >= 0].tolist() for row in tokens]
+        words = templates.words(facts.name)
+        self._vocabulary = {word: self.ids.n_tokens + number for number, word in enumerate(words)}
+        self.network: EncoderDecoder | CausalDecoder
+        if causal:
+            self.network = CausalDecoder(sizes, self.ids.n_tokens)
+        else:
+            n_prompts = prompt_vectors * (2 if top_n else 1)
+            whole = templates.counted != "none"
+            self.network = EncoderDecoder(sizes, self.ids.n_tokens, len(words), n_prompts, whole)
+        self.answers: Tensor
+        self.register_buffer("answers", torch.from_numpy(tokens.astype(np.int64)), persistent=False)
+        self._strings = _Strings.of(self.ids) if decode == "free" else None
+        self._trie = Trie.of(tokens if self._strings is None else self._strings.codes)
+        self._log = _Log()
+
+    def facts(self) -> Mapping[str, Any]:
+        notes = {"weights": "random initialisation", "item_ids": self.ids.facts(), **self._log.facts()}
+        return {"tokens_read": self.network.tokens_read, "notes": notes}
+
+    # What does a batch cost?
+
+    def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        with self.autocast(self.precision.backbone):
+            if isinstance(self.network, CausalDecoder):
+                losses = self.network.losses(self._whole_rows(batch), batch.streams)
+            else:
+                losses = self.network.losses(self._training_rows(batch), self.answers[batch.targets], batch.streams)
+        return *plain_means(losses, self.target_weights(batch, item_weights)), batch.targets
+
+    def _whole_rows(self, batch: Batch) -> list[list[list[int]]]:
+        """The tokens of each row's items, the last target among them."""
+        ends = batch.targets[batch.offsets[1:] - 1].tolist()  # every event has a target
+        histories = (events.tolist() for events in batch.items.split(batch.lengths))
+        return [[self._tokens[item] for item in (*events, end)] for events, end in zip(histories, ends, strict=True)]
+
+    def _training_rows(self, batch: Batch) -> list[Read]:
+        templates = self._templates
+        second = uniform(keys_of(_TASK, batch.streams)) < self._top_n
+        template, start = (uniform(keys_of(key, batch.streams)).tolist() for key in (_TEMPLATE, _START))
+        users, histories = batch.users.tolist(), [events.tolist() for events in batch.items.split(batch.lengths)]
+        pools = self._pools(batch, second)
+        rows = []
+        for row, (user, events) in enumerate(zip(users, histories, strict=True)):
+            of_task = templates.top_n if row in pools else templates.sequential
+            parts = of_task[int(template[row] * len(of_task))]
+            first = int(start[row] * len(events)) if self._start else 0
+            rows.append(self._read(parts, user, pools.get(row, events[first:]), task=int(row in pools)))
+        return rows
+
+    def _pools(self, batch: Batch, second: Tensor) -> dict[int, list[int]]:
+        """The candidates of each row of the second task: its target and items not seen in training, in random order."""
+        pools = {}
+        for row in second.nonzero().squeeze(1).tolist():
+            assert batch.seen is not None
+            stream, target = int(batch.streams[row]), batch.targets[row]
+            seen = batch.seen.items[batch.seen.offsets[row] : batch.seen.offsets[row + 1]]
+            # The items in the order of hashes: distinct, uniform, and the same in every evaluation.
+            drawn = keys_of(key_of(_NEGATIVES, stream), torch.arange(self.n_items, device=seen.device))
+            drawn[seen] = torch.iinfo(torch.int64).max
+            drawn[target] = torch.iinfo(torch.int64).min
+            pool = drawn.topk(self._candidates, largest=False).indices
+            pools[row] = pool[keys_of(key_of(_ORDER, stream), pool).argsort()].tolist()
+        return pools
+
+    def _read(self, parts: Any, user: int, items: Sequence[int], task: int = 0) -> Read:
+        written = [self._tokens[item] for item in items]
+        found = self._templates.filled(parts, user, written, self._vocabulary, self._dataset)
+        if not found.tokens:  # a user without history
+            found = Read([self.network.start], [0])
+        first = self.network.start + 1 + task * self._n_prompts
+        prompts = list(range(first, first + self._n_prompts))
+        return Read(prompts + found.tokens, [0] * len(prompts) + found.whole_words)
+
+    # How is the catalogue ranked?
+
+    def begin_ranking(self) -> None:
+        self._log = _Log()
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """See ``Recommender.rank``: the items that the search finds, and their log-probabilities.
+
+        With lists (k > 0) the part ``unmasked`` has the targets' ranks in a search in which nothing is masked.
+        """
+        began, masked = perf_counter(), self.masked(batch)
+        latest = batch.latest(self.max_length)
+        encoded = self.network.read(
+            [
+                self._read(self._templates.ranking, user, events.tolist())
+                for user, events in zip(batch.users.tolist(), latest.items.split(latest.lengths), strict=True)
+            ]
+        )
+        found = self._searched(encoded, batch.targets, masked, k)
+        self._log.add(perf_counter() - began, len(batch))
+        if not k or masked is None:
+            return found
+        return replace(found, parts={"unmasked": self._searched(encoded, batch.targets, None, 0)})
+
+    def _searched(self, encoded: Any, targets: Tensor, masked: SeenSets | None, k: int) -> Ranking:
+        strings = self._strings
+        if strings is not None and masked is not None:
+            masked = strings.of_items(masked)
+        items, scores = search(
+            self.network, encoded, self._trie, self._beams, masked, self._beams, length_penalty=self._penalty
+        )
+        if strings is not None:
+            items = strings.items[items].masked_fill(items < 0, -1)
+            self._log.add_strings(items, scores)
+        hit = items == targets.unsqueeze(1) if len(targets) else items[:0] < 0
+        ranks = torch.where(hit.any(1), hit.int().argmax(1) + 1, UNLISTED)
+        if strings is not None:  # a string that is no item keeps its place in the ranks, and is not recommended
+            order = (items < 0).int().argsort(dim=1, stable=True)
+            items, scores = (
+                items.gather(1, order),
+                scores.gather(1, order).masked_fill(items.gather(1, order) < 0, -torch.inf),
+            )
+        width = max(k - self._beams, 0)
+        items, scores = F.pad(items[:, :k], (0, width), value=-1), F.pad(scores[:, :k], (0, width), value=-torch.inf)
+        return Ranking(ranks, items, scores, depth=self._beams)
+
+
+class NumberedUsers(GenerativeRecommender):
+    """The same where templates hold the user's number, so that it ranks for the users it was trained on alone."""
+
+    keeps_users: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class _Strings:
+    """Every string of digits, in order: what a free search may write.
+
+    ``codes`` [S, L] are the strings' digits, ``items`` [S] the item of each, -1 for none, and ``numbers`` [I] the
+    string of each item.
+    """
+
+    codes: NDArray[np.int32]
+    items: Tensor
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, ids: IdMap) -> "_Strings":
+        """The strings of item ids that are digits, as many for each item; a UserError for other ids."""
+        base, n = ids.sizes[0], ids.sizes[0] ** ids.depth
+        if not ids.shared or (ids.codes < 0).any() or n > _MOST_STRINGS:
+            what, remedy = (
+                "any string is written where items are numbers in digits",
+                "Use item_ids=random or sequential",
+            )
+            raise UserError(what, where="model.decode=free", remedy=f"{remedy}, or model.decode=trie")
+        powers = base ** np.arange(ids.depth - 1, -1, -1)
+        numbers = torch.from_numpy(ids.codes.astype(np.int64) @ powers)
+        items = torch.full((n,), -1).index_copy_(0, numbers, torch.arange(len(numbers)))
+        return cls((np.arange(n)[:, None] // powers % base).astype(np.int32), items, numbers)
+
+    def of_items(self, masked: SeenSets) -> SeenSets:
+        """Sets of items as sets of their strings."""
+        rows, numbers = masked.rows(), self.numbers[masked.items.cpu()]
+        order = (rows.cpu() * len(self.items) + numbers).argsort()
+        return SeenSets(numbers[order].to(masked.items.device), masked.offsets)
+
+
+@dataclass
+class _Log:
+    """What a ranking has written so far."""
+
+    users: int = 0
+    seconds: float = 0.0
+    strings: int = 0
+    of_items: int = 0
+
+    def add(self, seconds: float, users: int) -> None:
+        self.seconds, self.users = self.seconds + seconds, self.users + users
+
+    def add_strings(self, items: Tensor, scores: Tensor) -> None:
+        """Count the strings that were written, and those that are an item's."""
+        self.strings += int((scores > -torch.inf).sum())
+        self.of_items += int((items >= 0).sum())
+
+    def facts(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"ranked_per_second": self.users / self.seconds} if self.seconds else {}
+        return found | ({"valid_strings": self.of_items / self.strings} if self.strings else {})
