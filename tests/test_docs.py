@@ -52,6 +52,7 @@ ELSEWHERE = {
 }
 #: Parts of training commands that need real data, a GPU or a cluster, and what the refusal without them says.
 REFUSED = {
+    "+experiment=ml100k_tiger": "no files of ml-100k",
     "+experiment=ml100k_e4srec": "no files of ml-100k",
     "+experiment=ml100k_llamarec": "no files of ml-100k",
     "+experiment=ml100k_bigrec": "no files of ml-100k",

@@ -58,7 +58,8 @@ class Layout:
             groups.append(Group(rows, tokens, n, length, None if hidden is None else hidden.to(device)))
             row, token = rows.stop, tokens.stop
         places = first.repeat_interleave(filled) + torch.minimum(place, last)
-        return cls(*(part.to(device) for part in (order, places, ends, given)), tuple(groups))
+        order, places, ends, given = (part.to(device) for part in (order, places, ends, given))
+        return cls(order, places, ends, given, tuple(groups))
 
     @classmethod
     def rectangle(cls, n: int, length: int, device: torch.device) -> "Layout":

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.facts import DataFacts
+from recsys_lt.data.needs import Need
 from recsys_lt.data.streams import key_of, keys_of, uniform
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 from recsys_lt.errors import UserError
@@ -72,6 +73,30 @@ class GenerativeRecommender(Recommender):
 
     takes_item_ids: ClassVar[bool] = True
 
+    @classmethod
+    def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
+        """Nothing but the item ids, which the choice ``item_ids`` makes.
+
+        Settings that do not go together are refused here, before these are made.
+        """
+        beams, templates = options["beams"], options["templates"]
+        texts = [*templates["sequential"], templates["ranking"], *templates.get("top_n", ())]
+        if beams < K:
+            what, remedy = f"a search with {beams} beams lists {beams} items", f"Give {K} or more, as NDCG@{K} needs"
+            raise UserError(what, where="model.beams", remedy=remedy)
+        if options["arch"] == "decoder" and (
+            set(texts) != {"{items}"} or options["prompt_vectors"] or options["top_n"]
+        ):
+            what, remedy = "it reads items alone", "Use model=tiger, or model.arch=encoder_decoder"
+            raise UserError(what, where="model.arch=decoder", remedy=remedy)
+        if not cls.keeps_users and any("{user}" in text for text in texts):
+            remedy = "Leave {user} out, or use model=p5 or pod, which rank for the users of the training alone"
+            raise UserError("this model reads no user's number", where="model.templates", remedy=remedy)
+        if options["top_n"] and not templates.get("top_n"):
+            remedy = "Give model.templates.top_n, or model.top_n=0"
+            raise UserError("there is no template of the second task", where="model.top_n", remedy=remedy)
+        return {}
+
     def __init__(
         self,
         facts: DataFacts,
@@ -91,21 +116,6 @@ class GenerativeRecommender(Recommender):
         causal = arch == "decoder"
         task = EveryPosition(max_length) if causal else Prefixes(max_length)
         super().__init__(facts.n_items, task, max_length, needs_seen=top_n > 0)
-        if beams < K:
-            what, remedy = (
-                f"a search with {beams} beams lists {beams} items",
-                f"Give {K} or more: NDCG@{K} selects the epoch",
-            )
-            raise UserError(what, where="model.beams", remedy=remedy)
-        if causal and (not templates.items_alone or prompt_vectors or top_n):
-            what, remedy = "it reads items alone", "Use model=tiger, or model.arch=encoder_decoder"
-            raise UserError(what, where="model.arch=decoder", remedy=remedy)
-        if templates.of_users and not self.keeps_users:
-            remedy = "Leave {user} out, or use model=p5 or pod, which rank for the users of the training alone"
-            raise UserError("it reads no user's number", where="model.templates", remedy=remedy)
-        if top_n and not templates.top_n:
-            remedy = "Give model.templates.top_n, or model.top_n=0"
-            raise UserError("there is no template of the second task", where="model.top_n", remedy=remedy)
         if top_n and candidates > facts.n_items:
             what, remedy = f"there are {facts.n_items} items", "Give as many candidates at the most"
             raise UserError(what, where=f"model.candidates={candidates}", remedy=remedy)

@@ -55,22 +55,17 @@ class Templates:
         before_item: str = "",
         whole_words: Literal["none", "words", "spans"] = "none",
     ) -> None:
-        self.of_users = any(f"{{{_USER}}}" in text for text in (*sequential, ranking, *top_n))
         self.counted, self._before = whole_words, _WORD.findall(before_item)
         self.sequential = [_parts("sequential", text, _ITEMS) for text in sequential]
         self.ranking = _parts("ranking", ranking, _ITEMS)
         self.top_n = [_parts("top_n", text, _CANDIDATES) for text in top_n]
 
-    @property
-    def items_alone(self) -> bool:
-        """Whether a row is the items of a history and nothing else."""
-        return self.sequential == [[(_ITEMS,)]] and self.ranking == [(_ITEMS,)] and not self._before
-
     def words(self, dataset: str) -> list[str]:
         """Every word that a row may hold, each once, for a dataset of this name."""
         parts = [part for text in (*self.sequential, self.ranking, *self.top_n) for part in text]
         found = [word for part in parts for word in _words(part, dataset)]
-        return list(dict.fromkeys([*found, *self._before, *(_DIGITS if self.of_users else "")]))
+        digits = _DIGITS if (_USER,) in parts else ""
+        return list(dict.fromkeys([*found, *self._before, *digits]))
 
     def filled(
         self, parts: "Parts", user: int, items: Sequence[Sequence[int]], vocabulary: Mapping[str, int], dataset: str

@@ -137,6 +137,15 @@ model=e4srec llm=tiny_random model.supervise=maybe | model.supervise, all
 model=e4srec llm=tiny_random model.max_length=0 | model.max_length, greater than 0
 model=e4srec llm=tiny_random model.max_length=99999 | model.max_length=99999
 model=e4srec llm=tiny_random llm.lora.targets=[nosuch] | llm.lora.targets, q_proj
+model=tiger model.beams=5 | model.beams, 10 or more
+model=tiger model.sizes.heads=3 | model.sizes, 3 heads
+model=tiger model.sizes.dropout=1.5 | model.sizes.dropout, less than 1
+model=tiger model.templates.sequential=[next] | model.templates.sequential, {items}
+model=tiger model.decode=often | model.decode, 'trie' or 'free'
+model=tiger loss=ce | loss, objective of its own
+model=p5 model.arch=decoder | model.arch=decoder, model=tiger
+model=pod model.candidates=1 | model.candidates, 2
+model=tiger model.top_n=0.5 | model.top_n, model.templates.top_n
 model=llamarec llm=tiny_random model.candidates=99 | model.candidates, each candidate is one letter
 model=bigrec llm=tiny_random model.beams=0 | model.beams, greater than 0
 loss=own | loss=own, no objective of its own

@@ -245,7 +245,10 @@ def test_a_new_model_expects_every_token_about_equally(made: Made, data) -> None
     [
         (("model=tiger", "model.beams=5"), "model.beams: a search with 5 beams"),
         (("model=p5", "item_ids=random", "model.arch=decoder"), "model.arch=decoder: it reads items alone"),
-        (("model=tiger", "model.templates.ranking='user {user} {items}'"), "model.templates: it reads no user's number"),
+        (
+            ("model=tiger", "model.templates.ranking='user {user} {items}'"),
+            "model.templates: this model reads no user's number",
+        ),
         (("model=tiger", "model.top_n=0.5"), "model.top_n: there is no template"),
         (("model=pod", "model.candidates=41"), "model.candidates=41: there are 40 items"),
         (("model=tiger", "model.decode=free"), "model.decode=free"),

@@ -24,7 +24,6 @@ def test_words_marks_and_digits_are_tokens() -> None:
     ]  # fmt: skip
     assert set(whole) == {0}
     assert filled(templates, templates.ranking)[0] == ["item", 0, 1, "item", 2, 3]
-    assert not templates.items_alone
 
 
 def test_whole_words_count_words_and_items_in_p5_and_spans_alone_in_pod() -> None:
@@ -35,11 +34,6 @@ def test_whole_words_count_words_and_items_in_p5_and_spans_alone_in_pod() -> Non
     assert filled(pod, pod.sequential[0])[1] == [0, 1, 1, 0, 0, 2, 2, 0, 3, 3, 0]
     long = filled(pod, pod.ranking, items=[[1]] * (WHOLE_WORDS + 5))[1]
     assert max(long) == WHOLE_WORDS
-
-
-def test_items_alone() -> None:
-    assert Templates(["{items}"], "{items}").items_alone
-    assert not Templates(["{items}", "after {items}"], "{items}").items_alone
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from recsys_lt import CONF
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.errors import UserError
+from recsys_lt.generative.item_ids import IdMap
 from recsys_lt.graphs.scores import Graph, GraphSettings
 from recsys_lt.recommenders.blend import Mixture
 from recsys_lt.training.build import Parts, build
@@ -68,6 +69,9 @@ def test_every_choice_composes_and_builds(choice: str) -> None:
         if choice == "model=itemgraph":
             following = sp.csr_array((40, 40), dtype=np.float32)
             facts = replace(facts, needs={"graph": Graph(GraphSettings(), following)})
+        if parts.item_ids is not None:
+            codes = np.stack(np.divmod(np.arange(40, dtype=np.int32), 10), axis=1)
+            facts = replace(facts, needs={"item_ids": IdMap(codes, (10, 10), "digits", shared=True)})
         if choice.startswith("model=blend"):
             part = build(composed()).model(facts)
             facts = replace(facts, needs={"part_0": part, "mixture": Mixture((1.0,), (1.0,))})
