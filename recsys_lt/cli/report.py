@@ -28,6 +28,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="users to show, of runs with a checkpoint (default: 4; 0: none)",
     )
+    parser.add_argument(
+        "--data",
+        action="store_true",
+        help="also what `recsys_lt dataset` says of the data, of runs with a checkpoint (as slow as that command)",
+    )
     add_trust(parser)
 
 
@@ -45,7 +50,7 @@ def _run(given: argparse.Namespace) -> None:
 
     pack = pack_of(given.folder)
     path = given.out or (given.folder if pack is None else pack.parent) / REPORT
-    write_text(path, report(given.folder, given.metric, given.against, given.users, _opened))
+    write_text(path, report(given.folder, given.metric, given.against, given.users, _opened, given.data))
     print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 

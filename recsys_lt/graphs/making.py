@@ -38,8 +38,8 @@ _TRIED_OF_TEXTS: Mapping[str, Sequence[float]] = {
     "to_similar": (0.0, 0.3, 1.0),
     "similar_history": (0.6, 0.8, 1.0),
 }
-#: Values that are tried besides where rare targets count: the column's power lowers popular items.
-_TRIED_FOR_RARE: Mapping[str, Sequence[float]] = {"column": (0.1, 0.2, 0.3, 0.4, 0.5)}
+#: Values that are tried besides where rare targets count: both powers decide how far popular items are lowered.
+_TRIED_FOR_RARE: Mapping[str, Sequence[float]] = {"row": (0.4, 0.5, 0.6, 0.7), "column": (0.1, 0.2, 0.3, 0.4)}
 _USERS, _SCORES = 512, 1 << 24  # users ranked at a time, and scores held at a time
 _TRIALS, _SETTINGS = "trials.json", "settings.json"
 _PARTS = ("data", "indices", "indptr")
@@ -177,7 +177,7 @@ class ItemMatrices(Artifact):
             stages.append((self.settings, _TRIED_OF_TEXTS, 1.0))
         if self.keep < 1:  # from the best overall towards rare targets
             start, tried, _ = stages[-1]
-            stages.append((start, {**tried, **_TRIED_FOR_RARE}, self.keep))
+            stages.append((start, {**_TRIED_FOR_RARE, **tried}, self.keep))
         found: dict[GraphSettings, Quality] = {}
         best: dict[str, float] = {}
         for start, tried, keep in stages:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 K = 10
 #: Events of a history that are shown.
 RECENT = 6
-_CHECKPOINT = "best.ckpt"
+CHECKPOINT = "best.ckpt"
 #: Opens the run in a folder: ``recsys_lt.training.trained.Run``, whose room reads this one.
 OpenRun = Callable[[Path], Any]
 
@@ -89,14 +89,14 @@ def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open
         each: run
         for each in ran
         for run in reversed(each.cell.finished)
-        if (run.folder / _CHECKPOINT).is_file() and (run.folder / RANKS).is_file()
+        if (run.folder / CHECKPOINT).is_file() and (run.folder / RANKS).is_file()
     }
     if not able:
-        words = f"No users' lists: no run holds both {_CHECKPOINT} and {RANKS}, which they are made from."
+        words = f"No users' lists: no run holds both {CHECKPOINT} and {RANKS}, which they are made from."
         return Examples((), 0, (words,))
     references = [each for each in ran if any(each.cell is cell for cell in compared.references.values())]
     wanted = list(dict.fromkeys((ran[0], *references[:1], *ran)))[:2]
-    without = {each: f"its runs hold no {_CHECKPOINT} or no {RANKS}" for each in wanted if each not in able}
+    without = {each: f"its runs hold no {CHECKPOINT} or no {RANKS}" for each in wanted if each not in able}
     chosen = list(dict.fromkeys(each for each in (*wanted, *able) if each in able))[:2]
     rows: list[int] = []
     answers: dict[StyledCell, _Answer] = {}
@@ -110,7 +110,7 @@ def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open
                 raise UserError("it ran on other data than the cell before it", where=folder)
             answers[each] = answer
         except UserError as error:
-            without[each] = _without_path(error)
+            without[each] = without_path(error)
     found = []
     for place in range(len(rows) if answers else 0):
         first = next(iter(answers.values()))
@@ -125,7 +125,7 @@ def examples(cells: Sequence[StyledCell], compared: Comparison, users: int, open
     return Examples(tuple(found), next((answer.n_items for answer in answers.values()), 0), lacking)
 
 
-def _without_path(error: UserError) -> str:
+def without_path(error: UserError) -> str:
     """What is wrong, without the folders of this machine."""
     where = "" if error.where is None else f"{Path(str(error.where)).name}: "
     return where + " ".join(error.what.split())

@@ -7,11 +7,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from recsys_lt.errors import UserError
 from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.comparison import Comparison, best_first, compare
 from recsys_lt.results.field_terms import in_a_sentence
 from recsys_lt.results.plots.panels import FEW
-from recsys_lt.results.report.examples import OpenRun, examples
+from recsys_lt.results.report.examples import CHECKPOINT, OpenRun, examples, without_path
 from recsys_lt.results.report.figures import Figures
 from recsys_lt.results.report.rendering import rendered
 from recsys_lt.results.report.what_was_run import what_was_run
@@ -20,8 +21,13 @@ from recsys_lt.results.tables import caption, content, exposure_table, mean_and_
 from recsys_lt.results.written_tables import Content, shown
 
 
-def report(folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: OpenRun) -> str:
-    """The report of the runs in a folder as HTML, with so many example users; for the rest see ``compare``."""
+def report(
+    folder: Path, metrics: Sequence[str] | None, against: str | None, users: int, open_run: OpenRun, data: bool = False
+) -> str:
+    """The report of the runs in a folder as HTML, with so many example users; for the rest see ``compare``.
+
+    With ``data`` it says of each dataset what its card says, which takes as long as making the card.
+    """
     compared = compare([folder], metrics, against)
     styled = styled_cells(compared)
     table = content(compared)
@@ -48,6 +54,7 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
                 "exposure": exposure_table(cells),
                 "cost": figures.cost(compared.decisive),
                 "users": examples(cells, compared, users, open_run),
+                "data": _on_data(cells, open_run) if data else None,
             }
         )
     names = {id(each.cell): f"cell {each.number} ({each.full_name})" for cells in styled.values() for each in cells}
@@ -62,6 +69,24 @@ def report(folder: Path, metrics: Sequence[str] | None, against: str | None, use
         parts=parts,
         caption=caption(compared, "bold", lambda cell: names[id(cell)]) if any(part["table"] for part in parts) else [],
     )
+
+
+def _on_data(cells: Sequence[StyledCell], open_run: OpenRun) -> dict[str, Any]:
+    """What the dataset's card says, of the data of the first run that can be opened, or why there is none."""
+    from recsys_lt.results.dataset_card.card import baseline_table, measured, on_baselines, sections
+
+    why = f"no run holds {CHECKPOINT}, which names its data"
+    for run in (run for each in cells for run in each.cell.finished if (run.folder / CHECKPOINT).is_file()):
+        try:
+            opened = open_run(run.folder)
+            settings = opened.parts.metrics
+            numbers = measured(opened.data, opened.groups, settings.mask_seen, settings.max_users)
+        except UserError as error:
+            why = without_path(error)
+            continue
+        table, words = baseline_table(numbers), on_baselines(numbers)
+        return {"sections": list(sections(numbers)), "table": table, "on_baselines": words, "lacking": []}
+    return {"sections": [], "table": None, "on_baselines": "", "lacking": [f"The data are not described: {why}."]}
 
 
 def _lead(compared: Comparison, dataset: str, cells: Sequence[StyledCell]) -> dict[str, Any]:

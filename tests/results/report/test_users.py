@@ -5,6 +5,7 @@ import shutil
 import pytest
 from pyarrow import parquet
 
+from recsys_lt.cli import report
 from tests.results.report.runs import written
 
 
@@ -75,3 +76,18 @@ def test_a_broken_checkpoint_costs_the_users_alone(trained, tmp_path):
     page = written(tmp_path / "sweep").read_text()
     assert "Cell 2 (another) is not asked: its runs hold no best.ckpt or no ranks.parquet." in page
     assert str(tmp_path) not in page
+
+
+def test_the_data_are_described_where_it_is_asked(trained, tmp_path):
+    place = tmp_path / "x.html"
+    assert 'id="data"' not in written(trained, place).read_text()
+    report.main([str(trained), "--out", str(place), "--data"])
+    page = place.read_text()
+    part = page[page.index('<section id="data">') : page.index('<section id="run">')]
+    assert "<dt>users</dt><dd>80</dd>" in part
+    assert "What counting reaches" in part
+    shutil.copytree(trained, tmp_path / "bare")
+    for name in "ab":
+        (tmp_path / "bare" / name / "best.ckpt").unlink()
+    report.main([str(tmp_path / "bare"), "--out", str(place), "--data"])
+    assert "The data are not described: no run holds best.ckpt" in place.read_text()
