@@ -193,8 +193,7 @@ class _Candidates:
             for part, kept in zip(full, scores, strict=True):
                 kept.append(part.gather(1, items).masked_fill(again, -torch.inf))
         joined = [{one: torch.cat(found) for one, found in own.items()} for own in sums]
-        nonhead = is_nonhead(data.items[data.targets_at("valid")[users]], data.popularity)
-        return cls([torch.cat(kept) for kept in scores], joined, nonhead)
+        return cls([torch.cat(kept) for kept in scores], joined, is_nonhead(data, users))
 
     def quality(self, mixture: Mixture) -> Quality:
         """What a mixture reaches."""

@@ -59,7 +59,9 @@ def test_two_seeds_are_mixed_by_what_validation_says(here: Cli, place: Path) -> 
     assert chosen == {key: best[key] for key in ("weights", "temperatures")}
     assert all(abs(sum(trial["weights"]) - 1) < 1e-9 for trial in trials)
     # The blend ranks as its search did: all validation users are fewer than tune_users.
-    valid = metrics(place / "both")["valid"]["ndcg@10"]
+    found = metrics(place / "both")["valid"]
+    assert found["nonhead/ndcg@10"] == pytest.approx(best["valid/nonhead/ndcg@10"], abs=1e-6)
+    valid = found["ndcg@10"]
     assert valid == pytest.approx(best["valid/ndcg@10"], abs=1e-6)
     assert valid >= max(metrics(place / name)["valid"]["ndcg@10"] for name in ("one", "two"))
     lists = here("recommend", "both", "--all", "--k", "3", "--csv", "lists.csv", cwd=place)

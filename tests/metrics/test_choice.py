@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys_lt.errors import UserError
-from recsys_lt.metrics.choice import Quality, check_keep, chosen, is_nonhead
+from recsys_lt.metrics.choice import Quality, check_keep, chosen
 
 TRIALS = [
     ("whole", Quality(1.0, 0.2)),
@@ -13,10 +13,7 @@ TRIALS = [
 
 
 def test_quality_is_ndcg_of_all_and_of_rare_targets():
-    popularity = np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 1])
-    rare = is_nonhead(np.array([0, 1, 2, 9]), popularity)
-    assert rare.tolist() == [False, False, True, True]
-    found = Quality.of(np.array([1, 11, 3, 0]), rare)
+    found = Quality.of(np.array([1, 11, 3, 0]), np.array([False, False, True, True]))
     assert found == pytest.approx((1.5 / 4, 0.5 / 2))
     assert Quality.of(np.array([1]), np.array([False])).nonhead == 0
 
