@@ -184,6 +184,10 @@ class Sequences:
         """``valid_at`` or ``test_at``."""
         return {"valid": self.valid_at, "test": self.test_at}[stage]
 
+    def targets(self, users: Ints, stage: str) -> Ints:
+        """Targets at a stage of users [n] who have one, [n] int64."""
+        return np.asarray(self.items)[self.offsets[users] + self.targets_at(stage)[users]].astype(np.int64)
+
 
 def is_whole_map(value: Any) -> bool:
     """Whether it is an array that is all of a file, mapped."""

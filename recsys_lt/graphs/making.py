@@ -94,7 +94,7 @@ def validated(graph: Graph, data: Sequences, n_users: int, max_length: int, mask
         raise UserError(what, where=data.name, remedy="Set model.tune=false")
     popularity = torch.from_numpy(data.popularity)
     ranks = target_ranks(lambda batch: graph.scores(batch, popularity), data, users, "valid", max_length, mask_seen)
-    return Quality.of(ranks, is_nonhead(data, users))
+    return Quality.of(ranks, is_nonhead(data.targets(users, "valid"), data.popularity))
 
 
 def target_ranks(

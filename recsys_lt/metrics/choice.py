@@ -6,8 +6,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.data.arrays import Ints
-from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import HEAD, ItemGroups
 from recsys_lt.metrics.ranking import Ranks, gains
@@ -32,10 +30,9 @@ class Quality(NamedTuple):
         return {"valid/ndcg@10": self.overall, "valid/nonhead/ndcg@10": self.nonhead}
 
 
-def is_nonhead(data: Sequences, users: Ints) -> NDArray[np.bool_]:
-    """Whether the validation targets of users [n] are outside the most popular fifth by training interactions."""
-    targets = data.items[data.offsets[users] + data.targets_at("valid")[users]]
-    return ItemGroups(data.popularity).of[targets] != HEAD
+def is_nonhead(targets: NDArray[np.int64], popularity: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether targets [n] are outside the most popular fifth of the items, by training interactions [I]."""
+    return ItemGroups(popularity).of[targets] != HEAD
 
 
 def chosen(trials: Iterable[tuple[_Trial, Quality]], keep: float, top: float = 0.0) -> _Trial:

@@ -193,7 +193,9 @@ class _Candidates:
             for part, kept in zip(full, scores, strict=True):
                 kept.append(part.gather(1, items).masked_fill(again, -torch.inf))
         joined = [{one: torch.cat(found) for one, found in own.items()} for own in sums]
-        return cls([torch.cat(kept) for kept in scores], joined, is_nonhead(data, users))
+        return cls(
+            [torch.cat(kept) for kept in scores], joined, is_nonhead(data.targets(users, "valid"), data.popularity)
+        )
 
     def quality(self, mixture: Mixture) -> Quality:
         """What a mixture reaches."""

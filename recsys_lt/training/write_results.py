@@ -77,7 +77,7 @@ def shared_titles(module: Recommender, data: Sequences) -> str | None:
     if indistinct is None or not indistinct.any():
         return None
     users = users_with_target(data, "test")
-    targets = data.items[data.offsets[users] + data.test_at[users]]
+    targets = data.targets(users, "test")
     share = indistinct.numpy()[targets].mean() if len(users) else 0.0
     return f"{int(indistinct.sum()):,} of {data.n_items:,} items, {share:.1%} of test targets"
 

@@ -71,7 +71,7 @@ def popularity(data: Sequences, groups: ItemGroups) -> Numbers:
     Each group and each tenth of the items has its share of the training interactions and of the test targets.
     """
     order, trained = groups.order, data.popularity
-    targets = np.bincount(_targets(data, users_with_target(data, "test")), minlength=data.n_items)
+    targets = np.bincount(data.targets(users_with_target(data, "test"), "test"), minlength=data.n_items)
 
     def part(items: Ints) -> Numbers:
         return {
@@ -136,7 +136,7 @@ def neighbourhood(data: Sequences, users: Ints) -> Numbers:
     near = sp.csr_array(follows + follows.T)
     near.data[:] = 1
     degrees = np.diff(near.indptr)
-    targets, ends = _targets(data, users), data.offsets[users] + data.test_at[users]
+    targets, ends = data.targets(users, "test"), data.offsets[users] + data.test_at[users]
     last = data.items[ends - 1].astype(np.int64)
     reached = np.zeros(len(users), dtype=bool)
     sizes = np.zeros(len(users), dtype=np.int64)
@@ -227,12 +227,6 @@ def alike_titles(titles: Sequence[str]) -> Numbers:
             for items in varied[:_EXAMPLES]
         ],
     }
-
-
-def _targets(data: Sequences, users: Ints) -> Ints:
-    """The test targets of some users, [n]."""
-    found: Ints = np.asarray(data.items)[data.offsets[users] + data.test_at[users]].astype(np.int64)
-    return found
 
 
 def _holds(matrix: sp.csr_array, rows: Ints, columns: Ints) -> NDArray[np.bool_]:
