@@ -49,6 +49,7 @@ ELSEWHERE = {
     "logger=tensorboard": "tests/training/test_loggers.py",
     "logger=mlflow": "tests/training/test_loggers.py",
     "model=blend": "tests/end_to_end/test_blend.py",
+    "prior=title": "tests/cli/test_prior.py",
 }
 #: Parts of training commands that need real data, a GPU or a cluster, and what the refusal without them says.
 REFUSED = {
@@ -113,6 +114,7 @@ ALL = commands()
 OURS = {" ".join(c.ours): c for c in ALL if c.ours is not None}
 SUBCOMMANDS = (
     "dataset",
+    "prior",
     "protocols",
     "table",
     "report",
@@ -292,6 +294,9 @@ def test_a_command_on_finished_runs_works(
         words = [*words, "--dry-run"]
     if words[0] == "dataset" and words[1] != "file":
         words = ["dataset", "synthetic", *SMALL[:3], *words[2:]]
+    if words[0] == "prior":
+        kept = [word for word in words[2:] if not word.startswith("llm=")]
+        words = ["prior", "synthetic", "llm=tiny_random", *SMALL[:3], *kept]
     words = [re.sub("kettle,teapot", "i1,i2", word) for word in words]
     words = _found(words)
     done = here(*words, cwd=place)

@@ -29,6 +29,7 @@ GROUPS = {
     "dataset": "The data. What each one holds is in [Datasets](../datasets.md).",
     "model": "The recommender.",
     "llm": "The language model of `model=e4srec`, `llamarec`, `bigrec` and `title_likelihood`.",
+    "prior": "Test metrics by [what a language model knows of the items](../how_to/item_prior.md) before training.",
     "loss": "The training loss.",
     "optimizer": "The update rule. A rule with the key `optimizer.base` goes around any torch optimizer.",
     "optimizer/base": "The torch optimizer inside a rule.",

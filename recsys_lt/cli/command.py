@@ -23,6 +23,7 @@ COMMANDS = {
     "table": "one table of a sweep, with spread over seeds and significance",
     "report": "one HTML page about a run or a sweep",
     "dataset": "what a dataset holds, and which signals a recommender can use on it",
+    "prior": "what a language model knows of the items, and what runs make of it",
     "protocols": "one checkpoint ranked under every protocol: why a number is not the paper's",
     "recommend": "top-k lists for users, from a finished run",
     "export": "a trained model as ONNX, its item vectors as Parquet",

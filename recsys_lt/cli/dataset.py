@@ -30,7 +30,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
 
 
-def _parts(choices: list[str], config_dir: Path | None) -> Parts:
+def parts_of(choices: list[str], config_dir: Path | None) -> Parts:
     """The objects of a training run with these choices; a word without a key is the dataset."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -64,7 +64,7 @@ def _run(given: argparse.Namespace) -> None:
     from recsys_lt.results.written_tables import terminal
     from recsys_lt.system.atomic import write_json, write_text
 
-    parts = _parts(given.choices, given.config_dir)
+    parts = parts_of(given.choices, given.config_dir)
     data = parts.data(print)
     metrics = parts.metrics
     with Console(stderr=True).status(Text(f"measuring {data.name}")):

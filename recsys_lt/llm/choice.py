@@ -24,6 +24,8 @@ class LLM:
     #: memory for one pack whatever the batch.
     gradient_checkpointing: bool = False
     pack_tokens: PositiveInt = 1024  # tokens read at a time, at the most (a longer row is read alone)
+    #: Random weights in place of the trained ones, the same each time: the null of what pretraining brings.
+    untrained: bool = False
 
     def load(self, adapted: bool = True, outline: bool = False) -> LanguageModel:
         """Read the model and, if ``adapted``, put the adapters on it, which alone are trained.
@@ -35,8 +37,20 @@ class LLM:
         lora = self.lora if adapted else None
         if lora is not None:
             needed("peft")  # before weights are fetched
-        tokenizer, causal = self.weights.load(self._options(), outline)
+        tokenizer, causal = self.weights.load(self._options(), outline or self.untrained)
+        if self.untrained and not outline:
+            causal = self._random(causal)
         return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
+
+    def _random(self, outline: Any) -> Any:
+        """A model of the outline's configuration with random weights."""
+        if self.quantize is not None:
+            remedy = "Leave llm.quantize null"
+            raise UserError("random weights are not quantised", where="llm.untrained=true", remedy=remedy)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = type(outline)(outline.config)
+        return made.to(getattr(torch, self.dtype))
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"dtype": getattr(torch, self.dtype)}

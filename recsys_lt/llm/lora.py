@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -30,26 +31,24 @@ class _TokenDropout(nn.Module):
         return dropped.view_as(x)
 
 
+@dataclass(frozen=True)
 class Lora:
     """Low-rank adapters beside the linear layers named in ``targets``: W x + (alpha / rank) B A dropout(x).
 
     Source: Hu et al., ICLR 2022, arXiv 2106.09685.
     """
 
-    def __init__(
-        self,
-        rank: PositiveInt,
-        alpha: PositiveFloat,
-        dropout: Annotated[float, Field(ge=0, lt=1)],
-        targets: Annotated[Sequence[str], Field(min_length=1)],
-    ) -> None:
-        self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, list(targets)
+    rank: PositiveInt
+    alpha: PositiveFloat
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    targets: Annotated[Sequence[str], Field(min_length=1)]
 
     def on(self, model: Any, under_way: Pass) -> Any:
         """Freeze a causal language model and put adapters on it; their parameters are float32."""
         peft = needed("peft")
+        targets = list(self.targets)
         config = peft.LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=self.targets, bias="none"
+            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, bias="none"
         )
         try:
             with warnings.catch_warnings():  # of names that transformers will change and peft still reads
@@ -57,7 +56,7 @@ class Lora:
                 adapted = peft.get_peft_model(model, config)
         except ValueError as error:
             linear = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)})
-            what = f"no layer of the language model is named as in {self.targets}"
+            what = f"no layer of the language model is named as in {targets}"
             remedy = f"Its linear layers are {', '.join(linear)}"
             raise UserError(what, where="llm.lora.targets", remedy=remedy) from error
         layers = [module for module in adapted.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]

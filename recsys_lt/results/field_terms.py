@@ -13,7 +13,8 @@ _TERMS = {term.lower(): term for term in _REGULAR.split()} | {
     "lastfm": "Last.fm", "fmlp_rec": "FMLP-Rec", "pop": "Popularity", "title_likelihood": "title likelihood",
     "ce_logit_adjusted": "logit-adjusted CE", "sce_logit_adjusted": "logit-adjusted SCE", "own": "the model's loss",
     "focal_sam": "Focal-SAM", "lazy_adam": "Lazy Adam", "inverse_frequency": "inverse frequency",
-    "random_order": "Random order", "lr": "learning rate", "itemgraph": "item graph",
+    "random_order": "Random order", "prior_head": "Prior head", "prior_nonhead": "Prior nonhead",
+    "data_head": "data head", "data_nonhead": "data nonhead", "lr": "learning rate", "itemgraph": "item graph",
 }  # fmt: skip
 GREEK = {name: lookup(f"GREEK SMALL LETTER {name}") for name in ("alpha", "eta", "gamma", "rho", "tau")}
 

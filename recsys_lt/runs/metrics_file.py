@@ -79,6 +79,23 @@ class _LongTail(_Part):
     histories: list[_History] | None = None
 
 
+class _ByPrior(_Part):
+    prior: Line
+    data: Line
+    items: NonNegativeInt
+    users: NonNegativeInt
+    interactions: float | None
+    exposure: float | None
+    ndcg: float | None = Field(alias="ndcg@10")
+    low: float | None
+    high: float | None
+    hr: float | None = Field(alias="hr@10")
+
+
+class _Prior(_Part):
+    matrix: list[_ByPrior] = Field(alias="2x2")
+
+
 class _File(_Part):
     dataset: Line
     model: Line
@@ -90,6 +107,7 @@ class _File(_Part):
     valid: Metrics = {}
     protocol: _Protocol = _Protocol()
     long_tail: _LongTail = _LongTail()
+    prior: _Prior | None = None
     best_epoch: NonNegativeInt = 0
     epochs: NonNegativeInt = 0
     finished: bool = True

@@ -23,6 +23,7 @@ NO_DIFFERENCE = (
     "llm.weights.cache_dir", "llm.pack_tokens", "llm.gradient_checkpointing",
     "trainer.devices", "trainer.num_workers", "trainer.rank_rows",
     "trainer.test",
+    "prior",  # metrics more, and none of them other
 )  # fmt: skip
 #: What a run that goes on may have otherwise than before.
 _MAY_CHANGE = (

@@ -20,6 +20,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.generative.item_ids import ItemIds
 from recsys_lt.llm.choice import LLM
+from recsys_lt.llm.title_prior import TitlePrior
 from recsys_lt.losses.loss import Loss, Own
 from recsys_lt.metrics.groups import ItemGroups
 from recsys_lt.optim.rule import UpdateRule
@@ -43,6 +44,8 @@ START_FROM = "start_from"
 _WEIGHTS = "llm.weights.name"
 _FEATURES = "features.encoder"
 _ITEM_IDS = "model.item_ids"
+#: What a language model knows of the items, among the needs of a run.
+PRIOR = "prior.title"
 _PLACES = (
     "dataset.path",
     "dataset.items",
@@ -53,6 +56,7 @@ _PLACES = (
     "item_ids.vectors.run",
     "features.encoder.folder",
     _WEIGHTS,
+    f"prior.{_WEIGHTS}",
 )
 
 
@@ -74,6 +78,7 @@ class Choices:
     llm: LLM | None = None
     features: ItemFeatures | None = None
     item_ids: ItemIds | None = None
+    prior: TitlePrior | None = None
     debug: bool = False
 
 
@@ -154,6 +159,8 @@ class Parts(Choices):
             self.features.encoder.check(data)
         if self.item_ids is not None:
             self.item_ids.check(data)
+        if self.prior is not None:
+            self.prior.check(data)
         return groups
 
     def recommender(
@@ -233,9 +240,10 @@ def build(config: DictConfig) -> Parts:
         given: Any = OmegaConf.to_container(config, resolve=True)
         found = {part: kind.needs(given[part], start_from) for part, kind in kinds.items()}
         every: dict[str, Need] = {f"{part}.{name}": need for part, each in found.items() for name, need in each.items()}
-        features, item_ids = made.get("features"), made.get("item_ids")
+        features, item_ids, prior = (made.get(name) for name in ("features", "item_ids", "prior"))
         every |= {} if features is None else {_FEATURES: features.encoder}
-        return every if item_ids is None else every | {_ITEM_IDS: item_ids}
+        every |= {} if item_ids is None else {_ITEM_IDS: item_ids}
+        return every if prior is None else every | {PRIOR: prior}
 
     _make_absolute(config, [name for name, need in needs().items() if isinstance(need, TrainedRun)])
     parts = Parts(**made, config=config, start_from=start_from, needs=needs(), callbacks=_callbacks(callbacks))
@@ -263,7 +271,7 @@ def _make_absolute(config: DictConfig, places: Iterable[str]) -> None:
         if not all(isinstance(path, str) for path in several):
             continue  # it is refused where it is read
         found = [Path(path).expanduser().absolute() for path in several]
-        if key == _WEIGHTS and not found[0].is_dir():
+        if key.endswith(_WEIGHTS) and not found[0].is_dir():
             continue  # a name at a hub
         said = [literal(str(path)) for path in found]
         OmegaConf.update(config, key, said if isinstance(place, ListConfig) else said[0])

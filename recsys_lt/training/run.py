@@ -30,7 +30,7 @@ from recsys_lt.system.atomic import remove_unfinished, write_text
 from recsys_lt.system.machine import forget_peak_rss
 from recsys_lt.system.package import commit
 from recsys_lt.system.stopping import Stop, Stopped
-from recsys_lt.training.build import Parts, build
+from recsys_lt.training.build import PRIOR, Parts, build
 from recsys_lt.training.earlier import begin_anew, load_start, read_earlier
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
@@ -93,7 +93,8 @@ def train_and_test(
     _prepare_process()
     groups = parts.check_data(data)
     pl.seed_everything(parts.seed, verbose=False)
-    module = parts.recommender(data, given(parts, data, folder, data.fingerprint))
+    needs = given(parts, data, folder, data.fingerprint)
+    module = parts.recommender(data, needs)
 
     notes = Notes(data.item_fingerprint, data.fingerprint, trained_as(parts.config))
     measuring = partial(measure, data, parts.metrics, groups)
@@ -157,7 +158,7 @@ def train_and_test(
         assert module.evaluation is not None
         if trainer.is_global_zero:
             how = (this, parts, data, groups, journal, trainer, batches)
-            results = Results(*how, module.evaluation, finished)
+            results = Results(*how, module.evaluation, finished, needs.get(PRIOR))
             metrics, pictures = results.write(folder)
             examples = results.examples
             if "report" in parts.logger.artifacts:

@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 
 from recsys_lt.data.loader import TrainBatches, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
+from recsys_lt.llm.title_prior import ItemPrior
 from recsys_lt.metrics.all_metrics import all_metrics
 from recsys_lt.metrics.groups import GROUPS, HEAD, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories
 from recsys_lt.metrics.own import own_metrics
-from recsys_lt.metrics.ranking import random_order, ranking
+from recsys_lt.metrics.prior import NAMES, prior_effects, prior_groups, prior_matrix, prior_metrics
+from recsys_lt.metrics.ranking import gains, random_order, ranking
 from recsys_lt.recommenders.full_ranking import Evaluation
 from recsys_lt.recommenders.lists import lists
 from recsys_lt.recommenders.recommender import Recommender
@@ -87,7 +90,8 @@ class Results:
     """Results of a run, computed from its parts, data, journal and a ranking.
 
     ``ranked`` is the ranking of the test at the best epoch; in a run without a test, that of a validation. ``finished``
-    is False if the user stopped the run early.
+    is False if the user stopped the run early. ``prior`` is what a language model knew of the items, where a prior is
+    configured.
     """
 
     this: Stored
@@ -99,6 +103,7 @@ class Results:
     batches: TrainBatches
     ranked: Evaluation
     finished: bool
+    prior: ItemPrior | None = None
 
     def write(self, folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
         """Write them to the run's folder; what metrics.json holds, and the pictures (PNG) by name.
@@ -149,7 +154,23 @@ class Results:
         if not self.parts.trainer.test:
             return {}
         test = measure(self.data, self.parts.metrics, self.groups, self.ranked)
-        return {"test": test, "long_tail": self._long_tail()}
+        by_prior, matrices = ({}, {}) if self.prior is None else self._by_prior(self.prior.familiarity)
+        return {"test": test | by_prior, "long_tail": self._long_tail(), **matrices}
+
+    def _by_prior(self, values: NDArray[np.float64]) -> tuple[dict[str, float | None], dict[str, Any]]:
+        """Test metrics by prior and popularity, and both matrices with their effects."""
+        found, data, popularity = self.ranked, self.groups.of, self.data.popularity
+        prior = prior_groups(values, self.groups.shares)
+        ndcg, hr = (gains(metric, found.ranks, K) for metric in ("ndcg", "hr"))
+        shown = found.exposure.get(K)
+        matrices = {
+            f"{size}x{size}": prior_matrix(size, found.targets, ndcg, hr, prior, data, popularity, shown)
+            for size in NAMES
+        }
+        metrics = prior_metrics(found.ranks, found.targets, prior, data, self.parts.metrics.ks, found.depth)
+        effects = prior_effects(found.targets, ndcg, prior, data, popularity)
+        without = int((prior[found.targets] < 0).sum())
+        return metrics, {"prior": {"users_without_prior": without, **matrices, "effects": effects}}
 
     def _said(self, name: str) -> dict[str, Any]:
         """A mapping among the model's facts."""

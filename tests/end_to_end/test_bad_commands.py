@@ -187,6 +187,9 @@ report run --users -1 | --users
 dataset beuaty | beuaty, beauty
 dataset file dataset.cache_dir=run | dataset.path
 dataset synthetic colour=blue | colour, there is no key
+prior beuaty | beuaty, beauty
+prior synthetic llm=nosuch | nosuch
+prior synthetic llm=tiny_random --runs nowhere | nowhere, no such folder
 protocols nowhere | nowhere, no such folder
 protocols run | run, metrics.json
 protocols run --seed -1 | --seed

@@ -10,6 +10,7 @@ import torch
 from recsys_lt.data.sources.download import FetchError
 from recsys_lt.errors import UserError
 from recsys_lt.llm.packaged_gguf import PackagedGGUF
+from recsys_lt.llm.title_prior import measured
 from tests.llm.conftest import plain_hidden, ranking_batch, training_batch
 
 
@@ -51,6 +52,12 @@ def test_smollm2_135m(data, first_stage, cache, monkeypatch) -> None:
     before, losses, _ = module.batch_losses(training_batch(data, module))
     before.sum().backward()
     assert 0 < float(losses.mean()) < 15
+    # Titles it has read of are likelier than others of the same words, and their halves belong together.
+    known = ["Gone with the Wind", "Snow White and the Seven Dwarfs", "The Wizard of Oz", "Romeo and Juliet"]
+    mixed = ["Wind with the Gone", "Seven White and the Snow Dwarfs", "The Oz of Wizard", "Juliet and Romeo"]
+    probes = measured(language.eval(), [*known, *mixed], ["A film titled:"], 2, 16)
+    assert probes.familiarity[:4].mean() > probes.familiarity[4:].mean() + 0.5
+    assert probes.completion[:4].mean() > probes.completion[4:].mean() + 0.5
     # Kept: nothing is fetched a second time.
     kept = cache / "language_models" / "smollm2_135m"
     assert (kept / "model.safetensors").is_file()

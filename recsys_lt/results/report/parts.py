@@ -11,6 +11,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.results.cell_styles import StyledCell, heading, styled_cells
 from recsys_lt.results.comparison import Comparison, best_first, compare
 from recsys_lt.results.field_terms import in_a_sentence
+from recsys_lt.results.item_prior.tables import matrix_table
 from recsys_lt.results.plots.panels import FEW
 from recsys_lt.results.report.examples import CHECKPOINT, OpenRun, examples, without_path
 from recsys_lt.results.report.figures import Figures
@@ -52,6 +53,7 @@ def report(
                 "learning": figures.learning(),
                 "popularity": [*figures.by_popularity(), figures.head_against_nonhead(), figures.by_history()],
                 "exposure": exposure_table(cells),
+                "priors": _priors(cells),
                 "cost": figures.cost(compared.decisive),
                 "users": examples(cells, compared, users, open_run),
                 "data": _on_data(cells, open_run) if data else None,
@@ -87,6 +89,16 @@ def _on_data(cells: Sequence[StyledCell], open_run: OpenRun) -> dict[str, Any]:
         table, words = baseline_table(numbers), on_baselines(numbers)
         return {"sections": list(sections(numbers)), "table": table, "on_baselines": words, "lacking": []}
     return {"sections": [], "table": None, "on_baselines": "", "lacking": [f"The data are not described: {why}."]}
+
+
+def _priors(cells: Sequence[StyledCell]) -> list[tuple[str, Content]]:
+    """NDCG@10 and HR@10 by prior and popularity of the target, of the first run of each cell that measured it."""
+    runs = [(each, run.metrics or {}) for each in cells for run in each.cell.finished[:1]]
+    return [
+        (f"{each.full_name}, seed {metrics['seed']}", matrix_table(metrics["prior"], "2x2"))
+        for each, metrics in runs
+        if "prior" in metrics
+    ]
 
 
 def _lead(compared: Comparison, dataset: str, cells: Sequence[StyledCell]) -> dict[str, Any]:
