@@ -183,7 +183,8 @@ def _done(folder: Path, settings: Sequence[str]) -> bool:
     config = yaml.safe_load(text(folder / "config.yaml"))
     for key, wanted in (setting.split("=", 1) for setting in settings):
         found = config["choices"].get(key) or _value(config, key)
-        if found is not None and str(found) != wanted:  # a key that came later, or null, says nothing
+        # A key that came later, or null, says nothing, nor does a group whose choice was not noted.
+        if not isinstance(found, dict | None) and str(found) != wanted:
             raise SystemExit(f"error: {folder} has {key}={found}, the study now {wanted}. Remove it to run it again")
     return is_finished(folder)
 
