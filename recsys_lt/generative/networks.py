@@ -103,16 +103,30 @@ class EncoderDecoder(nn.Module):
     ----------
     sizes
         Of the network.
-    n_codes, n_words
+    n_codes, words
         Tokens that items are made of, numbered from 0, and words, numbered after them. The decoder predicts the former.
     n_prompts, whole_words
         See ``Tables``.
+    weights
+        Folder of a pretrained T5, of whose ``sizes`` dropout alone is read then; None for random weights. A word begins
+        as the mean of its pieces' vectors.
     """
 
-    def __init__(self, sizes: Sizes, n_codes: int, n_words: int, n_prompts: int, whole_words: bool) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        n_codes: int,
+        words: Sequence[str],
+        n_prompts: int = 0,
+        whole_words: bool = False,
+        weights: str | None = None,
+    ) -> None:
         super().__init__()
-        self.n_codes, self.start = n_codes, n_codes + n_words
-        self.t5 = needed("transformers").T5ForConditionalGeneration(sizes.config(self.start + 1))
+        self.n_codes, self.start = n_codes, n_codes + len(words)
+        if weights is None:
+            self.t5 = needed("transformers").T5ForConditionalGeneration(sizes.config(self.start + 1))
+        else:
+            self.t5 = _pretrained(weights, n_codes, words)
         self.tables = Tables(self.t5.shared, n_prompts, whole_words)
         self._encoder = PackedStack(self.t5.encoder, sizes.dropout, 0, causal=False)
         self._decoder = PackedStack(self.t5.decoder, sizes.dropout, 1, causal=True)
@@ -162,6 +176,36 @@ class EncoderDecoder(nn.Module):
 
     def _logits(self, states: Tensor) -> Tensor:
         return _logits(self.t5, states, self.n_codes)
+
+
+def _pretrained(folder: str, n_codes: int, words: Sequence[str]) -> Any:
+    """The T5 of a folder with other tokens: codes, words and the one that begins an answer."""
+    transformers = needed("transformers")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        t5 = transformers.T5ForConditionalGeneration.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, needed("safetensors").SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        remedy = "Name a folder with a T5 of transformers in safetensors, and its tokenizer"
+        raise UserError(
+            f"no T5 can be read there ({reason})", where=f"model.weights={folder}", remedy=remedy
+        ) from error
+    old, start = t5.shared.weight.detach(), n_codes + len(words)
+    shared = nn.Embedding(start + 1, old.shape[1])
+    pieces = tokenizer(list(words), add_special_tokens=False)["input_ids"] if words else []
+    with torch.no_grad():
+        shared.weight.mul_(old.std())
+        for number, own in enumerate(pieces, start=n_codes):
+            if own:
+                shared.weight[number] = old[own].mean(0)
+        shared.weight[start] = old[t5.config.decoder_start_token_id]
+    t5.set_input_embeddings(shared)
+    t5.lm_head = nn.Linear(old.shape[1], start + 1, bias=False)
+    t5.lm_head.weight = shared.weight
+    t5.config.update({"vocab_size": start + 1, "decoder_start_token_id": start, "scale_decoder_outputs": True})
+    return t5
 
 
 class Histories(NamedTuple):

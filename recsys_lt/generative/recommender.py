@@ -47,8 +47,8 @@ class GenerativeRecommender(Recommender):
     arch
         ``encoder_decoder``: a row is a prefix of a history, written in words, and its next item. ``decoder``: a row is
         a user, each of whose items is predicted from those before it in one pass; it reads no words.
-    sizes, templates
-        Of the network; what it reads.
+    sizes, weights, templates
+        Of the network; the folder of a pretrained T5 that it starts from (None: random weights); what it reads.
     max_length
         Latest events read.
     beams
@@ -84,6 +84,9 @@ class GenerativeRecommender(Recommender):
         if beams < K:
             what, remedy = f"a search with {beams} beams lists {beams} items", f"Give {K} or more, as NDCG@{K} needs"
             raise UserError(what, where="model.beams", remedy=remedy)
+        if options["arch"] == "decoder" and options["weights"] is not None:
+            what, remedy = "a pretrained T5 is an encoder and a decoder", "Use model.arch=encoder_decoder"
+            raise UserError(what, where="model.arch=decoder", remedy=remedy)
         if options["arch"] == "decoder" and (
             set(texts) != {"{items}"} or options["prompt_vectors"] or options["top_n"]
         ):
@@ -103,6 +106,7 @@ class GenerativeRecommender(Recommender):
         *,
         arch: Literal["encoder_decoder", "decoder"],
         sizes: Sizes,
+        weights: str | None,
         templates: Templates,
         max_length: PositiveInt,
         beams: PositiveInt,
@@ -122,7 +126,7 @@ class GenerativeRecommender(Recommender):
         self.ids: IdMap = facts.needs["item_ids"]
         self._templates, self._dataset = templates, facts.name
         self._beams, self._penalty, self._start, self._candidates = beams, length_penalty, random_start, candidates
-        self._top_n, self._n_prompts = top_n, prompt_vectors
+        self._top_n, self._n_prompts, self._weights = top_n, prompt_vectors, weights
         tokens = self.ids.tokens
         self._tokens = [row[row >= 0].tolist() for row in tokens]
         words = templates.words(facts.name)
@@ -133,7 +137,7 @@ class GenerativeRecommender(Recommender):
         else:
             n_prompts = prompt_vectors * (2 if top_n else 1)
             whole = templates.counted != "none"
-            self.network = EncoderDecoder(sizes, self.ids.n_tokens, len(words), n_prompts, whole)
+            self.network = EncoderDecoder(sizes, self.ids.n_tokens, words, n_prompts, whole, weights)
         self.answers: Tensor
         self.register_buffer("answers", torch.from_numpy(tokens.astype(np.int64)), persistent=False)
         self._strings = _Strings.of(self.ids) if decode == "free" else None
@@ -141,7 +145,7 @@ class GenerativeRecommender(Recommender):
         self._log = _Log()
 
     def facts(self) -> Mapping[str, Any]:
-        notes = {"weights": "random initialisation", "item_ids": self.ids.facts(), **self._log.facts()}
+        notes = {"weights": self._weights or "random initialisation", "item_ids": self.ids.facts(), **self._log.facts()}
         return {"tokens_read": self.network.tokens_read, "notes": notes}
 
     # What does a batch cost?

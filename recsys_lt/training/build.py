@@ -52,6 +52,7 @@ _PLACES = (
     "dataset.raw_dir",
     f"model.{START_FROM}",
     "model.parts",
+    "model.weights",
     "item_ids.path",
     "item_ids.vectors.run",
     "features.encoder.folder",

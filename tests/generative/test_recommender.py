@@ -240,6 +240,37 @@ def test_a_new_model_expects_every_token_about_equally(made: Made, data) -> None
     assert float(losses.mean()) == pytest.approx(math.log(15), rel=0.5)
 
 
+def test_it_starts_from_a_pretrained_t5(made: Made, data, tmp_path) -> None:
+    folder = tmp_path / "t5"
+    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    pieces = {"<pad>": 0, "user": 1, "ne": 2, "##xt": 3}
+    bare = tokenizers.Tokenizer(tokenizers.models.WordPiece(pieces, unk_token="<pad>"))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>").save_pretrained(folder)
+    sizes = {"d_model": 12, "d_kv": 4, "num_heads": 3, "d_ff": 20, "num_layers": 1, "feed_forward_proj": "gated-gelu"}
+    config = transformers.T5Config(vocab_size=6, decoder_start_token_id=0, tie_word_embeddings=False, **sizes)
+    old = transformers.T5ForConditionalGeneration(config)
+    old.save_pretrained(folder)
+    text = "'user {user} {items} next'"
+    module = made(
+        "model=p5", "item_ids=random", f"model.weights={folder}", f"model.templates.ranking={text}",
+        f"model.templates.sequential=[{text}]",
+    )  # fmt: skip
+    network, words = module.network, module._vocabulary
+    assert module.facts()["notes"]["weights"] == str(folder)
+    assert torch.equal(network.t5.shared.weight[words["user"]], old.shared.weight[1])
+    torch.testing.assert_close(network.t5.shared.weight[words["next"]], old.shared.weight[2:4].mean(0))
+    assert torch.equal(network.t5.shared.weight[network.start], old.shared.weight[0])
+    assert torch.equal(
+        network.t5.encoder.block[0].layer[0].SelfAttention.q.weight,
+        old.encoder.block[0].layer[0].SelfAttention.q.weight,
+    )
+    module.batch_losses(training_batch(data, module))[0].sum().backward()
+    with torch.no_grad():
+        assert (module.eval().rank(ranking_batch(data, module), 10).items >= 0).all()
+    with pytest.raises(UserError, match="no T5 can be read there"):
+        made("model=tiger", f"model.weights={tmp_path}")
+
+
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
