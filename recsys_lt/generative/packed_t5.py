@@ -168,8 +168,10 @@ class PackedStack:
         if pairs is not None:
             pairs.append((k, v))
         answers = []
-        for group in layout.groups:
-            own = [by_heads(part[group.tokens], group.n, attention) for part in (q, k, v)]
+        # Split, not sliced: the gradient of a slice is as large as the whole, and there is one for each group.
+        sizes = [group.n * group.length for group in layout.groups]
+        for group, *parts in zip(layout.groups, q.split(sizes), k.split(sizes), v.split(sizes), strict=True):
+            own = [by_heads(part, group.n, attention) for part in parts]
             bias = biases[group.length] if group.hidden is None else biases[group.length] + group.hidden
             streams = None if keys is None else keys[group.tokens]
             answers.append(attend(own[0], own[1], own[2], bias, drop, streams))
@@ -184,17 +186,14 @@ class PackedStack:
         q = by_heads(attention.q(norm(layer.layer_norm, x)), group.n, attention)
         k, v = attention.k(memory.states), attention.v(memory.states)
         streams = None if keys is None else keys.view(group.n, -1)
-        answers = [
-            attend(
-                q[read.rows],
-                by_heads(k[read.tokens], read.n, attention),
-                by_heads(v[read.tokens], read.n, attention),
-                read.hidden,
-                drop,
-                None if streams is None else streams[read.rows].flatten(),
-            )
-            for read in memory.layout.groups
-        ]
+        groups = memory.layout.groups
+        sizes = [read.n * read.length for read in groups]
+        parts = q.split([read.n for read in groups]), k.split(sizes), v.split(sizes)
+        answers = []
+        for read, own, of_keys, of_values in zip(groups, *parts, strict=True):
+            pair = by_heads(of_keys, read.n, attention), by_heads(of_values, read.n, attention)
+            own_streams = None if streams is None else streams[read.rows].flatten()
+            answers.append(attend(own, *pair, read.hidden, drop, own_streams))
         found: Tensor = attention.o(torch.cat(answers))
         return found
 

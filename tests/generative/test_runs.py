@@ -8,6 +8,7 @@ import torch
 
 from recsys_lt.errors import UserError
 from recsys_lt.runs.checkpoints import load
+from recsys_lt.training.sharing import new_folder, pack, unpack
 from recsys_lt.training.trained import Run
 from tests.end_to_end.conftest import environment, forked_ranks, here, start
 
@@ -50,8 +51,9 @@ def test_a_run_goes_on_where_it_was_and_says_what_it_wrote(here, tmp_path: Path)
     assert [item.rank for item in told.items] == [1, 2, 3]
     report = here("report", "run", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
-    with pytest.raises(UserError, match="user"):  # the numbers of other users are other users'
-        Run(tmp_path / "run").lists({"": [str(item) for item in Run(tmp_path / "run").data.item_ids[:4]]}, k=3)
+    history = {"": [str(item) for item in Run(tmp_path / "run").data.item_ids[:4]]}
+    with pytest.raises(UserError, match="none for these histories"):  # users' numbers are read
+        Run(tmp_path / "run").recommend(histories=history, k=3)
 
 
 @pytest.mark.usefixtures("forked_ranks")
@@ -77,7 +79,11 @@ def test_two_processes_learn_what_one_does(start, tmp_path: Path, choices: tuple
 def test_a_run_of_codes_recommends_for_new_histories(here, tmp_path: Path) -> None:
     run = here(*MADE, *TIGER, "hydra.run.dir=run", "trainer.max_epochs=1", "trainer.max_train_rows=32", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    made = Run(tmp_path / "run")
-    history = [str(item) for item in made.data.item_ids[:4]]
-    (one,) = made.lists({"": history}, k=5)
-    assert len({item.item for item in one.items} - set(history)) == 5
+    history = {"": [str(item) for item in Run(tmp_path / "run").data.item_ids[:4]]}
+    known = Run(tmp_path / "run").recommend(histories=history, k=5)
+    assert len(set(known["item"]) - set(history[""])) == 5
+    with new_folder(tmp_path / "shared") as shared:  # with its item ids
+        pack(tmp_path / "run", shared)
+    with new_folder(tmp_path / "theirs") as theirs:
+        unpack(tmp_path / "shared", theirs)
+    assert Run(tmp_path / "theirs").recommend(histories=history, k=5).equals(known)
