@@ -99,19 +99,13 @@ def served_users(values: NDArray[np.float64]) -> dict[str, Any]:
     """
     mean = low = high = None
     if len(values):
-        low, high = np.quantile(resampled_means(values), [0.025, 0.975]).tolist()
+        # Per-user gains take few distinct values: drawing how often each appears is the same bootstrap,
+        # and needs no [resamples, n] array of draws.
+        distinct, counts = np.unique(values, return_counts=True)
+        draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=RESAMPLES)
+        low, high = np.quantile(draws @ distinct / len(values), [0.025, 0.975]).tolist()
         mean = float(values.mean())
     return {"users": len(values), f"ndcg@{K}": mean, "low": low, "high": high}
-
-
-def resampled_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    """Bootstrap means of gains [n]: each of n draws with replacement, [RESAMPLES]."""
-    # Per-user gains take few distinct values: drawing how often each appears is the same bootstrap,
-    # and needs no [resamples, n] array of draws.
-    distinct, counts = np.unique(values, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=RESAMPLES)
-    means: NDArray[np.float64] = draws @ distinct / len(values)
-    return means
 
 
 def equal_bins(counts: NDArray[np.int64], n_bins: int) -> list[NDArray[np.bool_]]:

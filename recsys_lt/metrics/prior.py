@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
-from recsys_lt.metrics.long_tail import equal_bins, resampled_means, served_users
+from recsys_lt.metrics.long_tail import RESAMPLES, equal_bins, served_users
 from recsys_lt.metrics.ranking import ranking
 
 #: Names of the groups of a matrix, by its size.
 NAMES = {2: ("head", "nonhead"), 3: GROUPS}
 _BINS = 10  # of equal popularity
+_DRAWS = 100  # held at a time
 
 
 def prior_groups(prior: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.int8]:
@@ -113,8 +114,9 @@ def prior_effects(
 ) -> dict[str, dict[str, float] | None]:
     """Differences in NDCG@10 between head and other items, by prior and by popularity; arguments as above.
 
-    Each has its ``value`` and the 95 % interval ``low`` to ``high`` of a percentile bootstrap over the users of each
-    cell; None where a cell that it takes has no user. The cells weigh alike, whatever their numbers of users:
+    Each has its ``value`` and the 95 % interval ``low`` to ``high`` of a percentile bootstrap over the target items of
+    each cell, each with all its users: the prior belongs to items, and users of one target are no independent evidence
+    of it. None where a cell that it takes has no user. The cells weigh alike, whatever their numbers of users:
 
     - ``prior``: head less others by prior, a mean over the two groups by popularity;
     - ``data``: head less others by popularity, a mean over the two groups by prior;
@@ -122,33 +124,24 @@ def prior_effects(
     - ``prior_at_equal_popularity``: head less others by prior within ten bins of users whose targets are about equally
       popular, a mean over the bins by their users; bins without a user on one of the sides are left out.
     """
-    means, draws = {}, {}
-    for cell in range(4):
-        values = ndcg[_cell(prior, data, 2, *divmod(cell, 2))[targets]]
-        if len(values):
-            means[cell], draws[cell] = values.mean(), resampled_means(values, cell)
+    cells = [_cell(prior, data, 2, *divmod(number, 2))[targets] for number in range(4)]
     weights = {"prior": (0.5, 0.5, -0.5, -0.5), "data": (0.5, -0.5, 0.5, -0.5), "interaction": (1, -1, -1, 1)}
-    found: dict[str, dict[str, float] | None] = dict.fromkeys([*weights, "prior_at_equal_popularity"])
-    if len(means) == 4:
-        for name, weight in weights.items():
-            value = sum(w * means[cell] for cell, w in enumerate(weight))
-            found[name] = _interval(value, sum(w * draws[cell] for cell, w in enumerate(weight)))
-    known = prior[targets] >= 0
-    gains, head, counts = ndcg[known], prior[targets][known] == 0, popularity[targets][known]
-    pairs = [
-        (inside.sum(), gains[inside & head], gains[inside & ~head])
-        for inside in (equal_bins(counts, _BINS) if known.any() else [])
-        if (inside & head).any() and (inside & ~head).any()
+    parts: dict[str, list[tuple[float, NDArray[np.bool_]]]] = {
+        name: list(zip(each, cells, strict=True)) if all(cell.any() for cell in cells) else []
+        for name, each in weights.items()
+    }
+    known, head = np.flatnonzero(prior[targets] >= 0), prior[targets] == 0
+    pairs = []
+    for inside in equal_bins(popularity[targets[known]], _BINS) if len(known) else []:
+        users = np.zeros(len(targets), dtype=bool)
+        users[known[inside]] = True
+        if (users & head).any() and (users & ~head).any():
+            pairs.append((float(users.sum()), users))
+    total = sum(n for n, _ in pairs)
+    parts["prior_at_equal_popularity"] = [
+        part for n, users in pairs for part in ((n / total, users & head), (-n / total, users & ~head))
     ]
-    if pairs:
-        users = sum(n for n, _, _ in pairs)
-        value = sum(n / users * (high.mean() - low.mean()) for n, high, low in pairs)
-        drawn = sum(
-            n / users * (resampled_means(high, 2 * place) - resampled_means(low, 2 * place + 1))
-            for place, (n, high, low) in enumerate(pairs)
-        )
-        found["prior_at_equal_popularity"] = _interval(value, drawn)
-    return found
+    return {name: _contrast(each, ndcg, targets) if each else None for name, each in parts.items()}
 
 
 def _cell(prior: NDArray[np.int8], data: NDArray[np.int8], size: int, row: int, column: int) -> NDArray[np.bool_]:
@@ -157,6 +150,24 @@ def _cell(prior: NDArray[np.int8], data: NDArray[np.int8], size: int, row: int, 
     return found
 
 
-def _interval(value: Any, draws: Any) -> dict[str, float]:
+def _means_over_items(values: NDArray[np.float64], items: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Bootstrap means of gains [n]: draws of their items with replacement, each with all its gains, [RESAMPLES]."""
+    _, item = np.unique(items, return_inverse=True)
+    sums, sizes = np.bincount(item, values), np.bincount(item)
+    generator, means = np.random.default_rng(seed), []
+    for _ in range(RESAMPLES // _DRAWS):
+        drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_DRAWS)
+        means.append(drawn @ sums / (drawn @ sizes))
+    return np.concatenate(means)
+
+
+def _contrast(
+    parts: Sequence[tuple[float, NDArray[np.bool_]]], ndcg: NDArray[np.float64], targets: NDArray[np.int64]
+) -> dict[str, float]:
+    """Sum of the mean gains of some users [n], each times its weight, with its interval."""
+    value = sum(weight * ndcg[users].mean() for weight, users in parts)
+    draws = np.zeros(RESAMPLES)
+    for seed, (weight, users) in enumerate(parts):
+        draws += weight * _means_over_items(ndcg[users], targets[users], seed)
     low, high = np.quantile(draws, [0.025, 0.975]).tolist()
     return {"value": float(value), "low": low, "high": high}

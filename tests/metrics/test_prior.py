@@ -77,6 +77,20 @@ def test_at_equal_popularity_nothing_is_left_of_what_popularity_explains():
     assert lift == pytest.approx(0.2)
 
 
+def test_users_of_one_target_are_one_draw():
+    """Gains that differ by item alone: more users of the same items make nothing surer."""
+    gains = RNG.random(N_ITEMS)[TARGETS]
+    widths = []
+    for times in (1, 5):
+        targets, repeated = np.tile(TARGETS, times), np.tile(gains, times)
+        one = prior_effects(targets, repeated, PRIOR, DATA, POPULARITY)["prior"]
+        widths.append(one["high"] - one["low"])
+    assert widths[1] == pytest.approx(widths[0])
+    independent = np.random.default_rng(0).random(len(targets))
+    two = prior_effects(targets, independent, PRIOR, DATA, POPULARITY)["prior"]
+    assert two["high"] - two["low"] < 0.6 * widths[0]
+
+
 def test_intervals_widen_with_fewer_users():
     widths = []
     for n in (100, 400):

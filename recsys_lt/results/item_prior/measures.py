@@ -154,7 +154,7 @@ def by_prior(
 ) -> list[Numbers]:
     """The matrices of each cell of the runs in these folders, by a prior of the items [I].
 
-    The gains of a user are means over the seeds of a cell: an interval is over users, for these trained models.
+    The gains of a user are means over the seeds of a cell: an interval is for these trained models.
     ``against`` are names that single out a control, such as ``sasrec/ce``: each other cell then has the effects on the
     difference of its gains from the control's too. With ``exposures`` the test users are ranked for again, by each
     run's checkpoint, to see which items are shown. UserError for runs of other test targets than these data have,
@@ -228,7 +228,7 @@ def _of_cell(
 def _same_targets(users: NDArray[np.int64], targets: NDArray[np.int64], data: Sequences) -> bool:
     if not len(users) or users.max() >= data.n_users or (data.test_at[users] < 0).any():
         return False
-    return np.array_equal(data.items[data.offsets[users] + data.test_at[users]], targets)
+    return np.array_equal(data.targets(users, "test"), targets)
 
 
 def _exposed(folder: Path) -> NDArray[np.int64]:

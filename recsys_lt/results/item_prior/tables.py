@@ -23,7 +23,8 @@ def label(cell: Numbers) -> str:
     """A cell of the runs: model, loss, optimizer, what else distinguishes it, and its seeds."""
     settings = [term(f"{key}={value}") for key, value in cell["settings"].items() if value != "-"]
     seeds = f"seed{'s' if len(cell['seeds']) > 1 else ''} {', '.join(map(str, cell['seeds']))}"
-    return ", ".join([*map(term, cell["cell"][1:]), *settings, seeds])
+    names = [term(name) for name in cell["cell"][1:] if name != "-"]
+    return ", ".join([*names, *settings, seeds])
 
 
 def matrix_table(cell: Numbers, size: str) -> Content:
@@ -96,11 +97,11 @@ def on_matrices(numbers: Numbers) -> str:
 def on_effects() -> str:
     """How the effects are to be read."""
     return (
-        "Differences in NDCG@10 of head less other items, with 95 % intervals over users. Prior: by prior, a mean over "
-        "both groups by popularity. Equal popularity: the same within ten bins of targets of about equal popularity. "
-        "Popularity: by popularity, a mean over both groups by prior. Interaction: the difference by prior among "
-        "popular items less that among the others. A model that reads no titles is the control: what it shows by prior "
-        "comes of the data alone."
+        "Differences in NDCG@10 of head less other items, with 95 % intervals over items, each with its users. Prior: "
+        "by prior, a mean over both groups by popularity. Equal popularity: the same within ten bins of targets of "
+        "about equal popularity. Popularity: by popularity, a mean over both groups by prior. Interaction: the "
+        "difference by prior among popular items less that among the others. A model that reads no titles is the "
+        "control: what it shows by prior comes of the data alone."
     )
 
 
