@@ -129,14 +129,14 @@ def _continued(
     edge = edge + (first - ends + lengths)[beam]
     token, child = trie.child_tok[edge], trie.child_node[edge]
     logits = logits.flatten(0, 1)
-    chosen = logits[beam, token].float()
     if renormalise:
+        chosen = logits[beam, token].float()
         highest = chosen.new_full((len(lengths),), -torch.inf).scatter_reduce(0, beam, chosen, "amax")
         sums = torch.zeros_like(highest).index_add_(0, beam, (chosen - highest[beam]).exp())
-        total_of = highest + sums.log()
+        gained = chosen - (highest + sums.log())[beam]
     else:
-        total_of = logits.float().logsumexp(-1)
-    value = score.flatten()[beam] + (chosen - total_of[beam])
+        gained = logits.log_softmax(-1, dtype=torch.float32)[beam, token]
+    value = score.flatten()[beam] + gained
     if len(exhausted):
         key = user * trie.n_nodes + child
         found = torch.searchsorted(exhausted, key).clamp(max=len(exhausted) - 1)
