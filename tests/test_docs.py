@@ -152,6 +152,7 @@ def place(here: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, header in (("events.csv", "user,item,timestamp"), ("purchases.csv", "user_id,asin,ts")):
         # A line an event, none of them twice.
         (folder / name).write_text("\n".join([header, *(f"{u},{i},{100 * n + int(u[1:])}" for u, i, n in rows)]) + "\n")
+    (folder / "ids.tsv").write_text("".join(f"i{n}\ta_{n % 6} b_{n // 6}\n" for n in range(30)))
     (folder / "items.csv").write_text("item,title\n" + "".join(f"i{n},Thing {n}\n" for n in range(30)))
     (folder / "catalogue.csv").write_text("asin,label,shelf\n" + "".join(f"i{n},Thing {n},A\n" for n in range(30)))
     np.save(folder / "image.npy", np.eye(30))

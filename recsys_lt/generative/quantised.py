@@ -62,7 +62,11 @@ class Quantised(ItemIds):
         return {"vectors": self.vectors}
 
     def check(self, data: Sequences) -> None:
-        self.vectors.check(data)
+        try:
+            self.vectors.check(data)
+        except UserError as error:
+            where = str(error.where).replace("features.encoder", "item_ids.vectors")
+            raise UserError(error.what, where=where, remedy=error.remedy) from error
 
     def map(self, data: Sequences, needs: Mapping[str, Any], rng: np.random.Generator) -> IdMap:
         found: Vectors = needs["vectors"]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_lt.data.features import TfIdf
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.generative.item_ids import IdFile, IdMap, OwnTokens, RandomNumbers, SequentialNumbers, told_apart
@@ -128,6 +129,11 @@ def test_each_level_of_residuals_leaves_less(tmp_path):
     assert norms[0] > 1.2 * norms[1] > 1.2**2 * norms[2]
     found = ResidualKMeans(Counts(), levels=1, size=8, iterations=50).codes(vectors, np.random.default_rng(1))
     np.testing.assert_array_equal(found[:, 0], kmeans(vectors, 8, 50, np.random.default_rng(1))[1])
+
+
+def test_vectors_of_a_column_that_is_not_there_are_refused_by_the_name_of_the_setting():
+    with pytest.raises(UserError, match=r"^item_ids\.vectors\.columns: the items' column 'title' is read, which small"):
+        ResidualKMeans(TfIdf()).check(data_of())
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3), min_size=1, max_size=6))

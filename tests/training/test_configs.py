@@ -92,6 +92,22 @@ def _refusal(parts: Parts) -> UserError | None:
     return None
 
 
+@pytest.mark.parametrize("name", names("item_ids"))
+def test_item_ids_compose_and_are_a_need_of_generative_models_alone(name: str) -> None:
+    folder, _, vectors = name.rpartition("/")
+    words = ["item_ids=residual_kmeans", f"item_ids/vectors={vectors}"] if folder else [f"item_ids={name}"]
+    words += {"file": ["item_ids.path=ids.tsv"], "vectors/column": ["item_ids.vectors.column=x"]}.get(name, [])
+    parts = build(composed("model=tiger", *words))
+    assert parts.needs["model.item_ids"] is parts.item_ids
+    with pytest.raises(UserError, match="item_ids: this model has no item ids"):
+        build(composed(*words))
+
+
+def test_a_generative_model_without_item_ids_is_refused() -> None:
+    with pytest.raises(UserError, match="item_ids: this model writes items as ids, and there are none"):
+        build(composed("model=tiger", "~item_ids"))
+
+
 @pytest.mark.parametrize("setting", names("setting"))
 def test_every_setting_is_picked_up_by_its_cell_and_builds(setting: str) -> None:
     dataset, rest = setting.split("_", 1)
