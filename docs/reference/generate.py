@@ -254,7 +254,8 @@ def _group(group: str) -> list[str]:
         if not keys:
             continue
         base = path.stem.startswith("_")
-        heading = {"_base": f"Every {group}", "_told_titles": "Models that read titles"}.get(path.stem)
+        headings = {"_told_titles": "Models that read titles", "_preference": "Preference losses"}
+        heading = headings.get(path.stem, f"Every {group}" if path.stem == "_base" else None)
         page += [f"### {heading or f'{group}={path.stem}'}", ""]
         parents = [f"`{parent.stem}`" for parent in _parents(path) if not base and not parent.stem.startswith("_")]
         page += [f"All keys of {', '.join(parents)}, and:", ""] if parents else []

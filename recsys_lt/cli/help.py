@@ -95,12 +95,13 @@ def comments_of(config: DictConfig, folders: list[Path]) -> dict[str, str]:
 
 
 def _with_base(path: Path, prefix: str) -> dict[str, str]:
-    """The comments of a choice and of the ``_base`` it may begin with."""
+    """The comments of a choice and of what it may begin with, such as ``_base``."""
     text = path.read_text(encoding="utf-8")
     if re.search(r"@package\s+_global_", text):
         prefix = ""
-    base = path.with_name("_base.yaml")
-    inherited = _with_base(base, prefix) if path != base and re.search(r"defaults: \[_base", text) else {}
+    begins = re.search(r"^defaults:\s*(?:\[|-\s*)(_\w+)", text, re.MULTILINE)
+    base = path.with_name(f"{begins[1]}.yaml") if begins else path
+    inherited = _with_base(base, prefix) if base != path and base.is_file() else {}
     return inherited | {f"{prefix}.{key}".lstrip("."): line for key, line in read_comments(path).items()}
 
 

@@ -37,17 +37,25 @@ class CE(PassLoss):
     def by_blocks(
         self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See ``Loss.by_blocks``: a block of logits is held at a time, and computed again for its gradient."""
-        n_items = scorer.n_items
+        """See ``Loss.by_blocks``."""
+        return plain_means(cross_entropies(states, targets, scorer), weights)
 
-        def of_rows(states: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(scorer.block(states, 0, n_items).float(), targets, reduction="none")
 
-        parts = [
-            checkpoint(of_rows, states[rows], targets[rows], use_reentrant=False)
-            for rows in row_blocks(len(states), n_items, states.device)
-        ]
-        return plain_means(torch.cat(parts), weights)
+def cross_entropies(states: Tensor, targets: Tensor, scorer: Scorer) -> Tensor:
+    """Cross-entropy of each target over the catalogue, [N], which autograd knows.
+
+    A block of logits is held at a time, and computed again for its gradient.
+    """
+    n_items = scorer.n_items
+
+    def of_rows(states: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(scorer.block(states, 0, n_items).float(), targets, reduction="none")
+
+    parts = [
+        checkpoint(of_rows, states[rows], targets[rows], use_reentrant=False)
+        for rows in row_blocks(len(states), n_items, states.device)
+    ]
+    return torch.cat(parts)
 
 
 def softmax_pass(at: Evaluation) -> Passed:

@@ -2,24 +2,43 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from recsys_lt.data.batch import Batch
 from recsys_lt.data.needs import HasNeeds
 from recsys_lt.errors import UserError
 from recsys_lt.losses.blocks import Pass, weighted_means
 from recsys_lt.losses.output_table import OutputTable, Scorer
 
 
+class Scored(NamedTuple):
+    """A model's states of a batch's targets, [N, d], and the table they are scored against."""
+
+    states: Tensor
+    table: OutputTable
+
+
+@runtime_checkable
+class ScoringModel(Protocol):
+    """A model whose states are scored against a table: what a loss may compare the trained one with."""
+
+    def states(self, batch: Batch) -> Tensor: ...
+
+    def output_table(self) -> Scorer: ...
+
+
 @dataclass(frozen=True)
 class Draw:
-    """Where a sampled loss takes its random numbers from, and what it may not draw.
+    """What a batch brings for a loss that draws negatives, or compares with models that are not trained.
 
     Each target has a random stream (``keys`` [N]); ``step_key`` is that of draws shared by the whole batch (over all
     ranks). ``rows`` [N] are the targets' rows in ``seen_offsets`` [B + 1]: each row's distinct training items are in
-    ascending order in ``seen_items`` [S]; None where the loss does not ask (``needs_seen``).
+    ascending order in ``seen_items`` [S]; None where the loss does not ask (``needs_seen``). ``frozen`` is what the
+    models of ``Loss.compared`` say of the same targets.
     """
 
     keys: Tensor
@@ -27,6 +46,7 @@ class Draw:
     rows: Tensor
     seen_items: Tensor | None = None
     seen_offsets: Tensor | None = None
+    frozen: Mapping[str, Scored] = field(default_factory=dict)
 
 
 class Loss(HasNeeds, ABC):
@@ -36,15 +56,28 @@ class Loss(HasNeeds, ABC):
     ----------
     needs_seen
         Whether ``draw`` must carry the rows' training items.
+    compared
+        Scored models whose states of the targets ``draw`` must carry, by name; set in ``prepare``.
+    has_health
+        Whether ``health`` has numbers to log.
     """
 
     needs_seen: bool = False
+    compared: Mapping[str, ScoringModel] = MappingProxyType({})
+    has_health: bool = False
 
     def check(self, n_items: int) -> None:
         """Raise UserError if the loss cannot be used with a catalogue of ``n_items``."""
 
     def prepare(self, counts: Tensor, needs: Mapping[str, Any] | None = None) -> None:
         """Take the items' training interactions, [I], and what was made for ``needs``, before the first evaluation."""
+
+    def health(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Mapping[str, Tensor]:
+        """Means over a batch's targets that say how training goes, by name; called on few batches, without gradients.
+
+        Parameters as in ``__call__``.
+        """
+        return {}
 
     def by_blocks(
         self, states: Tensor, targets: Tensor, scorer: Scorer, weights: Tensor | None = None

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_lt.data.streams import integers
+from recsys_lt.data.streams import integers, key_of, keys_of
 from recsys_lt.errors import UserError
-from recsys_lt.losses.loss import Draw
+from recsys_lt.losses.blocks import row_blocks
+from recsys_lt.losses.loss import Draw, Scored
 
 
 class Pool:
@@ -29,6 +30,10 @@ class Pool:
         """Which of the batch's ``shared`` negatives [K] lie outside each target's pool, [N, K] or None."""
         return None
 
+    def outside(self, draw: Draw, targets: Tensor, ids: Tensor, n_items: int) -> Tensor:
+        """Which of each target's items lie outside its pool, [N, M] -> [N, M] bool."""
+        return torch.zeros_like(ids, dtype=torch.bool)
+
 
 class NonTarget(Pool):
     """Every item but the target itself."""
@@ -43,6 +48,9 @@ class NonTarget(Pool):
 
     def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> Tensor:
         return shared == targets.unsqueeze(1)
+
+    def outside(self, draw: Draw, targets: Tensor, ids: Tensor, n_items: int) -> Tensor:
+        return ids == targets.unsqueeze(1)
 
 
 class Unseen(Pool):
@@ -67,10 +75,20 @@ class Unseen(Pool):
         return ranks + at - offsets[draw.rows].unsqueeze(1)
 
     def forbidden(self, draw: Draw, targets: Tensor, shared: Tensor, n_items: int) -> Tensor:
-        items, offsets, row_of = _seen_of(draw)
-        wanted = torch.arange(len(offsets) - 1, device=items.device).unsqueeze(1) * n_items + shared
-        lifted = F.pad(row_of * n_items + items, (0, 1), value=1 << 62)  # ascending, and never empty
-        return (lifted[torch.searchsorted(lifted, wanted)] == wanted)[draw.rows]
+        _, offsets, _ = _seen_of(draw)
+        rows = torch.arange(len(offsets) - 1, device=offsets.device)
+        return _is_seen(draw, rows, shared, n_items)[draw.rows]
+
+    def outside(self, draw: Draw, targets: Tensor, ids: Tensor, n_items: int) -> Tensor:
+        return _is_seen(draw, draw.rows, ids, n_items)
+
+
+def _is_seen(draw: Draw, rows: Tensor, ids: Tensor, n_items: int) -> Tensor:
+    """Which items [n, M] or [M] are among the training items of each of the rows [n], [n, M] bool."""
+    items, _, row_of = _seen_of(draw)
+    wanted = rows.unsqueeze(1) * n_items + ids
+    lifted = F.pad(row_of * n_items + items, (0, 1), value=1 << 62)  # ascending, and never empty
+    return lifted[torch.searchsorted(lifted, wanted)] == wanted
 
 
 def _seen_of(draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,3 +131,72 @@ class Negatives:
         stream = torch.tensor([draw.step_key], device=targets.device)
         ids = integers(stream, self.k, n_items)[0]
         return ids, self.pool.forbidden(draw, targets, ids, n_items)
+
+
+#: Draws by popularity for a place whose draw before fell outside the pool; the next one is uniform over the pool.
+_TRIES = 8
+_BY_POPULARITY = key_of(21)
+
+
+class PopularNegatives:
+    """K negatives of each target's own from a pool, with probability proportional to popularity ** eta.
+
+    Drawn with replacement. What falls outside the pool is drawn again; after eight times, uniformly over the pool. An
+    item without training interactions counts as one with a single one.
+    """
+
+    def __init__(self, k: int, pool: Pool, counts: Tensor, eta: float) -> None:
+        self.k, self.pool = k, pool
+        weights = counts.clamp(min=1).double() ** eta
+        self._below = weights.cumsum(0) / weights.sum()
+
+    def __call__(self, draw: Draw, targets: Tensor, n_items: int) -> Tensor:
+        """Negative ids, [N, K]."""
+        below = self._below.to(draw.keys.device)
+        ids = torch.zeros(len(targets), self.k, dtype=torch.int64, device=targets.device)
+        out = torch.ones_like(ids, dtype=torch.bool)
+        for number in range(_TRIES):
+            drawn = integers(keys_of(_BY_POPULARITY + number, draw.keys), self.k, 1 << 53)
+            found = torch.searchsorted(below, drawn.double() / (1 << 53), right=True).clamp_(max=n_items - 1)
+            ids = torch.where(out, found, ids)
+            out = self.pool.outside(draw, targets, ids, n_items)
+        return torch.where(out, self.pool.own(draw, targets, self.k, n_items), ids)
+
+
+class HardNegatives:
+    """K negatives of each target's own, uniform over the items of its pool that a frozen model ranks first.
+
+    Parameters
+    ----------
+    k, pool
+        How many, drawn with replacement, and of which items. The target is left out always.
+    top
+        How many first items they are drawn from.
+    """
+
+    def __init__(self, k: int, pool: Pool, top: int) -> None:
+        self.k, self.pool, self.top = k, pool, top
+
+    def __call__(self, draw: Draw, targets: Tensor, model: Scored) -> Tensor:
+        """Negative ids, [N, K]; one outside the pool where the pool has fewer items than ``top``."""
+        n_items = model.table.n_items
+        top = min(self.top, n_items)
+        places = integers(draw.keys, self.k, top)
+        found = []
+        for rows in row_blocks(len(targets), n_items, targets.device):
+            scores = model.table.block(model.states[rows], 0, n_items)
+            scores.scatter_(1, targets[rows].unsqueeze(1), -torch.inf)
+            if self.pool.needs_seen:
+                row, item = _seen_by(draw, draw.rows[rows])
+                scores[row, item] = -torch.inf
+            found.append(scores.topk(top, dim=1).indices.gather(1, places[rows]))
+        return torch.cat(found) if found else places
+
+
+def _seen_by(draw: Draw, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The training items of rows [n], one after the other: places among the rows, and items."""
+    items, offsets, _ = _seen_of(draw)
+    sizes = offsets.diff()[rows]
+    place = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), sizes)
+    within = torch.arange(len(place), device=rows.device) - (sizes.cumsum(0) - sizes)[place]
+    return place, items[offsets[rows][place] + within]

@@ -33,6 +33,10 @@ else:  # Lightning takes three seconds to import, and ranking needs nothing of i
             return next((each.device for each in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
 
+#: Batches from one measurement of training health to the next.
+_HEALTH = 20
+
+
 @dataclass(frozen=True)
 class Precision:
     """Which products are formed in fewer bits. Parameters, gradients, sums and rankings are float32 always."""
@@ -173,6 +177,13 @@ class Recommender(HasNeeds, Module):
             Whose losses they are, [N].
         """
 
+    def health(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Means over the batch's targets that say how training goes, by name; {} where there are none.
+
+        Called on some batches of an epoch, without gradients, before the batch's step.
+        """
+        return {}
+
     def target_weights(self, batch: Batch, item_weights: Tensor | None) -> Tensor | None:
         """The weights of a batch's targets, [W, I] -> [W, N]."""
         return None if item_weights is None else item_weights[:, batch.targets]
@@ -230,6 +241,8 @@ class Recommender(HasNeeds, Module):
         last = min(first + self.accumulate, n_steps) - 1  # an epoch's last group may be smaller
         if step == first:
             optimizer.zero_grad()
+        if step % _HEALTH == 0 and len(batch.targets):
+            self._log_health(batch)
         step_targets = batch.step_targets or batch.global_targets
         self._waiting.append(batch)
         # Ranks average and batches add their gradients.
@@ -253,6 +266,11 @@ class Recommender(HasNeeds, Module):
         # No loss looks at what the last step of an epoch left.
         if step == n_steps - 1 and not all(bool(torch.isfinite(p).all()) for p in parameters):
             raise _diverged(f"the last step of epoch {self.current_epoch + 1} made weights that are not finite")
+
+    @torch.no_grad()
+    def _log_health(self, batch: Batch) -> None:
+        for name, value in self.health(batch).items():
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=len(batch.targets))
 
     def _backward(self, total: Tensor, /, *, retain_graph: bool = False) -> None:
         # Every gradient of a step has the same factor, so they add up; a ball's radius does not depend on it.

@@ -1,16 +1,19 @@
 """The recommender that scores a backbone's states against an output table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.content import Content
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.streams import key_of
+from recsys_lt.data.tasks.next_item import NextItem
 from recsys_lt.errors import UserError
-from recsys_lt.losses.loss import Draw, Loss
+from recsys_lt.losses.loss import Draw, Loss, Scored, ScoringModel
 from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable, Scorer
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
@@ -37,6 +40,8 @@ class SequentialRecommender(Recommender):
         )
         self.prepare_training(rule, terms)
         self.backbone, self.loss, self.content = backbone, loss, content
+        for name, model in loss.compared.items():
+            _check_compared(name, model, backbone)
         if rule.sparse_gradients:
             backbone.use_sparse_gradients()
 
@@ -59,21 +64,54 @@ class SequentialRecommender(Recommender):
         return self.backbone
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        with self.autocast(self.precision.backbone):
-            states = self.backbone.states(batch)
-        _check_states(states, len(batch.targets), f"{type(self.backbone).__name__}.states", "target")
-        states = states.float()
+        states = self._states(batch)
         weights = self.target_weights(batch, item_weights)
         scorer = self.backbone.output_table()
         with self.autocast(self.precision.loss):
             if isinstance(scorer, OutputTable):
                 sparse = self.rule.sparse_gradients and scorer.weight.is_leaf and self.n_items >= LARGE_TABLE
                 table = scorer._replace(sparse=sparse)
-                found = self.loss(states, batch.targets, table, weights, draw_of(batch))
+                found = self.loss(states, batch.targets, table, weights, self._draw(batch))
             else:
                 found = self.loss.by_blocks(states, batch.targets, scorer, weights)
         totals, losses = _checked_losses(found, len(batch.targets), weights, type(self.loss).__name__)
         return totals, losses, batch.targets
+
+    def _states(self, batch: Batch) -> Tensor:
+        with self.autocast(self.precision.backbone):
+            states = self.backbone.states(batch)
+        _check_states(states, len(batch.targets), f"{type(self.backbone).__name__}.states", "target")
+        return states.float()
+
+    def _draw(self, batch: Batch) -> Draw:
+        """The batch's draw, with what the models say that the loss compares with."""
+        return replace(draw_of(batch), frozen={name: self._said_by(one, batch) for name, one in self._compared()})
+
+    def _compared(self) -> Iterator[tuple[str, Backbone]]:
+        """The models that the loss compares with, on this module's device; they are no part of the module."""
+        for name, model in self.loss.compared.items():
+            assert isinstance(model, Backbone)  # see ``_check_compared``
+            yield name, model.to(self.device)
+
+    @torch.no_grad()
+    def _said_by(self, model: Backbone, batch: Batch) -> Scored:
+        table = model.output_table()
+        assert isinstance(table, OutputTable)
+        with self.autocast(self.precision.backbone):
+            # A batch of prefixes has a target a row: any model reads it, as far back as it can.
+            if batch.target_events is None:
+                states = model.user_states(batch.latest(model.max_length))
+            else:
+                states = model.states(batch)
+        return Scored(states.float(), table)
+
+    def health(self, batch: Batch) -> Mapping[str, Tensor]:
+        if not self.loss.has_health:
+            return {}
+        self.begin_step()
+        scorer = self.backbone.output_table()
+        assert isinstance(scorer, OutputTable)  # the batch's loss refuses others
+        return self.loss.health(self._states(batch), batch.targets, scorer, self._draw(batch))
 
     def item_tables(self) -> list[Tensor]:
         return self.backbone.item_tables() if self.content is None else self.content.item_tables
@@ -97,6 +135,21 @@ def draw_of(batch: Batch) -> Draw:
         seen_items=None if seen is None else seen.items,
         seen_offsets=None if seen is None else seen.offsets,
     )
+
+
+def _check_compared(name: str, model: ScoringModel, backbone: Backbone) -> None:
+    """Raise UserError unless a model of the loss reads the batches that the backbone is trained on."""
+    where = f"loss.{name}"
+    if not isinstance(model, Backbone) or not isinstance(model.output_table(), OutputTable):
+        what = f"{type(model).__name__} has no states that are scored against item vectors"
+        raise UserError(what, where=where, remedy="Name a run of another model, such as model=sasrec")
+    prefixes = isinstance(backbone.task, NextItem) and backbone.task.one_target
+    reads = type(model.task) is type(backbone.task) and model.max_length >= backbone.max_length
+    if not prefixes and not reads:
+        what = f"{type(model).__name__} (max_length {model.max_length}) does not read the training examples of "
+        what += f"{type(backbone).__name__} (max_length {backbone.max_length})"
+        remedy = f"Name a run of a model that is trained as {type(backbone).__name__} is, with at least its max_length"
+        raise UserError(what, where=where, remedy=remedy)
 
 
 def _check_states(states: Tensor, n: int, source: str, one_of: str) -> None:

@@ -190,6 +190,7 @@ class Parts(Choices):
             accumulate=self.trainer.accumulate,
             clip=self.trainer.clip,
         )
+        self.loss.prepare(facts.popularity, _of("loss", needs or {}))
         made = call("model", partial(self.model, facts), {})  # its weights come of torch's current seed
         if isinstance(made, Backbone):
             content = None
@@ -202,7 +203,6 @@ class Parts(Choices):
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if module.trainable:
             self.optimizer.prepare(trained, module.item_tables(), facts.popularity)
-        self.loss.prepare(facts.popularity, _of("loss", needs or {}))
         return module
 
 

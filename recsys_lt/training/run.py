@@ -31,6 +31,7 @@ from recsys_lt.system.machine import forget_peak_rss
 from recsys_lt.system.package import commit
 from recsys_lt.system.stopping import Stop, Stopped
 from recsys_lt.training.build import PRIOR, Parts, build
+from recsys_lt.training.collapse import Collapse
 from recsys_lt.training.earlier import begin_anew, load_start, read_earlier
 from recsys_lt.training.journal import Journal, StopRun
 from recsys_lt.training.launch import launch
@@ -100,7 +101,8 @@ def train_and_test(
     measuring = partial(measure, data, parts.metrics, groups)
     begin = cache(partial(begin_anew, folder, this))
     journal = Journal(folder, parts.trainer, measuring, notes, stop, begin, parts.logger)
-    trainer = _trainer(parts, folder, notes, [*parts.callbacks, journal, TrainingProgress(Console(), journal, brief)])
+    watching = [journal, TrainingProgress(Console(), journal, brief), Collapse(journal, say)]
+    trainer = _trainer(parts, folder, notes, [*parts.callbacks, *watching])
     share = Share(trainer.global_rank, trainer.world_size)
     batches = _training_batches(parts, data, module, share)
     ranking = partial(_ranking_batches, parts, data, module, share)

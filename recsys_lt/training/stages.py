@@ -47,6 +47,11 @@ def run_stages(
         parts.strategy.check(parts.trainer.devices, parts.trainer.clip)
         parts.logger.check()
         data = parts.data(say)
+        for name, need in parts.needs.items():
+            given = need.folder if isinstance(need, TrainedRun) else None
+            if given is not None and Path(given).resolve() == folder.resolve():
+                what, remedy = "it is the run itself", "Name another, finished run"
+                raise UserError(what, where=f"{name}={folder}", remedy=remedy)
         absent = {name: need for name, need in parts.needs.items() if not _is_made(need, place_of(need, name, folder))}
         if absent:
             # Cells of a sweep share what they need.

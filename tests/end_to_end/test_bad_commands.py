@@ -54,6 +54,14 @@ loss=sce loss.k=0 | loss.k, greater than 0
 loss=sce loss.pool=none | loss.pool, unseen
 loss=sce loss.share=user | loss.share, batch
 loss=sce loss.alpha=inf | loss.alpha, finite
+loss=dpo | model.start_from, Give the run folder of a trained model
+loss=simpo loss.negatives=hard | model.start_from, Give the run folder of a trained model
+loss=s_dpo model.start_from=nowhere | nowhere, no such folder, loss.reference
+loss=simpo loss.k=39 | 39 negatives, loss.k=38
+loss=simpo loss.negatives=hardest | loss.negatives, popular
+loss=napo loss.auxiliary=nowhere | nowhere, no such folder, loss.auxiliary
+loss=napo loss.share=2 | loss.share, less than or equal to 1
+loss=dpo model=bigrec llm=tiny_random model.start_from=nowhere | loss, objective of its own
 metrics.ks=[10,1000] | 1000, 40 items, metrics.ks=[10]
 metrics.ks=[1,5] | 10 is not among, metrics.ks
 metrics.ks=10 | metrics.ks, a list, in brackets
@@ -350,6 +358,7 @@ def test_every_key_of_a_choice_refuses_what_it_is_not(choice: str) -> None:
     overrides += ["model=e4srec"] if group == "llm" else ["model=bigrec"] if name == "own" else []
     overrides += ["llm.weights.name=somewhere"] if name == "pretrained" else []
     overrides += ["model.parts=[somewhere]"] if name == "blend" else []
+    overrides += ["model.start_from=somewhere"] if group == "loss" else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides)
     plain: Any = OmegaConf.to_container(config)

@@ -50,6 +50,8 @@ def composed(*overrides: str) -> DictConfig:
 def test_every_choice_composes_and_builds(choice: str) -> None:
     if choice == "loss=own":
         choice += " model=bigrec"
+    if choice.startswith("loss="):
+        choice += " model.start_from=some_run"  # which the preference losses need
     if choice == "model=blend":
         choice += " model.parts=[some_run]"
     if choice == "llm=pretrained":

@@ -1,0 +1,323 @@
+"""Preference losses of models that score items: the target is chosen, sampled negatives are rejected."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from recsys_lt.data.needs import Need, TrainedRun, starting_point
+from recsys_lt.data.streams import key_of, keys_of
+from recsys_lt.losses.blocks import plain_means, row_blocks
+from recsys_lt.losses.ce import cross_entropies
+from recsys_lt.losses.loss import Draw, Loss, Scored, ScoringModel
+from recsys_lt.losses.negatives import HardNegatives, Negatives, Pools, PopularNegatives
+from recsys_lt.losses.output_table import OutputTable
+from recsys_lt.losses.preference import (
+    Answers,
+    Preference,
+    confident_margin,
+    kept_rows,
+    popularity_margins,
+    similar_rows,
+)
+
+_Part = Annotated[float, Field(ge=0, le=1)]
+_Half = Annotated[float, Field(ge=0, le=0.5)]
+_Group = Annotated[int, Field(ge=2)]
+_ORDER = key_of(22)
+#: Targets of a batch of which training health is measured.
+_WATCHED = 256
+
+
+class Rejected(NamedTuple):
+    """Rejected items of each target.
+
+    Parameters
+    ----------
+    ids, allowed
+        Items, [N, M], and which of them count, [N, M] bool.
+    rows
+        Targets whose items are shared, [N, P]: a target's own K items are followed by those of these targets. None
+        where nothing is shared.
+    margin
+        Margin of each target, [N], or None.
+    """
+
+    ids: Tensor
+    allowed: Tensor
+    rows: Tensor | None = None
+    margin: Tensor | None = None
+
+
+class ItemPreference(Loss):
+    """A preference loss (see ``Preference``) whose answers are items: the target, and K negatives.
+
+    Scores stand for log-probabilities: the log-sum over the catalogue is the same for all answers of a target, and
+    cancels. A negative that is the target does not count. All is computed in float32.
+
+    Parameters
+    ----------
+    k
+        Negatives for each target.
+    beta, margin, combine, squared, smoothing, dynamic
+        See ``Preference``.
+    reference
+        Whether scores are compared with those of the run that training starts from (``model.start_from``).
+    tau
+        Strength of the margins by popularity (``popularity_margins``); 0 for none, above 0 for the sake of rare items.
+    sft_weight
+        Weight of the cross-entropy over the catalogue that is added.
+    negatives
+        ``uniform`` over the pool; ``popular``, in proportion to popularity ** ``eta``; ``hard``, uniform over the
+        ``top`` items of the pool that the run training starts from ranks first.
+    eta, top
+        See ``negatives``.
+    pool
+        See ``Negatives``.
+    """
+
+    has_health = True
+
+    def __init__(
+        self,
+        k: PositiveInt,
+        beta: PositiveFloat,
+        *,
+        reference: bool = True,
+        margin: NonNegativeFloat = 0.0,
+        combine: Literal["lse", "mean"] = "lse",
+        squared: bool = False,
+        smoothing: _Half = 0.0,
+        dynamic: bool = False,
+        tau: float = 0.0,
+        sft_weight: NonNegativeFloat = 0.0,
+        negatives: Literal["uniform", "popular", "hard"] = "uniform",
+        eta: NonNegativeFloat = 0.75,
+        top: PositiveInt = 50,
+        pool: Pools = "unseen",
+    ) -> None:
+        self.form = Preference(beta, margin, combine, squared, smoothing, dynamic)
+        self.reference, self.tau, self.sft_weight = reference, tau, sft_weight
+        self.uniform = Negatives(k, pool, "position")
+        self.pool = self.uniform.pool
+        self.needs_seen = self.pool.needs_seen
+        self.popular: PopularNegatives | None = None
+        self.hard = HardNegatives(k, self.pool, top) if negatives == "hard" else None
+        self._eta = eta if negatives == "popular" else None
+        self._counts: Tensor | None = None
+
+    @classmethod
+    def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
+        """The run that training starts from, where scores are compared with its own or it gives hard negatives."""
+        if options.get("reference", True) or options.get("negatives") == "hard":
+            return {"reference": starting_point(start_from, ScoringModel)}
+        return {}
+
+    def check(self, n_items: int) -> None:
+        self.uniform.check(n_items)
+
+    def prepare(self, counts: Tensor, needs: Mapping[str, Any] | None = None) -> None:
+        self._counts = counts
+        self.compared = dict(needs or {})
+        if self._eta is not None:
+            self.popular = PopularNegatives(self.uniform.k, self.pool, counts, self._eta)
+
+    def __call__(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        table: OutputTable,
+        weights: Tensor | None = None,
+        draw: Draw | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        assert draw is not None, "a preference loss needs a draw"
+        policy = Scored(states, table)
+        with torch.autocast(states.device.type, enabled=False):
+            rejected = self._rejected(policy, targets, draw)
+            ours, theirs = self._answers(policy, targets, rejected, draw)
+            margins = None
+            if self.tau:
+                margins = popularity_margins(self._counts_on(targets), targets, rejected.ids, self.tau)
+            losses = self.form(ours, rejected.allowed, theirs, rejected.margin, margins)
+            if self.sft_weight:
+                losses = losses + self.sft_weight * cross_entropies(states, targets, table)
+        return plain_means(losses, weights)
+
+    def health(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Mapping[str, Tensor]:
+        """Numbers of training health, of some of the batch's targets.
+
+        ``chosen_log_probability`` and ``rejected_log_probability``: over the catalogue, means; with a reference, also
+        ``reference_log_probability``, its own of the chosen item. ``preference_margin``: mean lead of the chosen item,
+        beta included. ``preference_accuracy``: part of the targets that lead all rejected items. ``rejected_above``:
+        part of the rejected items that score at least as high as the chosen one. ``rejected_items``: how many count.
+        """
+        first = slice(_WATCHED)
+        states, targets = states[first], targets[first]
+        frozen = {name: Scored(one.states[first], one.table) for name, one in draw.frozen.items()}
+        draw = replace(draw, keys=draw.keys[first], rows=draw.rows[first], frozen=frozen)
+        policy = Scored(states, table)
+        rejected = self._rejected(policy, targets, draw)
+        allowed, counted = rejected.allowed, rejected.allowed.any(1)
+        ours, theirs = self._answers(policy, targets, rejected, draw)
+        chosen = -cross_entropies(states, targets, table)
+        gaps = ours.gaps()
+        leads = self.form.beta * (gaps if theirs is None else gaps - theirs.gaps())
+        found = {
+            "chosen_log_probability": chosen.mean(),
+            "rejected_log_probability": (chosen.unsqueeze(1) - gaps)[allowed].mean(),
+            "preference_margin": leads[allowed].mean(),
+            "preference_accuracy": ((leads > 0) | ~allowed).all(1)[counted].float().mean(),
+            "rejected_above": (gaps <= 0)[allowed].float().mean(),
+            "rejected_items": allowed.sum(1).float().mean(),
+        }
+        if self.reference:
+            found["reference_log_probability"] = -cross_entropies(
+                frozen["reference"].states, targets, frozen["reference"].table
+            ).mean()
+        return found
+
+    def _counts_on(self, like: Tensor) -> Tensor:
+        if self._counts is None:
+            raise RuntimeError("the loss does not know the items' counts: call prepare first")
+        return self._counts.to(like.device)
+
+    def _rejected(self, policy: Scored, targets: Tensor, draw: Draw) -> Rejected:
+        n_items = policy.table.n_items
+        if self.hard is not None:
+            ids = self.hard(draw, targets, draw.frozen["reference"])
+        elif self._eta is not None:
+            if self.popular is None:
+                raise RuntimeError("the loss does not know the items' counts: call prepare first")
+            ids = self.popular(draw, targets, n_items)
+        else:
+            ids, _ = self.uniform(draw, targets, n_items)
+        return Rejected(ids, self._allowed(draw, targets, ids, n_items))
+
+    def _allowed(self, draw: Draw, targets: Tensor, ids: Tensor, n_items: int) -> Tensor:
+        return (ids != targets.unsqueeze(1)) & ~self.pool.outside(draw, targets, ids, n_items)
+
+    def _answers(
+        self, policy: Scored, targets: Tensor, rejected: Rejected, draw: Draw
+    ) -> tuple[Answers, Answers | None]:
+        """The policy's answers, and the reference's where there is one."""
+        ours = answers(policy, targets, rejected)
+        return ours, answers(draw.frozen["reference"], targets, rejected) if self.reference else None
+
+
+def answers(model: Scored, targets: Tensor, rejected: Rejected) -> Answers:
+    """A model's scores of chosen and rejected items, or its log-probabilities where items are shared.
+
+    A shared item has the log-probability that the model gives it for the user it was drawn for, as published. Scores of
+    two users do not compare; log-probabilities over the catalogue do.
+    """
+    if rejected.rows is None:
+        return scores(model, targets, rejected.ids)
+    of_shared = rejected.rows.shape[1]
+    k = rejected.ids.shape[1] // (1 + of_shared)
+    chosen, own = scores(model, targets, rejected.ids[:, :k])
+    logs = -cross_entropies(model.states, targets, model.table)
+    own = own + (logs - chosen).unsqueeze(1)
+    return Answers(logs, torch.cat([own, own[rejected.rows].flatten(1)], 1))
+
+
+def scores(model: Scored, targets: Tensor, ids: Tensor) -> Answers:
+    """Scores of targets [N] and items [N, K]."""
+    states, (weight, bias, _) = model
+    chosen = (states * weight[targets]).sum(1)
+    rejected = torch.bmm(weight[ids], states.unsqueeze(2)).squeeze(2)
+    if bias is not None:
+        chosen, rejected = chosen + bias[targets], rejected + bias[ids]
+    return Answers(chosen, rejected)
+
+
+class NAPO(ItemPreference):
+    """Preference optimisation with negatives shared in the batch, and margins by how sure the negatives are.
+
+    Targets of a step are put into groups at random. A target also has the negatives of the users in its group who are
+    most similar, by the dot product of an auxiliary model's states; ``Preference.margin`` falls where the auxiliary
+    model scores the negatives high (``confident_margin``). Groups lie within a process.
+
+    Parameters
+    ----------
+    group
+        Targets of a group, W.
+    share
+        Part of the W - 1 others whose negatives are shared.
+    share_gradients
+        Whether a shared negative moves the model, for the user it was drawn for.
+    confidence
+        Strength of the margin's dependence on the auxiliary scores; 0 for the same margin everywhere.
+    auxiliary
+        Run folder of the auxiliary model; None has a SASRec trained first.
+    **options
+        See ``ItemPreference``.
+
+    References
+    ----------
+    NAPO, arXiv 2508.09653.
+    """
+
+    def __init__(
+        self,
+        k: PositiveInt,
+        beta: PositiveFloat,
+        *,
+        group: _Group = 16,
+        share: _Part = 0.7,
+        share_gradients: bool = False,
+        confidence: NonNegativeFloat = 0.3,
+        auxiliary: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(k, beta, **options)
+        self.gamma = self.form.margin
+        self.form = replace(self.form, margin=0.0)
+        self.group, self.share = group, share
+        self.share_gradients, self.confidence = share_gradients, confidence
+
+    @classmethod
+    def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
+        """Also the auxiliary model."""
+        auxiliary = TrainedRun(options.get("auxiliary"), "sasrec", "ce", ScoringModel)
+        return {**super().needs(options, start_from), "auxiliary": auxiliary}
+
+    def _rejected(self, policy: Scored, targets: Tensor, draw: Draw) -> Rejected:
+        own = super()._rejected(policy, targets, draw)
+        ids, allowed, rows = own.ids, own.allowed, None
+        auxiliary = draw.frozen["auxiliary"]
+        if kept_rows(self.group, self.share):
+            rows, kept = self._similar(auxiliary.states, draw)
+            shared = ids[rows].flatten(1)
+            counts = (kept.unsqueeze(2) & allowed[rows]).flatten(1)
+            counts &= self._allowed(draw, targets, shared, policy.table.n_items)
+            ids, allowed = torch.cat([ids, shared], 1), torch.cat([allowed, counts], 1)
+        found = ids.new_empty(ids.shape, dtype=torch.float32)
+        for part in row_blocks(len(ids), ids.shape[1] * auxiliary.states.shape[1], ids.device):
+            here = Scored(auxiliary.states[part], auxiliary.table)
+            found[part] = scores(here, targets[part], ids[part]).rejected
+        margin = confident_margin(found, allowed, self.gamma, self.confidence)
+        return Rejected(ids, allowed, rows, margin)
+
+    def _similar(self, states: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Targets whose negatives each target shares, [N, P], and which of them there are."""
+        n = len(states)
+        order = keys_of(key_of(_ORDER, draw.step_key), torch.arange(n, device=states.device)).argsort()
+        places = torch.cat([order, order.new_zeros(-n % self.group)]).view(-1, self.group)
+        real = torch.arange(places.numel(), device=places.device).view_as(places) < n
+        within, kept = similar_rows(states[places], real, self.share)
+        rows = places.unsqueeze(1).expand(-1, self.group, -1).gather(2, within)
+        back = order.argsort()
+        return rows.flatten(0, 1)[back], kept.flatten(0, 1)[back]
+
+    def _answers(
+        self, policy: Scored, targets: Tensor, rejected: Rejected, draw: Draw
+    ) -> tuple[Answers, Answers | None]:
+        ours, theirs = super()._answers(policy, targets, rejected, draw)
+        if rejected.rows is not None and not self.share_gradients:
+            k = self.uniform.k
+            own, shared = ours.rejected[:, :k], ours.rejected[:, k:]
+            ours = Answers(ours.chosen, torch.cat([own, shared.detach()], 1))
+        return ours, theirs
