@@ -239,6 +239,40 @@ class LanguageModel(nn.Module):
         of_row = torch.repeat_interleave(torch.arange(len(rows), device=device), answered)
         return each.new_zeros(len(rows)).index_add(0, of_row, each) / answered
 
+    def answers_after(
+        self, prompt: Sequence[int], answers: Sequence[Sequence[int]], keys: Tensor, key: int
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability of each of several answers to one prompt, their ends included; the prompt is read once.
+
+        The answers are branches that do not see each other, so the numbers are those of rows read apart.
+
+        Parameters
+        ----------
+        prompt, answers
+            Tokens, at least one of the prompt.
+        keys, key
+            The random stream of each answer, [n] int64, and that of the prompt.
+
+        Returns
+        -------
+        sums, lengths
+            [n] float32, and the number of tokens of each, [n] int64.
+        """
+        device = self.vocabulary.device
+        # A branch begins with the prompt's last token, which predicts the answer's first.
+        rows = [[prompt[-1], *answer] for answer in answers]
+        lengths = [len(row) for row in rows]
+        sizes = torch.tensor(lengths, device=device)
+        ids = torch.tensor([token for row in rows for token in row], device=device)
+        of_row = torch.repeat_interleave(torch.arange(len(rows), device=device), sizes)
+        place = torch.arange(len(ids), device=device) - (sizes.cumsum(0) - sizes)[of_row]
+        before = torch.tensor(prompt[:-1], dtype=torch.int64, device=device)
+        streams = keys_of(0, keys[of_row] + place)
+        hidden = self.hidden(self.vectors(before), self.vectors(ids), lengths, streams, key)
+        tokens = torch.tensor([token for answer in answers for token in (*answer, self.end)], device=device)
+        each = -F.cross_entropy(F.linear(hidden, self.vocabulary).float(), tokens, reduction="none")
+        return each.new_zeros(len(rows)).index_add(0, of_row, each), sizes
+
     @torch.no_grad()
     def _check_reading(self) -> None:
         """Raise UserError for a model whose answers are more than packs and a product with its vocabulary tell."""

@@ -22,7 +22,8 @@ class TitleLikelihood(TitleModel):
 
     def begin_ranking(self) -> None:
         super().begin_ranking()
-        self._vocabulary = self.language.vocabulary.float()  # of a model that is held in fewer bits, a copy
+        # Of a model that is held in fewer bits, a copy; detached, since a parameter would join the checkpoint.
+        self._vocabulary = self.language.vocabulary.detach().float()
 
     def scores(self, batch: Batch) -> Tensor:
         return torch.stack([self._of_user(prompt) for prompt in self._prompts(batch)])

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from recsys_lt.data.needs import Need, TrainedRun, starting_point
 from recsys_lt.data.streams import key_of, keys_of
+from recsys_lt.errors import UserError
+from recsys_lt.losses.answering import Answering, Scored
 from recsys_lt.losses.blocks import plain_means, row_blocks
-from recsys_lt.losses.ce import cross_entropies
-from recsys_lt.losses.loss import Draw, Loss, Scored, ScoringModel
+from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.negatives import HardNegatives, Negatives, Pools, PopularNegatives
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.preference import (
@@ -56,7 +57,8 @@ class ItemPreference(Loss):
     """A preference loss (see ``Preference``) whose answers are items: the target, and K negatives.
 
     Scores stand for log-probabilities: the log-sum over the catalogue is the same for all answers of a target, and
-    cancels. A negative that is the target does not count. All is computed in float32.
+    cancels. A model that reads titles gives log-probabilities of titles. A negative that is the target does not count.
+    All is computed in float32.
 
     Parameters
     ----------
@@ -77,9 +79,13 @@ class ItemPreference(Loss):
         See ``negatives``.
     pool
         See ``Negatives``.
+    mean_tokens
+        Whether a title's log-probability is the mean over its tokens, and not the sum; an item that is scored is one
+        token.
     """
 
     has_health = True
+    of_answers = True
 
     def __init__(
         self,
@@ -98,7 +104,9 @@ class ItemPreference(Loss):
         eta: NonNegativeFloat = 0.75,
         top: PositiveInt = 50,
         pool: Pools = "unseen",
+        mean_tokens: bool = False,
     ) -> None:
+        self.mean_tokens = mean_tokens
         self.form = Preference(beta, margin, combine, squared, smoothing, dynamic)
         self.reference, self.tau, self.sft_weight = reference, tau, sft_weight
         self.uniform = Negatives(k, pool, "position")
@@ -113,7 +121,7 @@ class ItemPreference(Loss):
     def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
         """The run that training starts from, where scores are compared with its own or it gives hard negatives."""
         if options.get("reference", True) or options.get("negatives") == "hard":
-            return {"reference": starting_point(start_from, ScoringModel)}
+            return {"reference": starting_point(start_from)}
         return {}
 
     def check(self, n_items: int) -> None:
@@ -134,63 +142,66 @@ class ItemPreference(Loss):
         draw: Draw | None = None,
     ) -> tuple[Tensor, Tensor]:
         assert draw is not None, "a preference loss needs a draw"
-        policy = Scored(states, table)
         with torch.autocast(states.device.type, enabled=False):
-            rejected = self._rejected(policy, targets, draw)
-            ours, theirs = self._answers(policy, targets, rejected, draw)
-            margins = None
-            if self.tau:
-                margins = popularity_margins(self._counts_on(targets), targets, rejected.ids, self.tau)
-            losses = self.form(ours, rejected.allowed, theirs, rejected.margin, margins)
-            if self.sft_weight:
-                losses = losses + self.sft_weight * cross_entropies(states, targets, table)
+            return self.by_answers(Scored(states, table), targets, weights, draw)
+
+    def by_answers(
+        self, model: Answering, targets: Tensor, weights: Tensor | None, draw: Draw
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Loss.by_answers``."""
+        rejected = self._rejected(model.n_items, targets, draw)
+        ours, theirs = self._answers(model, targets, rejected, draw, bool(self.sft_weight))
+        margins = None
+        if self.tau:
+            margins = popularity_margins(self._known_counts().to(targets.device), targets, rejected.ids, self.tau)
+        losses = self.form(ours, rejected.allowed, theirs, rejected.margin, margins)
+        if self.sft_weight:
+            losses = losses - self.sft_weight * ours.chosen
         return plain_means(losses, weights)
 
     def health(self, states: Tensor, targets: Tensor, table: OutputTable, draw: Draw) -> Mapping[str, Tensor]:
-        """Numbers of training health, of some of the batch's targets.
+        """See ``answer_health``; of some of the batch's targets."""
+        first = slice(_WATCHED)
+        frozen = {name: one[first] if isinstance(one, Scored) else one for name, one in draw.frozen.items()}
+        draw = replace(draw, keys=draw.keys[first], rows=draw.rows[first], frozen=frozen)
+        return self.answer_health(Scored(states, table)[first], targets[first], draw)
 
-        ``chosen_log_probability`` and ``rejected_log_probability``: over the catalogue, means; with a reference, also
+    def answer_health(self, model: Answering, targets: Tensor, draw: Draw) -> Mapping[str, Tensor]:
+        """Numbers of training health.
+
+        ``chosen_log_probability`` and ``rejected_log_probability``: means; with a reference, also
         ``reference_log_probability``, its own of the chosen item. ``preference_margin``: mean lead of the chosen item,
         beta included. ``preference_accuracy``: part of the targets that lead all rejected items. ``rejected_above``:
         part of the rejected items that score at least as high as the chosen one. ``rejected_items``: how many count.
         """
-        first = slice(_WATCHED)
-        states, targets = states[first], targets[first]
-        frozen = {name: Scored(one.states[first], one.table) for name, one in draw.frozen.items()}
-        draw = replace(draw, keys=draw.keys[first], rows=draw.rows[first], frozen=frozen)
-        policy = Scored(states, table)
-        rejected = self._rejected(policy, targets, draw)
+        rejected = self._rejected(model.n_items, targets, draw)
         allowed, counted = rejected.allowed, rejected.allowed.any(1)
-        ours, theirs = self._answers(policy, targets, rejected, draw)
-        chosen = -cross_entropies(states, targets, table)
+        ours, theirs = self._answers(model, targets, rejected, draw, comparable=True)
         gaps = ours.gaps()
         leads = self.form.beta * (gaps if theirs is None else gaps - theirs.gaps())
         found = {
-            "chosen_log_probability": chosen.mean(),
-            "rejected_log_probability": (chosen.unsqueeze(1) - gaps)[allowed].mean(),
+            "chosen_log_probability": ours.chosen.mean(),
+            "rejected_log_probability": ours.rejected[allowed].mean(),
             "preference_margin": leads[allowed].mean(),
             "preference_accuracy": ((leads > 0) | ~allowed).all(1)[counted].float().mean(),
             "rejected_above": (gaps <= 0)[allowed].float().mean(),
             "rejected_items": allowed.sum(1).float().mean(),
         }
-        if self.reference:
-            found["reference_log_probability"] = -cross_entropies(
-                frozen["reference"].states, targets, frozen["reference"].table
-            ).mean()
-        return found
+        return found if theirs is None else found | {"reference_log_probability": theirs.chosen.mean()}
 
-    def _counts_on(self, like: Tensor) -> Tensor:
+    def _known_counts(self) -> Tensor:
         if self._counts is None:
             raise RuntimeError("the loss does not know the items' counts: call prepare first")
-        return self._counts.to(like.device)
+        return self._counts
 
-    def _rejected(self, policy: Scored, targets: Tensor, draw: Draw) -> Rejected:
-        n_items = policy.table.n_items
+    def _rejected(self, n_items: int, targets: Tensor, draw: Draw) -> Rejected:
         if self.hard is not None:
-            ids = self.hard(draw, targets, draw.frozen["reference"])
-        elif self._eta is not None:
-            if self.popular is None:
-                raise RuntimeError("the loss does not know the items' counts: call prepare first")
+            reference = draw.frozen["reference"]
+            if not isinstance(reference, Scored):
+                what, remedy = "hard negatives are of models that score all items at once", "Use uniform or popular"
+                raise UserError(what, where="loss.negatives=hard", remedy=remedy)
+            ids = self.hard(draw, targets, reference)
+        elif self.popular is not None:
             ids = self.popular(draw, targets, n_items)
         else:
             ids, _ = self.uniform(draw, targets, n_items)
@@ -200,37 +211,24 @@ class ItemPreference(Loss):
         return (ids != targets.unsqueeze(1)) & ~self.pool.outside(draw, targets, ids, n_items)
 
     def _answers(
-        self, policy: Scored, targets: Tensor, rejected: Rejected, draw: Draw
+        self, model: Answering, targets: Tensor, rejected: Rejected, draw: Draw, comparable: bool
     ) -> tuple[Answers, Answers | None]:
-        """The policy's answers, and the reference's where there is one."""
-        ours = answers(policy, targets, rejected)
-        return ours, answers(draw.frozen["reference"], targets, rejected) if self.reference else None
+        """The model's answers, and the reference's where there is one."""
+        ours = self._with_shared(model, targets, rejected, comparable)
+        if not self.reference:
+            return ours, None
+        with torch.no_grad():
+            return ours, self._with_shared(draw.frozen["reference"], targets, rejected, comparable)
 
+    def _with_shared(self, model: Answering, targets: Tensor, rejected: Rejected, comparable: bool) -> Answers:
+        """A model's answers: to own items, and to those of other rows what it gives them there, as published.
 
-def answers(model: Scored, targets: Tensor, rejected: Rejected) -> Answers:
-    """A model's scores of chosen and rejected items, or its log-probabilities where items are shared.
-
-    A shared item has the log-probability that the model gives it for the user it was drawn for, as published. Scores of
-    two users do not compare; log-probabilities over the catalogue do.
-    """
-    if rejected.rows is None:
-        return scores(model, targets, rejected.ids)
-    of_shared = rejected.rows.shape[1]
-    k = rejected.ids.shape[1] // (1 + of_shared)
-    chosen, own = scores(model, targets, rejected.ids[:, :k])
-    logs = -cross_entropies(model.states, targets, model.table)
-    own = own + (logs - chosen).unsqueeze(1)
-    return Answers(logs, torch.cat([own, own[rejected.rows].flatten(1)], 1))
-
-
-def scores(model: Scored, targets: Tensor, ids: Tensor) -> Answers:
-    """Scores of targets [N] and items [N, K]."""
-    states, (weight, bias, _) = model
-    chosen = (states * weight[targets]).sum(1)
-    rejected = torch.bmm(weight[ids], states.unsqueeze(2)).squeeze(2)
-    if bias is not None:
-        chosen, rejected = chosen + bias[targets], rejected + bias[ids]
-    return Answers(chosen, rejected)
+        Scores of two users do not compare, so log-probabilities are shared.
+        """
+        if rejected.rows is None:
+            return model.answers(targets, rejected.ids, comparable)
+        chosen, own = model.answers(targets, rejected.ids[:, : self.uniform.k], comparable=True)
+        return Answers(chosen, torch.cat([own, own[rejected.rows].flatten(1)], 1))
 
 
 class NAPO(ItemPreference):
@@ -281,23 +279,23 @@ class NAPO(ItemPreference):
     @classmethod
     def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
         """Also the auxiliary model."""
-        auxiliary = TrainedRun(options.get("auxiliary"), "sasrec", "ce", ScoringModel)
+        auxiliary = TrainedRun(options.get("auxiliary"), "sasrec", "ce")
         return {**super().needs(options, start_from), "auxiliary": auxiliary}
 
-    def _rejected(self, policy: Scored, targets: Tensor, draw: Draw) -> Rejected:
-        own = super()._rejected(policy, targets, draw)
+    def _rejected(self, n_items: int, targets: Tensor, draw: Draw) -> Rejected:
+        own = super()._rejected(n_items, targets, draw)
         ids, allowed, rows = own.ids, own.allowed, None
         auxiliary = draw.frozen["auxiliary"]
+        assert isinstance(auxiliary, Scored)
         if kept_rows(self.group, self.share):
             rows, kept = self._similar(auxiliary.states, draw)
             shared = ids[rows].flatten(1)
             counts = (kept.unsqueeze(2) & allowed[rows]).flatten(1)
-            counts &= self._allowed(draw, targets, shared, policy.table.n_items)
+            counts &= self._allowed(draw, targets, shared, n_items)
             ids, allowed = torch.cat([ids, shared], 1), torch.cat([allowed, counts], 1)
         found = ids.new_empty(ids.shape, dtype=torch.float32)
         for part in row_blocks(len(ids), ids.shape[1] * auxiliary.states.shape[1], ids.device):
-            here = Scored(auxiliary.states[part], auxiliary.table)
-            found[part] = scores(here, targets[part], ids[part]).rejected
+            found[part] = auxiliary[part].answers(targets[part], ids[part]).rejected
         margin = confident_margin(found, allowed, self.gamma, self.confidence)
         return Rejected(ids, allowed, rows, margin)
 
@@ -313,11 +311,10 @@ class NAPO(ItemPreference):
         return rows.flatten(0, 1)[back], kept.flatten(0, 1)[back]
 
     def _answers(
-        self, policy: Scored, targets: Tensor, rejected: Rejected, draw: Draw
+        self, model: Answering, targets: Tensor, rejected: Rejected, draw: Draw, comparable: bool
     ) -> tuple[Answers, Answers | None]:
-        ours, theirs = super()._answers(policy, targets, rejected, draw)
-        if rejected.rows is not None and not self.share_gradients:
-            k = self.uniform.k
-            own, shared = ours.rejected[:, :k], ours.rejected[:, k:]
+        ours, theirs = super()._answers(model, targets, rejected, draw, comparable)
+        if not self.share_gradients:
+            own, shared = ours.rejected[:, : self.uniform.k], ours.rejected[:, self.uniform.k :]
             ours = Answers(ours.chosen, torch.cat([own, shared.detach()], 1))
         return ours, theirs

@@ -4,31 +4,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from recsys_lt.data.batch import Batch
 from recsys_lt.data.needs import HasNeeds
 from recsys_lt.errors import UserError
 from recsys_lt.losses.blocks import Pass, weighted_means
 from recsys_lt.losses.output_table import OutputTable, Scorer
 
-
-class Scored(NamedTuple):
-    """A model's states of a batch's targets, [N, d], and the table they are scored against."""
-
-    states: Tensor
-    table: OutputTable
-
-
-@runtime_checkable
-class ScoringModel(Protocol):
-    """A model whose states are scored against a table: what a loss may compare the trained one with."""
-
-    def states(self, batch: Batch) -> Tensor: ...
-
-    def output_table(self) -> Scorer: ...
+if TYPE_CHECKING:
+    from recsys_lt.losses.answering import Answering
 
 
 @dataclass(frozen=True)
@@ -46,7 +32,7 @@ class Draw:
     rows: Tensor
     seen_items: Tensor | None = None
     seen_offsets: Tensor | None = None
-    frozen: Mapping[str, Scored] = field(default_factory=dict)
+    frozen: "Mapping[str, Answering]" = field(default_factory=dict)
 
 
 class Loss(HasNeeds, ABC):
@@ -60,11 +46,17 @@ class Loss(HasNeeds, ABC):
         Scored models whose states of the targets ``draw`` must carry, by name; set in ``prepare``.
     has_health
         Whether ``health`` has numbers to log.
+    of_answers
+        Whether it trains any model that gives log-probabilities of items (``by_answers``).
+    mean_tokens
+        Whether the log-probability of a title that it wants is the mean over its tokens; else the sum.
     """
 
     needs_seen: bool = False
-    compared: Mapping[str, ScoringModel] = MappingProxyType({})
+    compared: Mapping[str, Any] = MappingProxyType({})
     has_health: bool = False
+    of_answers: ClassVar[bool] = False
+    mean_tokens: bool = False
 
     def check(self, n_items: int) -> None:
         """Raise UserError if the loss cannot be used with a catalogue of ``n_items``."""
@@ -89,6 +81,16 @@ class Loss(HasNeeds, ABC):
         what = f"{type(self).__name__} needs items that are scored by their vectors, and this model's are not"
         remedy = "Choose loss=ce, or let the model's output_table return an OutputTable"
         raise UserError(what, where="loss", remedy=remedy)
+
+    def answer_health(self, model: "Answering", targets: Tensor, draw: Draw) -> Mapping[str, Tensor]:
+        """``health`` of a loss of answers."""
+        return {}
+
+    def by_answers(
+        self, model: "Answering", targets: Tensor, weights: Tensor | None, draw: Draw
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the loss of what a model gives items, as ``__call__``; most losses cannot (``of_answers``)."""
+        raise TypeError(f"{type(self).__name__} is no loss of answers")
 
     @abstractmethod
     def __call__(

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from recsys_lt.data.streams import integers, key_of, keys_of
 from recsys_lt.errors import UserError
+from recsys_lt.losses.answering import Scored
 from recsys_lt.losses.blocks import row_blocks
-from recsys_lt.losses.loss import Draw, Scored
+from recsys_lt.losses.loss import Draw
 
 
 class Pool:

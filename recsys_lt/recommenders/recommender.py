@@ -13,6 +13,7 @@ from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.needs import HasNeeds
 from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
+from recsys_lt.losses.loss import Loss
 from recsys_lt.losses.output_table import Scorer
 from recsys_lt.optim.lazy_adam import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
@@ -96,6 +97,8 @@ class Recommender(HasNeeds, Module):
 
     #: Whether a model of this class is trained by a loss of the ``loss`` group.
     takes_loss: ClassVar[bool] = False
+    #: Whether a loss of answers (``Loss.of_answers``) may train it in the place of its own objective.
+    takes_preferences: ClassVar[bool] = False
     #: Whether it needs ids of items, of the ``item_ids`` group: ``DataFacts.needs["item_ids"]``, an ``IdMap``.
     takes_item_ids: ClassVar[bool] = False
     #: Whether its weights hold a vector for each user, so that it ranks for the users it was trained on alone.
@@ -123,6 +126,9 @@ class Recommender(HasNeeds, Module):
         self.mask_seen, self.ks = terms.mask_seen, terms.ks
         self.schedule, self.precision = terms.schedule, terms.precision
         self.accumulate, self.clip = terms.accumulate, terms.clip
+
+    def take_loss(self, loss: Loss) -> None:
+        """Take the run's loss, where a model of this class may be trained by one (``takes_preferences``)."""
 
     @property
     def model(self) -> nn.Module:

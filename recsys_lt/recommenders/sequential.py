@@ -1,6 +1,6 @@
 """The recommender that scores a backbone's states against an output table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,10 @@ from recsys_lt.backbones.content import Content
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.streams import key_of
 from recsys_lt.data.tasks.next_item import NextItem
+from recsys_lt.data.tasks.task import Task
 from recsys_lt.errors import UserError
-from recsys_lt.losses.loss import Draw, Loss, Scored, ScoringModel
+from recsys_lt.losses.answering import Scored
+from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.output_table import LARGE_TABLE, OutputTable, Scorer
 from recsys_lt.optim.rule import UpdateRule
 from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
@@ -41,7 +43,7 @@ class SequentialRecommender(Recommender):
         self.prepare_training(rule, terms)
         self.backbone, self.loss, self.content = backbone, loss, content
         for name, model in loss.compared.items():
-            _check_compared(name, model, backbone)
+            check_compared(name, model, backbone.task, backbone.max_length)
         if rule.sparse_gradients:
             backbone.use_sparse_gradients()
 
@@ -85,25 +87,9 @@ class SequentialRecommender(Recommender):
 
     def _draw(self, batch: Batch) -> Draw:
         """The batch's draw, with what the models say that the loss compares with."""
-        return replace(draw_of(batch), frozen={name: self._said_by(one, batch) for name, one in self._compared()})
-
-    def _compared(self) -> Iterator[tuple[str, Backbone]]:
-        """The models that the loss compares with, on this module's device; they are no part of the module."""
-        for name, model in self.loss.compared.items():
-            assert isinstance(model, Backbone)  # see ``_check_compared``
-            yield name, model.to(self.device)
-
-    @torch.no_grad()
-    def _said_by(self, model: Backbone, batch: Batch) -> Scored:
-        table = model.output_table()
-        assert isinstance(table, OutputTable)
         with self.autocast(self.precision.backbone):
-            # A batch of prefixes has a target a row: any model reads it, as far back as it can.
-            if batch.target_events is None:
-                states = model.user_states(batch.latest(model.max_length))
-            else:
-                states = model.states(batch)
-        return Scored(states.float(), table)
+            frozen = {name: scored_by(model.to(self.device), batch) for name, model in self.loss.compared.items()}
+        return replace(draw_of(batch), frozen=frozen)
 
     def health(self, batch: Batch) -> Mapping[str, Tensor]:
         if not self.loss.has_health:
@@ -137,18 +123,27 @@ def draw_of(batch: Batch) -> Draw:
     )
 
 
-def _check_compared(name: str, model: ScoringModel, backbone: Backbone) -> None:
-    """Raise UserError unless a model of the loss reads the batches that the backbone is trained on."""
-    where = f"loss.{name}"
+@torch.no_grad()
+def scored_by(model: Backbone, batch: Batch) -> Scored:
+    """What a frozen model, on the batch's device, says of a batch's targets."""
+    # A batch of prefixes has a target a row: any model reads it, as far back as it can.
+    prefixes = batch.target_events is None
+    states = model.user_states(batch.latest(model.max_length)) if prefixes else model.states(batch)
+    table = model.output_table()
+    assert isinstance(table, OutputTable)  # see ``check_compared``
+    return Scored(states.float(), table)
+
+
+def check_compared(name: str, model: object, task: Task, max_length: int) -> None:
+    """Raise UserError unless a model that a loss compares with reads the batches of a task (see ``scored_by``)."""
+    where, kind = f"loss.{name}", type(model).__name__
     if not isinstance(model, Backbone) or not isinstance(model.output_table(), OutputTable):
-        what = f"{type(model).__name__} has no states that are scored against item vectors"
+        what = f"{kind} has no states that are scored against item vectors"
         raise UserError(what, where=where, remedy="Name a run of another model, such as model=sasrec")
-    prefixes = isinstance(backbone.task, NextItem) and backbone.task.one_target
-    reads = type(model.task) is type(backbone.task) and model.max_length >= backbone.max_length
-    if not prefixes and not reads:
-        what = f"{type(model).__name__} (max_length {model.max_length}) does not read the training examples of "
-        what += f"{type(backbone).__name__} (max_length {backbone.max_length})"
-        remedy = f"Name a run of a model that is trained as {type(backbone).__name__} is, with at least its max_length"
+    one_target = isinstance(task, NextItem) and task.one_target
+    if not one_target and (type(model.task) is not type(task) or model.max_length < max_length):
+        what = f"{kind} with max_length={model.max_length} does not read the examples that this model is trained on"
+        remedy = f"Name a run of this model, with max_length={max_length} or more"
         raise UserError(what, where=where, remedy=remedy)
 
 

@@ -114,7 +114,7 @@ class Parts(Choices):
             what, remedy = "this model writes items as ids, and there are none", "Choose one of conf/item_ids/"
             raise UserError(what, where="item_ids", remedy=remedy)
         needed, scaled = self.kind.takes_loss, PRECISIONS[self.precision].scaled
-        if not needed and not isinstance(self.loss, Own):
+        if not (needed or isinstance(self.loss, Own) or (self.loss.of_answers and self.kind.takes_preferences)):
             raise UserError(
                 "this model has an objective of its own", where="loss", remedy="Leave loss out, or loss=own"
             )
@@ -200,6 +200,7 @@ class Parts(Choices):
         else:
             module = made
             module.prepare_training(self.optimizer, terms)
+            module.take_loss(self.loss)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if module.trainable:
             self.optimizer.prepare(trained, module.item_tables(), facts.popularity)

@@ -61,7 +61,8 @@ loss=simpo loss.k=39 | 39 negatives, loss.k=38
 loss=simpo loss.negatives=hardest | loss.negatives, popular
 loss=napo loss.auxiliary=nowhere | nowhere, no such folder, loss.auxiliary
 loss=napo loss.share=2 | loss.share, less than or equal to 1
-loss=dpo model=bigrec llm=tiny_random model.start_from=nowhere | loss, objective of its own
+loss=dpo model=llamarec llm=tiny_random model.start_from=nowhere | loss, objective of its own
+loss=simpo model=title_likelihood llm=tiny_random | model.train=false, Add model.train=true
 metrics.ks=[10,1000] | 1000, 40 items, metrics.ks=[10]
 metrics.ks=[1,5] | 10 is not among, metrics.ks
 metrics.ks=10 | metrics.ks, a list, in brackets

@@ -11,9 +11,10 @@ from scipy.stats import chisquare
 
 from recsys_lt.data.streams import key_of, keys_of
 from recsys_lt.errors import UserError
+from recsys_lt.losses.answering import Scored
 from recsys_lt.losses.ce import CE
-from recsys_lt.losses.item_preference import NAPO, ItemPreference, Rejected, answers, scores
-from recsys_lt.losses.loss import Draw, Loss, Scored
+from recsys_lt.losses.item_preference import NAPO, ItemPreference, Rejected
+from recsys_lt.losses.loss import Draw, Loss
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.preference import Answers, Preference, confident_margin, popularity_margins
 from recsys_lt.losses.sampled_losses import BPR, SSM
@@ -139,7 +140,9 @@ def test_popular_negatives_are_drawn_by_a_power_of_popularity_from_the_pool():
     ids = loss.popular(draw, targets, 6)
     found = torch.bincount(ids.flatten(), minlength=6)
     assert found[4] == 0
-    share = torch.tensor([1.0, 1, 2, 3, 4]) / 11  # of a row without item 4; what was drawn again is a share of these
+    share = (
+        torch.tensor([1, 1, 2, 3, 4]).double() / 11
+    )  # of a row without item 4; what was drawn again is a share of these
     assert chisquare(found[[0, 1, 2, 3, 5]].numpy(), (share * found.sum()).numpy()).pvalue > 1e-3
     assert torch.equal(ids[7:9], loss.popular(replace(draw, keys=draw.keys[7:9], rows=draw.rows[7:9]), targets[:2], 6))
 
@@ -148,7 +151,7 @@ def test_popular_negatives_are_drawn_by_a_power_of_popularity_from_the_pool():
 def test_hard_negatives_are_those_the_reference_ranks_first(pool):
     case = compared(CASE(8), "reference")
     loss = ItemPreference(6, 1.0, negatives="hard", top=5, pool=pool)
-    found = loss._rejected(Scored(case.states, case.table), case.targets, case.draw)
+    found = loss._rejected(case.n_items, case.targets, case.draw)
     theirs = case.draw.frozen["reference"]
     ranking = (theirs.states @ theirs.table.weight.T).argsort(1, descending=True).tolist()
     drawn = set()
@@ -166,7 +169,7 @@ def test_hard_negatives_are_those_the_reference_ranks_first(pool):
 def test_hard_negatives_that_the_pool_lacks_do_not_count():
     case = compared(random_case(9, n=30, n_items=6), "reference")
     loss = ItemPreference(8, 1.0, negatives="hard", top=50)
-    found = loss._rejected(Scored(case.states, case.table), case.targets, case.draw)
+    found = loss._rejected(case.n_items, case.targets, case.draw)
     outside = loss.pool.outside(case.draw, case.targets, found.ids, 6) | (found.ids == case.targets.unsqueeze(1))
     assert outside.any()
     assert torch.equal(found.allowed, ~outside)
@@ -201,7 +204,9 @@ def test_two_users_share_their_negatives(share_gradients):
     theirs = case.draw.frozen["auxiliary"]
     auxiliary = theirs.states @ theirs.table.weight.T
     every = [[*ids[row].tolist(), *ids[1 - row].tolist()] for row in (0, 1)]
-    counted = torch.tensor([[item != row for item in every[row]] for row in (0, 1)])
+    # A user's own target does not count for the other either.
+    counted = torch.tensor([[item != (row if n < 3 else 1 - row) and item != row for n, item in enumerate(every[row])]
+                            for row in (0, 1)])  # fmt: skip
     sure = confident_margin(torch.stack([auxiliary[row, every[row]] for row in (0, 1)]).float(), counted, 1.0, 0.3)
     leaves = [x.clone().requires_grad_() for x in (case.states, case.weight, case.bias)]
     logs = (leaves[0] @ leaves[1].T + leaves[2]).log_softmax(1)
@@ -227,16 +232,17 @@ def test_a_shared_negative_that_the_user_has_seen_does_not_count():
     ids, _ = loss.uniform(case.draw, case.targets, 12)
     seen = int(ids[1, 0])
     case.draw = replace(case.draw, seen_items=torch.tensor([seen]), seen_offsets=torch.tensor([0, 1, 1]))
-    found = loss._rejected(Scored(case.states, case.table), case.targets, case.draw)
+    found = loss._rejected(case.n_items, case.targets, case.draw)
     shared = found.ids[0, 3:]
     assert seen in shared
-    assert torch.equal(found.allowed[0, 3:], (shared != 0) & (shared != seen))
+    assert torch.equal(found.allowed[0, 3:], (shared != 0) & (shared != 1) & (shared != seen))
+    assert found.allowed[0, 3:].any()
 
 
 def test_groups_take_every_target_once_and_the_most_similar_others():
     case = compared(CASE(13), "auxiliary")
     loss = NAPO(3, 1.0, reference=False, margin=1.0, group=8, share=0.5)
-    found = loss._rejected(Scored(case.states, case.table), case.targets, case.draw)
+    found = loss._rejected(case.n_items, case.targets, case.draw)
     assert found.ids.shape == (20, 3 + 3 * 3)
     groups = [{row, *found.rows[row].tolist()} for row in range(20)]
     states = case.draw.frozen["auxiliary"].states
@@ -255,12 +261,13 @@ def test_shared_answers_are_log_probabilities_for_the_user_they_were_drawn_for()
     targets, ids = torch.tensor([0, 1, 2]), torch.tensor([[3, 4], [5, 6], [0, 1]])
     rows = torch.tensor([[1], [2], [0]])
     every = torch.cat([ids, ids[rows].flatten(1)], 1)
-    found = answers(model, targets, Rejected(every, torch.ones(3, 4, dtype=torch.bool), rows))
+    loss = NAPO(2, 1.0, reference=False)
+    found = loss._with_shared(model, targets, Rejected(every, torch.ones(3, 4, dtype=torch.bool), rows), False)
     logs = (model.states @ model.table.weight.T).log_softmax(1)
     expected = torch.cat([logs.gather(1, ids), logs[[1, 2, 0]].gather(1, ids[[1, 2, 0]])], 1)
     torch.testing.assert_close(found.rejected, expected, **CLOSE)
-    torch.testing.assert_close(found.chosen, logs.diagonal(), **CLOSE)
-    alone = scores(model, targets, ids)
+    torch.testing.assert_close(found.chosen.double(), logs[:, :3].diagonal(), **CLOSE)
+    alone = model.answers(targets, ids)
     torch.testing.assert_close(found.gaps()[:, :2], alone.gaps(), **CLOSE)
 
 
