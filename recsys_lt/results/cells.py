@@ -17,6 +17,7 @@ _NO_DIFFERENCE = (
     "choices",
     "group",
     "metrics.bound_targets",  # of earlier runs
+    "trainer.eval_untrained",  # an evaluation more, of a model that has learned nothing
     *(key for key in NO_DIFFERENCE if key != "dataset.noun"),
 )
 
