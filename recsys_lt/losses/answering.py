@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from recsys_lt.losses.ce import cross_entropies
+from recsys_lt.losses.blocks import cross_entropies
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.preference import Answers
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from recsys_lt.errors import UserError
-from recsys_lt.losses.output_table import OutputTable
+from recsys_lt.losses.output_table import OutputTable, Scorer
 
 # A block of logits of about 8 MB on a CPU (it shares the cache with the table), 1 GB on a GPU.
 _CPU_BLOCK = 1 << 21
@@ -31,6 +33,23 @@ def row_blocks(n_rows: int, width: int, device: torch.device) -> Iterator[slice]
     size = max(budget // width, min(64, 32 * budget // width), 16)
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
+
+
+def cross_entropies(states: Tensor, targets: Tensor, scorer: Scorer) -> Tensor:
+    """Cross-entropy of each target over the catalogue, [N], which autograd knows.
+
+    A block of logits is held at a time, and computed again for its gradient.
+    """
+    n_items = scorer.n_items
+
+    def of_rows(states: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(scorer.block(states, 0, n_items).float(), targets, reduction="none")
+
+    parts = [
+        checkpoint(of_rows, states[rows], targets[rows], use_reentrant=False)
+        for rows in row_blocks(len(states), n_items, states.device)
+    ]
+    return torch.cat(parts)
 
 
 def logit_blocks(states: Tensor, item_vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:

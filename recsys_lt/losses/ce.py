@@ -1,19 +1,17 @@
 """Full-softmax cross-entropy, in blocks."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from recsys_lt.losses.blocks import (
     Evaluation,
     Gradients,
     Pass,
     Passed,
+    cross_entropies,
     logit_blocks,
     plain_means,
     product_dtype,
-    row_blocks,
 )
 from recsys_lt.losses.loss import Draw, PassLoss
 from recsys_lt.losses.output_table import OutputTable, Scorer
@@ -39,23 +37,6 @@ class CE(PassLoss):
     ) -> tuple[Tensor, Tensor]:
         """See ``Loss.by_blocks``."""
         return plain_means(cross_entropies(states, targets, scorer), weights)
-
-
-def cross_entropies(states: Tensor, targets: Tensor, scorer: Scorer) -> Tensor:
-    """Cross-entropy of each target over the catalogue, [N], which autograd knows.
-
-    A block of logits is held at a time, and computed again for its gradient.
-    """
-    n_items = scorer.n_items
-
-    def of_rows(states: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(scorer.block(states, 0, n_items).float(), targets, reduction="none")
-
-    parts = [
-        checkpoint(of_rows, states[rows], targets[rows], use_reentrant=False)
-        for rows in row_blocks(len(states), n_items, states.device)
-    ]
-    return torch.cat(parts)
 
 
 def softmax_pass(at: Evaluation) -> Passed:
