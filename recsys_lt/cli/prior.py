@@ -12,6 +12,8 @@ from recsys_lt.runs.trust import add_trust
 
 # Everything else is imported where it is used, so that --help answers at once.
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from pandas import DataFrame
 
     from recsys_lt.data.sequences import Sequences
@@ -81,7 +83,7 @@ def _run(given: argparse.Namespace) -> None:
         prior = parts.prior.of(data)
     values = getattr(prior, given.probe)
     with Console(stderr=True).status("reading runs"):
-        cells = by_prior(given.runs, data, groups, values, given.against, given.exposure)
+        cells = by_prior(given.runs, data, groups, values, given.against, _exposed if given.exposure else None)
     numbers = measured(data, groups, parts.prior, prior, given.probe, cells)
     console = Console(markup=False, emoji=False)
     console.print(Text(title(numbers), style="bold"))
@@ -114,6 +116,28 @@ def _run(given: argparse.Namespace) -> None:
     for path in (given.html, given.plot, given.json, given.csv):
         if path is not None:
             print(path)
+
+
+def _exposed(folder: Path) -> NDArray[np.int64]:
+    """How often a run's model has each item in its lists of ten for the test users, [I]."""
+    import numpy as np
+    import torch
+
+    from recsys_lt.data.loader import RankBatches, rank_loader, users_with_target
+    from recsys_lt.metrics.all_metrics import expose
+    from recsys_lt.metrics.long_tail import K
+    from recsys_lt.training.trained import Run
+
+    run = Run(folder)
+    run.check_events()
+    model, counts = run.model, np.zeros(run.data.n_items, dtype=np.int64)
+    users = users_with_target(run.data, "test", run.parts.metrics.max_users)
+    rows, with_seen = run.parts.trainer.rank_rows, model.mask_seen != "none"
+    with torch.inference_mode():
+        model.begin_ranking()
+        for batch in rank_loader(RankBatches(run.data, users, "test", model.max_length, rows, with_seen=with_seen)):
+            expose({K: counts}, model.rank(batch.to(model.device), K).items.cpu().numpy())
+    return counts
 
 
 def _frame(data: Sequences, prior: ItemPrior) -> DataFrame:

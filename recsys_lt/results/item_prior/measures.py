@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Numbers = dict[str, Any]
 Floats = NDArray[np.float64]
+#: How often the run in a folder shows each item to the test users, [I].
+Exposed = Callable[[Path], NDArray[np.int64]]
 
 #: What each probe is, by its name in ``ItemPrior``.
 PROBES = {
@@ -150,14 +152,14 @@ def by_prior(
     groups: ItemGroups,
     values: Floats,
     against: str | None = None,
-    exposures: bool = False,
+    exposed: Exposed | None = None,
 ) -> list[Numbers]:
     """The matrices of each cell of the runs in these folders, by a prior of the items [I].
 
     The gains of a user are means over the seeds of a cell: an interval is for these trained models.
     ``against`` are names that single out a control, such as ``sasrec/ce``: each other cell then has the effects on the
-    difference of its gains from the control's too. With ``exposures`` the test users are ranked for again, by each
-    run's checkpoint, to see which items are shown. UserError for runs of other test targets than these data have,
+    difference of its gains from the control's too. ``exposed`` gives how often the run in a folder shows each item to
+    the test users, [I]; None: exposure is not measured. UserError for runs of other test targets than these data have,
     without ranks.parquet, and for names of no cell.
     """
     if not folders:
@@ -169,7 +171,7 @@ def by_prior(
         reference = None if against is None else compared.references[name]
         control = None if reference is None else _gains(reference, data)
         found += [
-            _of_cell(cell, data, groups, prior, None if cell is reference else control, exposures)
+            _of_cell(cell, data, groups, prior, None if cell is reference else control, exposed)
             for cell in cells
             if cell.finished
         ]
@@ -203,13 +205,13 @@ def _of_cell(
     groups: ItemGroups,
     prior: NDArray[np.int8],
     control: _Gains | None,
-    exposures: bool,
+    exposed: Exposed | None,
 ) -> Numbers:
     found = _gains(cell, data)
-    exposed = np.sum([_exposed(run.folder) for run in cell.finished], axis=0) if exposures else None
+    shown = None if exposed is None else np.sum([exposed(run.folder) for run in cell.finished], axis=0)
     by_both = prior, groups.of, data.popularity
     matrices = {
-        f"{size}x{size}": prior_matrix(size, found.target, found.ndcg, found.hr, *by_both, exposed) for size in NAMES
+        f"{size}x{size}": prior_matrix(size, found.target, found.ndcg, found.hr, *by_both, shown) for size in NAMES
     }
     beyond = None if control is None else prior_effects(found.target, found.ndcg - control.ndcg, *by_both)
     return {
@@ -229,23 +231,3 @@ def _same_targets(users: NDArray[np.int64], targets: NDArray[np.int64], data: Se
     if not len(users) or users.max() >= data.n_users or (data.test_at[users] < 0).any():
         return False
     return np.array_equal(data.targets(users, "test"), targets)
-
-
-def _exposed(folder: Path) -> NDArray[np.int64]:
-    """How often a run's model has each item in its lists of ten for the test users, [I]."""
-    import torch
-
-    from recsys_lt.data.loader import RankBatches, rank_loader, users_with_target
-    from recsys_lt.metrics.all_metrics import expose
-    from recsys_lt.training.trained import Run
-
-    run = Run(folder)
-    run.check_events()
-    model, counts = run.model, np.zeros(run.data.n_items, dtype=np.int64)
-    users = users_with_target(run.data, "test", run.parts.metrics.max_users)
-    rows, with_seen = run.parts.trainer.rank_rows, model.mask_seen != "none"
-    with torch.inference_mode():
-        model.begin_ranking()
-        for batch in rank_loader(RankBatches(run.data, users, "test", model.max_length, rows, with_seen=with_seen)):
-            expose({K: counts}, model.rank(batch.to(model.device), K).items.cpu().numpy())
-    return counts
