@@ -62,7 +62,7 @@ class IdMap:
         if not given[:, 0].all():
             self._refuse(f"item number {int(given[:, 0].argmin())} has no token")
         if (given[:, 1:] & ~given[:, :-1]).any():
-            self._refuse("a token stands after the end of an item's tokens")
+            self._refuse("an item has a token after the end of its tokens")
         beyond = np.argwhere(codes >= np.array(self.sizes))
         if len(beyond):
             item, level = beyond[0]
@@ -74,7 +74,7 @@ class IdMap:
         begins = np.flatnonzero(((first == second) | (first < 0)).all(1))
         if len(begins):
             pair, same = order[begins[0] : begins[0] + 2], (first[begins[0]] == second[begins[0]]).all()
-            what = "have the same tokens" if same else "have tokens of which the first's begin the second's"
+            what = "have the same tokens" if same else "overlap: the tokens of the first are a prefix of the second's"
             self._refuse(f"item numbers {pair[0]} and {pair[1]} {what}")
 
     def _refuse(self, what: str) -> None:
@@ -288,7 +288,7 @@ class IdFile(ItemIds):
             what = (
                 "there is no such file" if isinstance(error, FileNotFoundError) else "it cannot be read as UTF-8 text"
             )
-            raise UserError(what, where=path, remedy="Name a file of item ids in item_ids.path") from error
+            raise UserError(what, where=path, remedy="Set item_ids.path to a file of item ids") from error
         rows: dict[str, list[str]] = {}
         for number, line in enumerate(lines, 1):
             item, tab, words = line.partition("\t")
@@ -296,18 +296,18 @@ class IdFile(ItemIds):
                 continue
             tokens = words.split()
             if not tab or not tokens:
-                self._refuse(path, number, "it is no item id, tab and tokens", "Write item<TAB>token token ...")
+                self._refuse(path, number, "it is not an item id, a tab and tokens", "Write item<TAB>token token ...")
             if item in rows:
-                self._refuse(path, number, f"item {item!r} is there a second time", "Give each item one line")
+                self._refuse(path, number, f"item {item!r} appears twice", "Give each item one line")
             depth = len(next(iter(rows.values()), tokens))
             if len(tokens) != depth and not self.ragged:
-                what = f"item {item!r} has {len(tokens)} tokens, and those before it {depth}"
-                self._refuse(path, number, what, "Give all items as many, or item_ids.ragged=true")
+                what = f"item {item!r} has {len(tokens)} tokens, but the first item has {depth}"
+                self._refuse(path, number, what, "Give every item as many tokens, or set item_ids.ragged=true")
             rows[item] = tokens
         absent = [item for item in data.item_ids.tolist() if item not in rows]
         if absent:
             what = f"it lacks {len(absent):,} of the {data.n_items:,} items of {data.name}, such as {absent[0]!r}"
-            raise UserError(what, where=path, remedy="Give each item of the catalogue a line")
+            raise UserError(what, where=path, remedy="Add a line for each missing item")
         every = [rows[item] for item in data.item_ids.tolist()]
         codes = np.full((len(every), max(map(len, every))), -1, dtype=np.int32)
         sizes = []

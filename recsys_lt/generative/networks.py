@@ -43,8 +43,8 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            what = f"{self.heads} heads do not divide a width of {self.width}"
-            raise UserError(what, where="model.sizes", remedy="Choose a width that is a multiple of heads")
+            what = f"width {self.width} is not a multiple of {self.heads} heads"
+            raise UserError(what, where="model.sizes", remedy="Change width or heads")
 
     def config(self, n_tokens: int) -> Any:
         """The configuration of ``transformers`` for so many tokens."""
@@ -188,9 +188,9 @@ def _pretrained(folder: str, n_codes: int, words: Sequence[str]) -> Any:
         )
     except (OSError, ValueError, RuntimeError, ImportError, needed("safetensors").SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        remedy = "Name a folder with a T5 of transformers in safetensors, and its tokenizer"
+        remedy = "Name a folder with a T5 model of transformers (safetensors) and its tokenizer"
         raise UserError(
-            f"no T5 can be read there ({reason})", where=f"model.weights={folder}", remedy=remedy
+            f"no T5 model can be read from it ({reason})", where=f"model.weights={folder}", remedy=remedy
         ) from error
     old, start = t5.shared.weight.detach(), n_codes + len(words)
     shared = nn.Embedding(start + 1, old.shape[1])

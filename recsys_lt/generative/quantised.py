@@ -118,7 +118,7 @@ class PartKMeans(Quantised):
 
     def codes(self, vectors: Vectors, rng: np.random.Generator) -> NDArray[np.int32]:
         if vectors.shape[1] < self.levels:
-            what = f"vectors of {vectors.shape[1]} entries have no {self.levels} parts"
+            what = f"vectors of {vectors.shape[1]} entries cannot be split into {self.levels} parts"
             raise UserError(what, where="item_ids.levels", remedy="Give fewer levels, or wider vectors")
         parts = np.array_split(vectors, self.levels, axis=1)
         found = [kmeans(np.ascontiguousarray(part), self.size, self.iterations, rng)[1] for part in parts]

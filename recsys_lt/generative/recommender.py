@@ -82,22 +82,22 @@ class GenerativeRecommender(Recommender):
         beams, templates = options["beams"], options["templates"]
         texts = [*templates["sequential"], templates["ranking"], *templates.get("top_n", ())]
         if beams < K:
-            what, remedy = f"a search with {beams} beams lists {beams} items", f"Give {K} or more, as NDCG@{K} needs"
+            what, remedy = f"a beam search with {beams} beams lists {beams} items", f"Give {K} or more, for NDCG@{K}"
             raise UserError(what, where="model.beams", remedy=remedy)
         if options["arch"] == "decoder" and options["weights"] is not None:
-            what, remedy = "a pretrained T5 is an encoder and a decoder", "Use model.arch=encoder_decoder"
+            what, remedy = "a pretrained T5 has an encoder and a decoder", "Use model.arch=encoder_decoder"
             raise UserError(what, where="model.arch=decoder", remedy=remedy)
         if options["arch"] == "decoder" and (
             set(texts) != {"{items}"} or options["prompt_vectors"] or options["top_n"]
         ):
-            what, remedy = "it reads items alone", "Use model=tiger, or model.arch=encoder_decoder"
+            what, remedy = "a decoder reads only item tokens", "Use model=tiger, or model.arch=encoder_decoder"
             raise UserError(what, where="model.arch=decoder", remedy=remedy)
         if not cls.keeps_users and any("{user}" in text for text in texts):
-            remedy = "Leave {user} out, or use model=p5 or pod, which rank for the users of the training alone"
-            raise UserError("this model reads no user's number", where="model.templates", remedy=remedy)
+            remedy = "Remove {user}, or use model=p5 or pod, which rank only for users they were trained on"
+            raise UserError("this model does not read user numbers", where="model.templates", remedy=remedy)
         if options["top_n"] and not templates.get("top_n"):
-            remedy = "Give model.templates.top_n, or model.top_n=0"
-            raise UserError("there is no template of the second task", where="model.top_n", remedy=remedy)
+            remedy = "Give model.templates.top_n, or set model.top_n=0"
+            raise UserError("there is no template for the top-N task", where="model.top_n", remedy=remedy)
         return {}
 
     def __init__(
@@ -121,7 +121,7 @@ class GenerativeRecommender(Recommender):
         task = EveryPosition(max_length) if causal else Prefixes(max_length)
         super().__init__(facts.n_items, task, max_length, needs_seen=top_n > 0)
         if top_n and candidates > facts.n_items:
-            what, remedy = f"there are {facts.n_items} items", "Give as many candidates at the most"
+            what, remedy = f"the catalogue has {facts.n_items} items", f"Give at most {facts.n_items}"
             raise UserError(what, where=f"model.candidates={candidates}", remedy=remedy)
         self.ids: IdMap = facts.needs["item_ids"]
         self._templates, self._dataset = templates, facts.name
@@ -273,7 +273,7 @@ class _Strings:
         base, n = ids.sizes[0], ids.sizes[0] ** ids.depth
         if not ids.shared or (ids.codes < 0).any() or n > _MOST_STRINGS:
             what, remedy = (
-                "any string is written where items are numbers in digits",
+                f"it needs items that are numbers, written as digits, and at most {_MOST_STRINGS:,} strings",
                 "Use item_ids=random or sequential",
             )
             raise UserError(what, where="model.decode=free", remedy=f"{remedy}, or model.decode=trie")

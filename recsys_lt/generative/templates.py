@@ -109,7 +109,7 @@ def _parts(key: str, text: str, slot: str) -> Parts:
     try:
         found = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise UserError(f"{text!r} cannot be read ({error})", where=where, remedy="Write other braces twice") from error
+        raise UserError(f"{text!r} cannot be read ({error})", where=where, remedy="Double literal braces") from error
     allowed = (slot, _DATASET, _USER)
     parts: Parts = []
     for words, name, layout, conversion in found:
@@ -117,10 +117,10 @@ def _parts(key: str, text: str, slot: str) -> Parts:
             parts.append(_WORD.findall(words))
         if name is not None and (name not in allowed or layout or conversion):
             may = ", ".join(f"{{{one}}}" for one in allowed)
-            raise UserError(f"{{{name}}} in {text!r} is no slot", where=where, remedy=f"The slots are {may}")
+            raise UserError(f"{{{name}}} in {text!r} is not a slot", where=where, remedy=f"The slots are {may}")
         if name is not None:
             parts.append((name,))
     if parts.count((slot,)) != 1:
-        remedy = f"Write {{{slot}}} in it once, where the items stand"
+        remedy = f"Write {{{slot}}} exactly once, where the items go"
         raise UserError(f"{text!r} has {parts.count((slot,))} slots {{{slot}}}", where=where, remedy=remedy)
     return parts

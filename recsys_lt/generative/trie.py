@@ -57,7 +57,7 @@ class Trie:
         where, remedy = "item ids", "Give each item tokens of its own"
         n_items, depth = codes.shape
         if not n_items or not depth or (codes[:, 0] < 0).any():
-            raise UserError("there is no item, or one without a token", where=where, remedy=remedy)
+            raise UserError("the catalogue is empty, or an item has no token", where=where, remedy=remedy)
         order = np.lexsort(codes.T[::-1])
         rows = codes[order].astype(np.int64)
         # Whether a row begins a new node at each level: its prefix is not that of the row before it.
@@ -79,7 +79,8 @@ class Trie:
         child_ptr = np.searchsorted(np.concatenate(parents), np.arange(n_nodes + 1))
         ends = nodes[np.arange(n_items), np.count_nonzero(there, axis=1) - 1]
         if len(np.unique(ends)) < n_items or (child_ptr[ends] < child_ptr[ends + 1]).any():
-            raise UserError("two items have the same tokens, or one's begin another's", where=where, remedy=remedy)
+            what = "two items have the same tokens, or the tokens of one are a prefix of another's"
+            raise UserError(what, where=where, remedy=remedy)
         leaf_item = np.full(n_nodes, -1, dtype=np.int64)
         leaf_item[ends] = order
         paths = np.empty_like(nodes)

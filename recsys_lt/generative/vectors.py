@@ -73,7 +73,7 @@ class OfRun(ItemVectors):
     def encode(self, data: Sequences, needs: Mapping[str, Any]) -> NDArray[np.float32]:
         table = needs["run"].output_table()
         if not isinstance(table, OutputTable):
-            remedy = "Name the run of another model, such as model=sasrec"
-            raise UserError("its model scores items without vectors", where="item_ids.vectors.run", remedy=remedy)
+            remedy = "Name a run of another model, such as sasrec"
+            raise UserError("the model of this run has no item vectors", where="item_ids.vectors.run", remedy=remedy)
         found: NDArray[np.float32] = table.weight.detach().float().cpu().numpy()
         return found

@@ -122,12 +122,12 @@ class TitlePrior(Artifact):
     def filled(self) -> list[str]:
         """The openings with the noun in them; UserError for one that cannot be filled, or none."""
         if not self.openings:
-            raise UserError("there is no opening", where="prior.openings", remedy="Give at least one text")
+            raise UserError("the list has no opening", where="prior.openings", remedy="Give at least one text")
         try:
             return [opening.format(noun=self.noun) for opening in self.openings]
         except (KeyError, IndexError, ValueError, AttributeError) as error:
-            what, remedy = f"an opening cannot be filled ({error})", "Only {noun} may stand in braces"
-            raise UserError(what, where="prior.openings", remedy=f"{remedy}; write other braces twice") from error
+            what, remedy = f"an opening cannot be filled ({error})", "Only {noun} is allowed in braces"
+            raise UserError(what, where="prior.openings", remedy=f"{remedy}; double literal braces") from error
 
     def _key(self, titles: Sequence[str]) -> str:
         settings = asdict(self)
@@ -262,5 +262,5 @@ def _read(path: Path) -> ItemPrior:
         return ItemPrior(**{name: frame[name].to_numpy() for name in ItemPrior._fields})
     except (OSError, KeyError, ValueError) as error:  # pyarrow's are among them
         raise UserError(
-            f"it is no prior ({error})", where=path, remedy="Remove it, and it is measured again"
+            f"it is not a measured prior ({error})", where=path, remedy="Delete it; the prior is then measured again"
         ) from error

@@ -189,9 +189,9 @@ def test_a_file_of_ids(tmp_path):
     [
         ("i0\ta b\n", "it lacks 1 of the 2 items of small, such as 'i1'"),
         ("i0\ta b\ni1\ta b\n", "item numbers 0 and 1 have the same tokens"),
-        ("i0\ta b\ni1\ta\n", "line 2: item 'i1' has 1 tokens, and those before it 2"),
-        ("i0\ta b\ni0\ta c\ni1\tb b", "line 2: item 'i0' is there a second time"),
-        ("i0 a b\n", "line 1: it is no item id, tab and tokens"),
+        ("i0\ta b\ni1\ta\n", "line 2: item 'i1' has 1 tokens, but the first item has 2"),
+        ("i0\ta b\ni0\ta c\ni1\tb b", "line 2: item 'i0' appears twice"),
+        ("i0 a b\n", "line 1: it is not an item id, a tab and tokens"),
         ("", "it lacks 2 of the 2 items"),
         (None, "there is no such file"),
     ],

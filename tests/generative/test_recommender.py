@@ -267,23 +267,23 @@ def test_it_starts_from_a_pretrained_t5(made: Made, data, tmp_path) -> None:
     module.batch_losses(training_batch(data, module))[0].sum().backward()
     with torch.no_grad():
         assert (module.eval().rank(ranking_batch(data, module), 10).items >= 0).all()
-    with pytest.raises(UserError, match="no T5 can be read there"):
+    with pytest.raises(UserError, match="no T5 model can be read from it"):
         made("model=tiger", f"model.weights={tmp_path}")
 
 
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        (("model=tiger", "model.beams=5"), "model.beams: a search with 5 beams"),
-        (("model=p5", "item_ids=random", "model.arch=decoder"), "model.arch=decoder: it reads items alone"),
+        (("model=tiger", "model.beams=5"), "model.beams: a beam search with 5 beams"),
+        (("model=p5", "item_ids=random", "model.arch=decoder"), "model.arch=decoder: a decoder reads only item tokens"),
         (
             ("model=tiger", "model.templates.ranking='user {user} {items}'"),
-            "model.templates: this model reads no user's number",
+            "model.templates: this model does not read user numbers",
         ),
         (("model=tiger", "model.top_n=0.5"), "model.top_n: there is no template"),
-        (("model=pod", "model.candidates=41"), "model.candidates=41: there are 40 items"),
+        (("model=pod", "model.candidates=41"), "model.candidates=41: the catalogue has 40 items"),
         (("model=tiger", "model.decode=free"), "model.decode=free"),
-        (("model=tiger", "model.sizes.heads=3"), "model.sizes: 3 heads do not divide"),
+        (("model=tiger", "model.sizes.heads=3"), "model.sizes: width 16 is not a multiple of 3 heads"),
     ],
 )
 def test_what_does_not_fit_is_refused(made: Made, choices: tuple[str, ...], said: str) -> None:

@@ -42,10 +42,10 @@ def test_whole_words_count_words_and_items_in_p5_and_spans_alone_in_pod() -> Non
         ("sequential", "what comes next", "0 slots {items}"),
         ("sequential", "{items} then {items}", "2 slots {items}"),
         ("sequential", "{items} of {usr}", "{usr} in"),
-        ("sequential", "{items!r}", "is no slot"),
+        ("sequential", "{items!r}", "is not a slot"),
         ("sequential", "{items", "cannot be read"),
         ("ranking", "user {user}", "0 slots {items}"),
-        ("top_n", "{items}", "{items} in '{items}' is no slot"),
+        ("top_n", "{items}", "{items} in '{items}' is not a slot"),
     ],
 )
 def test_templates_that_cannot_be_filled_are_refused(key: str, text: str, said: str) -> None:

@@ -148,7 +148,7 @@ def test_the_files_of_a_run_are_what_was_measured(prior, data, tmp_path) -> None
     for one, other in zip(prior().load(tmp_path / "need"), prior().of(titles), strict=True):
         np.testing.assert_array_equal(one, other)
     (tmp_path / "need" / "prior.parquet").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="it is no prior"):
+    with pytest.raises(UserError, match="it is not a measured prior"):
         prior().load(tmp_path / "need")
 
 
