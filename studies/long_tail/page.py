@@ -151,23 +151,23 @@ def section(name: str, study: Mapping[str, Any], runs: Path, measured: Mapping[s
     return lines
 
 
-def together(runs: Path, pictures: Path) -> list[str]:
-    """Training rules, item text and counts on Beauty in one figure and one table; nothing if a part has not run."""
-    places = [CONTENT / "front", *(runs / f"beauty_sce{name}" / "seeds" for name in ("", "_text"))]
+def together(name: str, study: str, content: str, against: str, runs: Path, pictures: Path) -> list[str]:
+    """Training rules, item text and counts on a dataset in a figure and a table; nothing if a part has not run."""
+    places = [CONTENT / content, *(runs / f"{study}{text}" / "seeds" for text in ("", "_text"))]
     if not all(runs_in(place) for place in places):
         return []
     of_rules = (f"studies/long_tail/runs.parquet/{place.parent.name}/seeds" for place in places[1:])
-    said = ["studies/content/runs.parquet/front", *of_rules]
-    draft, picture = pictures / "together.md", pictures / "together.png"
-    written = ["--markdown", str(draft), "--trade-off", str(picture), "--against", "sasrec/sce/adam/features=none"]
+    said = [f"studies/content/runs.parquet/{content}", *of_rules]
+    draft, picture = pictures / f"{study}_together.md", pictures / f"{study}_together.png"
+    written = ["--markdown", str(draft), "--trade-off", str(picture), "--against", against]
     if table.main([*map(str, places), *written]) != 0:
-        raise SystemExit("error: no table of text and counts")
+        raise SystemExit(f"error: no table of text and counts on {name}")
     lines = [
-        "## Training rules, item text and counts on Beauty", "",
+        f"## Training rules, item text and counts on {name}", "",
         "`features=TfIdf`: item text in SASRec's item table. `item graph`: transition counts and text, nothing trained",
         "(docs/models/itemgraph.md). `blend`: the item graph and three seeds of SASRec without text.",
         "`keep`: the share of the best validation NDCG@10 that is kept for the best nonhead one.", "",
-        f"`python -m recsys_lt table {' '.join(said)} --trade-off {picture.name}`", "",
+        f"`python -m recsys_lt table {' '.join(said)} --against {against} --trade-off {picture.name}`", "",
         f"![nonhead against all and head targets]({pictures.name}/{picture.name})", "",
         draft.read_text(encoding="utf-8").strip(), "",
     ]  # fmt: skip
@@ -198,7 +198,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]  # fmt: skip
     for name in yaml.safe_load(asked.file.read_text(encoding="utf-8")):
         lines += section(name, study_named(name, asked.file), asked.runs, sharpness.get(name, {}), pictures)
-    lines += together(asked.runs, pictures)
+    for name, study, content, loss in (
+        ("Beauty", "beauty_sce", "front", "sce"),
+        ("ML-100K", "ml_100k", "ml100k", "ce"),
+    ):
+        lines += together(name, study, content, f"sasrec/{loss}/adam/features=none", asked.runs, pictures)
     write_text(asked.out, "\n".join(lines).rstrip() + "\n")
     print(f"{asked.out}")
     return 0
