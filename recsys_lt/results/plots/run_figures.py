@@ -167,7 +167,9 @@ def trade_off(compared: Comparison, path: Path) -> None:
     gain = "{}@{}".format(*compared.gain)
     drawn = {dataset: [e for e in cells if e.cell.values(gain)] for dataset, cells in styled_cells(compared).items()}
     drawn = {dataset: cells for dataset, cells in drawn.items() if cells}
-    heights = [2.9 + 0.14 * math.ceil(len(cells) / 2) for cells in drawn.values()]
+    names = {dataset: [f"{e.number} {_in_lines(e.name)}" for e in cells] for dataset, cells in drawn.items()}
+    lines = {dataset: sum(1 + name.count("\n") for name in of_one) for dataset, of_one in names.items()}
+    heights = [2.9 + 0.12 * (math.ceil(n / 2) + 1) for n in lines.values()]
     with blank(PAGE, sum(heights) or HEIGHT) as figure:
         parts = figure.subfigures(max(len(drawn), 1), 1, height_ratios=heights or None, squeeze=False)[:, 0]
         for part, (dataset, cells) in zip(parts, drawn.items(), strict=False):
@@ -177,12 +179,10 @@ def trade_off(compared: Comparison, path: Path) -> None:
                 axes.set_xlabel(f"test {in_a_sentence(gain)}, {_COLUMNS[group]}")
             part.axes[0].set_ylabel(f"test {in_a_sentence(gain)}, {_COLUMNS['nonhead/']}")
             handles = [
-                Line2D(
-                    [], [], color=e.look.colour.light, marker=e.look.mark, linestyle="", label=f"{e.number} {e.name}"
-                )
-                for e in cells
+                Line2D([], [], label=name, color=e.look.colour.light, marker=e.look.mark, linestyle="")
+                for e, name in zip(cells, names[dataset], strict=True)
             ]
-            part.legend(handles=handles, loc="outside lower center", ncols=2)
+            part.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=6.5)
         save(figure, path, path.with_suffix(".pdf"))
 
 
