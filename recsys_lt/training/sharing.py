@@ -135,7 +135,8 @@ def _for_others(run: Run) -> DictConfig:
         if OmegaConf.select(config, key) is not None:
             OmegaConf.update(config, key, None)
     OmegaConf.update(config, "dataset.cache_dir", _CACHE)
-    for key in ("dataset.path", "dataset.items", "item_ids.path", "llm.weights.name", "prior.llm.weights.name"):
+    weights = (f"{part}llm.weights.name" for part in ("", "prior.", "features.encoder."))
+    for key in ("dataset.path", "dataset.items", "item_ids.path", *weights):
         place = OmegaConf.select(config, key)
         names = [Path(each).name if Path(each).is_absolute() else each for each in _list(place)]
         if names:

@@ -19,7 +19,8 @@ from tests.end_to_end.weights_and_biases import read
 @pytest.fixture(scope="module")
 def trained(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     place = tmp_path_factory.mktemp("train")
-    done = cli(*TINY, "trainer.max_epochs=7", "trainer.eval_every=3", "hydra.run.dir=run", cwd=place)
+    sent = "logger.artifacts=[config,report,checkpoint]"
+    done = cli(*TINY, "trainer.max_epochs=7", "trainer.eval_every=3", "hydra.run.dir=run", sent, cwd=place)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return place / "run", done.stdout
@@ -108,6 +109,8 @@ def test_the_offline_wandb_run_says_the_same(trained: tuple[Path, str], metrics:
     }
     assert logged["config"]["settings"]["trainer"]["max_epochs"] == 7
     assert logged["history"] >= 8
+    sent = {"config": ["config.yaml"], "report": ["report.html"], "checkpoint": ["best.ckpt"]}
+    assert logged["artifacts"] == sent | {"run_table": logged["artifacts"]["run_table"]}
     for part in ("valid", "test", "train", "protocol"):
         for key, value in metrics[part].items():
             if not isinstance(value, dict):

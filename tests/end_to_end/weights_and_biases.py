@@ -33,10 +33,10 @@ def _records(path: Path) -> Iterator[bytes]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Group, tags, name, id, config, the summary as it stood at the end, and the history: rows and what they hold."""
+    """Group, tags, name, id, config, summary at the end, history (rows and their keys), and each artifact's files."""
     from wandb.proto import wandb_internal_pb2 as pb
 
-    found: dict[str, Any] = {"config": {}, "summary": {}, "history": 0, "history_keys": set()}
+    found: dict[str, Any] = {"config": {}, "summary": {}, "history": 0, "history_keys": set(), "artifacts": {}}
     for raw in _records(path):
         record = pb.Record()
         record.ParseFromString(raw)
@@ -54,6 +54,8 @@ def read(path: Path) -> dict[str, Any]:
         elif kind == "history":
             found["history"] += 1
             found["history_keys"] |= {item.key or "/".join(item.nested_key) for item in record.history.item}
+        elif kind == "artifact":
+            found["artifacts"][record.artifact.type] = [entry.path for entry in record.artifact.manifest.contents]
     return found
 
 

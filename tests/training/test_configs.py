@@ -110,6 +110,26 @@ def test_a_generative_model_without_item_ids_is_refused() -> None:
         build(composed("model=tiger", "~item_ids"))
 
 
+@pytest.mark.parametrize("search", names("search"))
+@pytest.mark.parametrize("end", [0, -1])
+def test_both_ends_of_a_search_space_build(search: str, end: int) -> None:
+    space = OmegaConf.load(CONF / "search" / f"{search}.yaml").hydra.sweeper.params
+    parser = OverridesParser.create()
+    found = {}
+    for key, values in space.items():
+        sweep = parser.parse_override(f"{key}={values}")
+        value = sweep.value()
+        ends = (value.start, value.end) if sweep.is_interval_sweep() else list(sweep.sweep_string_iterator())
+        found[key] = ends[end]
+    assert found
+    config = composed(f"+search={search}", *(f"{key}={value}" for key, value in found.items()))
+    with open_dict(config):
+        del config.search  # which the sweeper has read
+    parts = build(config)
+    parts.check()
+    parts.model(DataFacts(3, 40, torch.arange(40)))
+
+
 @pytest.mark.parametrize("setting", names("setting"))
 def test_every_setting_is_picked_up_by_its_cell_and_builds(setting: str) -> None:
     dataset, rest = setting.split("_", 1)
