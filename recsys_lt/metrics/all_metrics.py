@@ -119,3 +119,38 @@ def exposure_metrics(
         f"coverage@{k}": float(np.count_nonzero(counts) / len(counts)),
         f"gini@{k}": gini(counts),
     } | {f"{name}/exposure@{k}": share for name, share in zip(GROUPS, shares, strict=True)}
+
+
+def first_code_metrics(
+    codes: NDArray[np.int64], exposed: NDArray[np.int64], targets: NDArray[np.int64], k: int
+) -> dict[str, float | None]:
+    """How recommendations and targets spread over the first tokens of item ids.
+
+    Parameters
+    ----------
+    codes
+        First token of each item, [I].
+    exposed
+        How often each item is in lists of k, [I].
+    targets
+        The targets' item ids, [n].
+    k
+        List length, for the names.
+
+    Returns
+    -------
+    ``first_code/gini@k`` and ``first_code/targets_gini``: Gini coefficients of how often an item with each code is
+    recommended, and is a target. ``first_code/distance@k``: half the sum over codes of the difference of their shares,
+    0 where recommendations spread as the targets do. None where nothing was recommended or there is no target.
+    """
+    used, code = np.unique(codes, return_inverse=True)
+    shown = np.bincount(code, exposed, len(used)).astype(np.int64)
+    asked = np.bincount(code[targets], minlength=len(used))
+    distance = None
+    if shown.any() and asked.any():
+        distance = float(np.abs(shown / shown.sum() - asked / asked.sum()).sum() / 2)
+    return {
+        f"first_code/gini@{k}": gini(shown),
+        "first_code/targets_gini": gini(asked),
+        f"first_code/distance@{k}": distance,
+    }

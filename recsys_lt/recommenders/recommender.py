@@ -101,7 +101,7 @@ class Recommender(HasNeeds, Module):
     takes_preferences: ClassVar[bool] = False
     #: Whether it needs ids of items, of the ``item_ids`` group: ``DataFacts.needs["item_ids"]``, an ``IdMap``.
     takes_item_ids: ClassVar[bool] = False
-    #: Whether its weights hold a vector for each user, so that it ranks for the users it was trained on alone.
+    #: Whether it knows its users, by a vector or a number of each, so that it ranks for those it was trained on alone.
     keeps_users: ClassVar[bool] = False
     rule: UpdateRule
 
@@ -151,8 +151,9 @@ class Recommender(HasNeeds, Module):
 
         ``tokens_read``: tokens that a language model has read since it was loaded. ``candidates``: how many of a
         retriever's first items are re-ranked. ``indistinct``: items that the model cannot tell from another, so that
-        their scores tie, [I] bool. ``chosen``: settings that it chose on validation users itself, by name. ``notes``:
-        what else belongs beside its results, plain values by name. Each only where there is such a thing.
+        their scores tie, [I] bool. ``first_codes``: the first token of each item's id, [I]. ``chosen``: settings that
+        it chose on validation users itself, by name. ``notes``: what else belongs beside its results, plain values by
+        name. Each only where there is such a thing.
         """
         return {}
 

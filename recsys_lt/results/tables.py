@@ -25,6 +25,11 @@ _EXPOSURE = {
     "aplt": "APLT",
     **{f"{group}/exposure": f"share of\n{group}" for group in GROUPS},
 }
+_FIRST_CODES = {
+    "first_code/gini@10": "Gini over\nfirst codes",
+    "first_code/targets_gini": "the same\nof targets",
+    "first_code/distance@10": "distance\nto targets",
+}
 _GROUPS = ("", *(f"{group}/" for group in GROUPS), "nonhead/")
 _METRICS = ("ndcg", "hr", "mrr")  # NDCG first: it selects the epoch
 _PROTOCOL = {
@@ -185,7 +190,8 @@ def _shown_difference(found: Difference) -> str:
 def exposure_table(cells: Sequence[StyledCell]) -> Content | None:
     """Popularity metrics of the lists of ten, a row a cell of one dataset; None where no cell measured any."""
     ran = [each for each in cells if each.cell.finished]
-    known = {f"{name}@10": words for name, words in _EXPOSURE.items() if any(e.cell.values(f"{name}@10") for e in ran)}
+    known = {f"{name}@10": words for name, words in _EXPOSURE.items()} | _FIRST_CODES
+    known = {metric: words for metric, words in known.items() if any(each.cell.values(metric) for each in ran)}
     if not known:
         return None
     highest = {metric: outstanding([each.cell for each in ran], metric) for metric in known}

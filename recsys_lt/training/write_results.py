@@ -17,7 +17,7 @@ from recsys_lt.data.loader import TrainBatches, users_with_target
 from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.llm.title_prior import ItemPrior
-from recsys_lt.metrics.all_metrics import all_metrics
+from recsys_lt.metrics.all_metrics import all_metrics, first_code_metrics
 from recsys_lt.metrics.groups import GROUPS, HEAD, ItemGroups
 from recsys_lt.metrics.long_tail import K, deciles, histories
 from recsys_lt.metrics.own import own_metrics
@@ -154,6 +154,9 @@ class Results:
         if not self.parts.trainer.test:
             return {}
         test = measure(self.data, self.parts.metrics, self.groups, self.ranked)
+        codes = self.trainer.lightning_module.facts().get("first_codes")
+        if codes is not None:
+            test |= first_code_metrics(codes, self.ranked.exposure[K], self.ranked.targets, K)
         by_prior, matrices = ({}, {}) if self.prior is None else self._by_prior(self.prior.familiarity)
         return {"test": test | by_prior, "long_tail": self._long_tail(), **matrices}
 

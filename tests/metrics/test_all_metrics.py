@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_lt.metrics.all_metrics import all_metrics, expose, exposure_metrics, gini
+from recsys_lt.metrics.all_metrics import all_metrics, expose, exposure_metrics, first_code_metrics, gini
 from recsys_lt.metrics.groups import ItemGroups
 
 POPULARITY = np.array([50, 20, 20, 10, 8, 6, 4, 3, 2, 1])
@@ -127,3 +127,18 @@ def test_empty_places_and_nothing_at_all():
     assert metrics(exposure, 3)["coverage@3"] == 0
     expose(exposure, np.array([[0, -1, -1], [9, 1, -1]]))
     assert metrics(exposure, 3)["arp@3"] == pytest.approx((50 + 1 + 20) / 3)
+
+
+def test_first_codes_of_recommendations_and_of_targets_by_hand():
+    codes = np.array([7, 7, 2, 2, 9])  # the codes are shown 6, 0 and 2 times, and are targets 1, 1 and 2 times
+    exposed, targets = np.array([4, 2, 0, 0, 2]), np.array([1, 3, 4, 4])
+    found = first_code_metrics(codes, exposed, targets, 10)
+    assert found == {
+        "first_code/gini@10": pytest.approx((0 * -2 + 2 * 0 + 6 * 2) / (3 * 8)),
+        "first_code/targets_gini": pytest.approx((1 * -2 + 1 * 0 + 2 * 2) / (3 * 4)),
+        "first_code/distance@10": pytest.approx((abs(6 / 8 - 1 / 4) + abs(0 - 1 / 4) + abs(2 / 8 - 2 / 4)) / 2),
+    }
+    same = first_code_metrics(codes, np.array([0, 1, 1, 0, 2]), targets, 10)
+    assert same["first_code/distance@10"] == 0
+    nothing = first_code_metrics(codes, np.zeros(5, np.int64), targets, 5)
+    assert [name for name, value in nothing.items() if value is None] == ["first_code/gini@5", "first_code/distance@5"]
