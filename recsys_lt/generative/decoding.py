@@ -29,7 +29,7 @@ class Writer(Protocol):
 
 
 class Lists(NamedTuple):
-    """The best items of B users."""
+    """The best items of B lists."""
 
     items: Tensor  # best first, [B, k] int64; -1 past the end of a list
     scores: Tensor  # log-probabilities, [B, k] float32; minus infinity past the end
@@ -43,6 +43,7 @@ def decode(
     masked: SeenSets | None,
     k: int,
     *,
+    lists: int = 1,
     length_penalty: float = 0.0,
     renormalise: bool = False,
 ) -> Lists:
@@ -60,10 +61,13 @@ def decode(
     beams
         Unfinished sequences kept for each user.
     masked
-        Items that are not listed, by user. Sequences that lead to no other item are not continued, so that they cost no
+        Items that are not listed, by list. Sequences that lead to no other item are not continued, so that they cost no
         beams.
     k
         Length of the lists.
+    lists
+        Number of lists of each user, which stand side by side in ``masked`` and in what is returned. They have beams of
+        their own, and share what was read of the user.
     length_penalty
         An item's score is its log-probability divided by its number of tokens to this power (1 in P5).
     renormalise
@@ -72,17 +76,18 @@ def decode(
     Returns
     -------
     Lists
-        Distinct items, none of them masked; fewer than k where the beams lead to no more.
+        Distinct items, none of them masked; fewer than k where the beams lead to no more. A row for each list.
     """
-    cache = model.begin(encoded, beams, trie.depth)
-    logits = model.step(cache, None, None)
-    n_users, device = len(logits), logits.device
-    node = torch.zeros(n_users, 1, dtype=torch.int64, device=device)
-    score = torch.zeros(n_users, 1, device=device)
+    cache = model.begin(encoded, beams * lists, trie.depth)
+    logits = model.step(cache, None, None).repeat_interleave(lists, 0)
+    n_rows, device = len(logits), logits.device
+    node = torch.zeros(n_rows, 1, dtype=torch.int64, device=device)
+    score = torch.zeros(n_rows, 1, device=device)
+    first = torch.zeros_like(node)  # beam of a user at which a list's beams begin
     exhausted = _exhausted(trie, masked)
     if masked is not None:
         node[masked.offsets.diff() == len(trie.paths)] = -1
-    best = Lists(node.new_full((n_users, k), -1), score.new_full((n_users, k), -torch.inf))
+    best = Lists(node.new_full((n_rows, k), -1), score.new_full((n_rows, k), -torch.inf))
     for level in range(1, trie.depth + 1):
         found = _continued(trie, node, score, logits, exhausted, renormalise)
         if found is None:
@@ -96,12 +101,16 @@ def decode(
             break
         score, places = first_of_equals(found.scores.masked_fill(ends, -torch.inf), beams)
         node = found.nodes.gather(1, places).masked_fill(score == -torch.inf, -1)
-        logits = model.step(cache, found.tokens.gather(1, places), found.parents.gather(1, places))
+        tokens, parents = found.tokens.gather(1, places), found.parents.gather(1, places) + first
+        # A user's lists are side by side: the writer has the beams of all of them as one row.
+        shape = (n_rows // lists, lists * tokens.shape[1])
+        logits = model.step(cache, tokens.view(shape), parents.view(shape)).view(*tokens.shape, -1)
+        first = (torch.arange(n_rows, device=device) % lists * tokens.shape[1]).unsqueeze(1)
     return best
 
 
 class _Continued(NamedTuple):
-    """Continuations of B users' beams, by beam and token; a row is filled up with nodes 0 of score minus infinity."""
+    """Continuations of B lists' beams, by beam and token; a row is filled up with nodes 0 of score minus infinity."""
 
     nodes: Tensor  # [B, C]
     tokens: Tensor
@@ -113,7 +122,7 @@ def _continued(
     trie: Trie, node: Tensor, score: Tensor, logits: Tensor, exhausted: Tensor, renormalise: bool
 ) -> _Continued | None:
     """All continuations of beams at nodes [B, n] (-1 for none) that the trie has; None where there are none."""
-    n_users, n_beams = node.shape
+    n_rows, n_beams = node.shape
     at = node.flatten().clamp(min=0)
     first = trie.child_ptr[at]
     lengths = (trie.child_ptr[at + 1] - first) * (node.flatten() >= 0)
@@ -123,9 +132,9 @@ def _continued(
     beam = torch.repeat_interleave(lengths, output_size=total)
     ends = lengths.cumsum(0)
     edge = torch.arange(total, device=node.device)
-    of_user = torch.cat([ends.new_zeros(1), ends[n_beams - 1 :: n_beams]])
-    user = beam // n_beams
-    place = edge - of_user[user]
+    of_row = torch.cat([ends.new_zeros(1), ends[n_beams - 1 :: n_beams]])
+    row = beam // n_beams
+    place = edge - of_row[row]
     edge = edge + (first - ends + lengths)[beam]
     token, child = trie.child_tok[edge], trie.child_node[edge]
     logits = logits.flatten(0, 1)
@@ -138,21 +147,21 @@ def _continued(
         gained = logits.log_softmax(-1, dtype=torch.float32)[beam, token]
     value = score.flatten()[beam] + gained
     if len(exhausted):
-        key = user * trie.n_nodes + child
+        key = row * trie.n_nodes + child
         found = torch.searchsorted(exhausted, key).clamp(max=len(exhausted) - 1)
         value = value.masked_fill(exhausted[found] == key, -torch.inf)
-    width = int(of_user.diff().max())
-    made = (node.new_zeros(n_users, width) for _ in range(3))
+    width = int(of_row.diff().max())
+    made = (node.new_zeros(n_rows, width) for _ in range(3))
     nodes, tokens, parents = made
-    scores = value.new_full((n_users, width), -torch.inf)
-    index = (user, place)
+    scores = value.new_full((n_rows, width), -torch.inf)
+    index = (row, place)
     for table, values in ((nodes, child), (tokens, token), (parents, beam % n_beams), (scores, value)):
         table.index_put_(index, values)
     return _Continued(nodes, tokens, parents, scores)
 
 
 def _exhausted(trie: Trie, masked: SeenSets | None) -> Tensor:
-    """Nodes below which all of a user's items are masked, as user * n_nodes + node in rising order."""
+    """Nodes below which all items are masked, of each list, as list * n_nodes + node in rising order."""
     if masked is None:
         return trie.leaf_item.new_zeros(0)
     paths = trie.paths[masked.items]

@@ -134,10 +134,11 @@ class EncoderDecoder(nn.Module):
         #: Tokens read since it was made; in training, forward passes alone count.
         self.tokens_read = 0
 
-    def losses(self, reads: Sequence[Read], answers: Tensor, streams: Tensor) -> Tensor:
+    def losses(self, reads: Sequence[Read], answers: Tensor, streams: Tensor, shift: Tensor | float = 0.0) -> Tensor:
         """Mean cross-entropy of the tokens of each row's answer, [B].
 
-        ``answers`` [B, D] have -1 after their last token; ``streams`` [B] are the rows' random streams.
+        ``answers`` [B, D] have -1 after their last token; ``streams`` [B] are the rows' random streams. ``shift`` is
+        added to the logits of the answers' tokens, row after row, [T, n_codes].
         """
         memory = self._encoded(reads, streams)
         n, depth = answers.shape
@@ -148,8 +149,12 @@ class EncoderDecoder(nn.Module):
         keys = layout.streams(streams[order] + _ANSWER) if self.training else None
         states = self._decoder(self.t5.shared(before.flatten()), layout, keys, memory)
         real = asked.flatten() >= 0
-        each = F.cross_entropy(self._logits(states[real]), asked[asked >= 0], reduction="none")
+        # The tokens in the rows' own order.
         of_row = order.repeat_interleave(depth)[real]
+        back = of_row.argsort(stable=True)
+        of_row = of_row[back]
+        logits = self._logits(states[real][back]) + shift
+        each = F.cross_entropy(logits, answers[answers >= 0], reduction="none")
         return each.new_zeros(n).index_add(0, of_row, each) / (answers >= 0).sum(1)
 
     def read(self, reads: Sequence[Read]) -> Encoded:
@@ -236,10 +241,11 @@ class CausalDecoder(nn.Module):
         #: Tokens read since it was made; in training, forward passes alone count.
         self.tokens_read = 0
 
-    def losses(self, rows: Sequence[Sequence[Sequence[int]]], streams: Tensor) -> Tensor:
+    def losses(self, rows: Sequence[Sequence[Sequence[int]]], streams: Tensor, shift: Tensor | float = 0.0) -> Tensor:
         """Mean cross-entropy of the tokens of each item of each row but the row's first, row after row, [N].
 
         ``rows`` are the tokens of each row's items, two items at least; ``streams`` [B] are the rows' random streams.
+        ``shift`` is added to the logits of the predicted tokens, [T, n_codes].
         """
         tokens = [[token for item in row for token in item] for row in rows]
         states, layout, _ = self._read([own[:-1] for own in tokens], streams)  # the last one is predicted, never read
@@ -250,7 +256,7 @@ class CausalDecoder(nn.Module):
         starts = (layout.ends + 1 - (counts.cumsum(0))).repeat_interleave(counts)
         answers = torch.tensor(asked, device=device)
         places = starts + torch.arange(len(asked), device=device)
-        each = F.cross_entropy(self._logits(states[places]), answers, reduction="none")
+        each = F.cross_entropy(self._logits(states[places]) + shift, answers, reduction="none")
         sizes = torch.tensor([len(item) for row in rows for item in row[1:]], device=device)
         of_item = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
         return each.new_zeros(len(sizes)).index_add(0, of_item, each) / sizes

@@ -18,6 +18,7 @@ from recsys_lt.data.needs import Need
 from recsys_lt.data.streams import key_of, keys_of, uniform
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 from recsys_lt.errors import UserError
+from recsys_lt.generative.decoding import Lists
 from recsys_lt.generative.decoding import decode as search
 from recsys_lt.generative.item_ids import IdMap
 from recsys_lt.generative.networks import CausalDecoder, EncoderDecoder, Sizes
@@ -64,11 +65,16 @@ class GenerativeRecommender(Recommender):
     top_n, candidates
         Share of the training rows, in [0, 1), that are of the templates' second task, and how many candidates there
         are; all but the answer are drawn from the items that the user has no training interaction with.
+    tau
+        Of logit adjustment, 0 for none: a token's logit is raised in training by tau times the logarithm of its share
+        of the training interactions of the items that it and its siblings lead to. The softmax is among these siblings
+        then, in training and in the search.
 
     References
     ----------
     Rajput et al., "Recommender Systems with Generative Retrieval" (TIGER), NeurIPS 2023; Hua et al., "How to Index Item
     IDs for Recommendation Foundation Models" (P5), SIGIR-AP 2023; Li et al., "Prompt Distillation" (POD), CIKM 2023.
+    Logit adjustment, of items scored at once: Menon et al., ICLR 2021.
     """
 
     takes_item_ids: ClassVar[bool] = True
@@ -95,6 +101,9 @@ class GenerativeRecommender(Recommender):
         if not cls.keeps_users and any("{user}" in text for text in texts):
             remedy = "Remove {user}, or use model=p5 or pod, which rank only for users they were trained on"
             raise UserError("this model does not read user numbers", where="model.templates", remedy=remedy)
+        if options["tau"] and options["decode"] == "free":
+            what, remedy = "logit adjustment is among the tokens that lead to an item", "Use model.decode=trie"
+            raise UserError(what, where="model.tau", remedy=remedy)
         if options["top_n"] and not templates.get("top_n"):
             remedy = "Give model.templates.top_n, or set model.top_n=0"
             raise UserError("there is no template for the top-N task", where="model.top_n", remedy=remedy)
@@ -116,6 +125,7 @@ class GenerativeRecommender(Recommender):
         random_start: bool,
         top_n: Annotated[float, Field(ge=0, lt=1)],
         candidates: Annotated[int, Field(ge=2)],
+        tau: NonNegativeFloat = 0.0,  # runs of before have none
     ) -> None:
         causal = arch == "decoder"
         task = EveryPosition(max_length) if causal else Prefixes(max_length)
@@ -142,21 +152,30 @@ class GenerativeRecommender(Recommender):
         self.register_buffer("answers", torch.from_numpy(tokens.astype(np.int64)), persistent=False)
         self._strings = _Strings.of(self.ids) if decode == "free" else None
         self._trie = Trie.of(tokens if self._strings is None else self._strings.codes)
+        self.shift: Tensor | None
+        shares = self._trie.shares(facts.popularity.clamp(min=1)) if tau else None
+        self.register_buffer("shift", None if shares is None else (tau * shares.log()).float(), persistent=False)
         self._log = _Log()
 
     def facts(self) -> Mapping[str, Any]:
         notes = {"weights": self._weights or "random initialisation", "item_ids": self.ids.facts(), **self._log.facts()}
-        return {"tokens_read": self.network.tokens_read, "notes": notes}
+        return {"tokens_read": self.network.tokens_read, "first_codes": self.ids.codes[:, 0], "notes": notes}
 
     # What does a batch cost?
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         with self.autocast(self.precision.backbone):
             if isinstance(self.network, CausalDecoder):
-                losses = self.network.losses(self._whole_rows(batch), batch.streams)
+                losses = self.network.losses(self._whole_rows(batch), batch.streams, self._shift(batch))
             else:
-                losses = self.network.losses(self._training_rows(batch), self.answers[batch.targets], batch.streams)
+                rows, answers = self._training_rows(batch), self.answers[batch.targets]
+                losses = self.network.losses(rows, answers, batch.streams, self._shift(batch))
         return *plain_means(losses, self.target_weights(batch, item_weights)), batch.targets
+
+    def _shift(self, batch: Batch) -> Tensor | float:
+        if self.shift is None:
+            return 0.0
+        return self._trie.to(self.shift.device).of_tokens(batch.targets, self.shift, self.ids.n_tokens)
 
     def _whole_rows(self, batch: Batch) -> list[list[list[int]]]:
         """The tokens of each row's items, the last target among them."""
@@ -210,7 +229,8 @@ class GenerativeRecommender(Recommender):
     def rank(self, batch: Batch, k: int) -> Ranking:
         """See ``Recommender.rank``: the items that the search finds, and their log-probabilities.
 
-        With lists (k > 0) the part ``unmasked`` has the targets' ranks in a search in which nothing is masked.
+        With lists (k > 0) the part ``unmasked`` has the targets' ranks where nothing is masked: the same search keeps
+        beams of its own for it.
         """
         began, masked = perf_counter(), self.masked(batch)
         latest = batch.latest(self.max_length)
@@ -220,25 +240,35 @@ class GenerativeRecommender(Recommender):
                 for user, events in zip(batch.users.tolist(), latest.items.split(latest.lengths), strict=True)
             ]
         )
-        found = self._searched(encoded, batch.targets, masked, k)
+        lists = 2 if k and masked is not None else 1  # of each user: one without seen items, one of all
+        found = self._searched(encoded, masked, lists)
         self._log.add(perf_counter() - began, len(batch))
-        if not k or masked is None:
-            return found
-        return replace(found, parts={"unmasked": self._searched(encoded, batch.targets, None, 0)})
-
-    def _searched(self, encoded: Any, targets: Tensor, masked: SeenSets | None, k: int) -> Ranking:
-        strings = self._strings
-        if strings is not None and masked is not None:
-            masked = strings.of_items(masked)
-        items, scores = search(
-            self.network, encoded, self._trie, self._beams, masked, self._beams, length_penalty=self._penalty
-        )
-        if strings is not None:
-            items = strings.items[items].masked_fill(items < 0, -1)
+        items, scores = found.items[::lists], found.scores[::lists]
+        if self._strings is not None:
             self._log.add_strings(items, scores)
+        parts = {"unmasked": self._ranking(batch.targets, *(part[1::2] for part in found), k=0)} if lists == 2 else {}
+        return replace(self._ranking(batch.targets, items, scores, k), parts=parts)
+
+    def _searched(self, encoded: Any, masked: SeenSets | None, lists: int) -> Lists:
+        """The search's items, -1 for a string that is no item; a user's second list, if any, leaves out nothing."""
+        strings = self._strings
+        if masked is not None:
+            masked = masked if strings is None else strings.of_items(masked)
+            masked = SeenSets(masked.items, masked.offsets.repeat_interleave(lists)[lists - 1 :])
+        network, beams = self.network, self._beams
+        among, penalty = self.shift is not None, self._penalty
+        found = search(
+            network, encoded, self._trie, beams, masked, beams, lists=lists, length_penalty=penalty, renormalise=among
+        )
+        if strings is None:
+            return found
+        return found._replace(items=strings.items[found.items].masked_fill(found.items < 0, -1))
+
+    def _ranking(self, targets: Tensor, items: Tensor, scores: Tensor, k: int) -> Ranking:
+        """A ranking with lists of k of what a search found, [B, beams]; ``targets`` [B], or none."""
         hit = items == targets.unsqueeze(1) if len(targets) else items[:0] < 0
         ranks = torch.where(hit.any(1), hit.int().argmax(1) + 1, UNLISTED)
-        if strings is not None:  # a string that is no item keeps its place in the ranks, and is not recommended
+        if self._strings is not None:  # a string that is no item keeps its place in the ranks, and is not recommended
             order = (items < 0).int().argsort(dim=1, stable=True)
             items = items.gather(1, order)
             scores = scores.gather(1, order).masked_fill(items < 0, -torch.inf)

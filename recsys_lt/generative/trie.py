@@ -92,3 +92,25 @@ class Trie:
 
     def to(self, device: torch.device | str) -> "Trie":
         return Trie(*(getattr(self, one.name).to(device) for one in fields(self)))
+
+    def shares(self, counts: Tensor) -> Tensor:
+        """Share of each edge in the counts of the items below its parent, [edges] float64, of counts above 0 [I]."""
+        below = counts.new_zeros(self.n_nodes, dtype=torch.float64)
+        there = self.paths >= 0
+        below.index_add_(0, self.paths[there], counts.double().unsqueeze(1).expand_as(there)[there])
+        below[0] = counts.sum()
+        return below[self.child_node] / below.repeat_interleave(self.child_ptr.diff())
+
+    def of_tokens(self, items: Tensor, of_edges: Tensor, n_tokens: int) -> Tensor:
+        """Values [edges] of the tokens that may stand where each token of some items does, item after item.
+
+        [items] -> [tokens of the items, n_tokens]; minus infinity for a token that leads to no item.
+        """
+        paths = self.paths[items]
+        at = torch.cat([torch.zeros_like(paths[:, :1]), paths[:, :-1]], 1)[paths >= 0]
+        first, lengths = self.child_ptr[at], self.child_ptr.diff()[at]
+        row = torch.arange(len(at), device=at.device).repeat_interleave(lengths)
+        edge = torch.arange(len(row), device=at.device) + (first - lengths.cumsum(0) + lengths)[row]
+        found = of_edges.new_full((len(at), n_tokens), -torch.inf)
+        found[row, self.child_tok[edge]] = of_edges[edge]
+        return found

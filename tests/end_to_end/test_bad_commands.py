@@ -153,6 +153,7 @@ model=tiger model.templates.sequential=[next] | model.templates.sequential, {ite
 model=tiger model.decode=often | model.decode, 'trie' or 'free'
 model=tiger loss=ce | loss, objective of its own
 model=p5 model.arch=decoder | model.arch=decoder, model=tiger
+model=pod model.tau=1 | model.tau, model.decode=trie
 model=pod model.candidates=1 | model.candidates, 2
 model=tiger model.top_n=0.5 | model.top_n, model.templates.top_n
 model=llamarec llm=tiny_random model.candidates=99 | model.candidates, each candidate is one letter

@@ -102,6 +102,23 @@ def test_the_trie_holds_every_item_once(codes):
         assert tokens == sorted(set(tokens))
 
 
+@given(catalogues(), st.data())
+@settings(max_examples=100)
+def test_tokens_have_shares_among_those_that_lead_to_an_item(codes, data):
+    trie, paths = Trie.of(codes), paths_of(codes)
+    counts = data.draw(st.lists(st.integers(1, 9), min_size=len(paths), max_size=len(paths)))
+    asked = data.draw(st.lists(st.integers(0, len(paths) - 1), min_size=1, max_size=5))
+    found = trie.of_tokens(torch.tensor(asked), trie.shares(torch.tensor(counts)), VOCABULARY)
+    places = [tuple(paths[item][:place]) for item in asked for place in range(len(paths[item]))]
+    assert found.shape == (len(places), VOCABULARY)
+    for row, prefix in zip(found, places, strict=True):
+        below = [
+            sum(n for path, n in zip(paths, counts, strict=True) if tuple(path[: len(prefix) + 1]) == (*prefix, token))
+            for token in range(VOCABULARY)
+        ]
+        np.testing.assert_allclose(row, [n / sum(below) if n else -np.inf for n in below])
+
+
 @pytest.mark.parametrize(
     "codes",
     [
@@ -195,6 +212,19 @@ def test_other_users_in_the_batch_change_no_list():
         alone = decode(Table(1), [user], trie, 4, sets_of([seen[row]]), 6)
         assert torch.equal(alone.items[0], found.items[row])
         assert torch.equal(alone.scores[0], found.scores[row])
+
+
+@given(catalogues(most=40), st.integers(0, 99), st.integers(1, 4), st.sampled_from([0.0, 1.0]), st.data())
+@settings(max_examples=150, deadline=None)
+def test_two_lists_of_a_user_are_those_of_two_searches(codes, seed, beams, penalty, data):
+    trie, users, items = Trie.of(codes), [5, 2, 8], st.integers(0, len(codes) - 1)
+    sets = [[data.draw(st.lists(items, unique=True)) for _ in users] for _ in range(2)]
+    rows = [one for pair in zip(*sets, strict=True) for one in pair]
+    both = decode(Table(seed), users, trie, beams, sets_of(rows), 6, lists=2, length_penalty=penalty)
+    for number, own in enumerate(sets):
+        alone = decode(Table(seed), users, trie, beams, sets_of(own), 6, length_penalty=penalty)
+        assert torch.equal(both.items[number::2], alone.items)
+        assert torch.equal(both.scores[number::2], alone.scores)
 
 
 def test_finished_items_cost_no_beams():

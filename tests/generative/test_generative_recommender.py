@@ -127,6 +127,42 @@ def test_sharpness_aware_rules_put_everything_back(made: Made, data, model: str,
     assert any((g - old).abs().max() > 1e-6 for g, old in zip(gradients, plain, strict=True))
 
 
+@torch.no_grad()
+def likelihoods(module: GenerativeRecommender, batch: Batch, decoder: bool) -> torch.Tensor:
+    """Log-probability of each item as the next one of each row of a ranking batch, as training has it, [B, I]."""
+    expected = torch.empty(len(batch), N_ITEMS)
+    for item in range(N_ITEMS):
+        # A row that is to answer this item, as in training.
+        targets = torch.full((len(batch),), item)
+        if decoder:
+            inside = batch.items.split(batch.lengths)
+            targets = torch.cat([torch.cat([events[1:], targets[:1]]) for events in inside])
+        losses = module.batch_losses(replace(batch, targets=targets))[1]
+        last = batch.offsets[1:] - 1 if decoder else torch.arange(len(batch))
+        expected[:, item] = -losses[last] * module.ids.lengths[item]
+    return expected
+
+
+@pytest.mark.parametrize("model", ["tiger", "decoder"])
+def test_logit_adjustment_shifts_what_is_trained_and_not_what_is_ranked(made: Made, data, model: str) -> None:
+    prior = torch.from_numpy(data.popularity).clamp(min=1).double()
+    prior = (prior / prior.sum()).log().float()
+    single = IdMap(np.arange(N_ITEMS, dtype=np.int32)[:, None], (N_ITEMS,), "test")
+    for of in (single, ids(ragged=True)):
+        none, least, adjusted = (made(*MODELS[model], f"model.tau={tau}", of=of).eval() for tau in (0, 1e-9, 0.7))
+        batch = ranking_batch(data, adjusted, rows=3, seen=False)
+        plain, among, found = (likelihoods(one, batch, model == "decoder") for one in (none, least, adjusted))
+        for given in (among, found):
+            torch.testing.assert_close(given.exp().sum(1), torch.ones(3))  # no token leads to no item
+        if of is single:  # the published form
+            torch.testing.assert_close(found, (plain + 0.7 * prior).log_softmax(1), rtol=1e-4, atol=1e-4)
+        else:
+            assert (found - among).abs().max() > 0.1
+        with torch.no_grad():
+            lists = adjusted.rank(batch, 20)
+        torch.testing.assert_close(lists.scores, among.gather(1, lists.items), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("model", ["tiger", "decoder", "p5"])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_lists_of_many_beams_are_the_catalogue_in_order_of_likelihood(made: Made, data, model, ragged: bool) -> None:
@@ -136,16 +172,7 @@ def test_lists_of_many_beams_are_the_catalogue_in_order_of_likelihood(made: Made
     batch = ranking_batch(data, module, rows=3, seen=False)
     with torch.no_grad():
         found = module.rank(batch, 40)
-        expected = torch.empty(3, N_ITEMS)
-        for item in range(N_ITEMS):
-            # A row that is to answer this item, as in training.
-            targets = torch.full((3,), item)
-            if model == "decoder":
-                inside = batch.items.split(batch.lengths)
-                targets = torch.cat([torch.cat([events[1:], targets[:1]]) for events in inside])
-            losses = module.batch_losses(replace(batch, targets=targets))[1]
-            last = batch.offsets[1:] - 1 if model == "decoder" else torch.arange(3)
-            expected[:, item] = -losses[last] * module.ids.lengths[item]
+    expected = likelihoods(module, batch, model == "decoder")
     torch.testing.assert_close(found.scores, expected.gather(1, found.items), rtol=1e-3, atol=1e-3)
     assert (found.scores.diff(dim=1) <= 0).all()
     assert (found.items.sort(1).values == torch.arange(N_ITEMS)).all()
@@ -173,7 +200,9 @@ def test_seen_items_cost_no_places_and_both_protocols_are_ranked(made: Made, dat
     assert (found.target_rank == 0).any()
     assert torch.equal(found.parts["unmasked"].target_rank, bare.target_rank)
     assert not bare.parts
-    assert module.rank(batch, 0).items.shape == (20, 0)
+    alone = module.rank(batch, 0)  # one search, for ranks alone
+    assert alone.items.shape == (20, 0)
+    assert torch.equal(alone.target_rank, found.target_rank)
 
 
 def test_free_strings_that_are_no_item_keep_their_place(made: Made, data) -> None:

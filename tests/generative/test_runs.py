@@ -42,6 +42,7 @@ def test_a_run_goes_on_where_it_was_and_says_what_it_wrote(here, tmp_path: Path)
     # Both protocols; the beam is as deep as the longest k.
     assert one["test"]["ndcg@20"] is not None
     assert one["test"]["unmasked/ndcg@10"] is not None
+    assert 0 <= one["test"]["first_code/distance@10"] <= 1
     assert one["protocol"]["ranking"] == "the first 20 of 40 items"
     assert one["notes"]["weights"] == "random initialisation"
     assert one["notes"]["item_ids"]["leaks"] is False
@@ -52,7 +53,7 @@ def test_a_run_goes_on_where_it_was_and_says_what_it_wrote(here, tmp_path: Path)
     report = here("report", "run", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
     history = {"": [str(item) for item in Run(tmp_path / "run").data.item_ids[:4]]}
-    with pytest.raises(UserError, match="none for these histories"):  # users' numbers are read
+    with pytest.raises(UserError, match="only for the users it was trained on"):  # users' numbers are read
         Run(tmp_path / "run").recommend(histories=history, k=3)
 
 
