@@ -140,8 +140,8 @@ class Run:
         ------
         UserError
             If the checkpoint is broken or of other items, a user is unknown, a history has no known item, k does not
-            fit the catalogue, the model keeps a vector for each user and is given histories, or it does not score every
-            item and reasons are wanted.
+            fit the catalogue, the model ranks only for the users it was trained on and is given histories, or it does
+            not score every item and reasons are wanted.
         """
         found = list(self.lists(users, histories=histories, k=k, exclude=exclude, reasons=reasons))
         return frame(found, reasons)
@@ -173,7 +173,7 @@ class Run:
             return lists(self.model, data, rows, k, self.groups.of, excluded=excluded, reasons=reasons)
         if any(getattr(one, "keeps_users", False) for one in self.catalogue_model.modules()):
             raise UserError(
-                "it keeps a vector for each user of its training data, and has none for these histories",
+                "it ranks only for the users it was trained on, and cannot read these histories",
                 where=self.folder,
                 remedy="Use a model that reads histories alone, such as model=sasrec",
             )
@@ -231,10 +231,10 @@ def _rows_of(data: Sequences, users: Sequence[str]) -> list[int]:
 
 
 def check_users(parts: Parts, notes: Mapping[str, Any], data: Sequences, path: Path) -> None:
-    """Raise UserError for a model that keeps a vector for each user, on data with other events."""
+    """Raise UserError for a model that ranks only for the users it was trained on, on data with other events."""
     if parts.kind.keeps_users and notes["events"] != data.fingerprint:
         raise UserError(
-            "it keeps a vector for each user of the data it was trained on, and these data are other ones",
+            "it ranks only for the users it was trained on, and these data are other ones",
             where=path,
             remedy="Train it again on these data, or use a model that reads histories alone, such as model=sasrec",
         )

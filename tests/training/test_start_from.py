@@ -99,7 +99,9 @@ def test_a_model_that_keeps_users_is_of_the_same_events(here: Cli, source: Path,
     ended = here(*RUN, *caser, "hydra.run.dir=users", cwd=source)
     assert ended.returncode == 0, ended.stderr
     events(tmp_path / "events.csv", users=USERS + 5)
-    assert "a vector for each user" in refusal(here, tmp_path, *caser, f"model.start_from={source / 'users'}")
+    assert "only for the users it was trained on" in refusal(
+        here, tmp_path, *caser, f"model.start_from={source / 'users'}"
+    )
 
 
 def test_a_run_recommends_to_a_user_who_came_later(
