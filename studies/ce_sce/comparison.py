@@ -10,7 +10,7 @@ from recsys_lt.results.written_tables import MISSING
 from studies.ce_sce.evidence import BACKBONES, DATASETS, GROUPS, LOSSES, Evidence, mean
 from studies.ce_sce.piece import Piece, Value
 from studies.ce_sce.tables import COMMANDS as TABLE_3
-from studies.ce_sce.tables import made_of, names, rows_of, users_of
+from studies.ce_sce.tables import OF_UNMASKED, UNMASKED, made_of, names, rows_of, unmasked, users_of
 from studies.shared.pages import BLUE, GREY, LIGHT_BLUE, ORANGE, legend_below
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class Bar(NamedTuple):
         What it is called, its colour, and whether we ran it.
     gains
         NDCG@10 of all targets and by group; None where it was not measured.
-    users
-        Which part of the users it was ranked for, where it was not all.
+    part
+        Which part of the users it was ranked for, where it was not all, and whether seen items were ranked too.
     counts
         How many targets each of the gains is of; None where that is not known.
     """
@@ -36,7 +36,7 @@ class Bar(NamedTuple):
     kind: str
     ours: bool
     gains: tuple[float | None, ...]
-    users: str = ""
+    part: str = ""
     counts: tuple[float | None, ...] = (None,) * len(GROUPS)
 
 
@@ -54,14 +54,18 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
     for each in evidence.facts.language_models:
         number = evidence.facts.of_language_model(each.model, dataset)
         if number is not None:
-            found.append(Bar(each.name, "LLM", False, (number.mean, None, None, None)))
-    known = names(evidence)
+            part = "" if each.masked else UNMASKED
+            found.append(Bar(each.name, "LLM", False, (number.mean, None, None, None), part))
+    known, apart = names(evidence), unmasked(evidence)
     for model, name in known.items():
         cells = evidence.any_of(dataset, model)
         for cell in cells:
             words = [word for word in (made_of(cell), rows_of(cell), *_apart(cell, cells)) if word]
-            found.append(_own(f"{name} ({', '.join(words)})", "LLM", cell, users_of(cell)))
-    parts = {bar.users for bar in found} - {""}
+            called, users = f"{name} ({', '.join(words)})", users_of(cell)
+            found.append(_own(called, "LLM", cell, users))
+            if model in apart:
+                found.append(_own(called, "LLM", cell, ", ".join(filter(None, (users, UNMASKED))), OF_UNMASKED))
+    parts = {bar.part for bar in found} - {""}
     for model, name in BACKBONES.items():
         # Those ranked for the same part of the users stand beside them.
         for cell in evidence.any_of(dataset, model):
@@ -75,6 +79,8 @@ def bars(evidence: Evidence, dataset: str) -> list[Bar]:
                 setting = evidence.named_setting(own).split(" (")[0].removeprefix("published setting, ")
                 other = "" if setting in ("published setting", "default setting") else f" ({setting})"
                 found.append(_own(f"{name}, {LOSSES[loss]}{other}", LOSSES[loss], own))
+                if UNMASKED in parts and mean(own, f"{OF_UNMASKED}ndcg@10") is not None:
+                    found.append(_own(f"{name}, {LOSSES[loss]}{other}", LOSSES[loss], own, UNMASKED, OF_UNMASKED))
             elif number is not None:
                 found.append(Bar(f"{name}, {LOSSES[loss]}", LOSSES[loss], False, (number.mean, None, None, None)))
     return found
@@ -93,9 +99,10 @@ def _apart(cell: Cell, cells: Sequence[Cell]) -> list[str]:
     return [f"{key} {cell.settings[key]}" for key in enough or differing]
 
 
-def _own(name: str, kind: str, cell: Cell, users: str = "") -> Bar:
-    gains, counts = ([mean(cell, f"{prefix}{what}") for prefix in GROUPS.values()] for what in ("ndcg@10", "users"))
-    return Bar(name, kind, True, tuple(gains), users, tuple(counts))
+def _own(name: str, kind: str, cell: Cell, part: str = "", ranking: str = "") -> Bar:
+    gains = [mean(cell, f"{ranking}{prefix}ndcg@10") for prefix in GROUPS.values()]  # unmasked, of all targets alone
+    counts = [mean(cell, f"{prefix}users") for prefix in GROUPS.values()]
+    return Bar(name, kind, True, tuple(gains), part, tuple(counts))
 
 
 def _whole(count: float | None) -> int | None:
@@ -103,14 +110,14 @@ def _whole(count: float | None) -> int | None:
 
 
 def comparison(evidence: Evidence) -> Piece:
-    """NDCG@10 as bars, a panel a dataset and part of its users; what we have not run is published, and hollow."""
+    """NDCG@10 as bars, a panel a dataset, part of its users and protocol; hollow where a published value stands in."""
     panels: dict[str, list[Bar]] = {}
     for dataset, title in DATASETS.items():
         found = bars(evidence, dataset)
         if any(bar.ours for bar in found):
-            for bar in sorted(found, key=lambda bar: bar.users):
-                panels.setdefault(f"{title}, {bar.users}" if bar.users else title, []).append(bar)
-    # Alone with its part of the users a recommender is beside nothing.
+            for bar in sorted(found, key=lambda bar: bar.part):
+                panels.setdefault(f"{title}, {bar.part}" if bar.part else title, []).append(bar)
+    # Alone with its part a recommender is beside nothing.
     panels = {title: found for title, found in panels.items() if len(found) > 1 or title in DATASETS.values()}
     longest = [len(found) for found in panels.values()]
     heights = [max(longest[first : first + _COLUMNS]) for first in range(0, len(longest), _COLUMNS)]
@@ -152,7 +159,9 @@ def comparison(evidence: Evidence) -> Piece:
         "Figure 4: CE and SCE of each backbone beside recommenders made of language models, test NDCG@10",
         ["dataset", "recommender", "whose number", *GROUPS, *(f"{group} targets" for group in _MARKS)],
         rows,
-        "The dashed line is the best language model. Published ones are single runs, of 60 M to 7 B parameters. Bars "
+        "The dashed line is the best language model. P5 and POD were published with seen items in the ranking: they "
+        "are in panels of their own, beside runs ranked so. P5, POD and TIGER of ours start from random weights. "
+        "Published ones are single runs, of 60 M to 7 B parameters. Bars "
         f"are of all targets; the marks on ours are of head, mid and tail targets, where there are at least {_FEW}.",
         "published setting (ML-100K: default) unless a bar says otherwise; hatched: published numbers",
         draw if panels else None,

@@ -60,12 +60,15 @@ class LanguageModelRecommender(NamedTuple):
         What it is made of.
     parameters
         Of the language model, in millions.
+    masked
+        Whether items that the user has seen are left out of the published ranking.
     """
 
     model: str
     name: str
     language_model: str
     parameters: float
+    masked: bool
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,9 @@ class Facts:
     def language_models(self) -> list[LanguageModelRecommender]:
         """The recommenders made of language models, in print's order."""
         return [
-            LanguageModelRecommender(key, given["name"], given["language_model"], float(given["parameters"]))
+            LanguageModelRecommender(
+                key, given["name"], given["language_model"], float(given["parameters"]), given["masked"]
+            )
             for key, given in self._at("language_models").items()
         ]
 

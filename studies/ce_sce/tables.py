@@ -12,7 +12,9 @@ from studies.ce_sce.sweeps import ETA_COMMANDS as FIGURE_1A
 from studies.ce_sce.sweeps import K_COMMAND as FIGURE_3
 
 #: Recommenders of ours that the paper has not.
-_UNPUBLISHED = {"bigrec": "BIGRec", "title_likelihood": "untuned LM"}
+_UNPUBLISHED = {"tiger": "TIGER", "bigrec": "BIGRec", "title_likelihood": "untuned LM"}
+#: What says that a ranking holds the items that a user has seen, and where a run has its metrics.
+UNMASKED, OF_UNMASKED = "seen items not masked", "unmasked/"
 #: Rules that train as the published ones were; the others are of another study.
 _PLAIN = ("adam", "adamw")
 
@@ -50,10 +52,16 @@ def own_runs(evidence: Evidence, dataset: str, model: str) -> list[Cell]:
     ]
 
 
+def unmasked(evidence: Evidence) -> set[str]:
+    """The models whose published numbers are of rankings that hold seen items: not to be compared with the others'."""
+    return {each.model for each in evidence.facts.language_models if not each.masked}
+
+
 def made_of(cell: Cell) -> str:
-    """The language model of a cell, and its optimizer."""
-    config = cell.finished[0].config
-    name = config.get("llm.weights.name") or config.get("choices.llm")
+    """The language model of a cell or the weights that it starts from, and its optimizer."""
+    run = cell.finished[0]
+    notes = (run.metrics or {}).get("notes") or {}
+    name = notes.get("weights") or run.config.get("llm.weights.name") or run.config.get("choices.llm")
     # A name may be a folder of the machine: its last part says enough.
     return ", ".join([*([PurePath(str(name)).name] if name else []), cell.identity[3]])
 
@@ -186,9 +194,16 @@ def main_table(evidence: Evidence) -> Piece:
         best = evidence.best_language_model(dataset)
         assert best is not None
         for each in evidence.facts.language_models:
-            rows.append(_Row(evidence, dataset, "LLM", each.name, each.model, None, best[1], "published"))
+            setting = "published" if each.masked else f"published, {UNMASKED}"
+            rows.append(_Row(evidence, dataset, "LLM", each.name, each.model, None, best[1], setting))
+        apart = unmasked(evidence)
         for name, model, cell in of_language_models:
-            rows.append(_Row(evidence, dataset, "LLM", f"{name}, ours", model, cell, best[1], made_of(cell)))
+            # What was published unmasked stands beside our unmasked ranking alone.
+            beside = None if model in apart else model
+            rows.append(_Row(evidence, dataset, "LLM", f"{name}, ours", beside, cell, best[1], made_of(cell)))
+            if model in apart:
+                setting = f"{made_of(cell)}, {UNMASKED}"
+                rows.append(_Row(evidence, dataset, "LLM", f"{name}, ours", model, cell, None, setting, OF_UNMASKED))
         for loss in _LOSSES:
             for model, name in BACKBONES.items():
                 own = evidence.as_published(dataset, model, loss)
@@ -215,8 +230,9 @@ def main_table(evidence: Evidence) -> Piece:
         "compares NDCG@10 with the best published one on that dataset. Of other settings the best by validation "
         "NDCG@10 is shown, whatever it reached. Our own runs of language models stand here "
         "where they were trained and ranked on all of one of these datasets by Adam or AdamW, whichever model they are "
-        "made of; the others are in Figure 4. table3.csv has each number in a column of its own, and ours of head, mid "
-        "and tail.",
+        "made of; the others are in Figure 4. P5 and POD were published with seen items in the ranking; these numbers "
+        "stand beside those of our unmasked rankings alone. table3.csv has each number in a column of its own, and "
+        "ours of head, mid and tail.",
         commands=COMMANDS,
         lacking=lacking,
         shown=Shown([*_FIRST, *METRICS, *_OVER], [row.in_short() for row in rows]),
@@ -227,13 +243,15 @@ class _Row:
     """One model with one loss in one setting: ours, if it was run, and what was published of it."""
 
     def __init__(
-        self, evidence: Evidence, dataset: str, loss: str, name: str, model: str, cell: Cell | None, best: float,
-        setting: str,
+        self, evidence: Evidence, dataset: str, loss: str, name: str, model: str | None, cell: Cell | None,
+        best: float | None, setting: str, ranking: str = "",
     ) -> None:  # fmt: skip
-        self.cell = cell
+        self.cell, self._ranking = cell, ranking
         self._known: dict[str, Published | None] = {}
         for metric in METRICS:
-            if loss == "LLM":
+            if model is None:
+                self._known[metric] = None
+            elif loss == "LLM":
                 self._known[metric] = evidence.facts.of_language_model(model, dataset, metric)
             else:
                 self._known[metric] = evidence.facts.test(dataset, model, loss, metric)
@@ -241,27 +259,31 @@ class _Row:
         self._first: list[Value] = [DATASETS[dataset], LOSSES.get(loss, loss), name, setting, seeds]
         gain, fact = mean(cell, "ndcg@10"), self._known["ndcg@10"]
         self._over: list[Value] = [
-            None if gain is None else f"{gain / best - 1:+.0%}",
-            None if fact is None or loss == "LLM" else f"{fact.mean / best - 1:+.0%}",
+            None if gain is None or best is None else f"{gain / best - 1:+.0%}",
+            None if fact is None or best is None or loss == "LLM" else f"{fact.mean / best - 1:+.0%}",
         ]
 
     def whole(self) -> list[Value]:
         """Each number in a column of its own."""
         numbers: list[Value] = []
         for metric, fact in self._known.items():
-            ours, std = (None, None) if self.cell is None else self.cell.mean_std(metric)
+            ours, std = self._ours(metric)
             numbers += [ours, std, None if fact is None else fact.mean, None if fact is None else fact.std]
             numbers += [_difference(ours, fact), _within(ours, fact)]
-        groups = (mean(self.cell, f"{group}/ndcg@10") for group in ("head", "mid", "tail"))
+        cell = None if self._ranking else self.cell  # unmasked, groups are not measured
+        groups = (mean(cell, f"{group}/ndcg@10") for group in ("head", "mid", "tail"))
         return [*self._first, *numbers, *self._over, *groups]
 
     def in_short(self) -> list[Value]:
         """An entry a metric."""
         return [*self._first, *(self._entry(metric) for metric in METRICS), *self._over]
 
+    def _ours(self, metric: str) -> tuple[float | None, float | None]:
+        return (None, None) if self.cell is None else self.cell.mean_std(f"{self._ranking}{metric}")
+
     def _entry(self, metric: str) -> str:
         fact = self._known[metric]
-        ours, std = (None, None) if self.cell is None else self.cell.mean_std(metric)
+        ours, std = self._ours(metric)
         text = "-" if ours is None else f"{ours:.4f}" + ("" if std is None else f" ±{std:.4f}")
         text += " / " + ("-" if fact is None else f"{fact.mean:.4f}")
         difference = _difference(ours, fact)

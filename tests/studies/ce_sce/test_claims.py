@@ -34,6 +34,19 @@ def test_claims_hold_or_not_by_the_numbers(runs) -> None:
     assert "does not hold in 1, undecided in 1" in claim(runs, "CE beats BPR").verdict
 
 
+def test_our_own_generative_runs_are_asked_too(tmp_path) -> None:
+    make_runs(tmp_path / "small", *cell("ce", dataset="ml-100k"), gain=0.08)
+    for seed, folder in enumerate(("p5a", "p5b")):
+        make_run(
+            tmp_path / folder, *cell("own", model="p5", dataset="ml-100k"), gain=0.02, seed=seed, optimizer="adamw"
+        )
+    for folder in tmp_path.iterdir():
+        change(folder, users=943, items=1349, interactions=99287)
+    found = claim(tmp_path, "our own P5")
+    assert found.verdict == "holds in 1, not yet run in 9 (of 10)"
+    assert found.findings[0].what.startswith("ML-100K SASRec CE against P5 (adamw): 0.0800, 0.0200 (")
+
+
 def test_one_seed_on_a_side_settles_nothing(runs) -> None:
     bce = claim(runs, "CE beats BCE")  # two seeds of CE, one of BCE
     assert bce.verdict == "undecided in 1, not yet run in 6 (of 7)"

@@ -98,6 +98,47 @@ def test_our_own_language_models_stand_beside_the_published_where_they_saw_every
     assert "| - | 0.0500 / 0.0376 (+33.0%; NO) |" in "\n".join(table.on_page()).replace("| 0 |", "| - |")
 
 
+def unmask(folder: Path, gain: float) -> None:
+    """Give a run a second ranking, with seen items in it, and what a generative run notes."""
+    path = folder / "metrics.json"
+    content = json.loads(path.read_text())
+    content["test"] |= {f"unmasked/{metric}@{k}": gain for metric in ("ndcg", "mrr", "hr") for k in (5, 10)}
+    path.write_text(json.dumps(content | {"notes": {"weights": "random initialisation"}}))
+
+
+def test_rankings_with_and_without_seen_items_never_stand_side_by_side(tmp_path) -> None:
+    make_run(tmp_path / "p5", *cell("own", model="p5"), gain=0.05, optimizer="adamw")
+    make_run(tmp_path / "tiger", *cell("own", model="tiger"), gain=0.03, optimizer="adamw")
+    make_run(tmp_path / "small", *cell("ce"), gain=0.06)
+    for name, gain in (("p5", 0.04), ("tiger", 0.02), ("small", 0.045)):
+        unmask(tmp_path / name, gain)
+    table, figure = (
+        piece for piece in figures.pieces(figures.evidence_of([tmp_path])) if piece.name in ("table3", "figure4")
+    )
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows if row[0] == "Beauty" and row[1] == "LLM"]
+    made = "random initialisation, adamw"
+    found = {
+        (row["model"], row["setting"]): (row["ndcg@10 ours"], row["ndcg@10 published"], row["% over best LLM, ours"])
+        for row in rows
+        if "P5" in row["model"] or "TIGER" in row["model"]
+    }
+    assert found == {
+        ("P5 (CID+IID)", "published, seen items not masked"): (None, 0.0474, None),
+        ("P5 (CID+IID), ours", made): (0.05, None, "+2%"),
+        ("P5 (CID+IID), ours", f"{made}, seen items not masked"): (0.04, 0.0474, None),
+        ("TIGER, ours", made): (0.03, None, "-39%"),
+    }
+    panels: dict[str, dict[str, float]] = {}
+    for row in figure.rows:
+        panels.setdefault(row[0], {})[row[1]] = row[3]
+    assert panels["Beauty, seen items not masked"] == {
+        "POD": 0.0146, "P5 (CID+IID)": 0.0474, f"P5 (CID+IID) ({made})": 0.04, "SASRec, CE": 0.045,
+    }  # fmt: skip
+    assert panels["Beauty"][f"P5 (CID+IID) ({made})"] == 0.05
+    assert panels["Beauty"][f"TIGER ({made})"] == 0.03
+    assert not {"POD", "P5 (CID+IID)"} & set(panels["Beauty"])
+
+
 def test_small_models_ranked_for_the_same_users_stand_beside_language_models(tmp_path) -> None:
     for place, choices, gain in (
         ("small", cell("ce", dataset="ml-100k"), 0.06),
