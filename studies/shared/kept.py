@@ -17,7 +17,8 @@ from recsys_lt.system.atomic import locked, replacing
 
 #: The packs of the studies. Where several have a run of a cell with the same seed, the first counts.
 PACKS = tuple(
-    Path(__file__).resolve().parents[1] / study / "runs.parquet" for study in ("published", "llm", "long_tail")
+    Path(__file__).resolve().parents[1] / study / "runs.parquet"
+    for study in ("published", "llm", "long_tail", "generative")
 )
 #: The files of a run that are kept.
 SLIM = (*TEXTS, RANKS_FILE)
