@@ -246,7 +246,9 @@ class GenerativeRecommender(Recommender):
         items, scores = found.items[::lists], found.scores[::lists]
         if self._strings is not None:
             self._log.add_strings(items, scores)
-        parts = {"unmasked": self._ranking(batch.targets, *(part[1::2] for part in found), k=0)} if lists == 2 else {}
+        parts = {}
+        if lists == 2:
+            parts["unmasked"] = self._ranking(batch.targets, found.items[1::2], found.scores[1::2], 0)
         return replace(self._ranking(batch.targets, items, scores, k), parts=parts)
 
     def _searched(self, encoded: Any, masked: SeenSets | None, lists: int) -> Lists:
