@@ -19,7 +19,8 @@ class Backbone(HasNeeds, nn.Module, ABC):
 
     Constructors share names: ``facts`` (sizes of the data), ``width`` (d, of embeddings and states), ``blocks`` (how
     many), ``heads`` (of attention; they must divide ``width``), ``max_length`` (L, latest events read; in a window
-    short histories are padded on the left) and ``dropout`` (a probability, of embeddings and layers).
+    short histories are padded on the left), ``dropout`` (a probability, of embeddings and layers) and ``tied`` (whether
+    states are scored with the input embeddings; else with a table of their own).
     """
 
     #: What a training example is for this backbone.
@@ -36,11 +37,12 @@ class Backbone(HasNeeds, nn.Module, ABC):
     keeps_users: ClassVar[bool] = False
 
     def __init__(self, **sizes: int) -> None:
-        """Raise UserError for a size below 1, or for ``heads`` that do not divide ``width``."""
+        """Raise UserError for a size below 1, or ``heads`` that do not divide ``width`` and have no ``head_width``."""
         super().__init__()
-        if sizes and (min(sizes.values()) < 1 or sizes["width"] % sizes.get("heads", 1)):
+        divided = "heads" in sizes and "head_width" not in sizes
+        if sizes and (min(sizes.values()) < 1 or (divided and sizes["width"] % sizes["heads"])):
             what = f"{type(self).__name__} has {', '.join(f'{key} {value}' for key, value in sizes.items())}"
-            remedy = "Each must be at least 1" + (", and heads must divide width" if "heads" in sizes else "")
+            remedy = "Each must be at least 1" + (", and heads must divide width" if divided else "")
             raise UserError(what, where="model", remedy=remedy)
 
     def item_tables(self) -> list[Tensor]:

@@ -1,11 +1,12 @@
 """BERT4Rec: a bidirectional transformer that fills in masked items."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from recsys_lt.backbones.attention import HistoryAttention, Layout, Queries, padded_attention
+from recsys_lt.backbones.attention import Attention, HistoryAttention, Layout, Queries
 from recsys_lt.backbones.backbone import Backbone
 from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.data.batch import Batch
@@ -24,7 +25,7 @@ class BERT4Rec(Backbone):
 
     Parameters
     ----------
-    facts, width, blocks, heads, dropout
+    facts, width, blocks, heads, dropout, tied
         See ``Backbone``.
     max_length
         L, latest items read, the masked ones included: ``max_length - 1`` items of a history when ranking.
@@ -39,6 +40,9 @@ class BERT4Rec(Backbone):
     before the scores, initial weights as there. Unlike there, an example without a mask gets one.
     """
 
+    #: How events attend to each other.
+    attention: ClassVar[type[Attention]] = HistoryAttention
+
     def __init__(
         self,
         facts: DataFacts,
@@ -50,23 +54,24 @@ class BERT4Rec(Backbone):
         dropout: float = 0.2,
         mask_probability: float = 0.2,
         mask_last: float = 0.1,
+        tied: bool = True,
     ) -> None:
         super().__init__(width=width, blocks=blocks, heads=heads)
         if max_length < 2:
-            what, remedy = (
-                f"BERT4Rec has max_length {max_length}",
-                "Give at least 2: an item and the masked one after it",
-            )
+            what = f"{type(self).__name__} has max_length {max_length}"
+            remedy = "Give at least 2: an item and the masked one after it"
             raise UserError(what, where="model", remedy=remedy)
         self.max_length, self._window = max_length - 1, max_length
         self.task = MaskedItems(max_length, mask_probability, mask_last)
         self.items = nn.Embedding(facts.n_items, width)
+        self.output = None if tied else nn.Embedding(facts.n_items, width)
         self.mask = nn.Parameter(torch.empty(width))
         self.positions = nn.Embedding(max_length, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = RowDropout(dropout, salt=0)
         self.blocks = nn.ModuleList(
-            _Block(width, heads, max_length, dropout, first_salt=1 + 4 * block) for block in range(blocks)
+            _Block(width, self.attention(heads, max_length, RowDropout(dropout, 1 + 4 * block)), dropout, 2 + 4 * block)
+            for block in range(blocks)
         )
         self._initialise()
 
@@ -87,7 +92,11 @@ class BERT4Rec(Backbone):
                 nn.init.uniform_(projection.weight, -bound, bound)
 
     def output_table(self) -> OutputTable:
-        return OutputTable(self.items.weight)
+        return OutputTable((self.output or self.items).weight)
+
+    def item_tables(self) -> list[Tensor]:
+        """See ``Backbone.item_tables``."""
+        return [table.weight for table in (self.items, self.output) if table is not None]
 
     def states(self, batch: Batch) -> Tensor:
         """[N, d]: at the masked events."""
@@ -107,10 +116,10 @@ class BERT4Rec(Backbone):
         """See ``Backbone.padded_states``; the masked event is added at the end."""
         x = torch.cat([self.items(items), self.mask.expand(items.shape[0], 1, -1)], 1)
         x = self.norm(x + self.positions.weight)
-        allowed = nn.functional.pad(real, (0, 1), value=True)[:, None, None]
+        real = nn.functional.pad(real, (0, 1), value=True)
         for block in self.blocks:
             assert isinstance(block, _Block)
-            x = block.padded(x, allowed)
+            x = block.padded(x, real)
         return x[:, -1]
 
     def _encoded(self, batch: Batch, at: Tensor) -> Tensor:
@@ -126,19 +135,19 @@ class BERT4Rec(Backbone):
 
 
 class _Block(nn.Module):
-    """x <- LN(x + drop(attention(x))), then x <- LN(x + drop(MLP(x))); four dropout salts from ``first_salt`` on."""
+    """x <- LN(x + drop(attention(x))), then x <- LN(x + drop(MLP(x))); three dropout salts from ``first_salt`` on."""
 
-    def __init__(self, width: int, heads: int, max_length: int, dropout: float, first_salt: int) -> None:
+    def __init__(self, width: int, attend: Attention, dropout: float, first_salt: int) -> None:
         super().__init__()
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
-        self.attend = HistoryAttention(heads, max_length, RowDropout(dropout, first_salt))
+        self.attend = attend
         self.out = nn.Linear(width, width)
-        self.attention_dropout = RowDropout(dropout, first_salt + 1)
+        self.attention_dropout = RowDropout(dropout, first_salt)
         self.attention_norm = nn.LayerNorm(width, eps=1e-12)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.hidden_dropout = RowDropout(dropout, first_salt + 2)
-        self.mlp_dropout = RowDropout(dropout, first_salt + 3)
+        self.hidden_dropout = RowDropout(dropout, first_salt + 1)
+        self.mlp_dropout = RowDropout(dropout, first_salt + 2)
         self.mlp_norm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: Tensor, every: Queries, at: Tensor | None) -> Tensor:
@@ -151,8 +160,8 @@ class _Block(nn.Module):
         hidden = self.hidden_dropout(activation(inner(x)), streams)
         return self.mlp_norm(x + self.mlp_dropout(outer(hidden), streams))
 
-    def padded(self, x: Tensor, allowed: Tensor) -> Tensor:
-        """``forward`` in a window [B, L, d], without dropout."""
-        y = padded_attention(self.query(x), self.key_value(x), self.attend.heads, allowed)
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        """``forward`` in a window [B, L, d], of which the places ``real`` [B, L] are no pads, without dropout."""
+        y = self.attend.padded(self.query(x), self.key_value(x), real, causal=False)
         x = self.attention_norm(x + self.out(y))
         return self.mlp_norm(x + self.mlp(x))

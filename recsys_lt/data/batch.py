@@ -63,6 +63,8 @@ class Batch:
         Targets of the batch over all ranks, for means; 0 when ranking.
     step_targets
         Targets of all batches whose gradients make one step; None where every batch is a step of its own.
+    times
+        When each event happened, in whole seconds, [T] int64; None where the source does not say, or nobody asked.
     seen
         Each row's items that may not be drawn as negatives or (ranking) recommended; None where they are not needed.
     """
@@ -77,6 +79,7 @@ class Batch:
     step_key: int = 0
     global_targets: int = 0
     step_targets: int | None = None
+    times: Tensor | None = None
     seen: SeenSets | None = None
 
     def __len__(self) -> int:
@@ -122,7 +125,8 @@ class Batch:
         offsets = torch.tensor([0, *lengths], device=self.items.device).cumsum(0)
         rows = self.rows_of_events()
         kept = torch.arange(len(rows), device=rows.device) >= (self.offsets[1:] - offsets.diff())[rows]
-        return replace(self, items=self.items[kept], offsets=offsets, lengths=lengths)
+        times = None if self.times is None else self.times[kept]
+        return replace(self, items=self.items[kept], offsets=offsets, lengths=lengths, times=times)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         parts = {one.name: getattr(self, one.name) for one in fields(self)}

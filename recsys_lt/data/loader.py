@@ -145,7 +145,9 @@ class RankBatches(Dataset[Batch]):
         start = np.maximum(first, end - self.max_length)
         lengths = end - start
         targets = self.data.items[end] if self.stage else np.zeros(0, dtype=np.int64)
-        batch = packed(user, self.data.items[ragged_index(start, lengths)], lengths, targets, streams_of(0, user))
+        index = ragged_index(start, lengths)
+        times = None if self.data.times is None else self.data.times[index]
+        batch = packed(user, self.data.items[index], lengths, targets, streams_of(0, user), times=times)
         return replace(batch, seen=_seen(self.data, first, end)) if self.with_seen else batch
 
 

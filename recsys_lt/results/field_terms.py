@@ -6,13 +6,15 @@ from unicodedata import lookup
 
 _REGULAR = """
     ML-100K ML-1M Beauty Sports Toys Yelp SASRec GRU4Rec BERT4Rec BIGRec BSARec Caser E4SRec LlamaRec LRURec
+    Cotten4Rec LinRec HSTU eSASRec gSASRec
     BCE BPR CE NCE SCE SSM gBCE Adagrad Adam AdamW ASAM EISAM ImbSAM NAdam SAM SGD Gini Coverage Exposure
     NDCG HR MRR ARP APLT Overall Head Mid Tail Nonhead Retriever
 """
 _TERMS = {term.lower(): term for term in _REGULAR.split()} | {
     "lastfm": "Last.fm", "fmlp_rec": "FMLP-Rec", "pop": "Popularity", "title_likelihood": "title likelihood",
     "ce_logit_adjusted": "logit-adjusted CE", "sce_logit_adjusted": "logit-adjusted SCE", "own": "the model's loss",
-    "focal_sam": "Focal-SAM", "lazy_adam": "Lazy Adam", "inverse_frequency": "inverse frequency",
+    "causal_linrec": "causal LinRec", "focal_sam": "Focal-SAM", "lazy_adam": "Lazy Adam",
+    "inverse_frequency": "inverse frequency",
     "random_order": "Random order", "prior_head": "Prior head", "prior_nonhead": "Prior nonhead",
     "data_head": "data head", "data_nonhead": "data nonhead", "lr": "learning rate", "itemgraph": "item graph",
 }  # fmt: skip

@@ -46,7 +46,7 @@ def make_batch() -> MakeBatch:
             offsets=torch.tensor([0, *lengths]).cumsum(0),
             lengths=lengths,
             targets=torch.zeros(len(histories), dtype=torch.int64),
-            streams=keys_of(key_of(1, epoch), torch.tensor(list(rows))),
+            streams=keys_of(key_of(1, epoch), torch.tensor(list(rows), dtype=torch.int64)),
             step_key=key_of(1, epoch, 0),
             global_targets=len(histories),
         )

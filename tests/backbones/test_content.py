@@ -21,6 +21,7 @@ from recsys_lt.errors import UserError
 WIDTH = 5  # of the features
 MODELS = {
     "sasrec": partial(SASRec, width=8, blocks=1, heads=1, max_length=4, dropout=0.0),
+    "gsasrec": partial(SASRec, width=8, blocks=1, heads=1, max_length=4, dropout=0.0, tied=False),
     "gru4rec": partial(GRU4Rec, width=8, max_length=4),
     "lrurec": partial(LRURec, width=8, max_length=4),
     "bsarec": partial(BSARec, width=8, max_length=4),

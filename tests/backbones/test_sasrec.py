@@ -88,17 +88,58 @@ def test_equals_the_padded_reference_in_value_and_gradient() -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_is_causal() -> None:
-    model = make()
+def padded_gated(model: SASRec, history: list[int]) -> Tensor:
+    """LiGR's blocks in a left-padded window, written down from the specification."""
+    width, n_pads = model.items.embedding_dim, L - len(history)
+    real = torch.tensor([0.0] * n_pads + [1.0] * len(history)).double().unsqueeze(1)
+    x = model.items.weight[[0] * n_pads + history] * math.sqrt(width) + model.positions.weight
+    for block in model.blocks:
+        x = x * real
+        state = {
+            "in_proj_weight": torch.cat([block.query.weight, block.key_value.weight]),
+            "in_proj_bias": torch.cat([block.query.bias, block.key_value.bias]),
+            "out_proj.weight": block.out.weight,
+            "out_proj.bias": block.out.bias,
+        }
+        attention = nn.MultiheadAttention(width, block.attend.heads, batch_first=True).double()
+        normed = block.norm_attention(x)[None]
+        mask = torch.ones(L, L, dtype=torch.bool).triu(1)
+        out, _ = torch.func.functional_call(attention, state, (normed, normed, normed), {"attn_mask": mask})
+        x = x + torch.sigmoid(x @ block.gate_attention.weight.T + block.gate_attention.bias) * out[0]
+        w_a, w_b = block.inner.weight.chunk(2)
+        z = block.norm_hidden(x)
+        hidden = (F.silu(z @ w_a.T) * (z @ w_b.T)) @ block.outer.weight.T
+        x = x + torch.sigmoid(x @ block.gate_hidden.weight.T + block.gate_hidden.bias) * hidden
+    return F.layer_norm(x, (width,), model.norm.weight, model.norm.bias, 1e-8)[n_pads:]
+
+
+def test_gated_blocks_equal_those_written_down_in_value_and_gradient() -> None:
+    model = make(gated=True)
+    ours = model.states(batch_of(HISTORIES))
+    theirs = torch.cat([padded_gated(model, history) for history in HISTORIES])
+    torch.testing.assert_close(ours, theirs)
+    probe, parameters = torch.randn_like(ours), list(model.parameters())
+    for a, b in zip(
+        torch.autograd.grad((ours * probe).sum(), parameters),
+        torch.autograd.grad((theirs * probe).sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_is_causal(gated: bool) -> None:
+    model = make(gated=gated)
     before = model.states(batch_of([[1, 2, 3, 4, 5]]))
     after = model.states(batch_of([[1, 2, 3, 9, 5]]))
     torch.testing.assert_close(before[:3], after[:3])
     assert not torch.allclose(before[3:], after[3:])
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_a_row_does_not_depend_on_its_batch(dropout: float) -> None:
-    model = make(dropout=dropout)
+def test_a_row_does_not_depend_on_its_batch(dropout: float, gated: bool) -> None:
+    model = make(dropout=dropout, gated=gated)
     together = model.states(batch_of(HISTORIES)).split([len(history) for history in HISTORIES])
     for key, history in enumerate(HISTORIES):
         torch.testing.assert_close(model.states(batch_of([history], [key])), together[key])
@@ -143,6 +184,13 @@ def test_parameters_on_beauty_and_task() -> None:
     model = SASRec(facts, width=64, blocks=2, heads=1, max_length=50, dropout=0.6)
     assert abs(sum(p.numel() for p in model.parameters()) / 0.83e6 - 1) < 0.02
     assert model.task == EveryPosition(50)
+
+
+def test_an_untied_model_scores_with_a_table_of_its_own() -> None:
+    model = make(tied=False)
+    assert model.output is not None
+    assert model.output_table().weight is model.output.weight
+    assert [id(table) for table in model.item_tables()] == [id(model.items.weight), id(model.output.weight)]
 
 
 @pytest.mark.parametrize("change", [{"heads": 3}, {"max_length": 0}, {"dropout": 1.7}])

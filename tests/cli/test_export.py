@@ -9,7 +9,10 @@ from recsys_lt.training.trained import Run
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-BACKBONES = ("sasrec", "bert4rec", "bsarec", "fmlp_rec", "gru4rec", "lrurec", "pop")
+BACKBONES = (
+    "sasrec", "esasrec", "bert4rec", "cotten4rec", "linrec", "causal_linrec", "hstu", "bsarec", "fmlp_rec", "gru4rec",
+    "lrurec", "pop",
+)  # fmt: skip
 
 
 def scores(path, windows):

@@ -59,8 +59,10 @@ def test_random_streams_are_the_same_numbers():
 
 
 @pytest.mark.parametrize(
-    "model", ["sasrec", "gru4rec", "gru4rec model.one_pass=true", "lrurec", "caser", "fmlp_rec", "bsarec"]
-)
+    "model",
+    ["sasrec", "esasrec", "gru4rec", "gru4rec model.one_pass=true", "lrurec", "caser", "fmlp_rec", "bsarec",
+     "bert4rec", "cotten4rec", "linrec", "causal_linrec", "hstu"],
+)  # fmt: skip
 @pytest.mark.parametrize("loss", ["ce", "sce", "sce loss.share=batch", "sce optimizer=lazy_adam", "bce", "nce", "gbce"])
 def test_a_step_and_a_ranking(model, loss):
     few = () if loss.split()[0] in ("ce", "bce", "gbce") else ("loss.k=20",)

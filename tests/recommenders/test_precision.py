@@ -116,7 +116,9 @@ def losses_and_gradients(module, batch):
     return totals, found
 
 
-@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "lrurec", "caser", "fmlp_rec", "bsarec"])
+@pytest.mark.parametrize(
+    "model", ["sasrec", "gru4rec", "lrurec", "caser", "fmlp_rec", "bsarec", "causal_linrec", "hstu"]
+)
 @pytest.mark.parametrize("loss", [("loss=ce",), ("loss=sce", "loss.k=20")])
 def test_bf16_mixed_is_near_float32(data, model, loss):
     module = module_of(data, f"model={model}", *loss).train()

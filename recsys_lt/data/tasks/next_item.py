@@ -36,9 +36,12 @@ class NextItem(UserTask):
     ----------
     one_target
         Whether every example has one target, after its last event.
+    times
+        Whether batches say when their events happened.
     """
 
     one_target: bool = False
+    times: bool = False
 
     @abstractmethod
     def spans(self, place: Ints, first: Ints, train_end: Ints) -> Spans:
@@ -58,6 +61,7 @@ class NextItem(UserTask):
             items[stop if events is None else index[events] + 1],
             streams_of(stream, numbers),
             events,
+            data.times[index] if self.times and data.times is not None else None,
         )
 
     def n_targets(self, data: Sequences, numbers: Ints, stream: int) -> int:
@@ -74,6 +78,7 @@ class EveryPosition(NextItem):
     """One example a user: the last ``max_length`` inputs, each position supervised by the next item (SASRec)."""
 
     max_length: int
+    times: bool = False
 
     def spans(self, place: Ints, first: Ints, train_end: Ints) -> Spans:
         stop = first + train_end - 1

@@ -83,6 +83,7 @@ def packed(
     targets: NDArray[np.integer],
     streams: Tensor,
     target_events: Ints | None = None,
+    times: NDArray[np.floating] | None = None,
 ) -> Batch:
     """Batch made of arrays: rows' users [B], their inputs end to end [T], lengths [B], targets [N]; see ``Batch``."""
     return Batch(
@@ -93,6 +94,7 @@ def packed(
         targets=tensor_of(targets),
         streams=streams,
         target_events=None if target_events is None else tensor_of(target_events),
+        times=None if times is None else tensor_of(times),
     )
 
 
@@ -101,6 +103,6 @@ def streams_of(stream: int, numbers: Ints) -> Tensor:
     return keys_of(stream, tensor_of(numbers))
 
 
-def tensor_of(array: NDArray[np.integer]) -> Tensor:
-    """The same numbers as an int64 tensor."""
+def tensor_of(array: NDArray[np.integer | np.floating]) -> Tensor:
+    """The same numbers as an int64 tensor, without fractions."""
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
