@@ -77,6 +77,33 @@ def sasrec(model: Any, batch: Batch) -> Step:
     return together(*(linear(events, width, out) for out in outs))
 
 
+def bert4rec(model: Any, batch: Batch) -> Step:
+    """BERT4Rec: its Linear layers at every event, in the last block behind the attention at the targets alone.
+
+    Attention and the exponentials of the GELUs are left out.
+    """
+    events, targets, width = len(batch.items), len(batch.targets), model.width
+    into = [(width, width), (width, 2 * width)]
+    behind = [(width, width), (width, 4 * width), (4 * width, width)]
+    blocks = [*(into + behind) * (model.blocks - 1), *into]
+    return together(*(linear(events, *sizes) for sizes in blocks), *(linear(targets, *sizes) for sizes in behind))
+
+
+#: Cotten4Rec: the same layers, and attention left out.
+cotten4rec = bert4rec
+
+
+def linrec(model: Any, batch: Batch) -> Step:
+    """LinRec: the layers of BERT4Rec or, in its causal form, of SASRec."""
+    return (bert4rec if "mask_probability" in model else sasrec)(model, batch)
+
+
+def hstu(model: Any, batch: Batch) -> Step:
+    """HSTU: its two Linear layers at every event. Attention is left out."""
+    events, inner = len(batch.items), model.heads * model.head_width
+    return together(*[linear(events, model.width, 4 * inner), linear(events, inner, model.width)] * model.blocks)
+
+
 def gru4rec(model: Any, batch: Batch) -> Step:
     """GRU4Rec: the gates' products, of the inputs at once and of the states step by step; and the dense layer."""
     width, running = model.width, Steps.of(batch.lengths, batch.items.device, max(batch.lengths)).running
