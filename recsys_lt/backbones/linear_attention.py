@@ -31,7 +31,7 @@ class LinearAttention(Attention):
     def forward(self, query: Tensor, key_value: Tensor, pad: Tensor, queries: Queries) -> Tensor:
         """See ``Attention``."""
         layout, every = queries.layout, queries.events is None
-        n = layout.lengths[layout.batch.rows_of_events()] if every else layout.lengths
+        n = (layout.lengths[layout.batch.rows_of_events()] if every else layout.lengths).float()
         q, k, v = split_heads(query, key_value, self.heads)
         q, k = self.query_map(q, n.view(-1, 1, 1)), self.key_map(k)
         answers = []
@@ -48,7 +48,7 @@ class LinearAttention(Attention):
     def padded(self, query: Tensor, key_value: Tensor, real: Tensor, causal: bool) -> Tensor:
         """See ``Attention``."""
         q, k, v = split_heads(query, key_value, self.heads)
-        q = self.query_map(q, real.sum(1).clamp(min=1)[:, None, None, None])
+        q = self.query_map(q, real.sum(1).clamp(min=1).float()[:, None, None, None])
         k = self.key_map(k) * real[:, :, None, None]
         return by_pairs(*(x.transpose(1, 2) for x in (q, k, v)), causal).transpose(1, 2).reshape(query.shape)
 
