@@ -123,8 +123,9 @@ class _Block(nn.Module):
         self.out = nn.Linear(heads * head_width, width)
         self.by_distance = nn.Embedding(max_length, 1)
         self.by_time = nn.Embedding(_LAST_BUCKET + 1, 1) if time_bias else None
-        for module in (self.into, self.by_distance, *([] if self.by_time is None else [self.by_time])):
-            nn.init.normal_(module.weight, std=0.02)
+        for module in (self.into, self.by_distance, self.by_time):
+            if module is not None:
+                nn.init.normal_(module.weight, std=0.02)
         nn.init.xavier_uniform_(self.out.weight)
 
     def forward(self, x: Tensor, queries: Queries) -> Tensor:

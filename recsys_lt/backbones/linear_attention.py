@@ -50,7 +50,8 @@ class LinearAttention(Attention):
         q, k, v = split_heads(query, key_value, self.heads)
         q = self.query_map(q, real.sum(1).clamp(min=1).float()[:, None, None, None])
         k = self.key_map(k) * real[:, :, None, None]
-        return by_pairs(*(x.transpose(1, 2) for x in (q, k, v)), causal).transpose(1, 2).reshape(query.shape)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return by_pairs(q, k, v, causal).transpose(1, 2).reshape(query.shape)
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
