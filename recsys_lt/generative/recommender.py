@@ -257,14 +257,15 @@ class GenerativeRecommender(Recommender):
         if masked is not None:
             masked = masked if strings is None else strings.of_items(masked)
             masked = SeenSets(masked.items, masked.offsets.repeat_interleave(lists)[lists - 1 :])
-        network, beams = self.network, self._beams
+        network, beams, trie = self.network, self._beams, self._trie.to(self.answers.device)
         among, penalty = self.shift is not None, self._penalty
         found = search(
-            network, encoded, self._trie, beams, masked, beams, lists=lists, length_penalty=penalty, renormalise=among
+            network, encoded, trie, beams, masked, beams, lists=lists, length_penalty=penalty, renormalise=among
         )
         if strings is None:
             return found
-        return found._replace(items=strings.items[found.items].masked_fill(found.items < 0, -1))
+        items = strings.items.to(trie.leaf_item)[found.items]
+        return found._replace(items=items.masked_fill(found.items < 0, -1))
 
     def _ranking(self, targets: Tensor, items: Tensor, scores: Tensor, k: int) -> Ranking:
         """A ranking with lists of k of what a search found, [B, beams]; ``targets`` [B], or none."""

@@ -144,7 +144,7 @@ def comparison(evidence: Evidence) -> Piece:
             words = [fill(bar.name.replace("max_epochs", "epochs"), 38) for bar in found]
             each.set_yticks(range(len(found)), words, fontsize=6.5)
             each.set_ylim(heights[number // _COLUMNS] - 0.4, -0.6)  # bars as thick in every panel
-            each.set_title(title)
+            each.set_title(fill(title, 24))
             each.set_xlabel("test NDCG@10")
             each.grid(axis="y", visible=False)
         legend_below(figure)

@@ -15,8 +15,8 @@ DATASETS = {"beauty": "Beauty", "yelp": "Yelp", "ml-1m": "ML-1M", "ml-100k": "ML
 #: Groups of targets, and what stands before their metrics.
 GROUPS = {"all": "", "head": "head/", "mid": "mid/", "tail": "tail/"}
 
-#: Changes after which a number is of another task, and says nothing beside a published one.
-_OTHER_TASK = ("dataset", "metrics.mask_seen", "metrics.max_users", "trainer.max_train_rows")
+#: Changes after which a number is of another task, or of a model that reads text, and says nothing of a published one.
+_OTHER_TASK = ("dataset", "features", "metrics.mask_seen", "metrics.max_users", "trainer.max_train_rows")
 #: Changes that say how often a run was looked at, not how it was trained.
 _LOOKS = ("trainer.eval_every", "trainer.eval_untrained", "metrics")
 #: Parts of ``metrics.json`` that every run writes.
@@ -266,7 +266,7 @@ class Evidence:
         return cell.identity[0] not in DATASETS or cell.identity[1] not in BACKBONES or self.is_on_published_data(cell)
 
     def is_on_published_data(self, cell: Cell) -> bool:
-        """Whether a cell was trained and ranked on all of the data its dataset should have, masked as published."""
+        """Whether a cell was trained and ranked on the data that its dataset should have, all and no more."""
         if any(_is_one_of(name, _OTHER_TASK) for name in self.changes(cell)):
             return False
         published = self._published(cell)

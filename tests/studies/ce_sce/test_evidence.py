@@ -28,6 +28,7 @@ def test_runs_of_another_task_stand_beside_no_published_number(tmp_path) -> None
     change(tmp_path / "capped", ranked_users=100)
     make_run(tmp_path / "data", *cell("bpr"), gain=0.2)
     change(tmp_path / "data", users=400)
+    make_run(tmp_path / "text", *cell("sce", "features=tfidf"), gain=0.2)
     make_run(tmp_path / "unknown", *cell("sce"), gain=0.2)
     (tmp_path / "unknown" / "config.yaml").unlink()
     evidence = figures.evidence_of([tmp_path])
