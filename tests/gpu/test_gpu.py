@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -15,6 +16,7 @@ from recsys_lt.backbones.sasrec import SASRec
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.data.streams import integers, keys_of, lanes
+from recsys_lt.generative.item_ids import RandomNumbers
 from recsys_lt.recommenders.recommender import FLOAT32
 from recsys_lt.training.build import build
 
@@ -41,8 +43,10 @@ def parts_of(*choices):
     torch.manual_seed(0)
     facts = DataFacts(data.n_users, data.n_items, torch.from_numpy(data.popularity))
     first = SASRec(facts, width=16, blocks=1, heads=1, max_length=10, dropout=0.0).requires_grad_(False)
+    needs = {f"model.{name}": first for name in ("item_vectors", "retriever")}
+    ids = {} if parts.item_ids is None else {"model.item_ids": RandomNumbers().map(data, {}, np.random.default_rng(0))}
     torch.manual_seed(0)
-    return config, data, parts.recommender(data, first)
+    return config, data, parts.recommender(data, needs | ids)
 
 
 def losses_and_gradients(module, batch):
@@ -83,6 +87,13 @@ def test_a_step_and_a_ranking_of_a_language_model(model):
     pytest.importorskip("transformers", reason="transformers is not installed: pip install 'recsys_lt[llm]'")
     pytest.importorskip("peft", reason="peft is not installed: pip install 'recsys_lt[llm]'")
     same_on_both("llm=tiny_random", "trainer.batch_rows=8", f"model={model.split()[0]}", *model.split()[1:])
+
+
+@pytest.mark.parametrize("model", ["tiger", "tiger model.arch=decoder model.tau=1", "p5", "pod model.top_n=0.5"])
+def test_a_step_and_a_ranking_of_a_generative_model(model):
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'recsys_lt[llm]'")
+    small = ("model.sizes.width=16", "model.sizes.inner=24", "model.sizes.heads=2", "model.sizes.blocks=1")
+    same_on_both(f"model={model.split()[0]}", *model.split()[1:], "item_ids=random", "model.max_length=6", *small)
 
 
 def same_on_both(*choices):
