@@ -140,22 +140,36 @@ class EncoderDecoder(nn.Module):
         ``answers`` [B, D] have -1 after their last token; ``streams`` [B] are the rows' random streams. ``shift`` is
         added to the logits of the answers' tokens, row after row, [T, n_codes].
         """
+        found = self.log_probabilities(reads, answers.unsqueeze(1), streams, shift)
+        return -found.squeeze(1) / (answers >= 0).sum(1)
+
+    def log_probabilities(
+        self, reads: Sequence[Read], answers: Tensor, streams: Tensor, shift: Tensor | float = 0.0
+    ) -> Tensor:
+        """Log-probability of each of M answers to each row, sums over their tokens, [B, M]; a row is encoded once.
+
+        ``answers`` [B, M, D] have -1 after their last token. For ``streams`` and ``shift`` see ``losses``.
+        """
         memory = self._encoded(reads, streams)
-        n, depth = answers.shape
+        n, m, depth = answers.shape
         order = memory.layout.order
-        asked, layout = answers[order], Layout.rectangle(n, depth, answers.device)
-        self.tokens_read += n * depth
+        asked, layout = answers[order].flatten(0, 1), Layout.rectangle(n * m, depth, answers.device)
+        self.tokens_read += n * m * depth
         before = F.pad(asked[:, :-1].clamp(min=0), (1, 0), value=self.start)
-        keys = layout.streams(streams[order] + _ANSWER) if self.training else None
+        keys = None
+        if self.training:
+            branch = _ANSWER * torch.arange(1, m + 1, device=answers.device)
+            keys = layout.streams((streams[order].unsqueeze(1) + branch).flatten())
         states = self._decoder(self.t5.shared(before.flatten()), layout, keys, memory)
         real = asked.flatten() >= 0
+        place = (order.unsqueeze(1) * m + torch.arange(m, device=answers.device)).flatten()
+        of_answer = place.repeat_interleave(depth)[real]
         # The tokens in the rows' own order.
-        of_row = order.repeat_interleave(depth)[real]
-        back = of_row.argsort(stable=True)
-        of_row = of_row[back]
+        back = of_answer.argsort(stable=True)
+        of_answer = of_answer[back]
         logits = self._logits(states[real][back]) + shift
         each = F.cross_entropy(logits, answers[answers >= 0], reduction="none")
-        return each.new_zeros(n).index_add(0, of_row, each) / (answers >= 0).sum(1)
+        return -each.new_zeros(n * m).index_add(0, of_answer, each).view(n, m)
 
     def read(self, reads: Sequence[Read]) -> Encoded:
         """What rows are encoded to, which ``begin`` takes."""

@@ -182,10 +182,11 @@ class PackedStack:
         self, block: Any, x: Tensor, layout: Layout, keys: Tensor | None, drop: RowDropout, memory: Memory
     ) -> Tensor:
         layer = block.layer[1]
-        attention, (group,) = layer.EncDecAttention, layout.groups
-        q = by_heads(attention.q(norm(layer.layer_norm, x)), group.n, attention)
+        attention, n = layer.EncDecAttention, len(memory.layout.order)
+        # All answers to a row read it side by side: they do not see each other here.
+        q = by_heads(attention.q(norm(layer.layer_norm, x)), n, attention)
         k, v = attention.k(memory.states), attention.v(memory.states)
-        streams = None if keys is None else keys.view(group.n, -1)
+        streams = None if keys is None else keys.view(n, -1)
         groups = memory.layout.groups
         sizes = [read.n * read.length for read in groups]
         parts = q.split([read.n for read in groups]), k.split(sizes), v.split(sizes)

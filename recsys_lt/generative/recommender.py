@@ -18,6 +18,7 @@ from recsys_lt.data.needs import Need
 from recsys_lt.data.streams import key_of, keys_of, uniform
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 from recsys_lt.errors import UserError
+from recsys_lt.generative.code_answers import CodeAnswers
 from recsys_lt.generative.decoding import Lists
 from recsys_lt.generative.decoding import decode as search
 from recsys_lt.generative.item_ids import IdMap
@@ -25,17 +26,18 @@ from recsys_lt.generative.networks import CausalDecoder, EncoderDecoder, Sizes
 from recsys_lt.generative.templates import Read, Templates
 from recsys_lt.generative.trie import Trie
 from recsys_lt.losses.blocks import plain_means
+from recsys_lt.losses.loss import Loss
 from recsys_lt.metrics.long_tail import K
 from recsys_lt.metrics.ranking import UNLISTED
 from recsys_lt.recommenders.full_ranking import Ranking
-from recsys_lt.recommenders.recommender import Recommender
+from recsys_lt.recommenders.preferring import PreferringRecommender
 
 # They set these draws apart from each other and from dropout's.
 _TASK, _TEMPLATE, _START, _NEGATIVES, _ORDER = (key_of(12, n) for n in range(5))
 _MOST_STRINGS = 1 << 20  # in free decoding
 
 
-class GenerativeRecommender(Recommender):
+class GenerativeRecommender(PreferringRecommender):
     """Items are sequences of tokens; a network reads a history and writes the tokens of the next item.
 
     The loss of a target is the mean cross-entropy of its tokens, among all tokens that items are made of. Ranking is a
@@ -164,6 +166,8 @@ class GenerativeRecommender(Recommender):
     # What does a batch cost?
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        if self.loss.of_answers:
+            return self.preference_losses(batch, item_weights)
         with self.autocast(self.precision.backbone):
             if isinstance(self.network, CausalDecoder):
                 losses = self.network.losses(self._whole_rows(batch), batch.streams, self._shift(batch))
@@ -176,6 +180,24 @@ class GenerativeRecommender(Recommender):
         if self.shift is None:
             return 0.0
         return self._trie.to(self.shift.device).of_tokens(batch.targets, self.shift, self.ids.n_tokens)
+
+    def take_loss(self, loss: Loss) -> None:
+        if loss.of_answers and (isinstance(self.network, CausalDecoder) or self._top_n or self.shift is not None):
+            what = "a preference loss needs rows with one target and no candidates, and logits as they are"
+            remedy = "Use model.arch=encoder_decoder, model.top_n=0 and model.tau=0"
+            raise UserError(what, where="loss", remedy=remedy)
+        super().take_loss(loss)
+
+    def check_reference(self, model: object) -> None:
+        same = isinstance(model, GenerativeRecommender) and np.array_equal(model.ids.codes, self.ids.codes)
+        if not same:
+            what, remedy = "it does not write the same item ids", "Name a run of the same model with the same item_ids"
+            raise UserError(what, where="loss.reference", remedy=remedy)
+
+    def answering(self, batch: Batch, loss: Loss | None = None) -> CodeAnswers:
+        assert isinstance(self.network, EncoderDecoder)  # see ``take_loss``
+        mean = (loss or self.loss).mean_tokens
+        return CodeAnswers(self.network, self.answers, self._training_rows(batch), batch.streams, mean)
 
     def _whole_rows(self, batch: Batch) -> list[list[list[int]]]:
         """The tokens of each row's items, the last target among them."""
@@ -226,6 +248,21 @@ class GenerativeRecommender(Recommender):
     def begin_ranking(self) -> None:
         self._log = _Log()
 
+    def item_scores(self, batch: Batch, items: Tensor) -> Tensor | None:
+        """See ``Recommender.item_scores``: log-probabilities of the items' tokens; None of a decoder."""
+        if not isinstance(self.network, EncoderDecoder):
+            return None
+        among: Tensor | float = 0.0
+        if self.shift is not None:  # among the tokens that lead to an item, as the search
+            trie = self._trie.to(self.shift.device)
+            among = trie.of_tokens(items.flatten(), torch.zeros_like(self.shift), self.ids.n_tokens)
+        return self.network.log_probabilities(self._ranking_rows(batch), self.answers[items], batch.streams, among)
+
+    def _ranking_rows(self, batch: Batch) -> list[Read]:
+        latest = batch.latest(self.max_length)
+        pairs = zip(batch.users.tolist(), latest.items.split(latest.lengths), strict=True)
+        return [self._read(self._templates.ranking, user, events.tolist()) for user, events in pairs]
+
     def rank(self, batch: Batch, k: int) -> Ranking:
         """See ``Recommender.rank``: the items that the search finds, and their log-probabilities.
 
@@ -233,13 +270,7 @@ class GenerativeRecommender(Recommender):
         beams of its own for it.
         """
         began, masked = perf_counter(), self.masked(batch)
-        latest = batch.latest(self.max_length)
-        encoded = self.network.read(
-            [
-                self._read(self._templates.ranking, user, events.tolist())
-                for user, events in zip(batch.users.tolist(), latest.items.split(latest.lengths), strict=True)
-            ]
-        )
+        encoded = self.network.read(self._ranking_rows(batch))
         lists = 2 if k and masked is not None else 1  # of each user: one without seen items, one of all
         found = self._searched(encoded, masked, lists)
         self._log.add(perf_counter() - began, len(batch))

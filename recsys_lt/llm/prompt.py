@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 import torch
@@ -17,13 +16,12 @@ from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.title_answers import TitleAnswers
-from recsys_lt.losses.answering import Answering
 from recsys_lt.losses.blocks import plain_means
-from recsys_lt.losses.loss import Draw, Loss, Own
+from recsys_lt.losses.loss import Loss
 from recsys_lt.losses.output_table import Scorer
 from recsys_lt.recommenders.full_ranking import Ranking, ScoreMatrix, rank_by_scores
+from recsys_lt.recommenders.preferring import PreferringRecommender
 from recsys_lt.recommenders.recommender import Recommender
-from recsys_lt.recommenders.sequential import check_compared, draw_of, scored_by
 
 
 class Prompt:
@@ -140,11 +138,8 @@ class PromptedModel(Recommender):
         """Each training row's tokens after the opening, and its answer's."""
 
 
-class TitleModel(PromptedModel):
+class TitleModel(PromptedModel, PreferringRecommender):
     """The prompt lists the titles of a history; the answer is the title of what came next."""
-
-    takes_preferences = True
-    loss: Loss = Own()
 
     def __init__(self, facts: DataFacts, **settings: Unpack[PromptSettings]) -> None:
         super().__init__(facts, **settings)
@@ -158,46 +153,21 @@ class TitleModel(PromptedModel):
             f"model.max_length={max_length}",
         )  # fmt: skip
 
-    def take_loss(self, loss: Loss) -> None:
-        for name, model in loss.compared.items():
-            if name != "reference":
-                check_compared(name, model, self.task, self.max_length)
-            elif not isinstance(model, TitleModel):
-                what, remedy = f"{type(model).__name__} does not answer with titles", "Name a run of the same model"
-                raise UserError(what, where=f"loss.{name}", remedy=remedy)
-        if loss.of_answers and not self.trainable:
-            what, remedy = "the language model is taken as it is, and the loss trains nothing", "Add model.train=true"
-            raise UserError(what, where="model.train=false", remedy=remedy)
-        self.loss, self.needs_seen = loss, loss.needs_seen
+    def check_reference(self, model: object) -> None:
+        if not isinstance(model, TitleModel):
+            what, remedy = f"{type(model).__name__} does not answer with titles", "Name a run of the same model"
+            raise UserError(what, where="loss.reference", remedy=remedy)
 
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.loss.of_answers:
-            return super().batch_losses(batch, item_weights)
-        weights = self.target_weights(batch, item_weights)
-        with self.autocast(self.precision.backbone):
-            found = self.loss.by_answers(self.answering(batch), batch.targets, weights, self._draw(batch))
-        return *found, batch.targets
-
-    def health(self, batch: Batch) -> Mapping[str, Tensor]:
-        if not self.loss.of_answers:
-            return {}
-        with self.autocast(self.precision.backbone):
-            return self.loss.answer_health(self.answering(batch), batch.targets, self._draw(batch))
+        if self.loss.of_answers:
+            return self.preference_losses(batch, item_weights)
+        return super().batch_losses(batch, item_weights)
 
     def answering(self, batch: Batch, loss: Loss | None = None) -> TitleAnswers:
-        """Log-probabilities of titles for a batch's users, as a loss wants them; None for the model's own loss."""
         opening = self.opening.tolist()
         prompts = [[*opening, *prompt] for prompt in self._prompts(batch)]
         mean = (loss or self.loss).mean_tokens
         return TitleAnswers(self.language, self.titles, prompts, batch.streams, mean_tokens=mean)
-
-    def _draw(self, batch: Batch) -> Draw:
-        frozen: dict[str, Answering] = {}
-        for name, model in self.loss.compared.items():
-            there = model.to(self.device)
-            reads = isinstance(there, TitleModel)
-            frozen[name] = there.answering(batch, self.loss) if reads else scored_by(there, batch)
-        return replace(draw_of(batch), frozen=frozen)
 
     def prompts_and_answers(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
         return self._prompts(batch), [self.titles[item] for item in batch.targets.tolist()]

@@ -90,6 +90,8 @@ def test_what_does_not_fit_is_one_line(here: Cli, source: Path, tmp_path: Path) 
     assert "other items" in refusal(here, tmp_path, f"model.start_from={source / 'first'}")
     assert "model.start_from" in refusal(here, source, "model.start_from=first", "model.width=16")
     assert "model.start_from" in refusal(here, source, "model.start_from=first", "model=gru4rec")
+    itself = refusal(here, source, "model.start_from=first", "hydra.run.dir=first")  # it would be its own reference
+    assert "another run is in this folder" in itself
     assert "no such checkpoint" in refusal(here, source, "model.start_from=nowhere")
     assert "model.start_from" in refusal(here, source, "model.start_from=5")
 
