@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -45,12 +46,15 @@ class Rejected(NamedTuple):
         where nothing is shared.
     margin
         Margin of each target, [N], or None.
+    false
+        Part of the shared items that are the target or an item its user has seen, which therefore do not count.
     """
 
     ids: Tensor
     allowed: Tensor
     rows: Tensor | None = None
     margin: Tensor | None = None
+    false: Tensor | None = None
 
 
 class ItemPreference(Loss):
@@ -173,6 +177,8 @@ class ItemPreference(Loss):
         ``reference_log_probability``, its own of the chosen item. ``preference_margin``: mean lead of the chosen item,
         beta included. ``preference_accuracy``: part of the targets that lead all rejected items. ``rejected_above``:
         part of the rejected items that score at least as high as the chosen one. ``rejected_items``: how many count.
+        With a reference, ``kl_to_reference``: divergence of the model from it over the target and its rejected items
+        alone. Where items are shared, ``shared_false``: see ``Rejected.false``.
         """
         rejected = self._rejected(model.n_items, targets, draw)
         allowed, counted = rejected.allowed, rejected.allowed.any(1)
@@ -187,7 +193,13 @@ class ItemPreference(Loss):
             "rejected_above": (gaps <= 0)[allowed].float().mean(),
             "rejected_items": allowed.sum(1).float().mean(),
         }
-        return found if theirs is None else found | {"reference_log_probability": theirs.chosen.mean()}
+        if rejected.false is not None:
+            found["shared_false"] = rejected.false
+        if theirs is None:
+            return found
+        logs, others = (_among(answers, allowed) for answers in (ours, theirs))
+        kl = (logs.exp() * (logs - others)).masked_fill(logs == -torch.inf, 0.0).sum(1).mean()
+        return found | {"reference_log_probability": theirs.chosen.mean(), "kl_to_reference": kl}
 
     def _known_counts(self) -> Tensor:
         if self._counts is None:
@@ -229,6 +241,12 @@ class ItemPreference(Loss):
             return model.answers(targets, rejected.ids, comparable)
         chosen, own = model.answers(targets, rejected.ids[:, : self.uniform.k], comparable=True)
         return Answers(chosen, torch.cat([own, own[rejected.rows].flatten(1)], 1))
+
+
+def _among(answers: Answers, allowed: Tensor) -> Tensor:
+    """Log-probabilities among the chosen and the allowed rejected answers, [n, K + 1]; minus infinity for others."""
+    gaps = (-answers.gaps()).masked_fill(~allowed, -torch.inf)
+    return F.pad(gaps, (1, 0)).log_softmax(1)
 
 
 class NAPO(ItemPreference):
@@ -284,20 +302,21 @@ class NAPO(ItemPreference):
 
     def _rejected(self, n_items: int, targets: Tensor, draw: Draw) -> Rejected:
         own = super()._rejected(n_items, targets, draw)
-        ids, allowed, rows = own.ids, own.allowed, None
+        ids, allowed, rows, false = own.ids, own.allowed, None, None
         auxiliary = draw.frozen["auxiliary"]
         assert isinstance(auxiliary, Scored)
         if kept_rows(self.group, self.share):
             rows, kept = self._similar(auxiliary.states, draw)
             shared = ids[rows].flatten(1)
-            counts = (kept.unsqueeze(2) & allowed[rows]).flatten(1)
-            counts &= self._allowed(draw, targets, shared, n_items)
+            given = (kept.unsqueeze(2) & allowed[rows]).flatten(1)
+            counts = given & self._allowed(draw, targets, shared, n_items)
+            false = 1 - counts.sum() / given.sum().clamp(min=1)
             ids, allowed = torch.cat([ids, shared], 1), torch.cat([allowed, counts], 1)
         found = ids.new_empty(ids.shape, dtype=torch.float32)
         for part in row_blocks(len(ids), ids.shape[1] * auxiliary.states.shape[1], ids.device):
             found[part] = auxiliary[part].answers(targets[part], ids[part]).rejected
         margin = confident_margin(found, allowed, self.gamma, self.confidence)
-        return Rejected(ids, allowed, rows, margin)
+        return Rejected(ids, allowed, rows, margin, false)
 
     def _similar(self, states: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """Targets whose negatives each target shares, [N, P], and which of them there are."""

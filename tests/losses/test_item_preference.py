@@ -237,6 +237,9 @@ def test_a_shared_negative_that_the_user_has_seen_does_not_count():
     assert seen in shared
     assert torch.equal(found.allowed[0, 3:], (shared != 0) & (shared != 1) & (shared != seen))
     assert found.allowed[0, 3:].any()
+    given = int(found.allowed[:, :3].sum())  # each of the two is given the other's
+    assert float(found.false) == pytest.approx(1 - int(found.allowed[:, 3:].sum()) / given)
+    assert float(found.false) > 0
 
 
 def test_groups_take_every_target_once_and_the_most_similar_others():
@@ -293,6 +296,10 @@ def test_health_of_a_case_by_hand():
         "preference_accuracy": 0.5,
         "rejected_above": 0.5,
         "rejected_items": 2.0,
+        "kl_to_reference": sum(
+            sum(p * math.log(3 * p) for p in torch.tensor(scores).softmax(0).tolist())
+            for scores in ([3.0, 0.0, 0.0], [1.0, 2.0, 2.0])
+        ) / 2,
     })  # fmt: skip
 
 

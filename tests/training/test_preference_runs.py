@@ -66,6 +66,7 @@ def test_at_the_start_the_policy_is_the_reference(
     assert not {id(p) for p in reference.parameters()} & {id(p) for p in module.parameters()}
     found = module.health(batch)
     torch.testing.assert_close(found["chosen_log_probability"], found["reference_log_probability"])
+    assert abs(found["kl_to_reference"].item()) < 1e-6
 
 
 def _batch(module, run):
@@ -87,7 +88,8 @@ def test_it_trains_and_a_stopped_run_ends_as_one_that_was_not(here: Cli, place: 
     columns = [column for column in curves[0] if column.startswith("train/")]
     assert curves[0][columns].equals(curves[1][columns])
     assert {"train/loss", "train/chosen_log_probability", "train/preference_accuracy"} <= set(columns)
-    assert ("train/reference_log_probability" in columns) is (name == "s_dpo")
+    assert {"train/reference_log_probability", "train/kl_to_reference"}.isdisjoint(columns) is (name == "napo")
+    assert ("train/shared_false" in columns) is (name == "napo")
     trained = curves[0][curves[0]["epoch"] > 0]
     assert (trained["train/rejected_items"] > (3 if name == "napo" else 2.99)).all()
     assert trained["train/loss"].iloc[1] < trained["train/loss"].iloc[0]
