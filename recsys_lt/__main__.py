@@ -8,7 +8,7 @@ from recsys_lt.cli.command import COMMANDS
 from recsys_lt.system import package, stopping
 
 #: Commands that train nothing.
-_RANKING = {"dataset", "prior", "protocols", "recommend", "export", "serve", "push", "pull"}
+_RANKING = {"dataset", "prior", "protocols", "candidates", "recommend", "export", "serve", "push", "pull"}
 
 
 def main() -> int:

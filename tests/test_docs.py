@@ -116,6 +116,7 @@ SUBCOMMANDS = (
     "dataset",
     "prior",
     "protocols",
+    "candidates",
     "table",
     "report",
     "recommend",

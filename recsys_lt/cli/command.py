@@ -25,6 +25,7 @@ COMMANDS = {
     "dataset": "what a dataset holds, and which signals a recommender can use on it",
     "prior": "what a language model knows of the items, and what runs make of it",
     "protocols": "one checkpoint ranked under every protocol: why a number is not the paper's",
+    "candidates": "each target ranked among a few unseen items, the same for every run",
     "recommend": "top-k lists for users, from a finished run",
     "export": "a trained model as ONNX, its item vectors as Parquet",
     "serve": "answer HTTP requests with recommendations",

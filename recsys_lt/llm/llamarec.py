@@ -147,6 +147,13 @@ class LlamaRec(PromptedModel):
         alone = replace(retrieved, items=retrieved.items[:, :k], scores=retrieved.scores[:, :k])
         return Ranking(ranks, items[:, :k], scores[:, :k], parts={"retriever": alone})
 
+    def item_scores(self, batch: Batch, items: Tensor) -> Tensor:
+        """See ``Recommender.item_scores``: the logits of the letters, of at most as many items as it was trained on."""
+        if items.shape[1] > self.n_candidates:
+            what = f"the model orders {self.n_candidates} candidates, and there are {items.shape[1]}"
+            raise UserError(what, where="LlamaRec", remedy="Give fewer, or train it with more model.candidates")
+        return self._logits(batch, torch.arange(len(batch), device=items.device), items)[:, : items.shape[1]]
+
     def _logits(self, batch: Batch, users: Tensor, pools: Tensor) -> Tensor:
         """Logits of the candidates' letters for these users of the batch, [n, C]."""
         histories = batch.items.split(batch.lengths)

@@ -26,13 +26,18 @@ class TitleLikelihood(TitleModel):
         self._vocabulary = self.language.vocabulary.detach().float()
 
     def scores(self, batch: Batch) -> Tensor:
-        return torch.stack([self._of_user(prompt) for prompt in self._prompts(batch)])
+        return torch.stack([self._of_user(prompt, self.titles) for prompt in self._prompts(batch)])
 
-    def _of_user(self, prompt: list[int]) -> Tensor:
+    def item_scores(self, batch: Batch, items: Tensor) -> Tensor:
+        """See ``Recommender.item_scores``: of these titles alone, as branches after the user's prompt."""
+        pairs = zip(self._prompts(batch), items.tolist(), strict=True)
+        return torch.stack([self._of_user(prompt, [self.titles[item] for item in own]) for prompt, own in pairs])
+
+    def _of_user(self, prompt: list[int], titles: Sequence[list[int]]) -> Tensor:
         language, device = self.language, self.opening.device
         read = language.read(language.vectors(torch.tensor(prompt, device=device)), after=self.read_opening)
-        found = log_likelihoods(language, read, self.titles, self._vocabulary)
-        return means(found, [len(title) for title in self.titles])
+        found = log_likelihoods(language, read, titles, self._vocabulary)
+        return means(found, [len(title) for title in titles])
 
 
 def log_likelihoods(

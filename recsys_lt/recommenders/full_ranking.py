@@ -110,6 +110,17 @@ def rank_by_scores(states: Tensor, scorer: Scorer, targets: Tensor, masked: Seen
     return Ranking(ranks, items.masked_fill(values == -torch.inf, -1), values, parts=parts)
 
 
+def scores_of(states: Tensor, scorer: Scorer, items: Tensor) -> Tensor:
+    """Scores of some items a row, [B, C] for items [B, C], from blocks of the catalogue's."""
+    found = states.new_empty(items.shape)
+    width = max(1, min(scorer.n_items, _BLOCK // max(len(items), 1)))
+    for start in range(0, scorer.n_items, width):
+        scores = scorer.block(states, start, min(start + width, scorer.n_items))
+        row, place = ((items >= start) & (items < start + width)).nonzero(as_tuple=True)
+        found[row, place] = scores[row, items[row, place] - start].to(found.dtype)
+    return found
+
+
 def _merge(best: Tensor, items: Tensor, scores: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
     """The k best of the best before and of a block of scores, ties by item id."""
     values, places = first_of_equals(scores, k)

@@ -175,8 +175,10 @@ def _has(sets: SeenSets, targets: Tensor) -> Tensor:
     return found
 
 
-def drawn(seen: SeenSets, targets: Tensor, users: Tensor, n_items: int, seed: int) -> dict[bool, SeenSets]:
-    """``NEGATIVES`` random items other than the target for each user, or all that there are.
+def drawn(
+    seen: SeenSets, targets: Tensor, users: Tensor, n_items: int, seed: int, count: int = NEGATIVES
+) -> dict[bool, SeenSets]:
+    """``count`` random items other than the target for each user, or all that there are.
 
     Under False they are any items, under True items that the user has not seen. All of a kind are equally likely and
     none is drawn twice; the draw of a user depends on the seed and the user alone.
@@ -186,10 +188,10 @@ def drawn(seen: SeenSets, targets: Tensor, users: Tensor, n_items: int, seed: in
     for row, (target, user) in enumerate(zip(targets.tolist(), users.tolist(), strict=True)):
         left_out = np.append(seen.items[offsets[row] : offsets[row + 1]].numpy(), target)
         # One draw that is long enough for both: its members that are allowed are a draw among these.
-        n = min(n_items, NEGATIVES + len(left_out))
+        n = min(n_items, count + len(left_out))
         some = np.random.default_rng((seed, user)).choice(n_items, n, replace=False)
-        items[False].append(some[some != target][:NEGATIVES])
-        items[True].append(some[~np.isin(some, left_out)][:NEGATIVES])
+        items[False].append(some[some != target][:count])
+        items[True].append(some[~np.isin(some, left_out)][:count])
     return {
         masked: SeenSets(
             torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *each])),

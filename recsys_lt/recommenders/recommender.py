@@ -18,7 +18,7 @@ from recsys_lt.losses.output_table import Scorer
 from recsys_lt.optim.lazy_adam import clip_norm
 from recsys_lt.optim.rule import UpdateRule, added
 from recsys_lt.optim.schedules import Constant, Schedule
-from recsys_lt.recommenders.full_ranking import Collector, Evaluation, Ranking
+from recsys_lt.recommenders.full_ranking import Collector, Evaluation, Ranking, scores_of
 from recsys_lt.recommenders.step_closure import StepClosure
 from recsys_lt.system import package
 
@@ -212,6 +212,14 @@ class Recommender(HasNeeds, Module):
     def scored(self, batch: Batch) -> tuple[Tensor, Scorer] | None:
         """States [B, ...] of a batch's users, and what scores every item for them; None for a model that only lists."""
         return None
+
+    def item_scores(self, batch: Batch, items: Tensor) -> Tensor | None:
+        """Scores of some items for each user, [B, C] for items [B, C]; None for a model that gives none.
+
+        Only their order means something.
+        """
+        found = self.scored(batch)
+        return None if found is None else scores_of(*found, items)
 
     def masked(self, batch: Batch) -> SeenSets | None:
         """Items never recommended to a batch's users: its seen items, without the target if ``mask_seen`` keeps it."""

@@ -1,6 +1,7 @@
 """Cells of a sweep: runs that differ in nothing but the seed."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -98,19 +99,22 @@ def once_a_seed(cell: Cell) -> Cell:
 def compared(run: ListedRun) -> dict[str, str]:
     """The keys of a run's configuration that may distinguish cells, values as text.
 
-    ``callbacks`` names those, and ``features`` the encoder of item features: many runs have neither.
+    ``callbacks`` names those, and ``features`` the encoder of item features: many runs have neither. Runs that each
+    name a run of their own seed (``.../seed0``) do not differ in that.
     """
     callbacks = {key.split(".")[1]: None for key in run.config if key.startswith("callbacks.")}
+    seed = re.compile(rf"/seed{run.seed}(?=/|$)")
     own = "/".join(run.folder.resolve().parts[-2:])  # a key that names the run's own folder distinguishes nothing
     encoder = _class_name(run.config.get("features.encoder._target_", "none"))
     named = {"callbacks": " ".join(callbacks) or "none", "features": encoder} if run.config else {}
-    return named | {
+    texts = named | {
         key: "null" if value is None else _class_name(value) if key.endswith("_target_") else str(value)
         for key, value in run.config.items()
         if not any(key == ignored or key.startswith(f"{ignored}.") for ignored in _NO_DIFFERENCE)
         and not key.endswith(".seed")
         and not (isinstance(value, str) and own in value)
     }
+    return {key: seed.sub("/seed", text) for key, text in texts.items()}
 
 
 def _class_name(target: Any) -> str:

@@ -203,6 +203,9 @@ prior synthetic llm=tiny_random --runs nowhere | nowhere, no such folder
 protocols nowhere | nowhere, no such folder
 protocols run | run, metrics.json
 protocols run --seed -1 | --seed
+candidates nowhere | nowhere, no such folder
+candidates run | run, metrics.json
+candidates run --others 0 | --others
 recommend nowhere --user 1 | nowhere, no such folder
 recommend run --user 1 | run, config.yaml
 recommend notes.txt --user 1 | notes.txt

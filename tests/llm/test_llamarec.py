@@ -157,6 +157,16 @@ def test_letters_are_scored_in_float32_whatever_the_model_is_held_in(made, data,
     assert (logits != logits.bfloat16().float()).float().mean() > 0.9
 
 
+def test_given_candidates_are_scored_by_their_letters(made, data) -> None:
+    module = made(*MODEL).eval()
+    batch, items = ranking_batch(data, module, rows=2), torch.tensor([[7, 2, 30], [5, 39, 0]])
+    with torch.no_grad():
+        found = module.item_scores(batch, items)
+        assert torch.equal(found, module._logits(batch, torch.arange(2), items)[:, :3])
+        with pytest.raises(UserError, match="orders 6 candidates"):
+            module.item_scores(batch, torch.arange(7).unsqueeze(0).expand(2, -1))
+
+
 def test_who_has_seen_nearly_all_keeps_the_retriever_s_order(made, data) -> None:
     module = made(*MODEL).eval()
     batch = ranking_batch(data, module, rows=1)

@@ -42,6 +42,18 @@ def test_likelihoods_equal_those_of_texts_read_alone(made, data, pack_tokens) ->
     torch.testing.assert_close(scores, torch.tensor(expected), rtol=1e-4, atol=1e-4)
 
 
+def test_some_titles_have_the_likelihoods_of_the_whole_catalogue_and_cost_their_tokens(made, data) -> None:
+    model = made(*LIKELIHOOD).eval()
+    batch, items = ranking_batch(data, model, rows=2), torch.tensor([[7, 2, 30], [5, 39, 0]])
+    with torch.no_grad():
+        model.begin_ranking()
+        expected = model.scores(batch).gather(1, items)
+        model.language.tokens_read = 0
+        torch.testing.assert_close(model.item_scores(batch, items), expected, rtol=1e-4, atol=1e-4)
+    prompts = sum(map(len, model._prompts(batch)))
+    assert model.language.tokens_read == prompts + sum(len(model.titles[item]) - 1 for item in items.flatten().tolist())
+
+
 def test_the_opening_is_read_once_a_ranking_and_a_history_once_a_user(made, data) -> None:
     model = made(*LIKELIHOOD).eval()
     batch = ranking_batch(data, made(*LIKELIHOOD), rows=3)

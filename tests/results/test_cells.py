@@ -42,6 +42,18 @@ def test_mean_std_best_and_failed(tmp_path, capsys):
     assert rows[2]["failed"] == "1"
 
 
+def test_runs_that_start_from_the_run_of_their_seed_are_one_cell(tmp_path):
+    for seed in range(2):
+        for start in ("ce", "sce"):
+            started = config_text(seed=seed, start_from=f"/somewhere/{start}/seed{seed}")
+            make_run(tmp_path / start / str(seed), seed=seed, config=started)
+    make_run(tmp_path / "other", seed=2, config=config_text(seed=2, start_from="/somewhere/ce/seed1"))
+    cells = cells_of(list(find_runs(tmp_path)))
+    assert sorted((cell.settings["start_from"], cell.seeds) for cell in cells) == [
+        ("/somewhere/ce/seed", (0, 1)), ("/somewhere/ce/seed1", (2,)), ("/somewhere/sce/seed", (0, 1)),
+    ]  # fmt: skip
+
+
 def test_a_failed_run_goes_by_what_was_chosen(tmp_path, capsys):
     make_run(tmp_path / "0")
     (tmp_path / "1").mkdir()

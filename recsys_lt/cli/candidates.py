@@ -1,0 +1,143 @@
+"""``python -m recsys_lt candidates outputs/<run> ...``: targets ranked among a few unseen items."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_lt.cli.command import Command, wide_enough
+from recsys_lt.errors import UserError
+from recsys_lt.runs.trust import add_trust
+
+# Everything else is imported where it is used, so that --help answers at once.
+if TYPE_CHECKING:
+    from recsys_lt.data.sequences import Sequences
+    from recsys_lt.recommenders.shortlists import Shortlists
+    from recsys_lt.results.shortlist_table import Measured
+    from recsys_lt.runs.listing import ListedRun
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="folder", help="runs, or folders with runs; each with its best.ckpt"
+    )
+    parser.add_argument("--others", type=int, default=19, help="unseen items beside the target (default: 19)")
+    parser.add_argument("--seed", type=int, default=0, help="of the items and of the target's place (default: 0)")
+    parser.add_argument("--stage", choices=("test", "valid"), default="test", help="whose targets (default: test)")
+    parser.add_argument("--users", type=int, help="rank for so many users alone, the same for every run")
+    parser.add_argument("--against", metavar="CELL", help="test HR@1 against this cell: names, as sasrec/ce")
+    parser.add_argument("--lists", type=Path, metavar="FILE", help="also write the candidates here (TSV)")
+    parser.add_argument("--ranks", type=Path, metavar="FILE", help="also write each run's ranks here (TSV)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table here, as Markdown")
+    add_trust(parser)
+
+
+def _run(given: argparse.Namespace) -> None:
+    """HR@1, MRR and NDCG@5 of a target among 19 items that its user has not seen, and what is ranked first.
+
+    Every run is given the same candidates. Models that are too slow for a full ranking are compared in this way. The
+    numbers do not compare with those of full rankings.
+    """
+    for option, least in (("others", 1), ("seed", 0), ("users", 1)):
+        value = getattr(given, option)
+        if value is not None and value < least:
+            raise UserError(f"it is {value}", where=f"--{option}", remedy=f"Give a whole number of at least {least}")
+    from rich.console import Console
+    from rich.text import Text
+
+    from recsys_lt.results.cells import cells_of, once_a_seed
+    from recsys_lt.results.shortlist_table import ShortlistTable
+    from recsys_lt.results.written_tables import markdown, terminal
+    from recsys_lt.runs.listing import find_runs
+    from recsys_lt.system.atomic import write_json, write_text
+
+    runs = {run.folder.resolve(): run for root in given.folders for run in find_runs(root)}
+    cells = [once_a_seed(cell) for cell in cells_of(list(runs.values())) if cell.finished]
+    if len({cell.dataset for cell in cells}) != 1:
+        names = ", ".join(dict.fromkeys(cell.dataset for cell in cells)) or "none"
+        what, remedy = f"the datasets of the finished runs are: {names}", "Name finished runs of one dataset"
+        raise UserError(what, where="candidates", remedy=remedy)
+    measured: dict[str, list[Measured]] = {}
+    data: Sequences | None = None
+    for cell in cells:
+        for run in cell.finished:
+            one, data = _measured(run, given, data)
+            measured.setdefault("/".join(cell.known_parts), []).append(one)
+    assert data is not None
+    table = ShortlistTable.of(data.name, measured, given.against)
+    console = Console()
+    plain = not console.is_terminal
+    content = table.content("±" if console.encoding.lower().startswith("utf") else "+-")
+    wide_enough(console, terminal(content, table.title, plain=plain)).print(terminal(content, table.title, plain=plain))
+    for line in table.caption():
+        console.print(Text(line))
+    if given.lists is not None:
+        write_text(given.lists, _lists(data, next(iter(measured.values()))[0].found))
+    if given.ranks is not None:
+        write_text(given.ranks, _ranks(data, measured))
+    if given.json is not None:
+        write_json(given.json, table.numbers())
+    if given.markdown is not None:
+        write_text(given.markdown, f"## {table.title}\n\n{markdown(table.content(), table.caption())}")
+
+
+def _measured(listed: ListedRun, given: argparse.Namespace, data: Sequences | None) -> tuple[Measured, Sequences]:
+    """A run's lists and their metrics; the data it was trained on, which must be ``data`` where those are known."""
+    from rich.console import Console
+
+    from recsys_lt.data.item_data import ATTRIBUTES
+    from recsys_lt.data.loader import users_with_target
+    from recsys_lt.metrics.shortlists import shortlist_metrics
+    from recsys_lt.recommenders.shortlists import shortlists
+    from recsys_lt.results.shortlist_table import Measured
+    from recsys_lt.training.trained import Run
+
+    run = Run(listed.folder)
+    run.check_events()
+    if data is not None and run.data.fingerprint != data.fingerprint:
+        what = "it was trained on other events than the runs before it"
+        raise UserError(what, where=listed.folder, remedy="Name runs of the same data and split")
+    users = users_with_target(run.data, given.stage, given.users)
+    with Console(stderr=True).status(f"ranking for {len(users):,} users"):
+        rows = run.parts.trainer.rank_rows
+        found = shortlists(run.model, run.data, users, given.others, given.seed, given.stage, rows)
+    if found is None:
+        what = f"{type(run.model).__name__} gives a list of items, and no score of an item"
+        raise UserError(what, where=listed.folder, remedy="Name a run of another model, such as model=sasrec")
+    genres = run.data.item_data.get(ATTRIBUTES)
+    values = shortlist_metrics(
+        found.ranks, found.targets, found.first, given.others + 1, run.data.popularity, run.groups.of,
+        None if genres is None else [str(each) for each in genres],
+    )  # fmt: skip
+    return Measured(listed.seed, found, values), run.data
+
+
+def _lists(data: Sequences, found: Shortlists) -> str:
+    """A line a user: the user, the target's place from 1, and the candidates, by the source's ids."""
+    names = ["user", "position", *(f"item_{n}" for n in range(1, found.items.shape[1] + 1))]
+    lines = [
+        [data.user_ids[user], str(place + 1), *data.item_ids[items]]
+        for user, place, items in zip(found.users, found.places.tolist(), found.items, strict=True)
+    ]
+    return _tsv([names, *lines])
+
+
+def _ranks(data: Sequences, measured: dict[str, list[Measured]]) -> str:
+    """A line a user of each run: the rank of the target and the item that is ranked first."""
+    lines = [
+        [cell, str(one.seed), data.user_ids[user], str(rank), data.item_ids[first]]
+        for cell, runs in measured.items()
+        for one in runs
+        for user, rank, first in zip(one.found.users, one.found.ranks.tolist(), one.found.first, strict=True)
+    ]
+    return _tsv([["cell", "seed", "user", "rank", "first"], *lines])
+
+
+def _tsv(lines: Sequence[Sequence[str]]) -> str:
+    return "".join("\t".join(part.replace("\t", " ") for part in line) + "\n" for line in lines)
+
+
+main = Command(_options, _run)
