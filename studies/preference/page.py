@@ -21,6 +21,7 @@ from recsys_lt.results.shortlist_table import Measured, ShortlistTable
 from recsys_lt.results.significance import corrected, difference
 from recsys_lt.results.written_tables import markdown, shown_p
 from recsys_lt.runs.ranks import read_ranks
+from studies.shared.kept import is_finished
 
 OTHERS, STAGE = 19, "test"
 #: A method that is said to be better than another.
@@ -31,10 +32,11 @@ FULL = ("ndcg@10", "hr@10", "head/ndcg@10", "mid/ndcg@10", "tail/ndcg@10", "arp@
 
 
 def folders(root: Path) -> dict[str, list[Path]]:
-    """The runs of each method, in order of their seeds."""
-    found = {"start (ce)": sorted((root / "ce").glob("seed*"))}
-    found |= {each.name: sorted(each.glob("seed*")) for each in sorted((root / "final").iterdir())}
-    return found | {"itemgraph": sorted((root / "itemgraph").glob("seed*"))}
+    """The finished runs of each method, in order of their seeds."""
+    places = {"start": root / "ce", "itemgraph": root / "itemgraph"}
+    places |= {each.name: each for each in sorted((root / "final").iterdir())}
+    found = {name: [run for run in sorted(each.glob("seed*")) if is_finished(run)] for name, each in places.items()}
+    return {name: runs for name, runs in found.items() if runs}
 
 
 def measured(folder: Path, users: int | None) -> tuple[Measured, pd.DataFrame]:
@@ -82,9 +84,10 @@ def claims_table(cells: dict[str, list[Measured]], popularity: np.ndarray) -> st
     shown = {
         name: np.stack([popularity[one.found.first] for one in runs]).astype(float) for name, runs in cells.items()
     }
-    tests = corrected([difference(of[a], of[b]) for of in (hits, shown) for a, b in CLAIMS])
+    claims = [(a, b) for a, b in CLAIMS if a in cells and b in cells]
+    tests = corrected([difference(of[a], of[b]) for of in (hits, shown) for a, b in claims])
     lines = ["| | HR@1 of 20 | p | ARP@1 | p |", "| --- | ---: | ---: | ---: | ---: |"]
-    for (a, b), hr, arp in zip(CLAIMS, tests[: len(CLAIMS)], tests[len(CLAIMS) :], strict=True):
+    for (a, b), hr, arp in zip(claims, tests[: len(claims)], tests[len(claims) :], strict=True):
         assert hr is not None
         assert arp is not None
         said = f"{hr.value:+.4f} ({hr.low:.4f} to {hr.high:.4f}) | {shown_p(hr.p)}"
@@ -112,7 +115,7 @@ def main() -> None:
     )
     table = ShortlistTable.of("ml-100k", cells, given.against)
     print(markdown(table.content(), table.caption()))
-    print(claims_table(cells, recsys_lt.load(methods["ce"][0]).data.popularity), end="\n\n")
+    print(claims_table(cells, recsys_lt.load(methods["start"][0]).data.popularity), end="\n\n")
     print(full_table(methods, given.against))
 
 
