@@ -85,14 +85,19 @@ def test_some_items_are_scored_by_their_codes(made: Made, data) -> None:
     assert scores is not None
     lengths = (module.answers[lists.items] >= 0).sum(2)  # a beam's score is divided by them
     torch.testing.assert_close(scores / lengths, lists.scores, rtol=1e-4, atol=1e-4)
+    adjusted = made(*MODELS["tiger"], "model.beams=40", "model.tau=1").eval()
+    with torch.no_grad():
+        lists = adjusted.rank(batch, 12)
+        scores = adjusted.item_scores(batch, lists.items)
+    torch.testing.assert_close(scores, lists.scores, rtol=1e-4, atol=1e-4)
     decoder = made(*MODELS["decoder"])
     assert decoder.item_scores(batch, lists.items) is None
 
 
 def test_what_does_not_fit(made: Made, data) -> None:
-    for model in ("decoder", "pod"):
+    for model in (MODELS["decoder"], MODELS["pod"], (*MODELS["tiger"], "model.tau=1")):
         with pytest.raises(UserError, match="rows with one target"):
-            made(*MODELS[model], "loss=simpo")
+            made(*model, "loss=simpo")
     module = made(*MODELS["tiger"])
     loss = ItemPreference(1, 1.0)
     loss.prepare(torch.from_numpy(data.popularity), {"reference": made(*MODELS["tiger"], of=ids(ragged=True))})
