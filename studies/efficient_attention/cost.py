@@ -109,6 +109,8 @@ def _made_up(length: int, extra: int) -> Any:
 
 def table(result: dict[str, Any]) -> str:
     """Times and memory as Markdown: a row a model, a column a length; and their ratio to softmax attention."""
+    from recsys_lt.results.field_terms import term
+
     lengths = sorted({int(length) for found in result["models"].values() for length in found})
     head = "| model | " + " | ".join(f"L = {length}" for length in lengths) + " |"
     lines = []
@@ -126,7 +128,7 @@ def table(result: dict[str, Any]) -> str:
                 base = result["models"].get(against, {}).get(length, {}).get(key) if against else None
                 share = f" ({value / base:.2f})" if value and base else ""
                 cells.append("" if value is None else f"{value:.{1 if key == 'seconds' else 0}f}{share}")
-            lines.append(f"| {model} | " + " | ".join(cells) + " |")
+            lines.append(f"| {term(model)} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
 
@@ -138,16 +140,21 @@ def plot(result: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from recsys_lt.results.field_terms import term
+
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for at, (model, found) in enumerate(result["models"].items()):
         lengths = sorted(map(int, found))
         look = {"marker": "o" if MODELS[model][1] is None else "s", "color": f"C{at}"}
         look["linestyle"] = "-" if MODELS[model][1] is None else "--"
         for axis, key in zip(axes, ("seconds", "peak_mb"), strict=True):
-            axis.plot(lengths, [found[str(length)][key] for length in lengths], label=model, **look)
+            axis.plot(lengths, [found[str(length)][key] for length in lengths], label=term(model), **look)
     for axis, title in zip(axes, ("processor seconds of an epoch", "peak memory of an epoch, MiB"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="events in a history, L", title=title)
         axis.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
+        low, high = axis.get_ylim()
+        ticks = [tick for tick in (0.3, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if low < tick < high]
+        axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8, title="solid: softmax attention", title_fontsize=8)

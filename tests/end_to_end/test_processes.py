@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -21,7 +22,7 @@ from recsys_lt.system.stopping import Stop
 from recsys_lt.training import journal
 from recsys_lt.training.launch import launch
 from recsys_lt.training.run import _one_process
-from tests.end_to_end.conftest import TINY
+from tests.end_to_end.conftest import TINY, Cli
 
 
 def _with_a_slow_disk(this: Stored, folder: Path, stop: Stop) -> dict[str, Any]:
@@ -73,3 +74,17 @@ def test_threads_of_the_process_group_end_before_the_interpreter(tmp_path: Path)
     assert launch(_says_at_exit, (tmp_path,), 2) == (2, 0)
     for rank in "01":
         assert "gloo" not in (tmp_path / rank).read_text()
+
+
+@pytest.mark.usefixtures("forked_ranks")
+@pytest.mark.parametrize("model", ["cotten4rec", "hstu"])
+def test_a_process_without_a_row_of_the_last_batch_trains_on(here: Cli, tmp_path: Path, model: str) -> None:
+    # The last batch has one of the 400 users.
+    run = (*TINY[:-1], "trainer.batch_rows=57", f"model={model}", "trainer.max_epochs=2", "logger=none")
+    two = ("strategy=ddp", "strategy.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=two")
+    for choices in (two, ("strategy=cpu", "hydra.run.dir=one")):
+        done = here(*run, *choices, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    losses = [pd.read_csv(tmp_path / name / "learning_curve.csv")["train/loss"].dropna() for name in ("one", "two")]
+    assert len(losses[0]) == 2
+    assert losses[1].tolist() == pytest.approx(losses[0].tolist(), rel=1e-4)
