@@ -72,7 +72,8 @@ def chosen(trials: Sequence[Trial], floor: float | None) -> Trial:
     trials
         Of one method; not empty.
     floor
-        Least overall validation NDCG@10; None for the base, whose best overall trial is taken.
+        Least overall validation NDCG@10; None to take the best overall trial: that of the base, or of any method of a
+        study without ``keep``.
     """
     able = [trial for trial in trials if floor is not None and trial.overall >= floor]
     if not able:  # the base; or a method that hurts the whole in every trial: the one that hurts least
@@ -103,7 +104,7 @@ def choice(name: str, method: str, study: Mapping[str, Any], runs: Path = RUNS) 
     if min(len(base), len(own)) < wanted or not own:
         return None
     best = chosen(base, None)
-    return best if method == base_of(study) else chosen(own, study["keep"] * best.overall)
+    return best if method == base_of(study) else chosen(own, study["keep"] * best.overall if "keep" in study else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

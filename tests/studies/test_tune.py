@@ -12,6 +12,7 @@ from tests.end_to_end.conftest import environment, here
 __all__ = ["environment", "here"]
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "studies" / "long_tail" / "tune.py"
+FILES = tuple(ROOT / "studies" / study / "study.yaml" for study in ("long_tail", "losses"))
 STUDY = {
     "small": {
         "common": {
@@ -26,28 +27,29 @@ STUDY = {
 }  # fmt: skip
 
 
-def test_the_shipped_studies_give_every_method_as_many_trials():
-    file = SCRIPT.with_name("study.yaml")
+@pytest.mark.parametrize(("file", "base"), list(zip(FILES, ("adam", "ce"), strict=True)))
+def test_the_shipped_studies_give_every_method_as_many_trials(file, base):
     for name, study in yaml.safe_load(file.read_text()).items():
         assert tune.study_named(name, file) == study
-        assert tune.base_of(study) == "adam"
+        assert tune.base_of(study) == base
         for method, given in study["methods"].items():
             for number in range(len(given["trials"])):
                 words = tune.settings_of(study, method, number, seed=0)
-                assert f"optimizer={given['set']['optimizer']}" in words
+                assert {f"{key}={value}" for key, value in given["set"].items()} <= set(words)
                 assert words[-1] == "seed=0"
 
 
-def test_a_kept_run_is_the_one_its_study_asks_for():
+@pytest.mark.parametrize(("file", "least"), list(zip(FILES, (80, 2), strict=True)))
+def test_a_kept_run_is_the_one_its_study_asks_for(file, least):
     checked = 0
-    for name, study in yaml.safe_load(SCRIPT.with_name("study.yaml").read_text()).items():
-        for folder in runs_in(tune.RUNS / name):
+    for name, study in yaml.safe_load(file.read_text()).items():
+        for folder in runs_in(file.with_name("runs.parquet") / name) or []:
             method, _, rest = folder.name.rpartition("_seed") if folder.parent.name == "seeds" else (folder.name, "", 0)
             method, _, number = method.rpartition("_")
             if folder.parent.name in ("trials", "seeds"):
                 assert tune._done(folder, tune.settings_of(study, method, int(number), int(rest)))
                 checked += 1
-    assert checked > 80
+    assert checked > least
 
 
 def test_an_uneven_study_is_refused(tmp_path):
