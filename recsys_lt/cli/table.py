@@ -47,10 +47,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-groups",
         nargs="*",
-        choices=("head", "mid", "tail", "nonhead"),
+        choices=("head", "mid", "tail", "nonhead", "uniform"),
         default=("nonhead",),
         metavar="GROUP",
-        help="also test the users whose target is head, mid, tail or nonhead (default: nonhead)",
+        help="also test the users whose target is head, mid, tail or nonhead, or all with every item counted alike "
+        "(uniform); default: nonhead",
     )
 
 

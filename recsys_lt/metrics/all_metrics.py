@@ -50,7 +50,8 @@ def all_metrics(
     Returns
     -------
     ``ndcg@10``, ``hr@10``, ``mrr@10``; the same under ``head/``, ``mid/``, ``tail/`` and ``nonhead/``
-    (mid and tail together); ``users`` and ``head/users`` ...; ``arp@10``, ``aplt@10``,
+    (mid and tail together), and under ``uniform/`` (every item counts alike, see ``ranking.by_item``); ``users`` and
+    ``head/users`` ...; ``arp@10``, ``aplt@10``,
     ``coverage@10``, ``gini@10``, ``head/exposure@10`` .... None, never 0, for what was not measured:
     a group without users, a k beyond ``depth`` or the exposure's lists.
     """
@@ -63,6 +64,7 @@ def all_metrics(
         inside = ranks[member]
         values |= {f"{name}/{metric}": value for metric, value in ranking(inside, ks, depth).items()}
         values[f"{name}/users"] = len(inside)
+    values |= {f"uniform/{metric}": value for metric, value in ranking(ranks, ks, depth, targets).items()}
     for k in ks if exposure else ():
         known = k in exposure and (depth is None or k <= depth)
         found = exposure_metrics(exposure[k] if known else np.zeros_like(popularity), popularity, groups, k)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_lt.metrics.groups import HEAD, ItemGroups
-from recsys_lt.metrics.ranking import Ranks, gains
+from recsys_lt.metrics.ranking import Ranks, by_item, gains
 
 K = 10
 RESAMPLES = 1000
@@ -84,6 +84,16 @@ def histories(
         }
         for inside in equal_bins(lengths, 8)
     ]
+
+
+def uniform(ranks: Ranks, targets: NDArray[np.int64]) -> dict[str, Any]:
+    """NDCG@10 with targets of uniform popularity: ``items``, the mean over them, and its interval ``low`` to ``high``.
+
+    For ranks and targets see ``deciles``; for the mean ``by_item``; for the interval, over items, ``served_users``.
+    """
+    _, values = by_item(gains("ndcg", ranks, K), targets)
+    served = served_users(values)
+    return {"items": served.pop("users"), **served}
 
 
 def _share(counts: NDArray[np.int64], items: NDArray[np.int64]) -> float | None:

@@ -70,7 +70,18 @@ def random_order(ranks: Ranks, n: int, ks: Sequence[int]) -> dict[str, float | N
     return values
 
 
-def ranking(ranks: Ranks, ks: Sequence[int], depth: int | None = None) -> dict[str, float | None]:
+def by_item(values: NDArray[np.float64], targets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Distinct targets, ascending, and the mean over the users of each: values and targets [n] -> [items] twice.
+
+    Their mean is that of users whose targets were drawn uniformly from these items, and not by popularity.
+    """
+    items, place, users = np.unique(targets, return_inverse=True, return_counts=True)
+    return items, np.bincount(place, values, len(items)) / users
+
+
+def ranking(
+    ranks: Ranks, ks: Sequence[int], depth: int | None = None, targets: NDArray[np.int64] | None = None
+) -> dict[str, float | None]:
     """HR, NDCG and MRR at every k, means over users.
 
     Parameters
@@ -81,6 +92,8 @@ def ranking(ranks: Ranks, ks: Sequence[int], depth: int | None = None) -> dict[s
         List lengths.
     depth
         How many items a list-only model orders; None where the whole catalogue is ranked.
+    targets
+        Each user's target, [n], for means over items of their users' means (``by_item``); None for means over users.
 
     Returns
     -------
@@ -91,5 +104,8 @@ def ranking(ranks: Ranks, ks: Sequence[int], depth: int | None = None) -> dict[s
     for k in ks:
         known = len(ranks) > 0 and (depth is None or k <= depth)
         for metric in RANKING_METRICS:
-            values[f"{metric}@{k}"] = float(gains(metric, ranks, k).mean()) if known else None
+            found = gains(metric, ranks, k) if known else None
+            if found is not None and targets is not None:
+                _, found = by_item(found, targets)
+            values[f"{metric}@{k}"] = None if found is None else float(found.mean())
     return values

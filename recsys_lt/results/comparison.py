@@ -87,8 +87,8 @@ def compare(
     ``metrics`` are the test metrics to show, None for the usual ones; the first with a better side decides which cell
     is best. ``against`` are names that single out the cell to test against; None for the one that is best on validation
     (on the test where some have none), of those that can be tested against another. The users of some ``groups`` of
-    targets are tested too: ``head``, ``mid``, ``tail`` or ``nonhead``. UserError where a folder holds no finished run,
-    or none that can be read, or there is no such metric or cell.
+    targets are tested too: ``head``, ``mid``, ``tail`` or ``nonhead``, or ``uniform`` (see ``compare_cells``).
+    UserError where a folder holds no finished run, or none that can be read, or there is no such metric or cell.
     """
     cells = []
     runs = {run.folder.resolve(): run for root in roots for run in find_runs(root)}
@@ -173,7 +173,7 @@ def _chosen_metrics(cells: Sequence[Cell], wanted: Sequence[str] | None, roots: 
             raise UserError(
                 f"no run has a test metric {metric!r}",
                 where=", ".join(map(str, roots)),
-                remedy=f"There are {some}; most also under head/, mid/, tail/ and nonhead/",
+                remedy=f"There are {some}; most also under head/, mid/, tail/, nonhead/ and uniform/",
             )
     return list(dict.fromkeys(wanted))
 

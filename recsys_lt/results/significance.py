@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_lt.metrics.ranking import gains
+from recsys_lt.metrics.ranking import by_item, gains
 from recsys_lt.results.cells import Cell
 from recsys_lt.runs.packed import RANKS_FILE, ranks_changed
 from recsys_lt.runs.ranks import Ranks, read_ranks
@@ -20,7 +20,7 @@ LEVEL = 0.05
 #: Probability with which a detectable difference is found, and for which the seeds needed are counted.
 POWER = 0.8
 #: Codes of the targets' groups in ranks.parquet that a test is over.
-GROUPS_TESTED = {"": (0, 1, 2), "head": (0,), "mid": (1,), "tail": (2,), "nonhead": (1, 2)}
+GROUPS_TESTED = {"": (0, 1, 2), "head": (0,), "mid": (1,), "tail": (2,), "nonhead": (1, 2), "uniform": (0, 1, 2)}
 _MOST_SEEDS = 100
 
 
@@ -127,7 +127,8 @@ def compare_cells(
 ) -> Difference | None:
     """Test a cell against a reference on the gains of their users: ``ndcg`` at 10, for example.
 
-    Only users whose target is in the popularity ``group`` count; "" for all. ``share`` of the reference's mean is
+    Only users whose target is in the popularity ``group`` count; "" for all; "uniform" for the items' means over their
+    users, so that items are sampled and not users. ``share`` of the reference's mean is
     subtracted: below 1, a cell that is significantly higher is no worse than the reference by more than the rest. None
     where the cells cannot be compared (``why_untested`` says why).
     """
@@ -216,7 +217,11 @@ def users_of(cell: Cell, metric: str, k: int, group: str) -> Users | None:
             return None
         ranks = _ranks(run.folder / RANKS_FILE, changed)
         inside = np.isin(ranks.group, GROUPS_TESTED[group])
-        found.append(Users(ranks.user[inside], ranks.target[inside], gains(metric, ranks.rank[inside], k)[None]))
+        user, target, value = ranks.user[inside], ranks.target[inside], gains(metric, ranks.rank[inside], k)
+        if group == "uniform":
+            target, value = by_item(value, target)
+            user = target
+        found.append(Users(user, target, value[None]))
     if not found or not all(found[0].same_users(other) for other in found):
         return None
     return Users(found[0].user, found[0].target, np.concatenate([each.value for each in found]))

@@ -140,8 +140,13 @@ def _on_tests(
     compared: Comparison, known: Sequence[Difference], against: str, name: Callable[[Cell], str]
 ) -> Iterator[str]:
     """What the tests are, over what, and what they could not test."""
-    of = {"nonhead": "mid or tail"}
-    groups = "".join(f" {group}: users whose target is {of.get(group, group)}." for group in compared.tested if group)
+    of = {
+        "nonhead": "users whose target is mid or tail",
+        "uniform": "items, each by the mean over the users whose target it is",
+    }
+    groups = "".join(
+        f" {group}: {of.get(group, f'users whose target is {group}')}." for group in compared.tested if group
+    )
     gain, k = compared.gain
     yield (
         f"Difference: in {gain.upper()}@{k} from {against} (ref{compared.why_reference}), with its 95 % interval. "

@@ -19,7 +19,7 @@ from recsys_lt.errors import UserError
 from recsys_lt.llm.title_prior import ItemPrior
 from recsys_lt.metrics.all_metrics import all_metrics, first_code_metrics
 from recsys_lt.metrics.groups import GROUPS, HEAD, ItemGroups
-from recsys_lt.metrics.long_tail import K, deciles, histories
+from recsys_lt.metrics.long_tail import K, deciles, histories, uniform
 from recsys_lt.metrics.own import own_metrics
 from recsys_lt.metrics.prior import NAMES, prior_effects, prior_groups, prior_matrix, prior_metrics
 from recsys_lt.metrics.ranking import gains, random_order, ranking
@@ -209,6 +209,7 @@ class Results:
         return {
             "deciles": deciles(test.ranks, test.targets, test.exposure[K], self.groups),
             "histories": histories(test.ranks, test.targets, self.data.test_at[test.users], self.groups),
+            "uniform": uniform(test.ranks, test.targets),
         }
 
     def _training(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_lt.metrics.groups import HEAD, ItemGroups
-from recsys_lt.metrics.long_tail import deciles, equal_bins, histories, served_users
+from recsys_lt.metrics.long_tail import deciles, equal_bins, histories, served_users, uniform
 from recsys_lt.metrics.ranking import ranking
 
 RANDOM = np.random.default_rng(0)
@@ -103,3 +103,14 @@ def test_bootstrap_interval_is_that_of_the_mean():
     assert mean == pytest.approx(values.mean())
     assert low == pytest.approx(mean - 1.96 * error, abs=0.3 * error)
     assert high == pytest.approx(mean + 1.96 * error, abs=0.3 * error)
+
+
+def test_uniform_popularity_is_a_mean_over_items_with_its_interval():
+    found = uniform(RANKS, TARGETS)
+    of_items = [ranking(RANKS[item == TARGETS], [10])["ndcg@10"] for item in np.unique(TARGETS)]
+    assert found["items"] == len(of_items)
+    assert found["ndcg@10"] == pytest.approx(np.mean(of_items))
+    half = 1.96 * np.std(of_items) / len(of_items) ** 0.5
+    assert (found["low"], found["high"]) == pytest.approx(
+        (np.mean(of_items) - half, np.mean(of_items) + half), abs=0.2 * half
+    )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_lt.metrics.ranking import gains, random_order, ranking
+from recsys_lt.metrics.ranking import by_item, gains, random_order, ranking
 
 SCORES = st.integers(1, 6).flatmap(
     lambda users: st.lists(st.lists(st.integers(0, 9), min_size=8, max_size=8), min_size=users, max_size=users)
@@ -77,3 +77,18 @@ def test_refuses_negative_ranks_and_unknown_metrics():
         gains("hr", np.array([-1]), 10)
     with pytest.raises(KeyError, match="recall"):
         gains("recall", np.array([1]), 10)
+
+
+def test_every_target_item_counts_alike_whatever_its_users():
+    targets = np.array([7, 2, 7, 7, 5])
+    items, means = by_item(np.array([1.0, 0.0, 0.5, 0.0, 1.0]), targets)
+    assert items.tolist() == [2, 5, 7]
+    assert means.tolist() == [0.0, 1.0, 0.5]
+    ranks = np.array([1, 0, 2, 9, 1])
+    assert ranking(ranks, [1], targets=targets)["hr@1"] == pytest.approx((0 + 1 + 1 / 3) / 3)
+    assert ranking(ranks, [1])["hr@1"] == 2 / 5
+    each = ranking(ranks, [1, 5], targets=np.arange(5))  # an item a user: the usual mean
+    assert each == pytest.approx(ranking(ranks, [1, 5]))
+    none = np.zeros(0, dtype=np.int64)
+    assert ranking(none, [5], targets=none)["ndcg@5"] is None
+    assert ranking(ranks, [5], depth=3, targets=targets)["ndcg@5"] is None

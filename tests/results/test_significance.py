@@ -17,6 +17,7 @@ from recsys_lt.results.significance import (
     holm,
 )
 from recsys_lt.runs.listing import find_runs
+from tests.results.made import USERS as NUMBERS
 from tests.results.made import make_run
 
 RANDOM = np.random.default_rng(0)
@@ -135,6 +136,10 @@ def test_cells_are_compared_over_all_their_runs_whatever_their_seeds(tmp_path):
     assert compare_cells(ce, bpr, "ndcg", 10) == difference(*arrays)
     assert compare_cells(sce, bpr, "ndcg", 10).seeds == (1, 2)
     assert not compare_cells(sce, bpr, "ndcg", 10).over_seeds
+    # Under uniform popularity the items are what is sampled: seven, of 28 or 29 users each.
+    of_items = [np.stack([each[:, item == NUMBERS % 7].mean(1) for item in range(7)], axis=1) for each in arrays]
+    found, expected = compare_cells(ce, bpr, "ndcg", 10, "uniform"), difference(*of_items)
+    assert (found.value, found.p) == pytest.approx((expected.value, expected.p))
 
 
 def test_a_single_user_is_not_tested(tmp_path):
