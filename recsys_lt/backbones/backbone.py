@@ -35,6 +35,8 @@ class Backbone(HasNeeds, nn.Module, ABC):
     takes_item_ids: ClassVar[bool] = False
     #: See ``Recommender.keeps_users``.
     keeps_users: ClassVar[bool] = False
+    #: Whether scores are cosines (``Loss.cosine``).
+    cosine: bool = False
 
     def __init__(self, **sizes: int) -> None:
         """Raise UserError for a size below 1, or ``heads`` that do not divide ``width`` and have no ``head_width``."""
@@ -98,6 +100,11 @@ class Backbone(HasNeeds, nn.Module, ABC):
     @abstractmethod
     def output_table(self) -> Scorer:
         """Scorer of states: an ``OutputTable``, or another one. It may be wanted before any ``begin_step``."""
+
+    def scorer(self) -> Scorer:
+        """Scorer of states in training and ranking: the output table, or where ``cosine`` its ``OutputTable.unit``."""
+        table = self.output_table()
+        return table.unit() if self.cosine and isinstance(table, OutputTable) else table
 
     def begin_step(self) -> None:
         """See ``Recommender.begin_step``."""

@@ -78,7 +78,7 @@ def _write_vectors(path: Path, backbone: Backbone, data: Sequences) -> None:
 
     from recsys_lt.losses.output_table import OutputTable
 
-    table = backbone.output_table()
+    table = backbone.scorer()
     if not isinstance(table, OutputTable):
         what = f"{type(backbone).__name__} scores items by {type(table).__name__}, not by a vector an item"
         raise UserError(what, where="--vectors", remedy="Export another model, such as a run of model=sasrec")

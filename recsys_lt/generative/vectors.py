@@ -71,7 +71,7 @@ class OfRun(ItemVectors):
         """There is nothing that data may lack."""
 
     def encode(self, data: Sequences, needs: Mapping[str, Any]) -> NDArray[np.float32]:
-        table = needs["run"].output_table()
+        table = needs["run"].scorer()
         if not isinstance(table, OutputTable):
             remedy = "Name a run of another model, such as sasrec"
             raise UserError("the model of this run has no item vectors", where="item_ids.vectors.run", remedy=remedy)

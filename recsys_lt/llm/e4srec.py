@@ -71,7 +71,7 @@ class E4SRec(Backbone):
         self.closing: Tensor
         self.register_buffer("closing", torch.tensor(closing, dtype=torch.int64), persistent=False)
         self.language.check_length(len(self.opening) + max_length + len(closing), f"model.max_length={max_length}")
-        table = facts.needs["item_vectors"].output_table()
+        table = facts.needs["item_vectors"].scorer()
         if not isinstance(table, OutputTable):
             where, remedy = f"model.item_vectors={item_vectors}", "Name the run of another model, such as model=sasrec"
             raise UserError("its model scores items without vectors", where=where, remedy=remedy)

@@ -125,7 +125,7 @@ class LlamaRec(PromptedModel):
         n = self.n_candidates
         # A retriever reads as much as it was trained to, however much the prompts hold.
         states = self.retriever.user_states(batch.latest(self.retriever.max_length))
-        table = self.retriever.output_table()
+        table = self.retriever.scorer()
         retrieved = rank_by_scores(states, table, batch.targets, self.masked(batch), max(k, n))
         ranks, items = retrieved.target_rank.clone(), retrieved.items.clone()
         scores = torch.full(items.shape, -torch.inf, device=items.device)

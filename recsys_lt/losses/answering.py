@@ -42,7 +42,7 @@ class Scored:
 
     def answers(self, targets: Tensor, ids: Tensor, comparable: bool = False) -> Answers:
         """Scores; log-probabilities over the catalogue where they are to be comparable."""
-        weight, bias, _ = self.table
+        weight, bias = self.table.weight, self.table.bias
         chosen = (self.states * weight[targets]).sum(1)
         rejected = torch.bmm(weight[ids], self.states.unsqueeze(2)).squeeze(2)
         if bias is not None:

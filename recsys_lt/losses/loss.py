@@ -48,6 +48,8 @@ class Loss(HasNeeds, ABC):
         Whether ``health`` has numbers to log.
     of_answers
         Whether it trains any model that gives log-probabilities of items (``by_answers``).
+    cosine
+        Whether scores are cosines, by which the model then ranks too (``Backbone.scorer``).
     mean_tokens
         Whether the log-probability of a title that it wants is the mean over its tokens; else the sum.
     """
@@ -56,6 +58,7 @@ class Loss(HasNeeds, ABC):
     compared: Mapping[str, Any] = MappingProxyType({})
     has_health: bool = False
     of_answers: ClassVar[bool] = False
+    cosine: bool = False
     mean_tokens: bool = False
 
     def check(self, n_items: int) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from recsys_lt.losses.blocks import Evaluation, Gradients, Pass, Passed, logit_blocks, product_dtype, row_blocks
 from recsys_lt.losses.loss import Draw, PassLoss
 from recsys_lt.losses.negatives import Negatives, Pools, Share
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.native import functions as native
 from recsys_lt.native.library import usable
 
@@ -36,39 +37,50 @@ class SampledLoss(PassLoss):
         self.negatives.check(n_items)
 
     @abstractmethod
-    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
-        """Loss of each target: scores [n] and [n, K] -> [n]. A score of -inf is no negative at all."""
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int, *known: Tensor) -> Tensor:
+        """Loss of each target: scores [n] and [n, K], and the rows of what is ``known``, -> [n].
+
+        A score of -inf is no negative at all.
+        """
+
+    def known(self, at: Evaluation, ids: Tensor, forbidden: Tensor | None) -> tuple[Tensor, ...]:
+        """What a loss computes of all targets and negatives beforehand, without gradient, with N rows each.
+
+        Negatives are [N, K], or [K] where the batch shares them, with those ``forbidden`` to each target, [N, K].
+        """
+        return ()
 
     def one_pass(self, targets: Tensor, n_items: int, draw: Draw | None) -> Pass:
         assert draw is not None, "a sampled loss needs a draw"
         ids, forbidden = self.negatives(draw, targets, n_items)
 
         def cheapest(at: Evaluation) -> Passed:
+            known = self.known(at, ids, forbidden)
             if ids.dim() == 1:
-                return self._shared(at, ids, forbidden)
-            kernels = usable(at.states, at.table.weight) if product_dtype(at.states) == torch.float32 else None
+                return self._shared(at, ids, forbidden, known)
+            kernels = _kernels(at.states, at.table)
             if ids.shape[1] * (_COMPILED_DENSE_SHARE if kernels else _DENSE_SHARE) <= n_items:
-                return self._gathered(at, ids, kernels)
-            return self._dense(at, ids)
+                return self._gathered(at, ids, kernels, known)
+            return self._dense(at, ids, known)
 
         return cheapest
 
     def _differentiate(
-        self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool
+        self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool, *known: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Losses [n] and their gradients by the scores, [n] and [n, K] (anything where not wanted).
 
         ``negative`` may be overwritten. A subclass may give its gradients in closed form.
         """
         if not wanted:
-            return self.target_losses(positive, negative, n_items), positive, negative
+            return self.target_losses(positive, negative, n_items, *known), positive, negative
         with torch.enable_grad():
             positive, negative = positive.detach().requires_grad_(), negative.detach().requires_grad_()
-            losses = self.target_losses(positive, negative, n_items)
+            losses = self.target_losses(positive, negative, n_items, *known)
             by_positive, by_negative = torch.autograd.grad(losses.sum(), (positive, negative))
         return losses.detach(), by_positive, by_negative
 
-    def _shared(self, at: Evaluation, ids: Tensor, forbidden: Tensor | None) -> Passed:
+    def _shared(self, at: Evaluation, ids: Tensor, forbidden: Tensor | None, known: tuple[Tensor, ...]) -> Passed:
         """One K-wide product serves every target of the batch."""
         states, targets, table, weights, wanted = at
         dtype = product_dtype(states)
@@ -87,7 +99,9 @@ class SampledLoss(PassLoss):
                 positive, negative = positive + table.bias[target], negative + table.bias[ids]
             if forbidden is not None:
                 negative = negative.masked_fill(forbidden[rows], -torch.inf)
-            losses[rows], by_positive, by_negative = self._differentiate(positive, negative, len(table.weight), wanted)
+            losses[rows], by_positive, by_negative = self._differentiate(
+                positive, negative, len(table.weight), wanted, *(one[rows] for one in known)
+            )
             if gradients is None or by_vectors is None:
                 continue
             low = by_negative.to(dtype)
@@ -104,7 +118,7 @@ class SampledLoss(PassLoss):
                 gradients.table[w].index_add_(0, ids_at, by_vectors[w])
         return losses, gradients
 
-    def _gathered(self, at: Evaluation, ids: Tensor, kernels: ctypes.CDLL | None) -> Passed:
+    def _gathered(self, at: Evaluation, ids: Tensor, kernels: ctypes.CDLL | None, known: tuple[Tensor, ...]) -> Passed:
         """Read the K vectors of each target: cheap when K is a small part of the catalogue.
 
         Compiled kernels do so without a copy of the vectors, and sum each item's gradient in registers.
@@ -126,7 +140,7 @@ class SampledLoss(PassLoss):
             if table.bias is not None:
                 scores += table.bias[items]
             losses[rows], by_positive, by_negative = self._differentiate(
-                scores[:, 0], scores[:, 1:], len(table.weight), wanted
+                scores[:, 0], scores[:, 1:], len(table.weight), wanted, *(one[rows] for one in known)
             )
             if gradients is None:
                 continue
@@ -147,7 +161,7 @@ class SampledLoss(PassLoss):
                     gradients.bias[w].index_add_(0, places[rows].flatten(), (scores * weight.unsqueeze(1)).flatten())
         return losses, gradients
 
-    def _dense(self, at: Evaluation, ids: Tensor) -> Passed:
+    def _dense(self, at: Evaluation, ids: Tensor, known: tuple[Tensor, ...]) -> Passed:
         """Score whole blocks of the catalogue and pick the sampled logits, in cache."""
         states, targets, table, weights, wanted = at
         n_items = len(table.weight)
@@ -160,7 +174,9 @@ class SampledLoss(PassLoss):
             scores = logits.gather(1, chosen).to(states.dtype)
             if table.bias is not None:
                 scores += table.bias[chosen]
-            losses[rows], by_positive, by_negative = self._differentiate(scores[:, 0], scores[:, 1:], n_items, wanted)
+            losses[rows], by_positive, by_negative = self._differentiate(
+                scores[:, 0], scores[:, 1:], n_items, wanted, *(one[rows] for one in known)
+            )
             if gradients is None:
                 continue
             by_scores = torch.cat([by_positive.unsqueeze(1), by_negative], 1)
@@ -171,6 +187,25 @@ class SampledLoss(PassLoss):
                 if gradients.bias is not None:
                     gradients.bias[w].index_add_(0, chosen.flatten(), (by_scores * weight.unsqueeze(1)).flatten())
         return losses, gradients
+
+
+def _kernels(states: Tensor, table: OutputTable) -> ctypes.CDLL | None:
+    """The compiled kernels, where they take these."""
+    return usable(states, table.weight) if product_dtype(states) == torch.float32 else None
+
+
+def scores_of(states: Tensor, table: OutputTable, ids: Tensor) -> Tensor:
+    """Scores of items, [N, K], or [K] shared by all states [N, d]: [N, K], in blocks, without gradient."""
+    states, weight, kernels = states.detach(), table.weight.detach(), _kernels(states, table)
+    if ids.dim() == 1:
+        scores = (states @ weight[ids].T).to(states.dtype)
+    elif kernels:
+        scores = native.scores(kernels, states, weight, ids)
+    else:
+        scores = states.new_empty(ids.shape)
+        for rows in row_blocks(len(ids), ids.shape[1] * states.shape[1], states.device):
+            scores[rows] = torch.bmm(weight[ids[rows]], states[rows].unsqueeze(2)).squeeze(2).to(states.dtype)
+    return scores if table.bias is None else scores + table.bias.detach()[ids]
 
 
 def n_allowed(negative: Tensor) -> Tensor:

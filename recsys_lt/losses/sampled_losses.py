@@ -21,7 +21,7 @@ class BCE(SampledLoss):
     negative a position. Source: Kang & McAuley, ICDM 2018 (SASRec); arXiv 2402.06216 for the mean over K.
     """
 
-    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int, *known: Tensor) -> Tensor:
         return F.softplus(-positive) + _mean_of_allowed(F.softplus(negative), negative)
 
 
@@ -32,7 +32,7 @@ class BPR(SampledLoss):
     negative a position. Source: Rendle et al., UAI 2009.
     """
 
-    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int, *known: Tensor) -> Tensor:
         return _mean_of_allowed(F.softplus(negative - positive.unsqueeze(1)), negative)
 
 
@@ -54,7 +54,7 @@ class NCE(SampledLoss):
         super().__init__(k, pool, share)
         self.c = c
 
-    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int, *known: Tensor) -> Tensor:
         shift = math.log(n_items / self.negatives.k) - self.c
         return F.softplus(-(positive + shift)) + F.softplus(negative + shift).sum(1)
 
@@ -73,7 +73,7 @@ class GBCE(SampledLoss):
         super().__init__(k, pool, share)
         self.t = t
 
-    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int, *known: Tensor) -> Tensor:
         # beta * logsigmoid is exact in float32, so the published float64 detour through sigma^-beta is not needed.
         total = self.beta(n_items) * F.softplus(-positive) + F.softplus(negative).sum(1)
         return total / (n_allowed(negative) + 1)
@@ -96,12 +96,12 @@ class SCE(SampledLoss):
         super().__init__(k, pool, share)
         self.alpha = alpha
 
-    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int) -> Tensor:
+    def target_losses(self, positive: Tensor, negative: Tensor, n_items: int, *known: Tensor) -> Tensor:
         logits = torch.cat([positive.unsqueeze(1), negative + math.log(self.alpha)], 1)
         return torch.logsumexp(logits, 1) - positive
 
     def _differentiate(
-        self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool
+        self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool, *known: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         # The softmax's gradient is its probabilities: five passes over the scores, in place, where autograd
         # takes a dozen and as many buffers. A test holds it equal to ``plain``, which differentiates ``target_losses``.

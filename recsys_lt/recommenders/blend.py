@@ -68,7 +68,7 @@ def _probabilities(standardised: Tensor, temperature: float) -> Tensor:
 
 def _all_scores(model: Backbone, batch: Batch) -> Tensor:
     """Scores of all items by a backbone, [B, I]."""
-    scorer = model.output_table()
+    scorer = model.scorer()
     return scorer.block(model.user_states(batch.latest(model.max_length)), 0, scorer.n_items)
 
 

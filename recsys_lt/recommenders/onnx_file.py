@@ -28,7 +28,7 @@ class _Scores(nn.Module):
         self.backbone = backbone
 
     def forward(self, items: Tensor) -> Tensor:
-        table = self.backbone.output_table()
+        table = self.backbone.scorer()
         states = self.backbone.padded_states(items.clamp(min=0), items >= 0)
         return table.block(states, 0, table.n_items)
 

@@ -79,7 +79,7 @@ def _relative(module: Recommender, users: Ints, histories: Sequence[NDArray[np.i
     batch = packed(users, np.concatenate(histories), lengths, nothing, streams_of(0, users))
     batch = batch.to(module.device)
     if isinstance(module, SequentialRecommender):  # as below, without putting the items in order
-        scorer = module.backbone.output_table()
+        scorer = module.backbone.scorer()
         scores = scorer.block(module.backbone.user_states(batch), 0, scorer.n_items)
         return (scores - scores.mean(1, keepdim=True)).float().cpu()
     ranking = module.rank(batch, module.n_items)

@@ -42,6 +42,7 @@ class SequentialRecommender(Recommender):
         )
         self.prepare_training(rule, terms)
         self.backbone, self.loss, self.content = backbone, loss, content
+        backbone.cosine = loss.cosine and backbone.trainable  # popularity is a score as it is
         for name, model in loss.compared.items():
             check_compared(name, model, backbone.task, backbone.max_length)
         if rule.sparse_gradients:
@@ -68,7 +69,7 @@ class SequentialRecommender(Recommender):
     def batch_losses(self, batch: Batch, item_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         states = self._states(batch)
         weights = self.target_weights(batch, item_weights)
-        scorer = self.backbone.output_table()
+        scorer = self.backbone.scorer()
         with self.autocast(self.precision.loss):
             if isinstance(scorer, OutputTable):
                 sparse = self.rule.sparse_gradients and scorer.weight.is_leaf and self.n_items >= LARGE_TABLE
@@ -95,7 +96,7 @@ class SequentialRecommender(Recommender):
         if not self.loss.has_health:
             return {}
         self.begin_step()
-        scorer = self.backbone.output_table()
+        scorer = self.backbone.scorer()
         assert isinstance(scorer, OutputTable)  # the batch's loss refuses others
         return self.loss.health(self._states(batch), batch.targets, scorer, self._draw(batch))
 
@@ -105,7 +106,7 @@ class SequentialRecommender(Recommender):
     def scored(self, batch: Batch) -> tuple[Tensor, Scorer]:
         states = self.backbone.user_states(batch)
         _check_states(states, len(batch), f"{type(self.backbone).__name__}.user_states", "user")
-        return states, self.backbone.output_table()
+        return states, self.backbone.scorer()
 
     def rank(self, batch: Batch, k: int) -> Ranking:
         return rank_by_scores(*self.scored(batch), batch.targets, self.masked(batch), k)
@@ -129,15 +130,15 @@ def scored_by(model: Backbone, batch: Batch) -> Scored:
     # A batch of prefixes has a target a row: any model reads it, as far back as it can.
     prefixes = batch.target_events is None
     states = model.user_states(batch.latest(model.max_length)) if prefixes else model.states(batch)
-    table = model.output_table()
+    table = model.scorer()
     assert isinstance(table, OutputTable)  # see ``check_compared``
-    return Scored(states.float(), table)
+    return Scored(table.read(states.float()), table)
 
 
 def check_compared(name: str, model: object, task: Task, max_length: int) -> None:
     """Raise UserError unless a model that a loss compares with reads the batches of a task (see ``scored_by``)."""
     where, kind = f"loss.{name}", type(model).__name__
-    if not isinstance(model, Backbone) or not isinstance(model.output_table(), OutputTable):
+    if not isinstance(model, Backbone) or not isinstance(model.scorer(), OutputTable):
         what = f"{kind} has no states that are scored against item vectors"
         raise UserError(what, where=where, remedy="Name a run of another model, such as model=sasrec")
     one_target = isinstance(task, NextItem) and task.one_target

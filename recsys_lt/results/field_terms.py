@@ -7,11 +7,12 @@ from unicodedata import lookup
 _REGULAR = """
     ML-100K ML-1M Beauty Sports Toys Yelp SASRec GRU4Rec BERT4Rec BIGRec BSARec Caser E4SRec LlamaRec LRURec
     Cotten4Rec LinRec HSTU eSASRec gSASRec
-    BCE BPR CE NCE SCE SSM gBCE Adagrad Adam AdamW ASAM EISAM ImbSAM NAdam SAM SGD Gini Coverage Exposure
-    NDCG HR MRR ARP APLT Overall Head Mid Tail Nonhead Retriever
+    BCE BPR BSL CE DSL NCE PSL SCE SL SSM gBCE Adagrad Adam AdamW ASAM EISAM ImbSAM NAdam SAM SGD Gini Coverage Exposure
+    NDCG HR MRR ARP APLT Overall Head Mid Tail Nonhead Uniform Retriever
 """
 _TERMS = {term.lower(): term for term in _REGULAR.split()} | {
-    "lastfm": "Last.fm", "fmlp_rec": "FMLP-Rec", "pop": "Popularity", "title_likelihood": "title likelihood",
+    "lastfm": "Last.fm", "sl_at_k": "SL@K",
+    "fmlp_rec": "FMLP-Rec", "pop": "Popularity", "title_likelihood": "title likelihood",
     "ce_logit_adjusted": "logit-adjusted CE", "sce_logit_adjusted": "logit-adjusted SCE", "own": "the model's loss",
     "causal_linrec": "causal LinRec", "focal_sam": "Focal-SAM", "lazy_adam": "Lazy Adam",
     "inverse_frequency": "inverse frequency",

@@ -6,7 +6,7 @@ from recsys_lt.backbones.pop import Pop
 def test_scores_are_training_counts(facts, make_batch):
     model = Pop(facts)
     batch = make_batch([[1, 2], [3], []])
-    weight, bias, _ = model.output_table()
+    weight, bias, *_ = model.output_table()
     assert bias is None
     scores = model.user_states(batch) @ weight.T
     assert torch.equal(scores, facts.popularity.float().expand(3, -1))

@@ -54,6 +54,12 @@ loss=sce loss.k=0 | loss.k, greater than 0
 loss=sce loss.pool=none | loss.pool, unseen
 loss=sce loss.share=user | loss.share, batch
 loss=sce loss.alpha=inf | loss.alpha, finite
+loss=sl loss.tau=0 | loss.tau, greater than 0
+loss=bsl loss.tau_negative=-1 | loss.tau_negative, greater than 0
+loss=psl loss.surrogate=sigmoid | loss.surrogate, tanh
+loss=psl loss.cosine=false | loss.cosine, there is no key
+loss=sl_at_k loss.k=41 | loss.k=39
+loss=dsl loss.hardness=-1 | loss.hardness, greater than or equal to 0
 loss=dpo | model.start_from, Give the run folder of a trained model
 loss=simpo loss.negatives=hard | model.start_from, Give the run folder of a trained model
 loss=s_dpo model.start_from=nowhere | nowhere, no such folder, loss.reference

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recsys_lt.data.streams import key_of, keys_of
-from recsys_lt.losses.blocks import plain_means
+from recsys_lt.losses.blocks import Evaluation, plain_means
 from recsys_lt.losses.ce import CE
 from recsys_lt.losses.loss import Draw
 from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.losses.sampled_losses import BCE, BPR, GBCE, NCE, SCE, SSM
+from recsys_lt.losses.softmax_losses import BSL, DSL, PSL, SL, SLAtK
 
 # k, pool and share -> the loss
 SAMPLED: dict[str, Callable[..., object]] = {
@@ -26,6 +27,11 @@ SAMPLED: dict[str, Callable[..., object]] = {
     "ssm": SSM,
     "sce": lambda k, pool="all", share="position": SCE(k, 30.0, pool, share),
     "gbce": lambda k, pool="all", share="position": GBCE(k, 0.6, pool, share),
+    "sl": lambda k, pool="all", share="position": SL(k, 0.8, False, pool, share),
+    "bsl": lambda k, pool="all", share="position": BSL(k, 0.8, 1.7, False, pool, share),
+    "psl": lambda k, pool="all", share="position": PSL(k, 1.6, "tanh", pool, share),
+    "sl_at_k": lambda k, pool="all", share="position": SLAtK(k, 0.8, 0.9, 3, False, pool, share),
+    "dsl": lambda k, pool="all", share="position": DSL(k, 0.8, 0.4, -0.7, 0.6, 3, False, pool, share),
 }
 FULL: dict[str, Callable[[], object]] = {"ce": CE}
 
@@ -40,10 +46,11 @@ class Case:
     bias: Tensor | None
     weights: Tensor | None
     draw: Draw
+    cosine: bool = False
 
     @property
     def table(self) -> OutputTable:
-        return OutputTable(self.weight, self.bias)
+        return OutputTable(self.weight, self.bias, cosine=self.cosine)
 
     @property
     def n_items(self) -> int:
@@ -141,7 +148,7 @@ class Answer:
 def answer(evaluate: Callable[..., tuple[Tensor, Tensor]], case: Case, with_draw: bool) -> Answer:
     leaves = [case.states, case.weight] + ([] if case.bias is None else [case.bias])
     leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves]
-    table = OutputTable(leaves[1], leaves[2] if case.bias is not None else None)
+    table = OutputTable(leaves[1], leaves[2] if case.bias is not None else None, cosine=case.cosine)
     extra = (case.draw,) if with_draw else ()
     totals, losses = evaluate(leaves[0], case.targets, table, case.weights, *extra)
     mixture = torch.tensor([0.7, -1.3, 2.1], dtype=totals.dtype)[: len(totals)]
@@ -158,6 +165,9 @@ def plain(
         logits = F.linear(states, table.weight, table.bias)
         return plain_means(F.cross_entropy(logits, targets, reduction="none"), weights)
     ids, forbidden = loss.negatives(draw, targets, len(table.weight))
+    states = table.read(states)
+    ones = states.new_ones(1, len(targets))
+    known = loss.known(Evaluation(states, targets, table, ones, False), ids, forbidden)
     ids = ids.expand(len(targets), -1)
     positive = (states * table.weight[targets]).sum(1)
     negative = (states.unsqueeze(1) * table.weight[ids]).sum(2)
@@ -165,7 +175,7 @@ def plain(
         positive, negative = positive + table.bias[targets], negative + table.bias[ids]
     if forbidden is not None:
         negative = negative.masked_fill(forbidden, -torch.inf)
-    return plain_means(loss.target_losses(positive, negative, len(table.weight)), weights)
+    return plain_means(loss.target_losses(positive, negative, len(table.weight), *known), weights)
 
 
 def assert_same(one: Answer, other: Answer, **tolerance: float) -> None:
