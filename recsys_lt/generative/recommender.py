@@ -103,7 +103,7 @@ class GenerativeRecommender(PreferringRecommender):
         if not cls.keeps_users and any("{user}" in text for text in texts):
             remedy = "Remove {user}, or use model=p5 or pod, which rank only for users they were trained on"
             raise UserError("this model does not read user numbers", where="model.templates", remedy=remedy)
-        if options["tau"] and options["decode"] == "free":
+        if options.get("tau") and options["decode"] == "free":
             what, remedy = "logit adjustment is among the tokens that lead to an item", "Use model.decode=trie"
             raise UserError(what, where="model.tau", remedy=remedy)
         if options["top_n"] and not templates.get("top_n"):

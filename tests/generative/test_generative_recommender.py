@@ -163,6 +163,12 @@ def test_logit_adjustment_shifts_what_is_trained_and_not_what_is_ranked(made: Ma
         torch.testing.assert_close(lists.scores, among.gather(1, lists.items), rtol=1e-4, atol=1e-4)
 
 
+def test_a_run_of_before_has_no_logit_adjustment(made: Made, data) -> None:
+    module, before = made("model=tiger"), made("model=tiger", "~model.tau")
+    batch = training_batch(data, module)
+    assert torch.equal(module.batch_losses(batch)[1], before.batch_losses(batch)[1])
+
+
 @pytest.mark.parametrize("model", ["tiger", "decoder", "p5"])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_lists_of_many_beams_are_the_catalogue_in_order_of_likelihood(made: Made, data, model, ragged: bool) -> None:
