@@ -1,6 +1,6 @@
 """Sharpness-aware rules: gradients at perturbed parameters. SAM, ASAM, ImbSAM and Focal-SAM."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -28,8 +28,9 @@ class SharpnessAware(UpdateRule):
     rho
         Radius of the neighbourhood.
     perturb
-        What is perturbed: ``all`` parameters, the item ``table`` (every parameter with one row an item), or the
-        ``encoder`` (all but that).
+        What is perturbed: ``all`` parameters, the item ``table`` (every parameter with one row an item), the
+        ``encoder`` (all but that), or the parameters whose name has one of these texts in it: of ``e4srec``,
+        ``["lora_"]`` are the adapters and ``["adaptor"]`` is the projection of item vectors.
     accumulate
         Where several batches make a step (``trainer.accumulate``): ``per_batch`` perturbs along each batch's own
         gradient (known to regularise more, as m-SAM does); ``two_pass`` perturbs along the step's, for which the
@@ -44,7 +45,7 @@ class SharpnessAware(UpdateRule):
         self,
         *of_rule: Any,
         rho: PositiveFloat = 0.05,
-        perturb: Literal["all", "table", "encoder"] = "all",
+        perturb: Literal["all", "table", "encoder"] | Sequence[str] = "all",
         accumulate: Literal["per_batch", "two_pass"] = "per_batch",
         scale: Literal["none", "tensor"] = "none",
         **by_name: Any,
@@ -57,13 +58,19 @@ class SharpnessAware(UpdateRule):
         super().prepare(parameters, item_tables, counts)
         tables = set(item_tables)
         self._parameters = list(parameters.values())
-        self.perturbed_names = [
-            name for name, p in parameters.items() if self._perturb in ("all", "table" if p in tables else "encoder")
-        ]
+        self.perturbed_names = [name for name, p in parameters.items() if self._perturbs(name, p in tables)]
         if not self.perturbed_names:
-            raise UserError("the model has no such parameter", where="optimizer.perturb", remedy="Use all")
+            what, remedy = "the model has no such parameter", "Use all"
+            if not isinstance(self._perturb, str):
+                remedy += f", or texts of names such as {', '.join(list(parameters)[:3])}"
+            raise UserError(what, where="optimizer.perturb", remedy=remedy)
         self.perturbed_parameters = [parameters[name] for name in self.perturbed_names]
         self.perturbed_tables = [p in tables for p in self.perturbed_parameters]
+
+    def _perturbs(self, name: str, is_table: bool) -> bool:
+        if isinstance(self._perturb, str):
+            return self._perturb in ("all", "table" if is_table else "encoder")
+        return any(text in name for text in self._perturb)
 
     @property
     def ascent_weights(self) -> Tensor | None:

@@ -26,6 +26,19 @@ def test_shapes_and_what_is_trained(made, data) -> None:
     assert sum("lora_A" in name for name in trained) == 3 * 2
 
 
+def test_what_may_be_perturbed(made) -> None:
+    parts = {
+        perturb: set(made(*MODEL, "optimizer=eisam", f"optimizer.perturb={perturb}").rule.perturbed_names)
+        for perturb in ("[lora_]", "table", "[adaptor]", "all", "encoder", "[gate_proj.lora_]")
+    }
+    assert parts["table"] == {"backbone.head.weight"}
+    assert parts["[adaptor]"] == {"backbone.adaptor.weight", "backbone.adaptor.bias"}
+    assert all(".lora_A." in name or ".lora_B." in name for name in parts["[lora_]"])
+    assert parts["encoder"] == parts["[lora_]"] | parts["[adaptor]"]
+    assert parts["all"] == parts["encoder"] | parts["table"]
+    assert {name.split(".")[-4] for name in parts["[gate_proj.lora_]"]} == {"gate_proj"}
+
+
 def test_every_event_sees_its_past_alone(made, data) -> None:
     module = made(*MODEL).eval()
     batch = training_batch(data, module)

@@ -39,6 +39,7 @@ RULES = {
     "eisam rowwise": lambda: EISAM(ADAM, 0.01, form="rowwise"),
     "eisam rowwise all": lambda: EISAM(ADAM, 0.01, form="rowwise", rows="all"),
     "eisam table": lambda: EISAM(ADAM, 0.01, perturb="table"),
+    "eisam texts": lambda: EISAM(ADAM, 0.01, perturb=["enco", "bia"]),
     "eisam encoder every": lambda: EISAM(ADAM, 0.01, perturb="encoder", every=2),
 }
 
@@ -145,7 +146,7 @@ def test_the_loss_is_higher_at_the_perturbed_parameters(name):
     rule.gradients(closure(list(problem.parameters()), ToyBatch(problem.targets[0], evaluate)))
     here, there = seen[0], seen[-1]
     moved = [not torch.equal(a, b) for a, b in zip(here, there, strict=True)]
-    expected = {"table": [False, True, True], "encoder": [True, False, False]}
+    expected = {"table": [False, True, True], "encoder": [True, False, False], "texts": [True, False, True]}
     assert moved == next((which for word, which in expected.items() if word in name), [True, True, True])
     weights = rule.ascent_weights
     if weights is not None:
@@ -269,6 +270,8 @@ def test_reweighting_goes_around_either_base(base):
         (lambda: EISAM(ADAM, 0.01, weighting="heavy"), "weighting"),
         (lambda: EISAM(ADAM, 0.01, weighting="focal", gamma=-1), "gamma"),
         (lambda: prepared(EISAM(ADAM, 0.01, form="rowwise", perturb="encoder"), Problem()), "perturb"),
+        (lambda: prepared(SAM(ADAM, 0.01, perturb=["lora_"]), Problem()), "perturb: .*such as encoder, table, bias"),
+        (lambda: prepared(SAM(ADAM, 0.01, perturb=[]), Problem()), "perturb"),
     ],
 )
 def test_what_is_refused(make, where):
