@@ -51,6 +51,7 @@ ELSEWHERE = {
     "model=blend": "tests/end_to_end/test_blend.py",
     "prior=title": "tests/cli/test_prior.py",
     "model=tiger item_ids=random model.start_from=": "tests/generative/test_code_preference.py",
+    "+experiment=grid_llm_e4srec": "tests/llm/test_training.py",
 }
 #: Parts of training commands that need real data, a GPU or a cluster, and what the refusal without them says.
 REFUSED = {

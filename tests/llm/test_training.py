@@ -248,6 +248,19 @@ def test_cells_of_a_sweep_share_a_first_stage(here, tmp_path: Path) -> None:
     assert len(one.items) == 3
 
 
+def test_the_grid_of_methods_runs_and_goes_on(here, tmp_path: Path) -> None:
+    grid = ("+experiment=grid_llm_e4srec", *MADE, *MODELS["e4srec"], "trainer.max_epochs=1", "seed=0")
+    done = here(*grid, "+method=eisam_rowwise", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = here(*grid, "+method=eisam_rowwise,eisam_logit_adjusted", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = find_runs(tmp_path / "multirun/grid_llm_e4srec_synthetic")
+    assert [run.identity[2:] for run in runs] == [("ce", "eisam"), ("ce_logit_adjusted", "eisam")]
+    assert [run.config["optimizer.form"] for run in runs] == ["rowwise", "exact"]
+    assert {run.config["llm.dtype"] for run in runs} == {"bfloat16"}
+    assert "is done" in done.stdout  # the first cell of the second start
+
+
 def check_shared(folder: Path, place: Path) -> None:
     """A run that others get takes the run it needs with it, and recommends the same without a dataset."""
     history = {"": [str(item) for item in Run(folder).data.item_ids[:4]]}

@@ -45,7 +45,7 @@ def composed(*overrides: str) -> DictConfig:
         for group in ("dataset", "model", "loss", "llm", "optimizer", "strategy", "trainer", "logger")
         for name in names(group)
     ]
-    + [f"+{group}={name}" for group in ("experiment", "rival") for name in names(group)],
+    + [f"+{group}={name}" for group in ("experiment", "rival", "method") for name in names(group)],
 )
 def test_every_choice_composes_and_builds(choice: str) -> None:
     if choice == "loss=own":
@@ -181,6 +181,20 @@ def test_every_choice_of_the_grid_composes_and_has_a_setting(dataset: str) -> No
     for key, values in swept.items():
         for value in values:
             build(composed(*(f"{each}={chosen}" for each, chosen in {**first, key: value}.items())))
+
+
+def test_every_method_of_the_grid_of_language_models_is_another_choice() -> None:
+    cells = cells_of_sweep("grid_llm_e4srec", "dataset=synthetic", "seed=0")
+    assert {cell[1].removeprefix("+method=") for cell in cells} == set(names("method"))
+    made = [composed(*cell) for cell in cells]
+    assert len({json.dumps(OmegaConf.to_container(c, resolve=True), sort_keys=True) for c in made}) == len(made) == 7
+    for config in made:
+        assert (config.llm.dtype, config.precision, config.model._target_.split(".")[-1]) == (
+            "bfloat16", "bf16-mixed", "E4SRec",
+        )  # fmt: skip
+        base = config.optimizer.base._target_
+        assert (base, config.optimizer.lr, config.optimizer.weight_decay) == ("torch.optim.AdamW", 1e-3, 0.0)
+        build(config)
 
 
 def paper_sweeps() -> list[tuple[str, int]]:
