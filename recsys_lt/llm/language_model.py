@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recsys_lt.data.streams import keys_of
 from recsys_lt.errors import UserError
+from recsys_lt.llm.fused import fuse
 from recsys_lt.llm.lora import Lora, keep_trained_alone, silence
 from recsys_lt.llm.packed_attention import Blocks, Pass, attend_in_blocks, packs, who_sees_whom
 from recsys_lt.llm.pretrained import needed
@@ -50,6 +51,7 @@ class LanguageModel(nn.Module):
         silence(causal)
         causal.config.use_cache = False
         self._in_blocks = attend_in_blocks(causal, self._pass)
+        fuse(causal)
         self._adapted = lora is not None
         self.causal = causal if lora is None else lora.on(causal, self._pass)
         self.width = int(causal.config.hidden_size)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recsys_lt.backbones.layers import RowDropout
 from recsys_lt.errors import UserError
+from recsys_lt.llm.fused import Adapted, fuse_as
 from recsys_lt.llm.packed_attention import Pass
 from recsys_lt.llm.pretrained import needed
 
@@ -21,13 +22,18 @@ class _TokenDropout(nn.Module):
 
     def __init__(self, p: float, salt: int, under_way: Pass) -> None:
         super().__init__()
-        self._mask, self._pass = RowDropout(p, salt), under_way
+        self.mask, self._pass = RowDropout(p, salt), under_way
+
+    @property
+    def keys(self) -> Tensor | None:
+        """The random stream of each token, [T]; None for no dropout."""
+        return self._pass.keys
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens' inputs, [1, T, d] -> the same shape."""
-        if self._pass.keys is None:
+        if self.keys is None:
             return x
-        dropped: Tensor = self._mask(x.flatten(0, -2), self._pass.keys)
+        dropped: Tensor = self.mask(x.flatten(0, -2), self.keys)
         return dropped.view_as(x)
 
 
@@ -63,6 +69,8 @@ class Lora:
         for salt, layer in enumerate(layers, start=_SALT):
             for name in layer.lora_dropout:
                 layer.lora_dropout[name] = _TokenDropout(self.dropout, salt, under_way)
+            if type(layer) is peft.tuners.lora.Linear and type(layer.base_layer) is nn.Linear:
+                fuse_as(Adapted, layer)
         return adapted
 
 

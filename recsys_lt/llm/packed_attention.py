@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recsys_lt.llm.pretrained import needed
 
@@ -105,19 +106,54 @@ def _attention(
     before, within = slice(blocks.prompt), slice(blocks.prompt, None)
 
     def of_rows(part: Tensor) -> Tensor:
-        return part[0][:, blocks.places].transpose(0, 1)  # [R, H, L, d]
+        tokens = part[0].transpose(0, 1)
+        laid: Tensor = _Laid.apply(tokens.flatten(1), blocks.places.flatten(), blocks.back)
+        return laid.view(*blocks.places.shape, *tokens.shape[1:]).transpose(1, 2)  # [R, H, L, d]
 
     def of_all(part: Tensor) -> Tensor:
         shared = part[:, :, before].expand(len(blocks.places), -1, -1, -1)
         return torch.cat([shared, of_rows(part[:, :, within])], 2)
 
     read = attended(of_rows(query[:, :, asking:]), of_all(key), of_all(value), blocks.sees, scale)
-    found = read.transpose(1, 2).flatten(0, 1)[blocks.back].unsqueeze(0)
+    found = _Taken.apply(read.transpose(1, 2).reshape(-1, query.shape[1] * query.shape[3]), blocks.back)
+    found = found.view(1, -1, query.shape[1], query.shape[3])
     if asking:
         prompt = query[:, :, :asking], key[:, :, before], value[:, :, before]
         own = attended(*prompt, blocks.sees.new_ones(asking, asking).tril(), scale)
         found = torch.cat([own.transpose(1, 2), found], 1)
     return found, None
+
+
+class _Laid(torch.autograd.Function):
+    """Tokens [T, c] at their places in the rectangle, [R * L, c].
+
+    The places that repeat a token are seen by no token and read by none, so that their gradients are zero.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, places: Tensor, back: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(back)
+        return tokens.index_select(0, places)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return grad.index_select(0, *ctx.saved_tensors), None, None
+
+
+class _Taken(torch.autograd.Function):
+    """The tokens [T, c] of what stands in the rectangle, [R * L, c]."""
+
+    @staticmethod
+    def forward(ctx: Any, laid: Tensor, back: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(back)
+        ctx.n_places = len(laid)
+        return laid.index_select(0, back)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grad.new_zeros(ctx.n_places, grad.shape[1]).index_copy_(0, *ctx.saved_tensors, grad), None
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, sees: Tensor, scale: float | None) -> Tensor:

@@ -106,6 +106,61 @@ def _masked(
     return out
 
 
+# Of ``llm.fused`` and ``llm.lora``, in bfloat16.
+
+
+class NativeRmsNorm(torch.autograd.Function):
+    """Rows x [n, d] over their root mean square, times a frozen weight [d]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, kernels: ctypes.CDLL) -> Tensor:  # type: ignore[override]
+        x = x.contiguous()
+        out, inverse = torch.empty_like(x), x.new_empty(len(x), dtype=torch.float32)
+        _call(kernels.rms_norm, x, weight, *x.shape, ctypes.c_float(eps), out, inverse)
+        ctx.save_for_backward(x, weight, inverse)
+        ctx.kernels = kernels
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, inverse = ctx.saved_tensors
+        out = torch.empty_like(x)
+        _call(ctx.kernels.rms_norm_backward, x, weight, inverse, grad.contiguous(), *x.shape, out)
+        return out, None, None, None
+
+
+class NativeGate(torch.autograd.Function):
+    """The product gate * sigmoid(gate) * up of two tensors of one shape."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, kernels: ctypes.CDLL) -> Tensor:  # type: ignore[override]
+        gate, up = gate.contiguous(), up.contiguous()
+        ctx.save_for_backward(gate, up)
+        ctx.kernels = kernels
+        out = torch.empty_like(gate)
+        _call(kernels.gated, gate, up, gate.numel(), out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        gate, up = ctx.saved_tensors
+        by_gate, by_up = torch.empty_like(gate), torch.empty_like(gate)
+        _call(ctx.kernels.gated_backward, gate, up, grad.contiguous(), gate.numel(), by_gate, by_up)
+        return by_gate, by_up, None
+
+
+def dropped(
+    x: Tensor, keys: Tensor, salt: int, cut: int, scale: float, kernels: ctypes.CDLL, to: Tensor | None = None
+) -> Tensor:
+    """Dropout of rows x [n, d] by their streams, [n]; added ``to`` a tensor of that shape, which it replaces."""
+    x = x.contiguous()
+    out = torch.empty_like(x) if to is None else to
+    _call(kernels.dropout_bfloat, x, to, keys, *x.shape, salt, ctypes.c_int(cut), ctypes.c_float(scale), out)
+    return out
+
+
 # Of ``backbones.attention``.
 
 

@@ -61,9 +61,9 @@ def _reason(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def usable(*tensors: Tensor) -> ctypes.CDLL | None:
-    """The kernels if they can work on these tensors, all float32 on the CPU."""
-    if all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
+def usable(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
+    """The kernels if they can work on these tensors, all on the CPU and of the type that the kernel takes."""
+    if all(t.device.type == "cpu" and t.dtype == dtype for t in tensors):
         return kernels()
     return None
 
