@@ -5,6 +5,7 @@ the tensors are others, or there are no kernels.
 """
 
 import ctypes
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ _NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 _GATED = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP")
 
 
-def fuse(causal: nn.Module) -> None:
+def fuse(causal: Any) -> None:
     """Have the parts of a causal language model that are known here run in fewer passes."""
     for module in causal.modules():
         if type(module).__name__ in _NORMS:
@@ -32,7 +33,12 @@ def fuse(causal: nn.Module) -> None:
 
 def fuse_as(part: type, module: nn.Module) -> None:
     """Give a module the forward of ``part``; its own is the plain form."""
-    module.__class__ = type(f"Fused{type(module).__name__}", (part, type(module)), {})
+    module.__class__ = _fused(part, type(module))
+
+
+@cache
+def _fused(part: type, kind: type) -> type:
+    return type(f"Fused{kind.__name__}", (part, kind), {})
 
 
 class _Norm:
@@ -104,7 +110,7 @@ class _Adapted(torch.autograd.Function):
     ) -> Tensor:
         x, down, up = x.contiguous(), down.to(x.dtype), up.to(x.dtype)
         how = None if keys is None or mask.cut == 0 else (keys, mask.salt, mask.cut, mask.scale, kernels)
-        low = F.linear(x if how is None else dropped(x, *how), down)
+        low = F.linear(x if how is None else dropped(x, None, *how), down)
         ctx.save_for_backward(x, weight, down, up, low)
         ctx.scale, ctx.how = scale, how
         return F.linear(x, weight, bias).addmm_(low, up.t(), alpha=scale)
@@ -116,12 +122,12 @@ class _Adapted(torch.autograd.Function):
         grad = grad.contiguous()
         by_low = (grad @ up).mul_(ctx.scale)
         by_up = (low.t() @ grad).t().float().mul_(ctx.scale)
-        by_down = (by_low.t() @ (x if ctx.how is None else dropped(x, *ctx.how))).float()
+        by_down = (by_low.t() @ (x if ctx.how is None else dropped(x, None, *ctx.how))).float()
         if not ctx.needs_input_grad[0]:
             return None, None, None, by_down, by_up, None, None, None, None
         by_x = grad @ weight
         if ctx.how is None:
             by_x.addmm_(by_low, down)
         else:
-            dropped(by_low @ down, *ctx.how, to=by_x)
+            dropped(by_low @ down, by_x, *ctx.how)
         return by_x, None, None, by_down, by_up, None, None, None, None

@@ -138,7 +138,8 @@ class _Laid(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return grad.index_select(0, *ctx.saved_tensors), None, None
+        (back,) = ctx.saved_tensors
+        return grad.index_select(0, back), None, None
 
 
 class _Taken(torch.autograd.Function):
@@ -153,7 +154,8 @@ class _Taken(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return grad.new_zeros(ctx.n_places, grad.shape[1]).index_copy_(0, *ctx.saved_tensors, grad), None
+        (back,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.n_places, grad.shape[1]).index_copy_(0, back, grad), None
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, sees: Tensor, scale: float | None) -> Tensor:

@@ -152,7 +152,7 @@ class NativeGate(torch.autograd.Function):
 
 
 def dropped(
-    x: Tensor, keys: Tensor, salt: int, cut: int, scale: float, kernels: ctypes.CDLL, to: Tensor | None = None
+    x: Tensor, to: Tensor | None, keys: Tensor, salt: int, cut: int, scale: float, kernels: ctypes.CDLL
 ) -> Tensor:
     """Dropout of rows x [n, d] by their streams, [n]; added ``to`` a tensor of that shape, which it replaces."""
     x = x.contiguous()

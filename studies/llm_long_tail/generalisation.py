@@ -19,6 +19,7 @@ from scipy import stats
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.errors import UserError
+from recsys_lt.losses.output_table import OutputTable
 from recsys_lt.metrics.groups import GROUPS, ItemGroups
 from recsys_lt.recommenders.sequential import SequentialRecommender, draw_of
 from recsys_lt.results.plots.drawing import CELLS, PAGE, canvas, save
@@ -32,10 +33,13 @@ _WHERE = "callbacks.gap"
 @torch.no_grad()
 def held_out_losses(module: SequentialRecommender, batch: Batch) -> torch.Tensor:
     """Loss of each user's target after the last event of the history, [B]: of a batch as it is ranked."""
+    table = module.backbone.output_table()
+    if not isinstance(table, OutputTable):
+        raise UserError("the model scores items without vectors", where=_WHERE, remedy="Leave it out")
     with module.autocast(module.precision.backbone):
         states = module.backbone.user_states(batch)
     with module.autocast(module.precision.loss):
-        return module.loss(states.float(), batch.targets, module.backbone.output_table(), None, draw_of(batch))[1]
+        return module.loss(states.float(), batch.targets, table, None, draw_of(batch))[1]
 
 
 class Gap(pl.Callback):
@@ -153,7 +157,7 @@ def measured(runs: Path) -> dict[str, Any]:
     cells: dict[str, dict[int, pd.DataFrame]] = {}
     best: dict[tuple[str, int], int] = {}
     for run in find_runs(runs):
-        if not (run.folder / FILE).exists():
+        if run.metrics is None or not (run.folder / FILE).exists():
             continue
         name = f"{run.metrics['model']}, {run.metrics['optimizer']}"
         seed = int(run.metrics["seed"])

@@ -88,8 +88,8 @@ def test_each_kernel_is_its_plain_form() -> None:
     dropout, keys = RowDropout(0.4, salt=3), keys_of(1, torch.arange(37))
     how = keys, dropout.salt, dropout.cut, dropout.scale, kernels()
     expected = dropout(x.detach().float(), keys)
-    assert torch.equal(dropped(x.detach(), *how), expected.to(HALF))
-    assert torch.equal(dropped(x.detach(), *how, to=up.detach().clone()), (up.detach().float() + expected).to(HALF))
+    assert torch.equal(dropped(x.detach(), None, *how), expected.to(HALF))
+    assert torch.equal(dropped(x.detach(), up.detach().clone(), *how), (up.detach().float() + expected).to(HALF))
 
 
 @needs_kernels
