@@ -33,7 +33,8 @@ def fuse(causal: Any) -> None:
 
 def fuse_as(part: type, module: nn.Module) -> None:
     """Give a module the forward of ``part``; its own is the plain form."""
-    module.__class__ = _fused(part, type(module))
+    kind: Any = type(module)
+    module.__class__ = _fused(part, kind)
 
 
 @cache
