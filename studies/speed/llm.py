@@ -2,8 +2,8 @@
 
 ``python studies/speed/llm.py [model=e4srec] [llm=smollm2_135m] [key=value ...]`` trains on a few batches of
 MovieLens-100K and ranks a few users, in turn with the products of its linear layers alone on as many tokens, so that a
-noisy machine slows both: the share is what those products are of a pass. Seconds are the processor's: tokens are those of
-a core. ``RECSYS_LT_NATIVE=0`` has the plain forms.
+noisy machine slows both: the share is what those products are of a pass. Seconds are the processor's: the tokens are
+those of a core. ``RECSYS_LT_NATIVE=0`` has the plain forms.
 """
 
 import sys
