@@ -126,14 +126,14 @@ def _lists(data: Sequences, found: Shortlists) -> str:
 
 
 def _ranks(data: Sequences, measured: dict[str, list[Measured]]) -> str:
-    """A line a user of each run: the rank of the target and the item that is ranked first."""
+    """A line a user of each run: the rank of the target, the item that is ranked first, its training interactions."""
     lines = [
-        [cell, str(one.seed), data.user_ids[user], str(rank), data.item_ids[first]]
+        [cell, str(one.seed), data.user_ids[user], str(rank), data.item_ids[first], str(data.popularity[first])]
         for cell, runs in measured.items()
         for one in runs
         for user, rank, first in zip(one.found.users, one.found.ranks.tolist(), one.found.first, strict=True)
     ]
-    return _tsv([["cell", "seed", "user", "rank", "first"], *lines])
+    return _tsv([["cell", "seed", "user", "rank", "first", "interactions"], *lines])
 
 
 def _tsv(lines: Sequence[Sequence[str]]) -> str:

@@ -1,122 +1,131 @@
-"""Tables of this study: ``python studies/preference/page.py FOLDER`` after ``runs.py FOLDER``.
+"""Tables of this study: ``python studies/preference/page.py``, of what is kept of its runs.
 
-It ranks the test's candidates with every run (``recsys_lt candidates``), keeps each user's rank and the item ranked
-first in ``shortlists.parquet``, and prints the tables of README.md: 20 candidates, and the full ranking apart.
+``python studies/preference/page.py collect FOLDER`` first, after ``runs.py FOLDER``: it ranks the test's candidates
+with every finished run (``recsys_lt candidates``) and keeps the metrics in shortlists.json, and each user's rank and
+the popularity of the item ranked first in shortlists.parquet.
 """
 
 import argparse
+import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-import recsys_lt
-from recsys_lt.data.item_data import ATTRIBUTES
-from recsys_lt.data.loader import users_with_target
 from recsys_lt.metrics.ranking import gains
-from recsys_lt.metrics.shortlists import shortlist_metrics
-from recsys_lt.recommenders.shortlists import shortlists
 from recsys_lt.results.cells import mean_and_spread
-from recsys_lt.results.shortlist_table import Measured, ShortlistTable
-from recsys_lt.results.significance import corrected, difference
-from recsys_lt.results.written_tables import markdown, shown_p
+from recsys_lt.results.significance import Difference, corrected, difference
+from recsys_lt.results.written_tables import shown, shown_p
+from recsys_lt.runs.packed import runs_in
 from recsys_lt.runs.ranks import read_ranks
-from studies.shared.kept import is_finished
+from studies.shared.kept import is_finished, text
 
-OTHERS, STAGE = 19, "test"
-#: A method that is said to be better than another.
+HERE = Path(__file__).parent
+RANKS, NUMBERS, RUNS = HERE / "shortlists.parquet", HERE / "shortlists.json", HERE / "runs.parquet"
+#: What every method is tested against, and pairs of which the first is said to be the better or the less popular one.
+CONTROL = "ce"
 CLAIMS = (
     ("napo", "s_dpo"), ("napo", "napo_unshared"), ("napo", "napo_no_margin"), ("s_dpo", "dpo"), ("s_dpo", "ce"),
 )  # fmt: skip
-FULL = ("ndcg@10", "hr@10", "head/ndcg@10", "mid/ndcg@10", "tail/ndcg@10", "arp@10", "tail/exposure@10", "gini@10")
+SHORT = ("hr@1", "mrr", "ndcg@5", "head/hr@1", "mid/hr@1", "tail/hr@1", "arp@1", "head/exposure@1", "tail/exposure@1")
+FULL = ("ndcg@10", "hr@10", "head/ndcg@10", "mid/ndcg@10", "tail/ndcg@10", "arp@10", "head/exposure@10", "gini@10")
 
 
-def folders(root: Path) -> dict[str, list[Path]]:
-    """The finished runs of each method, in order of their seeds."""
+def collect(root: Path) -> None:
+    """Rank the candidates with the finished runs of each method."""
+    from recsys_lt.cli import candidates
+
     places = {"start": root / "ce", "itemgraph": root / "itemgraph"}
     places |= {each.name: each for each in sorted((root / "final").iterdir())}
-    found = {name: [run for run in sorted(each.glob("seed*")) if is_finished(run)] for name, each in places.items()}
-    return {name: runs for name, runs in found.items() if runs}
+    numbers: dict[str, Any] = {}
+    kept = []
+    for method, place in places.items():
+        runs = [str(run) for run in sorted(place.glob("seed*")) if is_finished(run)]
+        if not runs:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            ranks, table = Path(folder) / "ranks.tsv", Path(folder) / "numbers.json"
+            if candidates.main([*runs, "--ranks", str(ranks), "--json", str(table)]):
+                raise SystemExit(f"error: {method} was not ranked")
+            numbers[method] = json.loads(table.read_text())
+            kept.append(pd.read_csv(ranks, sep="\t").assign(method=method))
+    columns = ["method", "seed", "user", "rank", "interactions"]
+    pd.concat(kept)[columns].to_parquet(RANKS, index=False, compression="zstd")
+    NUMBERS.write_text(json.dumps(numbers, indent=1) + "\n")
 
 
-def measured(folder: Path, users: int | None) -> tuple[Measured, pd.DataFrame]:
-    """A run's shortlists with their metrics, and what is kept of them."""
-    run = recsys_lt.load(folder)
-    data, seed = run.data, int(run.config.seed)
-    some = users_with_target(data, STAGE, users)
-    found = shortlists(run.model, data, some, OTHERS, 0, STAGE, run.parts.trainer.rank_rows)
+def of_users(column: str) -> dict[str, NDArray[np.float64]]:
+    """A column of the kept ranks for each method, a row a seed: [n, U]."""
+    table = pd.read_parquet(RANKS)
+    return {
+        str(method): rows.pivot(index="seed", columns="user", values=column).to_numpy(dtype=np.float64)
+        for method, rows in table.groupby("method")
+    }
+
+
+def tests(values: dict[str, NDArray[np.float64]], pairs: list[tuple[str, str]]) -> list[str]:
+    """The difference of each pair as text, with its interval and p, corrected by Holm."""
+    return [said(one) for one in corrected([difference(values[a], values[b]) for a, b in pairs])]
+
+
+def claims(*values: dict[str, NDArray[np.float64]]) -> list[list[str]]:
+    """The differences of ``CLAIMS`` in each of several numbers; Holm's correction is for all of them together."""
+    found = [said(one) for one in corrected([difference(of[a], of[b]) for of in values for a, b in CLAIMS])]
+    return [found[start : start + len(CLAIMS)] for start in range(0, len(found), len(CLAIMS))]
+
+
+def said(found: Difference | None) -> str:
     assert found is not None
-    genres = [str(each) for each in data.item_data[ATTRIBUTES]]
-    popularity, groups = data.popularity, run.groups.of
-    values = shortlist_metrics(found.ranks, found.targets, found.first, OTHERS + 1, popularity, groups, genres)
-    kept = pd.DataFrame({"user": found.users, "rank": found.ranks, "first": found.first}).astype("int16")
-    return Measured(seed, found, values), kept.assign(seed=np.int8(seed))
+    digits = 4 if abs(found.high) < 1 else 1
+    p = shown_p(found.p) + ("" if found.over_seeds else " (users only)")
+    return f"{found.value:+.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f}) | {p}"
 
 
-def full_table(methods: dict[str, list[Path]], against: str) -> str:
-    """Test metrics of the full ranking, and tests of NDCG@10."""
-    gained = {
-        method: np.stack([gains("ndcg", read_ranks(run / "ranks.parquet").rank, 10) for run in runs])
-        for method, runs in methods.items()
+def table(names: tuple[str, ...], numbers: dict[str, list[dict[str, Any]]], tested: dict[str, str]) -> str:
+    """A row a method, in falling order of the first metric."""
+    means = {
+        method: [mean_and_spread([one[name] for one in runs]) for name in names] for method, runs in numbers.items()
     }
-    others = [method for method in methods if method != against]
-    tests = dict(zip(others, corrected([difference(gained[each], gained[against]) for each in others]), strict=True))
-    lines = [f"| method | {' | '.join(FULL)} | difference in ndcg@10 | p |", "| --- |" + " ---: |" * (len(FULL) + 2)]
-    for method, runs in sorted(methods.items(), key=lambda pair: -float(gained[pair[0]].mean())):
-        tested = [recsys_lt.load(run).metrics["test"] for run in runs]
-        cells = []
-        for name in FULL:
-            mean, std = mean_and_spread([float(each[name]) for each in tested])
-            digits = 1 if name.startswith("arp") else 4
-            cells.append(f"{mean:.{digits}f}" + ("" if std is None else f" ±{std:.{digits}f}"))
-        test = tests.get(method)
-        said = (
-            "- | ref" if test is None else f"{test.value:+.4f} ({test.low:.4f} to {test.high:.4f}) | {shown_p(test.p)}"
-        )
-        said += "" if test is None or test.over_seeds else " (users only)"
-        lines.append(f"| {method} | {' | '.join(cells)} | {said} |")
-    return "\n".join(lines)
-
-
-def claims_table(cells: dict[str, list[Measured]], popularity: np.ndarray) -> str:
-    """Tests of HR@1 of 20 and of the popularity of the item ranked first, for each pair of ``CLAIMS``."""
-    hits = {name: np.stack([one.found.ranks == 1 for one in runs]).astype(float) for name, runs in cells.items()}
-    shown = {
-        name: np.stack([popularity[one.found.first] for one in runs]).astype(float) for name, runs in cells.items()
-    }
-    claims = [(a, b) for a, b in CLAIMS if a in cells and b in cells]
-    tests = corrected([difference(of[a], of[b]) for of in (hits, shown) for a, b in claims])
-    lines = ["| | HR@1 of 20 | p | ARP@1 | p |", "| --- | ---: | ---: | ---: | ---: |"]
-    for (a, b), hr, arp in zip(claims, tests[: len(claims)], tests[len(claims) :], strict=True):
-        assert hr is not None
-        assert arp is not None
-        said = f"{hr.value:+.4f} ({hr.low:.4f} to {hr.high:.4f}) | {shown_p(hr.p)}"
-        lines.append(
-            f"| {a} minus {b} | {said} | {arp.value:+.1f} ({arp.low:.1f} to {arp.high:.1f}) | {shown_p(arp.p)} |"
-        )
+    lines = [f"| method | n | {' | '.join(names)} | difference | p |", "| --- |" + " ---: |" * (len(names) + 3)]
+    for method in sorted(means, key=lambda each: -float(means[each][0][0] or 0)):
+        cells = [
+            shown(name, mean) + ("" if std is None else f" ±{shown(name, std)}")
+            for name, (mean, std) in zip(names, means[method], strict=True)
+        ]
+        lines.append(f"| {method} | {len(numbers[method])} | {' | '.join(cells)} | {tested.get(method, '- | ref')} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--against", default="ce", help="the method that others are tested against (default: ce)")
+    parser.add_argument("what", nargs="?", choices=("collect", "print"), default="print")
+    parser.add_argument("folder", type=Path, nargs="?", help="of the runs; for collect")
     given = parser.parse_args()
-    methods = folders(given.folder)
-    cells: dict[str, list[Measured]] = {}
-    kept = []
-    for method, runs in methods.items():
-        for run in runs:
-            one, frame = measured(run, None)
-            cells.setdefault(method, []).append(one)
-            kept.append(frame.assign(method=method))
-    pd.concat(kept).astype({"method": "category"}).to_parquet(
-        Path(__file__).with_name("shortlists.parquet"), index=False, compression="zstd"
-    )
-    table = ShortlistTable.of("ml-100k", cells, given.against)
-    print(markdown(table.content(), table.caption()))
-    print(claims_table(cells, recsys_lt.load(methods["start"][0]).data.popularity), end="\n\n")
-    print(full_table(methods, given.against))
+    if given.what == "collect":
+        collect(given.folder.resolve())
+    hits = {method: (ranks == 1).astype(np.float64) for method, ranks in of_users("rank").items()}
+    others = [(method, CONTROL) for method in hits if method != CONTROL]
+    numbers = {
+        method: [{name.replace("_of_20", ""): value for name, value in one.items()} for one in runs]
+        for method, runs in json.loads(NUMBERS.read_text()).items()
+    }
+    print(table(SHORT, numbers, dict(zip([a for a, _ in others], tests(hits, others), strict=True))), end="\n\n")
+    print("| | HR@1 of 20 | p | ARP@1 of 20 | p |\n| --- | ---: | ---: | ---: | ---: |")
+    for (a, b), *both in zip(CLAIMS, *claims(hits, of_users("interactions")), strict=True):
+        print(f"| {a} minus {b} | {' | '.join(both)} |")
+    full: dict[str, list[dict[str, Any]]] = {}
+    gained: dict[str, list[NDArray[np.float64]]] = {}
+    for run in runs_in(RUNS) or []:
+        place = run.relative_to(RUNS).parts
+        if place[0] != "trials":
+            method = "start" if place[0] == "ce" else place[-2]
+            full.setdefault(method, []).append(json.loads(text(run / "metrics.json"))["test"])
+            gained.setdefault(method, []).append(gains("ndcg", read_ranks(run / "ranks.parquet").rank, 10))
+    found = tests({method: np.stack(each) for method, each in gained.items()}, others)
+    print("\n" + table(FULL, full, dict(zip([a for a, _ in others], found, strict=True))))
 
 
 if __name__ == "__main__":

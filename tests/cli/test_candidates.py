@@ -42,7 +42,7 @@ def test_lists_hold_the_target_once_and_unseen_items(folders, command, tmp_path)
     header, *rows = lines(lists)
     assert header[:2] == ["user", "position"]
     assert len(rows) == len(users)
-    found = {(cell, user): (int(rank), first) for cell, _, user, rank, first in lines(ranks)[1:]}
+    found = {(cell, user): (int(rank), first) for cell, _, user, rank, first, _ in lines(ranks)[1:]}
     (cell,) = {cell for cell, _ in found if cell.startswith("sasrec")}
     assert len({cell for cell, _ in found}) == 2
     model.begin_ranking()
