@@ -1,5 +1,6 @@
 """BIGRec: a language model generates the next title, and the catalogue is ranked by distance to it."""
 
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Unpack
 
@@ -11,6 +12,7 @@ from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.llm.language_model import Read
 from recsys_lt.llm.prompt import PromptSettings, TitleModel
+from recsys_lt.recommenders.full_ranking import Ranking, ScoreMatrix, rank_by_scores
 
 
 class BIGRec(TitleModel):
@@ -19,6 +21,8 @@ class BIGRec(TitleModel):
     A title, generated or of the catalogue, is the last hidden state of its last token in the untuned language model;
     distances are Euclidean. With ``popularity`` a user's distances, from 0 (the nearest) to 1 (the farthest), are
     divided by (1 + C) ** gamma, C an item's training interactions from 0 to 1.
+
+    With ``candidates`` nothing is generated: see ``TitleModel``.
 
     Parameters
     ----------
@@ -47,17 +51,38 @@ class BIGRec(TitleModel):
         line = self.language.ids(["\n"])[0]
         self._ends = [self.language.end, *(line if len(line) == 1 else [])]
         self._catalogue: Tensor | None = None
+        self._known = set(map(tuple, self.titles))
 
     def begin_ranking(self) -> None:
         super().begin_ranking()
         # Of the untuned model, so the same in every ranking of a run.
-        if self._catalogue is None or self._catalogue.device != self.opening.device:
+        if not self.n_candidates and (self._catalogue is None or self._catalogue.device != self.opening.device):
             self._catalogue = self._embedded(self.titles)
+
+    def rank(self, batch: Batch, k: int) -> Ranking:
+        """See ``TitleModel.rank``.
+
+        Measured of each generated title is whether it is one of the catalogue (``generated/catalogue``) and one of the
+        history that the prompt holds (``generated/history``).
+        """
+        if self.n_candidates:
+            return super().rank(batch, k)
+        answers = self._answers(batch)
+        found = rank_by_scores(self._nearness(answers), ScoreMatrix(self.n_items), batch.targets, self.masked(batch), k)
+        histories = [events[-self.n_events :].tolist() for events in batch.items.split(batch.lengths)]
+        told = [[self.titles[item] for item in events] for events in histories]
+        repeats = torch.tensor([answer in titles for answer, titles in zip(answers, told, strict=True)])
+        known = torch.tensor([tuple(answer) in self._known for answer in answers])
+        measured = {"generated/catalogue": known.float(), "generated/history": repeats.float()}
+        return replace(found, measured=measured)
 
     def scores(self, batch: Batch) -> Tensor:
         """Minus the re-weighted distances."""
+        return self._nearness(self._answers(batch))
+
+    def _nearness(self, generated: list[list[int]]) -> Tensor:
         assert self._catalogue is not None, "begin_ranking comes first"
-        answers = self._embedded([title or [self.language.end] for title in self._answers(batch)])
+        answers = self._embedded([title or [self.language.end] for title in generated])
         distances = torch.cdist(answers.float(), self._catalogue.float())
         if not self._gamma:
             return -distances
@@ -108,7 +133,7 @@ class BIGRec(TitleModel):
         return self.language.causal.generate(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=past,
+            **{self.language.cache_argument: past},
             max_new_tokens=self._longest,
             num_beams=self._beams,
             do_sample=False,

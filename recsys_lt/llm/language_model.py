@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +54,9 @@ class LanguageModel(nn.Module):
         self._in_blocks = attend_in_blocks(causal, self._pass)
         fuse(causal)
         self._adapted = lora is not None
+        #: Name of the argument with keys and values of what was read: newer versions of transformers have another.
+        names = signature(causal.base_model.forward).parameters
+        self.cache_argument = "cache" if "cache" in names else "past_key_values"
         self.causal = causal if lora is None else lora.on(causal, self._pass)
         self.width = int(causal.config.hidden_size)
         self.context = _context(causal.config)
@@ -127,7 +131,9 @@ class LanguageModel(nn.Module):
     def read(self, tokens: Tensor, after: Read | None = None) -> Read:
         """Read tokens (input vectors [P, H], at least one) that go on from ``after``, and remember them."""
         cache = _going_on(after)
-        found = self._inner.base_model(inputs_embeds=tokens.unsqueeze(0), past_key_values=cache, use_cache=True)
+        found = self._inner.base_model(
+            inputs_embeds=tokens.unsqueeze(0), use_cache=True, **{self.cache_argument: cache}
+        )
         self.tokens_read += len(tokens)
         return Read(cache, found.last_hidden_state[0, -1:])
 
@@ -148,8 +154,8 @@ class LanguageModel(nn.Module):
                 input_ids=ids[:, past:],
                 attention_mask=mask,
                 position_ids=places[:, past:],
-                past_key_values=cache,
                 use_cache=True,
+                **{self.cache_argument: cache},
             )
         return cache
 
@@ -310,8 +316,8 @@ class LanguageModel(nn.Module):
                 inputs_embeds=torch.cat([prompt, rows]).unsqueeze(0),
                 attention_mask=sees[None, None],
                 position_ids=position.unsqueeze(0),
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **{self.cache_argument: cache},
             )
         finally:  # a checkpoint's second pass is left by an exception
             self._pass.keys = self._pass.blocks = None

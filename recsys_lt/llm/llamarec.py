@@ -1,25 +1,25 @@
 """LlamaRec: a language model re-ranks the first items of a retriever."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Literal, Unpack
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeInt
 from torch import Tensor
 
-from recsys_lt.backbones.backbone import Backbone
-from recsys_lt.data.batch import Batch
+from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.facts import DataFacts
-from recsys_lt.data.needs import Need, TrainedRun
 from recsys_lt.data.streams import key_of, keys_of
+from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.prompt import PromptedModel, PromptSettings
-from recsys_lt.recommenders.full_ranking import Ranking, rank_by_scores
+from recsys_lt.recommenders.full_ranking import Ranking
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_NEGATIVES, _ORDER = key_of(5), key_of(6)
+_NEGATIVES, _ORDER, _TOLD = key_of(5), key_of(6), key_of(24)
 
 
 class LlamaRec(PromptedModel):
@@ -27,57 +27,50 @@ class LlamaRec(PromptedModel):
 
     In training the candidates are the target and items drawn uniformly from those the user has no training interaction
     with, in random order, and the loss is on the letter and the end of the answer. In ranking they are the retriever's
-    first ones, and one forward pass orders them by the logits of their letters (the verbaliser); the rest of the
-    catalogue keeps the retriever's order behind them.
+    first ones, 2 to 26, and one forward pass orders them by the logits of their letters (the verbaliser).
 
     Parameters
     ----------
     facts, **settings
         See ``PromptedModel``.
-    retriever
-        Run folder of the retriever; None has LRURec trained first.
-    candidates
-        How many, 2 to 26.
+    hard_negatives
+        How many of a training row's candidates are drawn from the retriever's first ones, of which there are as many as
+        candidates, and not from all items; 0 as published.
+    order
+        In which order the prompt tells the candidates in ranking: the retriever's, or a random one for each user, the
+        same in every ranking.
 
     References
     ----------
     Yue et al., "LlamaRec", arXiv 2311.02089, and Yueeeeeeee/LlamaRec.
     """
 
-    @classmethod
-    def needs(cls, options: Mapping[str, Any], start_from: str | None) -> Mapping[str, Need]:
-        """The trained backbone whose first items are re-ranked."""
-        return {"retriever": TrainedRun(options["retriever"], "lrurec", "ce", Backbone)}
+    most_candidates = len(_LETTERS), ": each candidate is one letter"
 
     def __init__(
-        self, facts: DataFacts, *, retriever: str | None, candidates: int, **settings: Unpack[PromptSettings]
+        self,
+        facts: DataFacts,
+        *,
+        hard_negatives: NonNegativeInt,
+        order: Literal["retriever", "random"],
+        **settings: Unpack[PromptSettings],
     ) -> None:
-        if not 2 <= candidates <= len(_LETTERS) or candidates > facts.n_items:
-            remedy = f"Give 2 to {min(len(_LETTERS), facts.n_items)}: each candidate is one letter"
-            raise UserError(f"it is {candidates}", where="model.candidates", remedy=remedy)
         super().__init__(facts, needs_seen=True, **settings)
-        max_length, prompt = settings["max_length"], settings["prompt"]
-        self.retriever: Backbone = facts.needs["retriever"].eval()
-        self.n_candidates = candidates
-        # The longer of the two; each cuts what it reads.
-        self.max_length = max(max_length, self.retriever.max_length)
+        self._hard, self._shuffled = hard_negatives, order == "random"
+        if hard_negatives:  # a retriever reads more than the prompt holds
+            self.task = Prefixes(self.max_length)
+        max_length, prompt, candidates = settings["max_length"], settings["prompt"], self.n_candidates
         self._numbers = self.language.ids(prompt.events(max_length))
-        self._marks = self.language.ids(prompt.candidates(_LETTERS[:candidates]))
+        self._marks, self._ends = map(self.language.ids, prompt.candidates(_LETTERS[:candidates]))
         self._pool, self._closing = self.language.ids([prompt.pool, prompt.closing])
         self.letters: Tensor
         self.register_buffer("letters", _one_token_each(self.language, prompt.closing, candidates), persistent=False)
         longest = sorted(map(len, self.item_texts), reverse=True)
         self.language.check_length(
             len(self.opening) + max_length * longest[0] + sum(longest[:candidates])
-            + sum(map(len, [*self._numbers, *self._marks])) + len(self._pool) + len(self._closing) + 2,
+            + sum(map(len, [*self._numbers, *self._marks, *self._ends])) + len(self._pool) + len(self._closing) + 2,
             f"model.max_length={max_length}",
         )  # fmt: skip
-
-    def train(self, mode: bool = True) -> "LlamaRec":
-        """Set the language model's mode; the retriever stays in eval mode."""
-        super().train(mode)
-        self.retriever.eval()
-        return self
 
     def prompts_and_answers(self, batch: Batch) -> tuple[Sequence[list[int]], Sequence[list[int]]]:
         pools = self._drawn(batch, batch.streams)
@@ -91,61 +84,53 @@ class LlamaRec(PromptedModel):
         pools = []
         seen = batch.seen.items.split(batch.seen.offsets.diff().tolist())
         every = torch.arange(len(self.titles), device=streams.device)
-        for target, stream, own in zip(batch.targets.tolist(), streams.tolist(), seen, strict=True):
+        near = self._hardest(batch, batch.seen) if self._hard else batch.targets.new_empty(len(batch), 0)
+        for target, stream, own, first in zip(batch.targets.tolist(), streams.tolist(), seen, near, strict=True):
             # The items in the order of hashes: distinct, uniform, and the same in every evaluation.
             drawn = keys_of(key_of(_NEGATIVES, stream), every)
             drawn[own] = torch.iinfo(torch.int64).max
+            first = first[first >= 0]
+            drawn[first[drawn[first].argsort()[: self._hard]]] = torch.iinfo(torch.int64).min + 1
             drawn[target] = torch.iinfo(torch.int64).min
             pool = drawn.topk(self.n_candidates, largest=False).indices
             pools.append(pool[keys_of(key_of(_ORDER, stream), pool).argsort()])
         return torch.stack(pools)
+
+    @torch.no_grad()
+    def _hardest(self, batch: Batch, masked: SeenSets) -> Tensor:
+        """The retriever's first items that are not masked, [B, C]; -1 where fewer are left."""
+        self.begin_ranking()
+        with torch.autocast(batch.items.device.type, enabled=False):
+            return self.found(batch, batch.targets[:0], masked, self.n_candidates).items
 
     def _prompts(self, histories: Iterable[Tensor], pools: Tensor) -> list[list[int]]:
         """Prompts after the opening: history, candidates, and the closing that precedes the letter."""
         return [
             self._listed(self._numbers, events[-self.n_events :].tolist())
             + self._pool
-            + self._listed(self._marks, pool)
+            + self._listed(self._marks, pool, self._ends)
             + self._closing
             for events, pool in zip(histories, pools.tolist(), strict=True)
         ]
 
-    def facts(self) -> Mapping[str, Any]:
-        return {**super().facts(), "candidates": self.n_candidates}
-
-    def begin_ranking(self) -> None:
-        self.retriever.begin_ranking()
-
     def rank(self, batch: Batch, k: int) -> Ranking:
-        """See ``Recommender.rank``.
+        """See ``Recommender.rank``: the scores of candidates are their letters' logits.
 
-        The language model re-ranks for the users whose target is among the candidates; where lists are wanted too, for
-        all. Scores are the letters' logits; items that are no candidates have none.
+        Measured is the ``position_bias`` of each user whose candidates were put in order: the rank correlation of their
+        order with the order they were told in, 1 where the two are the same.
         """
-        n = self.n_candidates
-        # A retriever reads as much as it was trained to, however much the prompts hold.
-        states = self.retriever.user_states(batch.latest(self.retriever.max_length))
-        table = self.retriever.scorer()
-        retrieved = rank_by_scores(states, table, batch.targets, self.masked(batch), max(k, n))
-        ranks, items = retrieved.target_rank.clone(), retrieved.items.clone()
-        scores = torch.full(items.shape, -torch.inf, device=items.device)
-        users = torch.arange(len(batch), device=items.device)
-        if not k:
-            users = users[ranks <= n]
-        users = users[(items[users, :n] >= 0).all(1)]  # who has seen nearly all items keeps the retriever's order
+        retrieved, users = self.retrieved(batch, k)
+        pools = retrieved.items[users, : self.n_candidates]
+        scores = retrieved.scores.new_empty(pools.shape)
         if len(users):
-            pools = items[users, :n]
-            logits = self._logits(batch, users, pools)
-            if len(batch.targets):
-                hit = pools == batch.targets[users].unsqueeze(1)
-                own = logits.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
-                # Ties count against the target, as everywhere: one that ties with what is listed is no candidate.
-                found = hit.any(1) & (ranks[users] <= n)
-                ranks[users] = torch.where(found, (logits >= own).sum(1), ranks[users])
-            scores[users, :n], order = logits.sort(dim=1, descending=True, stable=True)
-            items[users, :n] = pools.gather(1, order)
-        alone = replace(retrieved, items=retrieved.items[:, :k], scores=retrieved.scores[:, :k])
-        return Ranking(ranks, items[:, :k], scores[:, :k], parts={"retriever": alone})
+            if self._shuffled:
+                own = zip(batch.users[users].tolist(), pools, strict=True)
+                pools = torch.stack([pool[keys_of(key_of(_TOLD, user), pool).argsort()] for user, pool in own])
+            scores = self._logits(batch, users, pools)
+        bias = scores.new_full((len(batch),), torch.nan)
+        bias[users] = _correlation_with_order(scores)
+        found = self.reranked(batch, retrieved, users, pools, scores, k)
+        return replace(found, measured={"position_bias": bias})
 
     def item_scores(self, batch: Batch, items: Tensor) -> Tensor:
         """See ``Recommender.item_scores``: the logits of the letters, of at most as many items as it was trained on."""
@@ -162,6 +147,14 @@ class LlamaRec(PromptedModel):
         # In float32, whatever the model's own: in bfloat16 candidates would tie, and ties count against the target.
         with torch.autocast(states.device.type, enabled=False):
             return F.linear(states.float(), self.language.vocabulary[self.letters].float())
+
+
+def _correlation_with_order(scores: Tensor) -> Tensor:
+    """Spearman's correlation of each row's order by score, highest first, with that of its columns, [n, C] -> [n]."""
+    n = scores.shape[1]
+    places = scores.argsort(dim=1, descending=True, stable=True)
+    apart = (places - torch.arange(n, device=scores.device)).double().square().sum(1)
+    return (1 - 6 * apart / (n * (n * n - 1))).to(scores.dtype)
 
 
 def _one_token_each(language: LanguageModel, closing: str, n: int) -> Tensor:

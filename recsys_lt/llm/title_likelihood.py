@@ -1,116 +1,22 @@
 """Ranking of the catalogue by the likelihood of its titles after a prompt."""
 
-from collections.abc import Sequence
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_lt.data.batch import Batch
-from recsys_lt.llm.language_model import LanguageModel, Read
 from recsys_lt.llm.prompt import TitleModel
-
-_LOGITS = 1 << 24  # held at a time: 64 MB
 
 
 class TitleLikelihood(TitleModel):
     """Items in the order of the mean log-likelihood of their titles' tokens after the prompt.
 
     The mean and not the sum, which would prefer short titles. A user costs a forward pass over all titles of the
-    catalogue; the opening of all prompts is read once a ranking, and a user's own part once.
+    catalogue, or of the candidates; the opening of all prompts is read once a ranking, and a user's own part once.
     """
 
-    def begin_ranking(self) -> None:
-        super().begin_ranking()
-        # Of a model that is held in fewer bits, a copy; detached, since a parameter would join the checkpoint.
-        self._vocabulary = self.language.vocabulary.detach().float()
-
     def scores(self, batch: Batch) -> Tensor:
-        return torch.stack([self._of_user(prompt, self.titles) for prompt in self._prompts(batch)])
+        return torch.stack([self.likelihoods(prompt, self.titles) for prompt in self._prompts(batch)])
 
     def item_scores(self, batch: Batch, items: Tensor) -> Tensor:
         """See ``Recommender.item_scores``: of these titles alone, as branches after the user's prompt."""
-        pairs = zip(self._prompts(batch), items.tolist(), strict=True)
-        return torch.stack([self._of_user(prompt, [self.titles[item] for item in own]) for prompt, own in pairs])
-
-    def _of_user(self, prompt: list[int], titles: Sequence[list[int]]) -> Tensor:
-        language, device = self.language, self.opening.device
-        read = language.read(language.vectors(torch.tensor(prompt, device=device)), after=self.read_opening)
-        found = log_likelihoods(language, read, titles, self._vocabulary)
-        return means(found, [len(title) for title in titles])
-
-
-def log_likelihoods(
-    language: LanguageModel,
-    read: Read,
-    rows: Sequence[Sequence[int]],
-    vocabulary: Tensor,
-    given: Sequence[int] | None = None,
-    total: Tensor | None = None,
-) -> Tensor:
-    """Log-likelihoods of the tokens of rows that all go on from what was read, row after row, [T] float32.
-
-    Parameters
-    ----------
-    rows
-        Tokens of each row, none of them empty.
-    vocabulary
-        Output vectors of the tokens, [V, H] float32: ``language.vocabulary``.
-    given
-        How many of each row's first tokens are only read; None for none. T counts the others.
-    total
-        Where given, [V]: the probability of every token is added, summed over the T places.
-    """
-    known, device = given or [0] * len(rows), vocabulary.device
-    inner = [row[:-1] for row in rows]  # the last token is predicted, and never read
-    lengths = [len(row) for row in inner]
-    tokens = torch.tensor([token for row, n in zip(rows, known, strict=True) for token in row[n:]], device=device)
-    # Each token is predicted at the place before it; what was read predicts a row's first.
-    before, places = 0, []
-    for row, n in zip(rows, known, strict=True):
-        places += [before + place - 1 if place else -1 for place in range(n, len(row))]
-        before += len(row) - 1
-    at = torch.tensor(places, device=device)
-    first = at < 0
-    found = torch.empty(len(tokens), device=device)
-    after = _logits(read.last, vocabulary).log_softmax(1)
-    found[first] = after[0, tokens[first]]
-    if total is not None:
-        total += int(first.sum()) * after[0].exp()
-    longer = [n for n in lengths if n]
-    if longer:
-        ids = torch.tensor([token for row in inner for token in row], device=device)
-        hidden = language.hidden(read, language.vectors(ids), longer)[at[~first]]
-        found[~first] = _log_likelihoods(hidden, vocabulary, tokens[~first], total)
-    return found
-
-
-def means(values: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Means over rows of these lengths, end to end, [T] -> [n]."""
-    sizes = torch.tensor(lengths, device=values.device)
-    of_row = torch.repeat_interleave(torch.arange(len(lengths), device=values.device), sizes)
-    return means_by(values, of_row, len(lengths))
-
-
-def means_by(values: Tensor, group: Tensor, n: int) -> Tensor:
-    """Means of values [T] in each of n groups, [n]; nan for a group without any."""
-    sums, sizes = (values.new_zeros(n).index_add(0, group, each) for each in (values, torch.ones_like(values)))
-    return sums / sizes
-
-
-def _log_likelihoods(hidden: Tensor, vocabulary: Tensor, tokens: Tensor, total: Tensor | None = None) -> Tensor:
-    """Log-likelihood of each token after its hidden state, [T, H], [V, H], [T] -> [T] float32; for total see above."""
-    step = max(1, _LOGITS // len(vocabulary))
-    parts = []
-    for states, following in zip(hidden.split(step), tokens.split(step), strict=True):
-        logits = _logits(states, vocabulary)
-        parts.append(-F.cross_entropy(logits, following, reduction="none"))
-        if total is not None:
-            total += logits.softmax(1).sum(0)
-    return torch.cat(parts) if parts else hidden.new_empty(0, dtype=torch.float32)
-
-
-def _logits(hidden: Tensor, vocabulary: Tensor) -> Tensor:
-    """In float32, whatever the model's own: those of bfloat16 have eight bits, and titles differ in less."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        return F.linear(hidden.float(), vocabulary.float())
+        return self.title_scores(self._prompts(batch), items)

@@ -20,7 +20,7 @@ from recsys_lt.data.sequences import Sequences
 from recsys_lt.errors import UserError
 from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.language_model import LanguageModel, Read
-from recsys_lt.llm.title_likelihood import log_likelihoods, means, means_by
+from recsys_lt.llm.likelihoods import log_likelihoods, means, means_by
 from recsys_lt.system.atomic import locked, replacing
 
 _FILE = "prior.parquet"

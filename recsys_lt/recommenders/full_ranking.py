@@ -30,6 +30,8 @@ class Ranking:
     depth: int | None = None
     #: other rankings of the same users: the ``retriever``'s, which this one is made from; ``unmasked``, with seen items
     parts: Mapping[str, "Ranking"] = field(default_factory=dict)
+    #: what else is measured of each user, by name, [B] floats; nan where it is not. A metric is the mean over users
+    measured: Mapping[str, Tensor] = field(default_factory=dict)
 
     def check(self, n_rows: int, n_targets: int, k: int, source: str) -> None:
         """Raise UserError for tensors of other shapes than a ranking of ``n_rows`` users has."""
@@ -162,6 +164,8 @@ class Evaluation:
     parts: Mapping[str, "Evaluation"] = field(default_factory=dict)  # of the rankings that this one was made from
     #: how many of a retriever's first items were re-ranked; None where there is no retriever
     candidates: int | None = None
+    #: means over users of what else was measured (``Ranking.measured``); None where there is no user to average over
+    means: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Collector:
@@ -174,6 +178,8 @@ class Collector:
         self._candidates = candidates
         self._exposure = {k: np.zeros(n_items, dtype=np.int64) for k in ks}
         self._columns: dict[str, list[Ints]] = {"users": [], "targets": [], "": []}
+        # Sums and numbers of users of what else is measured.
+        self._measured: dict[str, tuple[float, int]] = {}
         self._depths: dict[str, int | None] = {}
 
     def add(self, users: Tensor, targets: Tensor, ranking: Ranking) -> None:
@@ -183,7 +189,14 @@ class Collector:
         columns = {"users": users, "targets": targets} | {name: one.target_rank for name, one in ranks.items()}
         for name, column in columns.items():
             self._columns.setdefault(name, []).append(column.cpu().numpy())
+        for name, values in ranking.measured.items():
+            known = values[~values.isnan()].double()
+            self._count(name, float(known.sum()), len(known))
         expose(self._exposure, ranking.items.cpu().numpy())
+
+    def _count(self, name: str, total: float, n: int) -> None:
+        before, others = self._measured.get(name, (0.0, 0))
+        self._measured[name] = before + total, others + n
 
     def finish(self) -> Evaluation:
         """Join all processes' parts; the same on every one of them."""
@@ -192,12 +205,17 @@ class Collector:
         exposure, depths = self._exposure, self._depths
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             found: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(found, (mine, depths, exposure))
-            names = {name: None for columns, _, _ in found for name in columns}  # without users, none of the parts
-            mine = {name: np.concatenate([columns.get(name, nothing) for columns, _, _ in found]) for name in names}
-            depths = {name: depth for _, each, _ in found for name, depth in each.items()}
-            exposure = {k: np.sum([counts[k] for _, _, counts in found], axis=0) for k in exposure}
+            dist.all_gather_object(found, (mine, depths, exposure, self._measured))
+            every, lengths, counts, measured = zip(*found, strict=True)
+            names = {name: None for columns in every for name in columns}  # without users, none of the parts
+            mine = {name: np.concatenate([columns.get(name, nothing) for columns in every]) for name in names}
+            depths = {name: depth for each in lengths for name, depth in each.items()}
+            exposure = {k: np.sum([each[k] for each in counts], axis=0) for k in exposure}
+            self._measured = {}
+            for name, sums in (pair for each in measured for pair in each.items()):
+                self._count(name, *sums)
         order = np.argsort(mine["users"], kind="stable")
         users, targets, ranks = (mine.pop(name)[order] for name in ("users", "targets", ""))
         parts = {name: Evaluation(users, targets, part[order], depth=depths.get(name)) for name, part in mine.items()}
-        return Evaluation(users, targets, ranks, exposure, depths.get(""), parts, self._candidates)
+        means = {name: total / n if n else None for name, (total, n) in self._measured.items()}
+        return Evaluation(users, targets, ranks, exposure, depths.get(""), parts, self._candidates, means)

@@ -37,11 +37,14 @@ _PROTOCOL = {
     "mask_seen": "mask seen {}", "ties": "ties {}", "groups": "{} of the items",
     "groups_by": "groups by {}", "selection": "epoch of {}",
 }  # fmt: skip
-_OTHER_RANKINGS = {
+_MORE = {
     "NDCG@10, seen items not masked": "unmasked/ndcg@10",
     "NDCG@10, retriever alone": "retriever/ndcg@10",
     "NDCG@10, its candidates in random order": "random_order/ndcg@10",
     "its standard deviation over orders": "random_order/ndcg_std@10",
+    "position bias": "position_bias",
+    "generated titles in the catalogue": "generated/catalogue",
+    "generated titles of the history": "generated/history",
 }
 
 
@@ -217,7 +220,7 @@ def metrics_by_group(cell: Cell) -> Content:
         for k in sorted(lengths, key=lambda k: (k != 10, k))
     ]
     blank = [Entry(MISSING)] * (len(_GROUPS) - 1)
-    last = [[Entry(words), metric_entry(cell, name), *blank] for words, name in _OTHER_RANKINGS.items() if name in test]
+    last = [[Entry(words), metric_entry(cell, name), *blank] for words, name in _MORE.items() if name in test]
     users = [cell.mean_std(f"{group}users")[0] for group in _GROUPS]
     last.append([Entry("users"), *(Entry(shown("users", n), value=n) for n in users)])
     return Content(["metric"], [group.removesuffix("/") or "overall" for group in _GROUPS], [*sections, last])

@@ -47,7 +47,8 @@ def measure(
     """Every metric of an evaluation, of all users and by group, by its name.
 
     Metrics of a ranking that this one was made from are under its name, such as ``retriever/``; where its first items
-    were re-ranked, those of a random order of them are under ``random_order/``. None for a metric of a group without
+    were re-ranked, those of a random order of them are under ``random_order/``. What else the model measures of its
+    users has its own name. None for a metric of a group without
     users, or at a k beyond ``Evaluation.depth``. UserError for a model whose lists are too short to select the best
     epoch.
     """
@@ -71,7 +72,7 @@ def measure(
     if found.candidates is not None:
         chance = random_order(found.parts["retriever"].ranks, found.candidates, measured.ks)
         values |= {f"random_order/{metric}": value for metric, value in chance.items()}
-    return values
+    return {**values, **found.means}
 
 
 def shared_titles(module: Recommender, data: Sequences) -> str | None:

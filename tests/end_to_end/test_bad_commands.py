@@ -163,6 +163,9 @@ model=pod model.tau=1 | model.tau, model.decode=trie
 model=pod model.candidates=1 | model.candidates, 2
 model=tiger model.top_n=0.5 | model.top_n, model.templates.top_n
 model=llamarec llm=tiny_random model.candidates=99 | model.candidates, each candidate is one letter
+model=llamarec llm=tiny_random model.candidates=null | model.candidates, it is null
+model=llamarec llm=tiny_random model.order=sorted | model.order, random
+model=bigrec llm=tiny_random model.retriever=nowhere | model.retriever, model.candidates=20
 model=bigrec llm=tiny_random model.beams=0 | model.beams, greater than 0
 loss=own | loss=own, no objective of its own
 logger=wandb logger.mode=5 | logger.mode, offline

@@ -278,3 +278,31 @@ def test_a_checkpoint_leaves_no_masks_behind_and_counts_tokens_once(tiny) -> Non
     language.hidden(prompt, rows, LENGTHS, torch.arange(len(rows)), 3).sum().backward()
     assert language._pass.keys is None
     assert language.tokens_read == 4 + 11
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_keys_and_values_go_by_the_name_that_transformers_has_for_them(tiny, monkeypatch) -> None:
+    """No warning of the name of other versions, in generation neither."""
+    import transformers
+
+    def read_on() -> tuple[str, Tensor]:
+        language = tiny().load().eval()
+        prompt, rows = read(language)
+        ids = torch.arange(12).view(2, 6)
+        with torch.no_grad():
+            cache = language.read_rows(ids[:, :-1], torch.ones(2, 5).long(), None)
+            said = {"max_new_tokens": 3, "do_sample": False, language.cache_argument: cache}
+            language.causal.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **said)
+            return language.cache_argument, language.hidden(language.read(prompt), rows, LENGTHS)
+
+    name, expected = read_on()
+    plain = transformers.LlamaModel.forward
+
+    def older(self, *given, past_key_values=None, **more):
+        return plain(self, *given, **more | ({} if past_key_values is None else {name: past_key_values}))
+
+    monkeypatch.setattr(transformers.LlamaModel, "forward", older)
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "generate", lambda *_, **given: given["past_key_values"])
+    other, found = read_on()
+    assert other == "past_key_values"
+    assert torch.equal(found, expected)

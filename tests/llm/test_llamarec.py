@@ -92,9 +92,7 @@ def test_candidates_come_first_in_the_order_of_their_letters(made, data, first_s
     with torch.no_grad():
         ranking = module.rank(batch, 15)
         ranks, items, scores = ranking.target_rank, ranking.items, ranking.scores
-        retrieved = rank_by_scores(
-            first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 15
-        )
+        retrieved = rank_by_scores(first_stage.user_states(batch), first_stage.scorer(), batch.targets, batch.seen, 15)
         alone, found = retrieved.target_rank, retrieved.items
         logits = module._logits(batch, torch.arange(12), found[:, :6])
     assert torch.equal(items[:, 6:], found[:, 6:])  # the rest keeps the retriever's order
@@ -119,7 +117,7 @@ def test_the_ceiling_is_what_the_retriever_alone_reaches(made, data, first_stage
     batch = ranking_batch(data, module, rows=12)
     with torch.no_grad():
         alone = rank_by_scores(
-            first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 0
+            first_stage.user_states(batch), first_stage.scorer(), batch.targets, batch.seen, 0
         ).target_rank
         calls = mock.Mock(wraps=module.retriever.user_states)
         with mock.patch.object(module.retriever, "user_states", calls):
@@ -148,9 +146,7 @@ def test_letters_are_scored_in_float32_whatever_the_model_is_held_in(made, data,
     module = made(*MODEL, "llm.dtype=bfloat16").eval()
     batch = ranking_batch(data, module, rows=12)
     with torch.no_grad():
-        found = rank_by_scores(
-            first_stage.user_states(batch), first_stage.output_table(), batch.targets, batch.seen, 6
-        ).items
+        found = rank_by_scores(first_stage.user_states(batch), first_stage.scorer(), batch.targets, batch.seen, 6).items
         with torch.autocast("cpu", torch.bfloat16):
             logits = module._logits(batch, torch.arange(12), found)
     assert logits.dtype == torch.float32
@@ -248,7 +244,10 @@ def test_letters_that_are_no_tokens_are_refused(made, data, first_stage, monkeyp
     ("change", "said"),
     [
         ("model.candidates=1", r"model\.candidates"),
-        ("model.candidates=27", r"model\.candidates"),
+        ("model.candidates=27", r"model\.candidates: it is 27\. Give 2 to 26: each candidate is one letter"),
+        ("model.candidates=null", r"model\.candidates: it is null"),
+        ("model.order=shuffled", r"model\.order"),
+        ("model.hard_negatives=-1", r"model\.hard_negatives"),
         ("model.title_tokens=0", r"model\.title_tokens: it is 0"),
         ("+llm.weights.context=64", "reads 64"),
     ],
@@ -281,3 +280,85 @@ def test_a_row_s_loss_is_the_mean_over_its_answer(made, data) -> None:
         logits = language._inner(input_ids=text.unsqueeze(0)).logits[0, -len(answer) - 1 :]
         expected = F.cross_entropy(logits, torch.tensor([*answer, language.end]))
         torch.testing.assert_close(both[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_hard_negatives_are_drawn_from_the_retriever_s_first_items(made, data, first_stage) -> None:
+    module = made(*MODEL, "model.hard_negatives=3").train()
+    batch = training_batch(data, module, rows=30)
+    assert max(batch.lengths) > 4  # the retriever reads more than the prompt holds
+    pools = module._drawn(batch, batch.streams)
+    with torch.no_grad():
+        states = first_stage.user_states(batch)
+        first = rank_by_scores(states, first_stage.scorer(), batch.targets[:0], batch.seen, 6).items
+    negatives = pools != batch.targets.unsqueeze(1)
+    near = (pools.unsqueeze(2) == first.unsqueeze(1)).any(2)
+    assert not (near & ~negatives).any()  # a target is a training interaction, which is no negative
+    hard = (near & negatives).sum(1)
+    assert (hard >= 3).all()  # the others are uniform, and may be near by chance
+    assert hard.double().mean() < 4
+    assert (pools.sort(1).values.diff(dim=1) > 0).all()
+    assert (
+        len({tuple(sorted(set(row) & set(own))) for row, own in zip(pools.tolist(), first.tolist(), strict=True)}) > 9
+    )
+    assert made(*MODEL).task.max_length == 4
+
+
+def test_letters_may_follow_the_candidates(made, data) -> None:
+    ends = ("model.prompt.candidate='; '", "model.prompt.behind='={letter}'", "model.title_tokens=64")
+    module = made(*MODEL, *ends)
+    (prompt,) = module._prompts([torch.tensor([7])], torch.tensor([[3, 1, 4, 15, 9, 2]]))
+    title = [str(each) for each in data.titles]
+    text = module.language.tokenizer.decode(prompt)
+    assert f"Candidates:;  {title[3]}=A;  {title[1]}=B;  {title[4]}=C;" in text
+    with pytest.raises(UserError, match=r"model\.prompt\.behind: .*Only \{noun\} and \{letter\} may stand in braces"):
+        made(*MODEL, "model.prompt.behind='{number}'")
+
+
+def test_candidates_told_in_random_order(made, data, monkeypatch) -> None:
+    """By scores that are the items' own the order told changes nothing; by those of the letters it is the order."""
+    told, shuffled = made(*MODEL).eval(), made(*MODEL, "model.order=random").eval()
+    batch = ranking_batch(data, told, rows=12)
+    own = torch.randn(N_ITEMS, generator=torch.Generator().manual_seed(0))
+    seen = {}
+    for module in (told, shuffled):
+
+        def of_items(_batch, _users, pools, module=module):
+            seen[module] = pools
+            return own[pools]
+
+        monkeypatch.setattr(module, "_logits", of_items)
+    with torch.no_grad():
+        one, other = (module.rank(batch, 10) for module in (told, shuffled))
+        again = shuffled.rank(batch, 10)
+    assert torch.equal(one.items, other.items)
+    assert torch.equal(one.target_rank, other.target_rank)
+    assert torch.equal(again.measured["position_bias"], other.measured["position_bias"])
+    places = (seen[shuffled].unsqueeze(2) == seen[told].unsqueeze(1)).int().argmax(2)
+    assert torch.equal(places.sort(1).values, torch.arange(6).expand(12, 6))
+    assert len({tuple(row) for row in places.tolist()}) > 6  # each user's own
+    letters = torch.arange(6, 0, -1).float()
+    monkeypatch.setattr(shuffled, "_logits", lambda _batch, users, _pools: letters.expand(len(users), 6))
+    with torch.no_grad():
+        found = shuffled.rank(batch, 10)
+    assert torch.equal(found.items[:, :6], seen[shuffled])
+    assert (found.measured["position_bias"] == 1).all()
+
+
+def test_position_bias_is_the_rank_correlation_with_the_order_told(made, data, monkeypatch) -> None:
+    module = made(*MODEL).eval()
+    batch = ranking_batch(data, module, rows=12)
+    scores = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(module, "_logits", lambda _batch, users, _pools: scores[users])
+    with torch.no_grad():
+        bias, of_few = (module.rank(batch, k).measured["position_bias"] for k in (10, 0))
+        alone = module.rank(batch, 0).parts["retriever"].target_rank
+    for row in range(12):
+        place = scores[row].argsort(descending=True).argsort()  # of each candidate told
+        expected = torch.corrcoef(torch.stack([place.double(), torch.arange(6).double()]))[0, 1]
+        assert float(bias[row]) == pytest.approx(float(expected), abs=1e-6)
+    # In validation those alone are put in order whose target is a candidate.
+    assert torch.equal(of_few.isnan(), alone > 6)
+    collector = Collector(N_ITEMS, ())
+    collector.add(batch.users, batch.targets, module.rank(batch, 0))
+    found = measure(data, MetricsSettings(), ItemGroups(data.popularity), collector.finish())
+    assert found["position_bias"] == pytest.approx(float(of_few[alone <= 6].double().mean()))

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from recsys_lt.errors import UserError
-from recsys_lt.llm.title_likelihood import _log_likelihoods
-from recsys_lt.recommenders.full_ranking import ScoreMatrix, rank_by_scores
-from recsys_lt.training.write_results import shared_titles
+from recsys_lt.llm.likelihoods import _log_likelihoods
+from recsys_lt.metrics.groups import ItemGroups
+from recsys_lt.recommenders.full_ranking import Collector, ScoreMatrix, rank_by_scores
+from recsys_lt.training.settings import MetricsSettings
+from recsys_lt.training.write_results import measure, shared_titles
 from tests.llm.conftest import N_ITEMS, parts_of, ranking_batch, training_batch
 
 SMALL = ("model.max_length=3", "model.title_tokens=9")
@@ -293,3 +295,67 @@ def test_templates_are_the_configuration_s(made, data) -> None:
     assert told == f"; 1: {titles[0]}; 2: {titles[1]} Next thing?"
     with pytest.raises(UserError, match=r"model\.prompt\.event: .*Only \{noun\} and \{number\} may stand in braces"):
         made("model=bigrec", "model.prompt.event='{letter}'")
+
+
+@pytest.mark.parametrize("model", [BIGREC, LIKELIHOOD])
+def test_candidates_are_in_the_order_of_their_titles_likelihoods(made, data, first_stage, model) -> None:
+    """The scores of the whole catalogue, of which those of the candidates alone are computed."""
+    module = made(*model, "model.candidates=6").eval()
+    batch = ranking_batch(data, module, rows=12)
+    with torch.no_grad():
+        for weight in module.language.parameters():  # as it is loaded all titles are about as likely
+            if weight.dim() == 2:
+                torch.nn.init.normal_(weight, std=0.3)
+        states = first_stage.user_states(batch)
+        alone = rank_by_scores(states, first_stage.scorer(), batch.targets, batch.seen, 15)
+        module.begin_ranking()
+        every = torch.stack([module.likelihoods(prompt, module.titles) for prompt in module._prompts(batch)])
+        found, of_few = module.rank(batch, 15), module.rank(batch, 0)
+        some = module.item_scores(batch, alone.items[:, 3:9])
+    assert module.scored(batch) is None
+    torch.testing.assert_close(some, every.gather(1, alone.items[:, 3:9]), rtol=1e-4, atol=1e-4)
+    assert torch.equal(found.items[:, 6:], alone.items[:, 6:])
+    assert torch.equal(found.parts["retriever"].items, alone.items)
+    expected = every.gather(1, alone.items[:, :6]).sort(dim=1, descending=True, stable=True)
+    torch.testing.assert_close(found.scores[:, :6], expected.values, rtol=1e-4, atol=1e-4)
+    assert torch.equal(found.items[:, :6], alone.items.gather(1, expected.indices))
+    assert not torch.equal(found.items, alone.items)
+    assert torch.equal(of_few.target_rank, found.target_rank)
+    hits = (found.items == batch.targets.unsqueeze(1)).int()
+    places = torch.where(hits.any(1), hits.argmax(1) + 1, alone.target_rank)
+    assert torch.equal(found.target_rank, places)
+
+
+def test_a_checkpoint_is_the_same_with_candidates_and_without(made) -> None:
+    plain, ordered = made(*BIGREC), made(*BIGREC, "model.candidates=6")
+    assert plain.state_dict().keys() == ordered.state_dict().keys()
+    ordered.load_state_dict(plain.state_dict())
+    assert plain.facts().get("candidates") is None
+    assert ordered.facts()["candidates"] == 6
+    assert not ordered.train().retriever.training
+
+
+def test_candidates_that_mean_nothing_are_refused(made) -> None:
+    with pytest.raises(UserError, match=r"model\.retriever: .*model\.candidates=20"):
+        made(*BIGREC, "model.retriever=outputs/run")
+    with pytest.raises(UserError, match=rf"model\.candidates: it is 41\. Give 2 to {N_ITEMS}\.$"):
+        made(*BIGREC, "model.candidates=41")
+
+
+def test_generated_titles_of_the_history_and_of_the_catalogue_are_counted(made, data, monkeypatch) -> None:
+    model = made(*BIGREC, "model.title_tokens=64").eval()
+    batch = ranking_batch(data, model, rows=6)
+    histories = [events[-3:].tolist() for events in batch.items.split(batch.lengths)]
+    other = next(item for item in range(N_ITEMS) if item not in histories[2])
+    said = [model.titles[histories[0][0]], model.titles[histories[1][-1]], model.titles[other], [65], [], [66, 67]]
+    monkeypatch.setattr(model, "_answers", lambda _batch: said)
+    model.begin_ranking()
+    found = model.rank(batch, 0)
+    assert found.measured["generated/history"].tolist() == [1, 1, 0, 0, 0, 0]
+    assert found.measured["generated/catalogue"].tolist() == [1, 1, 1, 0, 0, 0]
+    collector = Collector(N_ITEMS, ())
+    collector.add(batch.users, batch.targets, found)
+    collector.add(batch.users[:0], batch.targets[:0], replace(found, measured={}))
+    measured = measure(data, MetricsSettings(), ItemGroups(data.popularity), collector.finish())
+    assert measured["generated/history"] == pytest.approx(2 / 6)
+    assert measured["generated/catalogue"] == pytest.approx(3 / 6)

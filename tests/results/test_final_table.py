@@ -60,8 +60,11 @@ def test_candidates_in_random_order_stand_beside_the_retriever_alone():
     content = metrics()
     assert "random order" not in printed(content)
     first = {"retriever/ndcg@10": 0.0988, "random_order/ndcg@10": 0.0852, "random_order/ndcg_std@10": 0.0117}
-    content["test"] |= first
+    content["test"] |= first | {"position_bias": 0.25, "generated/catalogue": 0.5, "generated/history": 0.125}
     text = " ".join(printed(content).split())
     assert "NDCG@10, retriever alone 0.0988" in text
     assert "NDCG@10, its candidates in random order 0.0852" in text
     assert "its standard deviation over orders 0.0117" in text
+    assert "position bias 0.2500" in text
+    assert "generated titles in the catalogue 0.5000" in text
+    assert "generated titles of the history 0.1250" in text
