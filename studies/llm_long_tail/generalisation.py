@@ -205,7 +205,11 @@ def draw(found: dict[str, Any], path: Path) -> None:
             for group, by_epoch in of["along"].items():
                 epochs = [int(epoch) for epoch in by_epoch]
                 along.plot(epochs, list(by_epoch.values()), dashes[group], color=colour.light, label=f"{name}, {group}")
-            bins = [b for b in of["best"]["bins"] if b["interactions"] > 0 and b["test_targets"] >= 10 and b["gap"] > 0]
+            bins = [
+                b
+                for b in of["best"]["bins"]
+                if (b["interactions"] or 0) > 0 and b["test_targets"] >= 10 and b["gap"] > 0
+            ]
             fit = of["best"]["slope"]
             label = f"{name}: slope {fit['mean']:.2f} ({fit['low']:.2f} to {fit['high']:.2f})"
             x, y = [b["interactions"] for b in bins], [b["gap"] for b in bins]
@@ -214,6 +218,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
         along.set_ylabel("test loss - training loss")
         against.set_xscale("log")
         against.set_yscale("log")
+        for axis in (against.xaxis, against.yaxis):  # plain numbers: a figure has no formulas
+            axis.set_major_formatter("{x:g}")
+        against.yaxis.set_minor_formatter("{x:g}")
         against.set_xlabel("training interactions of the item")
         against.set_ylabel("gap at the best epoch")
         for axes in (along, against):
