@@ -13,7 +13,7 @@ from recsys_lt.system.package import __version__
 def test_names_all_commands_choices_and_keys():
     text = help_text([], COMMANDS)
     assert all(f"  {name}" in text and what in text for name, what in COMMANDS.items())
-    assert "loss: bce, bpr, ce" in text
+    assert "loss: bce, bpr, bsl, ce" in text
     assert "setting:" not in text
     assert "_base" not in text
     assert "_target_" not in text

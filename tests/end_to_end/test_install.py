@@ -34,7 +34,7 @@ def test_the_wheel_carries_conf(tmp_path: Path) -> None:
 def test_help_imports_nothing_heavy_and_shows_what_can_be_chosen(cli: Cli, tmp_path: Path) -> None:
     done = cli("--help", cwd=tmp_path)
     assert done.returncode == 0
-    assert "loss: bce, bpr, ce" in done.stdout
+    assert "loss: bce, bpr, bsl, ce" in done.stdout
     assert "_base" not in done.stdout
     heavy = "import sys, recsys_lt.cli.train; print('torch' in sys.modules, 'pandas' in sys.modules)"
     imports = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True)

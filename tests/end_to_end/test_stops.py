@@ -130,9 +130,12 @@ def test_a_signal_while_the_program_starts(
         [sys.executable, "-m", "recsys_lt", *RUN, "trainer.max_epochs=5000"],
         cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    time.sleep(seconds)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
+    try:
+        time.sleep(seconds)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert "Traceback" not in output
     # Before the first line of this program has run, Python or the system ends the process, as a shell counts 128 + n.
     assert process.returncode in (CODES[number], -number)
