@@ -116,8 +116,8 @@ class LlamaRec(PromptedModel):
     def rank(self, batch: Batch, k: int) -> Ranking:
         """See ``Recommender.rank``: the scores of candidates are their letters' logits.
 
-        Measured is the ``position_bias`` of each user whose candidates were put in order: the rank correlation of their
-        order with the order they were told in, 1 where the two are the same.
+        ``position_bias`` is measured for each user whose candidates the model orders: the rank correlation of its order
+        with the order of the prompt; 1 where they are the same.
         """
         retrieved, users = self.retrieved(batch, k)
         pools = retrieved.items[users, : self.n_candidates]
