@@ -15,6 +15,7 @@ from recsys_lt.runs.trust import add_trust
 if TYPE_CHECKING:
     from recsys_lt.data.sequences import Sequences
     from recsys_lt.recommenders.shortlists import Shortlists
+    from recsys_lt.results.cells import Cell
     from recsys_lt.results.shortlist_table import Measured
     from recsys_lt.runs.listing import ListedRun
 
@@ -49,6 +50,7 @@ def _run(given: argparse.Namespace) -> None:
     from rich.text import Text
 
     from recsys_lt.results.cells import cells_of, once_a_seed
+    from recsys_lt.results.comparison import references_of
     from recsys_lt.results.shortlist_table import ShortlistTable
     from recsys_lt.results.written_tables import markdown, terminal
     from recsys_lt.runs.listing import find_runs
@@ -60,6 +62,10 @@ def _run(given: argparse.Namespace) -> None:
         names = ", ".join(dict.fromkeys(cell.dataset for cell in cells)) or "none"
         what, remedy = f"the datasets of the finished runs are: {names}", "Name finished runs of one dataset"
         raise UserError(what, where="candidates", remedy=remedy)
+    # A name that fits no cell is refused before anything is ranked.
+    reference: Cell | None = None
+    if given.against is not None:
+        (reference,) = references_of({cells[0].dataset: cells}, "hr@1", given.against).values()
     measured: dict[str, list[Measured]] = {}
     data: Sequences | None = None
     for cell in cells:
@@ -67,7 +73,7 @@ def _run(given: argparse.Namespace) -> None:
             one, data = _measured(run, given, data)
             measured.setdefault("/".join(cell.known_parts), []).append(one)
     assert data is not None
-    table = ShortlistTable.of(data.name, measured, given.against)
+    table = ShortlistTable.of(data.name, measured, None if reference is None else "/".join(reference.known_parts))
     console = Console()
     plain = not console.is_terminal
     content = table.content("±" if console.encoding.lower().startswith("utf") else "+-")

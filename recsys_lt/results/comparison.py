@@ -103,7 +103,7 @@ def compare(
     found = next((fits for metric in chosen if (fits := re.fullmatch(r"(ndcg|hr|mrr)@(\d+)", metric))), None)
     gain = (found[1], int(found[2])) if found else ("ndcg", 10)  # the first overall ranking metric that is shown
     decisive = next((metric for metric in chosen if better(metric) is not None), "ndcg@10")
-    references = _references(by_dataset, decisive, against)
+    references = references_of(by_dataset, decisive, against)
     tested = tuple(dict.fromkeys(("", *groups)))
     by_validation = against is None and all(_all_validated(of_one, decisive) for of_one in by_dataset.values())
     why = ", best on validation" if by_validation else ""
@@ -191,7 +191,7 @@ def _reference(cells: Sequence[Cell], metric: str, against: str | None) -> Cell 
         # The best cell may have no ranks.parquet: the others are then tested against the best of those that have.
         testable = (cell for cell in ranking if any(not why_untested(o, cell) for o in finished if o is not cell))
         return next(testable, ranking[0])
-    if exact := [cell for cell in finished if cell.label == against]:
+    if exact := [cell for cell in finished if against in (cell.label, "/".join(cell.known_parts))]:
         return exact[0]
     wanted = {part for part in against.split("/") if part}
     found = [cell for cell in finished if wanted and wanted <= {cell.dataset, *cell.parts}]
@@ -209,7 +209,8 @@ def _all_validated(cells: Sequence[Cell], metric: str) -> bool:
     return all(cell.validated(metric) is not None for cell in cells if cell.values(metric))
 
 
-def _references(by_dataset: dict[str, list[Cell]], metric: str, against: str | None) -> dict[str, Cell | None]:
+def references_of(by_dataset: dict[str, list[Cell]], metric: str, against: str | None) -> dict[str, Cell | None]:
+    """The cell of each dataset that ``against`` fits; for None the best. UserError where it fits none or several."""
     references = {name: _reference(cells, metric, against) for name, cells in by_dataset.items()}
     if against is not None and not any(references.values()):
         labels = dict.fromkeys(cell.label for cells in by_dataset.values() for cell in cells if cell.finished)

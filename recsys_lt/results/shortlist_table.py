@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from recsys_lt.errors import UserError
 from recsys_lt.metrics.groups import GROUPS
 from recsys_lt.recommenders.shortlists import Shortlists
 from recsys_lt.results.cells import mean_and_spread
@@ -40,16 +39,15 @@ class ShortlistTable:
 
     @classmethod
     def of(cls, dataset: str, cells: Mapping[str, Sequence[Measured]], against: str | None = None) -> ShortlistTable:
-        """The table; UserError where ``against``, names that single out a cell, fits none or several."""
-        chosen = None if against is None else _fitting(against, list(cells))
+        """The table, with tests against one of the cells; None for no test."""
         rates = {name: _hits(runs) for name, runs in cells.items()}
         order = sorted(cells, key=lambda name: -float(rates[name].mean()))
         found: dict[str, Difference | None] = {}
-        if chosen is not None:
-            others = [name for name in order if name != chosen]
-            tests = corrected([difference(rates[name], rates[chosen]) for name in others])
+        if against is not None:
+            others = [name for name in order if name != against]
+            tests = corrected([difference(rates[name], rates[against]) for name in others])
             found = dict(zip(others, tests, strict=True))
-        return cls(dataset, {name: cells[name] for name in order}, chosen, found)
+        return cls(dataset, {name: cells[name] for name in order}, against, found)
 
     @property
     def length(self) -> int:
@@ -116,15 +114,6 @@ class ShortlistTable:
     def _values(self, cell: str, name: str) -> list[float]:
         found = [run.values.get(f"{name}_of_{self.length}") for run in self.cells[cell]]
         return [value for value in found if value is not None]
-
-
-def _fitting(against: str, cells: Sequence[str]) -> str:
-    wanted = set(against.split("/"))
-    found = [against] if against in cells else [name for name in cells if wanted <= set(name.split("/"))]
-    if len(found) != 1:
-        what = f"{against!r} fits {len(found)} cells"
-        raise UserError(what, where="--against", remedy=f"Name one: {', '.join(cells)}")
-    return found[0]
 
 
 def _hits(runs: Sequence[Measured]) -> Any:

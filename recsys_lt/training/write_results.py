@@ -48,9 +48,8 @@ def measure(
 
     Metrics of a ranking that this one was made from are under its name, such as ``retriever/``; where its first items
     were re-ranked, those of a random order of them are under ``random_order/``. What else the model measures of its
-    users has its own name. None for a metric of a group without
-    users, or at a k beyond ``Evaluation.depth``. UserError for a model whose lists are too short to select the best
-    epoch.
+    users has its own name. None for a metric of a group without users, or at a k beyond ``Evaluation.depth``. UserError
+    for a model whose lists are too short to select the best epoch.
     """
     if found.depth is not None and found.depth < K:
         raise UserError(

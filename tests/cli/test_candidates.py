@@ -103,7 +103,9 @@ def test_seeds_are_one_row_and_hr_is_tested(folders, command, tmp_path):
 def test_what_cannot_be_ranked_is_refused(folders, refused, monkeypatch, tmp_path):
     assert "unseen items beside the target" in refused(candidates, folders / "popular", "--others", 59)
     assert "at least 1" in refused(candidates, folders / "popular", "--others", 0)
-    assert "fits 0 cells" in refused(candidates, folders / "popular", "--others", 5, "--against", "gru4rec")
+    assert "no finished cell is called 'gru4rec'" in refused(
+        candidates, folders / "popular", "--others", 5, "--against", "gru4rec"
+    )
     assert "holds no metrics.json" in refused(candidates, tmp_path)
     shutil.copytree(folders / "popular", tmp_path / "run")
     (tmp_path / "run" / "best.ckpt").unlink()
