@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import PositiveInt
+from torch import nn
 
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
@@ -26,6 +27,8 @@ class LLM:
     pack_tokens: PositiveInt = 1024  # tokens read at a time, at the most (a longer row is read alone)
     #: Random weights in place of the trained ones, the same each time: the null of what pretraining brings.
     untrained: bool = False
+    #: How many of its transformer blocks are kept, the first ones; None for all.
+    layers: PositiveInt | None = None
 
     def load(self, adapted: bool = True, outline: bool = False) -> LanguageModel:
         """Read the model and, if ``adapted``, put the adapters on it, which alone are trained.
@@ -38,6 +41,8 @@ class LLM:
         if lora is not None:
             needed("peft")  # before weights are fetched
         tokenizer, causal = self.weights.load(self._options(), outline or self.untrained)
+        if self.layers is not None:
+            _cut(causal, self.layers)
         if self.untrained and not outline:
             causal = self._random(causal)
         return LanguageModel(tokenizer, causal, lora, self.pack_tokens, self.gradient_checkpointing)
@@ -69,3 +74,19 @@ class LLM:
                 }
             options["quantization_config"] = needed("transformers").BitsAndBytesConfig(**bits)
         return options
+
+
+def _cut(causal: Any, layers: int) -> None:
+    """Drop all transformer blocks but the first ones, in place; a UserError says that there are not so many."""
+    decoder, where = causal.base_model, f"llm.layers={layers}"
+    blocks = getattr(decoder, "layers", None)
+    if not isinstance(blocks, nn.ModuleList):
+        what = f"the blocks of a {type(causal).__name__} are not found"
+        raise UserError(what, where=where, remedy="Leave llm.layers null")
+    if layers > len(blocks):
+        remedy = f"Set it to at most {len(blocks)}, or leave it null"
+        raise UserError(f"the language model has {len(blocks)} layers", where=where, remedy=remedy)
+    decoder.layers = blocks[:layers]
+    causal.config.num_hidden_layers = layers
+    if getattr(causal.config, "layer_types", None):  # of models whose layers differ in their attention
+        causal.config.layer_types = causal.config.layer_types[:layers]

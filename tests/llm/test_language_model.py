@@ -306,3 +306,19 @@ def test_keys_and_values_go_by_the_name_that_transformers_has_for_them(tiny, mon
     other, found = read_on()
     assert other == "past_key_values"
     assert torch.equal(found, expected)
+
+
+def test_the_first_layers_alone_give_what_the_whole_model_has_after_them(tiny) -> None:
+    whole, cut = (
+        tiny("+llm.weights.layers=3", layers).load(adapted=False) for layers in ("llm.layers=null", "llm.layers=2")
+    )
+    tokens = torch.arange(20)[None]
+    after = whole.causal.base_model(tokens, output_hidden_states=True).hidden_states[2]
+    torch.testing.assert_close(cut.causal.base_model(tokens).last_hidden_state, whole.causal.base_model.norm(after))
+    random = tiny("+llm.weights.layers=3", "llm.layers=2", "llm.untrained=true").load(adapted=False)
+    assert len(random.causal.base_model.layers) == 2
+
+
+def test_more_layers_than_there_are_are_refused(tiny) -> None:
+    with pytest.raises(UserError, match=r"llm\.layers=3: the language model has 2 layers"):
+        tiny("llm.layers=3").load(adapted=False)

@@ -53,6 +53,7 @@ def measured(
         "llm": {
             "weights": str(getattr(weights, "name", type(weights).__name__)),
             "untrained": settings.llm.untrained,
+            "layers": settings.llm.layers,
             "dtype": settings.llm.dtype,
         },
         "noun": settings.noun,
