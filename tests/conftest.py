@@ -7,6 +7,7 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("RECSYS_LT_RAW", None)
 if os.environ.get("RECSYS_LT_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests, with the same numbers, on a machine with a GPU
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: kernels for a GPU run without one
 
 
 #: The files that take longest, in the order in which they begin; two processes then end at about the same time.

@@ -1,15 +1,22 @@
 """Cotten4Rec beside its attention written out for one row at a time."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from recsys_lt.backbones.attention import Layout
 from recsys_lt.backbones.bert4rec import BERT4Rec
-from recsys_lt.backbones.cotten4rec import Cotten4Rec
+from recsys_lt.backbones.cotten4rec import CosineAttention, Cotten4Rec
+from recsys_lt.backbones.layers import RowDropout
+from recsys_lt.backbones.linear_attention import LinearAttention
 from recsys_lt.data.tasks.masked_items import MaskedItems
 from recsys_lt.errors import UserError
+from recsys_lt.native import cosine_attention
 
 L = 20
 MASK = 30  # the number after the last item
@@ -92,3 +99,47 @@ def test_a_table_of_its_own_scores_where_untied(facts):
 def test_settings_are_checked(facts, settings):
     with pytest.raises(UserError, match="Cotten4Rec has"):
         Cotten4Rec(facts, **settings)
+
+
+@pytest.mark.parametrize("longest", [8, 150])
+def test_the_triton_kernel_is_the_plain_form(monkeypatch, make_batch, histories, assert_same_with_gradients, longest):
+    """By Triton's interpreter, which needs no GPU (see the tests' conftest.py)."""
+    pytest.importorskip("triton")
+    monkeypatch.setattr(cosine_attention, "usable", lambda *heads: True)
+    torch.manual_seed(0)
+    attend = CosineAttention(2, longest, RowDropout(0.0, 0))
+    layout = Layout(make_batch([*histories(5, longest), [], [3] * longest]), longest, causal=False)
+    parts = nn.ParameterList(torch.randn(len(layout.batch.items), width) for width in (32, 64))
+    with torch.no_grad():
+        attend.exponent.copy_(torch.tensor([[0.5], [-1.0]]))
+    model, given = nn.ModuleList([attend, parts]), (torch.zeros(64), layout.every())
+    assert_same_with_gradients(
+        model, lambda: attend(*parts, *given), lambda: LinearAttention.forward(attend, *parts, *given)
+    )
+
+
+COMPILED = """
+import triton
+from triton.backends.compiler import GPUTarget
+from recsys_lt.native import triton_kernels
+from recsys_lt.native.cosine_attention import _BLOCK
+
+of = {"heads": "i32", "offsets": "*i64", "scale_of": "*fp32", "product": "*fp32"}
+constants = {"width": 32, "block": _BLOCK, "eps": 1e-12}
+for kind in ("*fp32", "*bf16"):
+    for kernel in (triton_kernels.forward, triton_kernels.backward):
+        signature = {name: "constexpr" if name in constants else of.get(name, kind) for name in kernel.arg_names}
+        source = triton.compiler.ASTSource(kernel, signature=signature, constexprs=constants)
+        print(triton.compile(source, target=GPUTarget("cuda", 80, 32)).metadata.shared)
+"""
+
+
+def test_the_triton_kernels_compile_for_a_gpu(tmp_path):
+    """For compute capability 8.0; consumer GPUs have 99 KB of shared memory for a program."""
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [int(line) < 99_000 for line in done.stdout.split()] == [True] * 4

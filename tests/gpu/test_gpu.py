@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 
 from recsys_lt import CONF
@@ -17,6 +18,7 @@ from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.loader import RankBatches, Share, TrainBatches, users_with_target
 from recsys_lt.data.streams import integers, keys_of, lanes
 from recsys_lt.generative.item_ids import RandomNumbers
+from recsys_lt.native import cosine_attention
 from recsys_lt.recommenders.recommender import FLOAT32
 from recsys_lt.training.build import build
 
@@ -116,6 +118,30 @@ def same_on_both(*choices):
             by_device[name].cpu(), gradient, rtol=1e-2, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
         )
     assert ((ranks - ranks_there.cpu()).abs() <= 1).float().mean() > 0.98  # scores a rounding apart may swap
+
+
+def test_the_kernel_of_cosine_attention_is_the_plain_form():
+    torch.manual_seed(0)
+    lengths = torch.tensor([3, 200, 0, 64, 1])
+    offsets = F.pad(lengths.cumsum(0), (1, 0)).to(DEVICE)
+    given = [torch.randn(int(offsets[-1]), 2, 32, device=DEVICE, requires_grad=True) for _ in range(3)]
+    exponents = torch.tensor([0.6, 0.3], device=DEVICE, requires_grad=True)
+    assert cosine_attention.usable(*given)
+
+    def plain(*heads):
+        rows = zip(*(x.split(lengths.tolist()) for x in heads), lengths.tolist(), strict=True)
+        found = []
+        for q, k, v, n in rows:
+            weights = torch.einsum("thc,shc->hts", F.normalize(q, dim=2), F.normalize(k, dim=2))
+            found.append(torch.einsum("hts,she->the", weights, v) * max(n, 1) ** -exponents[:, None])
+        return torch.cat(found)
+
+    results = []
+    for answers in (cosine_attention.CosineAttention.apply(*given, exponents, offsets), plain(*given)):
+        weighted = (answers * torch.linspace(-1, 1, answers.numel(), device=DEVICE).view_as(answers)).sum()
+        results.append((answers, *torch.autograd.grad(weighted, [*given, exponents])))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_bfloat16_logits_are_near_float32():
