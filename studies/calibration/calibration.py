@@ -165,24 +165,23 @@ Tables, reports and the claim check use one test (`recsys_lt/results/significanc
 (such as NDCG@10) of two cells over their users and seeds.
 
 - **Users are paired.** Both cells rank the same targets for the same users. The test is on each user's difference.
-- **Seeds are not paired** (Welch). Seeds of the same number share initial weights and the order of examples; what is
-  left of that after training is measured below. Numbers of seeds may differ. Means, intervals and p are of the same
-  runs.
+- **Seeds are not paired** (Welch). Seeds of the same number share initial weights and the order of examples; the
+  correlation that remains after training is measured below. The two cells may have different numbers of seeds.
 - **The variance of the difference** is a²/n_a + b²/n_b + u²/U. a² is the variance between the seeds of one cell and n_a
   their number, b² and n_b are those of the other cell, and U is the number of users. u² is the variance of the
   difference between users. Its seed noise is subtracted, because the first two terms already count it.
 - **Degrees of freedom** are Satterthwaite's.
 - **Source.** This adapts the analysis of multi-reader multi-case studies (Obuchowski and Rockette 1995, Hillis 2007):
   seeds are readers, of whom each method has its own, and users are cases.
-- **Two or three seeds may agree by luck.** The variance between seeds is never taken to be less than the part of it
-  that users alone explain, which is known from all of them.
-- **With one seed on a side nothing is known of seeds.** The test is then over users only, and the table says
-  "users only": the p says whether these trained models differ. It never says that one method is better.
-- **A published number of one run** counts as one more seed. We assume that it varies as our seeds do.
+- **Two or three seeds may agree by luck.** Each seed ranks some users better and others worse. This part of the variance
+  between seeds is estimated from all users, and the variance between seeds is never taken to be less.
+- **With one seed on a side**, the test is over users only, and the table says "users only". Its p says whether these
+  trained models differ, not whether one method is better.
+- **A published number of one run** counts as one seed. We assume that it varies as our seeds do.
 
-P-values are corrected by Holm for the cells of a table; intervals are not. *Detectable* is the true difference that the
-users and seeds at hand find about four times in five. The claim check names the seeds that would find a true difference
-as large as the one seen. Both take the correction into account.
+P-values are corrected by Holm for the cells of a table; intervals are not. *Detectable* is the true difference that
+these users and seeds find with a power of about 80 %. The claim check names the number of seeds that would find a true
+difference as large as the observed one. Both take the correction into account.
 """
 
 
@@ -194,8 +193,8 @@ def of_one_method(cells: Sequence[tuple[Cell, dict[str, Array]]]) -> list[str]:
     (everybody, pairs), (nonhead, _) = (shared_luck(beauty, group) for group in GROUPS)
     return [
         "## Runs that differ in nothing but the seed", "",
-        "Every such pair of kept runs is of one method, so a test that finds a difference between methods is wrong.",
-        "A test at 0.05 may be wrong in 5 % of cases.", "",
+        "Both runs of such a pair are of one method, so a test that finds a difference between methods is wrong.",
+        "A test at level 0.05 may be wrong in 5 % of the pairs.", "",
         f"One run against one other, {alone[2]} pairs: a test over users alone rejects {alone[3]} on all users and",
         f"{alone[4]} on those with a nonhead target. This is why one seed on a side gives no verdict: none of these",
         "pairs is called a difference between methods. Several seeds against several others of the same cell:", "",
@@ -203,7 +202,7 @@ def of_one_method(cells: Sequence[tuple[Cell, dict[str, Array]]]) -> list[str]:
             ["seeds", "cells", "comparisons", "rejected, all", "rejected, nonhead"],
             [rejections(gains, *sizes) for sizes in ((2, 2), (2, 3))],
         ), "",
-        "The comparisons of a cell share runs, so these rates are rougher than their number suggests.", "",
+        "The comparisons of a cell share runs, so these rates are less precise than the number of comparisons suggests.", "",
         f"Seeds of the same number in two SASRec cells on Beauty have a correlation of {everybody:.2f} on all users",
         f"and {nonhead:.2f} on nonhead ({pairs} pairs of cells). The test ignores it; a positive one makes p too",
         "large, never too small.", "",
@@ -232,17 +231,17 @@ def simulated(cells: Sequence[tuple[Cell, dict[str, Array]]], figure: Path, time
     widest = next(iter(kinds.values()))
     return [
         "## Simulated methods", "",
-        "Two methods whose seeds and users spread as those of the kept SASRec runs do (medians over cells and pairs of",
-        f"cells), and that differ by a share of the mean; {times:,} experiments a point. Detectable is a median over",
-        "experiments, before any correction. With two or three seeds it is found less often than four times in five,",
-        "because so few seeds say little of their own spread.", "",
+        "The simulated methods have the variances of the kept SASRec runs over seeds and users (medians over cells and pairs of",
+        f"cells), and differ by a share of the mean; {times:,} experiments per point. Detectable is a median over",
+        "experiments, before any correction. With two or three seeds its power is below 80 %, because so few seeds",
+        "estimate their own spread poorly.", "",
         *table_lines(
             ["dataset", "targets", "seeds each", "rejected, no difference", "detectable", "of the mean"], rows
         ), "",
         f"![share of tests that find a difference]({figure.parent.name}/{figure.name})", "",
         "Dotted: a test that knows the variances, which no test can beat.", "",
-        "Where the seeds of one method spread much more than those of the other, Welch's test rejects too often if the",
-        "wider one has two seeds. Beauty, all targets, no difference, seeds of the first method ten times as wide:", "",
+        "If one method varies much more between seeds than the other and has only two seeds, Welch's test rejects too",
+        "often. Beauty, all targets, no difference, standard deviation of the first method ten times as large:", "",
         *table_lines(
             ["seeds of the wider", "seeds of the other", "rejected"],
             [
@@ -250,7 +249,7 @@ def simulated(cells: Sequence[tuple[Cell, dict[str, Array]]], figure: Path, time
                 for n, m in ((2, 2), (2, 5), (3, 5), (5, 5))
             ],
         ), "",
-        "Three or more seeds avoid it. Tables say so where two were run.", "",
+        "With three or more seeds the excess is small. Tables warn where a cell has two.", "",
     ]  # fmt: skip
 
 
