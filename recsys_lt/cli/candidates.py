@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folders", type=Path, nargs="+", metavar="folder", help="runs, or folders with runs; each with its best.ckpt"
+        "folders", type=Path, nargs="+", metavar="folder", help="runs, or folders with runs; each needs its best.ckpt"
     )
-    parser.add_argument("--others", type=int, default=19, help="unseen items beside the target (default: 19)")
-    parser.add_argument("--seed", type=int, default=0, help="of the items and of the target's place (default: 0)")
-    parser.add_argument("--stage", choices=("test", "valid"), default="test", help="whose targets (default: test)")
-    parser.add_argument("--users", type=int, help="rank for so many users alone, the same for every run")
-    parser.add_argument("--against", metavar="CELL", help="test HR@1 against this cell: names, as sasrec/ce")
+    parser.add_argument("--others", type=int, default=19, help="number of unseen items per target (default: 19)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the items and of the target's position (default: 0)"
+    )
+    parser.add_argument(
+        "--stage", choices=("test", "valid"), default="test", help="whose targets to rank (default: test)"
+    )
+    parser.add_argument("--users", type=int, help="number of users to rank, the same for every run (default: all)")
+    parser.add_argument("--against", metavar="CELL", help="test HR@1 of every cell against this one, such as sasrec/ce")
     parser.add_argument("--lists", type=Path, metavar="FILE", help="also write the candidates here (TSV)")
     parser.add_argument("--ranks", type=Path, metavar="FILE", help="also write each run's ranks here (TSV)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
@@ -37,10 +41,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    """HR@1, MRR and NDCG@5 of a target among 19 items that its user has not seen, and what is ranked first.
+    """Rank each target among 19 items that the user has not seen: HR@1, MRR, NDCG@5, and popularity of the first items.
 
-    Every run is given the same candidates. Models that are too slow for a full ranking are compared in this way. The
-    numbers do not compare with those of full rankings.
+    Every run gets the same candidates. Models that are too slow for a full ranking can be compared in this way. Do not
+    compare the numbers with those of full rankings.
     """
     for option, least in (("others", 1), ("seed", 0), ("users", 1)):
         value = getattr(given, option)

@@ -54,7 +54,7 @@ def help_text(arguments: list[str], commands: Mapping[str, str]) -> str:
             "Commands:",
             *(f"  {name:<12}{what}" for name, what in commands.items()),
             "",
-            "Choices (group=choice; experiment, method, rival and search are added: +experiment=choice):",
+            "Choices (group=choice; baselines, experiment, method, rival and search with a plus: +experiment=choice):",
             *_choices(choice_folders(arguments), width),
             "",
             "Keys of the run (key=value):",

@@ -1,4 +1,4 @@
-"""``python -m recsys_lt prior beauty llm=smollm2_135m``: what a language model knows of the items before training."""
+"""``python -m recsys_lt prior beauty llm=smollm2_135m``: what a language model knows about items before training."""
 
 from __future__ import annotations
 
@@ -25,29 +25,33 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "choices",
         nargs="+",
         metavar="choice",
-        help="a dataset of conf/dataset/, the language model, and keys as in training: beauty llm=smollm2_135m "
-        "llm.dtype=bfloat16 prior.others=1",
+        help="a choice of dataset, then keys as in training: beauty llm=smollm2_135m llm.dtype=bfloat16 prior.others=1",
     )
     parser.add_argument(
-        "--runs", type=Path, nargs="+", default=(), metavar="FOLDER", help="also the metrics of these runs by prior"
+        "--runs",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="also show the metrics of these runs by prior",
     )
     parser.add_argument(
-        "--against", metavar="CELL", help="the control among the runs, which reads no titles: names, as sasrec/ce"
+        "--against", metavar="CELL", help="the control among --runs, which reads no titles, such as sasrec/ce"
     )
     parser.add_argument(
         "--probe",
         choices=("familiarity", "completion"),
         default="familiarity",
-        help="what items are grouped and shown by (default: familiarity)",
+        help="the probe that items are grouped by (default: familiarity)",
     )
     parser.add_argument(
-        "--exposure", action="store_true", help="rank for the test users of the runs again, to see what is shown"
+        "--exposure", action="store_true", help="rank again for the test users of the runs, to measure exposure"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with pictures here")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the probes here as PNG, and as PDF beside it")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with figures here")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the probes here, as PNG and PDF")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write what was measured of each item here")
-    parser.add_argument("--config-dir", type=Path, metavar="FOLDER", help="a folder with choices of your own")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the measurements of each item here")
+    parser.add_argument("--config-dir", type=Path, metavar="FOLDER", help="a folder with your own choices")
     add_trust(parser)
 
 
@@ -59,11 +63,12 @@ def _meant(choice: str) -> str:
 
 
 def _run(given: argparse.Namespace) -> None:
-    """How well a language model knows each item by its title, before it reads any recommendation data.
+    """How well a language model knows each item's title, before any training on recommendation data.
 
-    Two probes, both in nats a token. Familiarity: the log-likelihood of the title after neutral openings, less what its
-    tokens cost anywhere. Completion: how much likelier its second half is after its own first half than after others'.
-    With --runs, NDCG@10 and HR@10 by prior and popularity. What was measured is kept, and read again.
+    Two probes, in nats per token. Familiarity: log-likelihood of the title after neutral openings, minus that of its
+    tokens at any place of any title. Completion: log-likelihood of the title's second half after its own first half,
+    minus that after the first halves of other titles. --runs adds NDCG@10 and HR@10 by prior and popularity. The
+    measurements are cached.
     """
     from rich.console import Console
     from rich.text import Text

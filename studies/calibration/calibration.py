@@ -173,8 +173,8 @@ Tables, reports and the claim check use one test (`recsys_lt/results/significanc
 - **Degrees of freedom** are Satterthwaite's.
 - **Source.** This adapts the analysis of multi-reader multi-case studies (Obuchowski and Rockette 1995, Hillis 2007):
   seeds are readers, of whom each method has its own, and users are cases.
-- **Two or three seeds may agree by luck.** Each seed ranks some users better and others worse. This part of the variance
-  between seeds is estimated from all users, and the variance between seeds is never taken to be less.
+- **Two or three seeds may agree by luck.** Each seed ranks some users better and others worse. This part of the
+  variance between seeds is estimated from all users, and the variance between seeds is never taken to be less.
 - **With one seed on a side**, the test is over users only, and the table says "users only". Its p says whether these
   trained models differ, not whether one method is better.
 - **A published number of one run** counts as one seed. We assume that it varies as our seeds do.
@@ -202,7 +202,7 @@ def of_one_method(cells: Sequence[tuple[Cell, dict[str, Array]]]) -> list[str]:
             ["seeds", "cells", "comparisons", "rejected, all", "rejected, nonhead"],
             [rejections(gains, *sizes) for sizes in ((2, 2), (2, 3))],
         ), "",
-        "The comparisons of a cell share runs, so these rates are less precise than the number of comparisons suggests.", "",
+        "The comparisons of a cell share runs, so these rates are less precise than their number suggests.", "",
         f"Seeds of the same number in two SASRec cells on Beauty have a correlation of {everybody:.2f} on all users",
         f"and {nonhead:.2f} on nonhead ({pairs} pairs of cells). The test ignores it; a positive one makes p too",
         "large, never too small.", "",
@@ -231,8 +231,8 @@ def simulated(cells: Sequence[tuple[Cell, dict[str, Array]]], figure: Path, time
     widest = next(iter(kinds.values()))
     return [
         "## Simulated methods", "",
-        "The simulated methods have the variances of the kept SASRec runs over seeds and users (medians over cells and pairs of",
-        f"cells), and differ by a share of the mean; {times:,} experiments per point. Detectable is a median over",
+        "The simulated methods have the variances over seeds and users of the kept SASRec runs (medians over cells and",
+        f"pairs of cells), and differ by a share of the mean; {times:,} experiments per point. Detectable is a median over",
         "experiments, before any correction. With two or three seeds its power is below 80 %, because so few seeds",
         "estimate their own spread poorly.", "",
         *table_lines(
