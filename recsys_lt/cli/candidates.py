@@ -41,7 +41,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    """Rank each target among 19 items that the user has not seen: HR@1, MRR, NDCG@5, and popularity of the first items.
+    """HR@1, MRR and NDCG@5 of each target among 19 items that its user has not seen, and popularity of the first items.
 
     Every run gets the same candidates. Models that are too slow for a full ranking can be compared in this way. Do not
     compare the numbers with those of full rankings.

@@ -232,7 +232,8 @@ def simulated(cells: Sequence[tuple[Cell, dict[str, Array]]], figure: Path, time
     return [
         "## Simulated methods", "",
         "The simulated methods have the variances over seeds and users of the kept SASRec runs (medians over cells and",
-        f"pairs of cells), and differ by a share of the mean; {times:,} experiments per point. Detectable is a median over",
+        f"pairs of cells), and differ by a share of the mean; {times:,} experiments per point. "
+        "Detectable is a median over the",
         "experiments, before any correction. With two or three seeds its power is below 80 %, because so few seeds",
         "estimate their own spread poorly.", "",
         *table_lines(
