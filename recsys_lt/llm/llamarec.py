@@ -56,7 +56,7 @@ class LlamaRec(PromptedModel):
         **settings: Unpack[PromptSettings],
     ) -> None:
         super().__init__(facts, needs_seen=True, **settings)
-        self._hard, self._shuffled = hard_negatives, order == "random"
+        self._hard, self.order = hard_negatives, order
         if hard_negatives:  # a retriever reads more than the prompt holds
             self.task = Prefixes(self.max_length)
         max_length, prompt, candidates = settings["max_length"], settings["prompt"], self.n_candidates
@@ -123,7 +123,7 @@ class LlamaRec(PromptedModel):
         pools = retrieved.items[users, : self.n_candidates]
         scores = retrieved.scores.new_empty(pools.shape)
         if len(users):
-            if self._shuffled:
+            if self.order == "random":
                 own = zip(batch.users[users].tolist(), pools, strict=True)
                 pools = torch.stack([pool[keys_of(key_of(_TOLD, user), pool).argsort()] for user, pool in own])
             scores = self._logits(batch, users, pools)
