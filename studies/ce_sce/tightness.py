@@ -37,7 +37,7 @@ def bounds(module: SequentialRecommender, batch: Batch) -> tuple[Tensor, Tensor]
     losses = module.batch_losses(batch)[1]
     with module.autocast(module.precision.backbone):
         states = module.backbone.states(batch).float()
-    table = module.backbone.output_table()
+    table = module.backbone.scorer()
     if not isinstance(table, OutputTable):
         raise UserError("the model scores items without vectors", where=_WHERE, remedy="Leave it out")
     ranks = rank_by_scores(states, table, batch.targets, None, 0).target_rank

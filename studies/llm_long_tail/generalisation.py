@@ -33,7 +33,7 @@ _WHERE = "callbacks.gap"
 @torch.no_grad()
 def held_out_losses(module: SequentialRecommender, batch: Batch) -> torch.Tensor:
     """Loss of each user's target after the last event of the history, [B]: of a batch as it is ranked."""
-    table = module.backbone.output_table()
+    table = module.backbone.scorer()
     if not isinstance(table, OutputTable):
         raise UserError("the model scores items without vectors", where=_WHERE, remedy="Leave it out")
     with module.autocast(module.precision.backbone):
@@ -161,7 +161,10 @@ def measured(runs: Path) -> dict[str, Any]:
             continue
         name = f"{run.metrics['model']}, {run.metrics['optimizer']}"
         seed = int(run.metrics["seed"])
-        cells.setdefault(name, {})[seed] = pd.read_csv(run.folder / FILE, dtype={"items": str})
+        if seed in cells.setdefault(name, {}):
+            what, remedy = f"there is another run of {name} with seed {seed}", "Measure runs of other settings apart"
+            raise UserError(what, where=run.folder, remedy=remedy)
+        cells[name][seed] = pd.read_csv(run.folder / FILE, dtype={"items": str})
         best[name, seed] = int(run.metrics["best_epoch"])
     if not cells:
         remedy = f"Train with +callbacks.gap._target_=studies.llm_long_tail.generalisation.Gap, which writes {FILE}"

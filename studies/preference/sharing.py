@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 import recsys_lt
 from recsys_lt.data.loader import Share, TrainBatches
-from recsys_lt.losses.answering import Answering, Scored
+from recsys_lt.losses.answering import Answering
 from recsys_lt.losses.item_preference import NAPO
 from recsys_lt.recommenders.preferring import PreferringRecommender
 from recsys_lt.recommenders.sequential import draw_of, scored_by
@@ -43,7 +43,7 @@ def main() -> None:
             answering: Answering = (
                 module.answering(batch)
                 if isinstance(module, PreferringRecommender)
-                else Scored(module._states(batch), module.backbone.output_table())
+                else scored_by(module.backbone, batch)
             )
             draw = replace(draw_of(batch), frozen={"auxiliary": scored_by(auxiliary, batch)})
             found = loss._rejected(run.data.n_items, batch.targets, draw)

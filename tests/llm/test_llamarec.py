@@ -248,6 +248,7 @@ def test_letters_that_are_no_tokens_are_refused(made, data, first_stage, monkeyp
         ("model.candidates=null", r"model\.candidates: it is null"),
         ("model.order=shuffled", r"model\.order"),
         ("model.hard_negatives=-1", r"model\.hard_negatives"),
+        ("model.hard_negatives=6", r"model\.hard_negatives=6: one of 6 candidates is the target\. Give 5 or fewer"),
         ("model.title_tokens=0", r"model\.title_tokens: it is 0"),
         ("+llm.weights.context=64", "reads 64"),
     ],

@@ -57,6 +57,15 @@ def test_the_loss_of_a_held_out_target_is_its_cross_entropy(choices) -> None:
     torch.testing.assert_close(held_out_losses(module, batch), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_the_loss_of_a_held_out_target_may_be_of_cosines() -> None:
+    module = made("model.max_length=5", "model.tied=false", "loss=sl", "loss.k=5")
+    batch = held(module)[0]
+    loss = held_out_losses(module, batch)
+    with torch.no_grad():
+        module.backbone.output.weight *= 3
+    torch.testing.assert_close(held_out_losses(module, batch), loss)
+
+
 @pytest.mark.parametrize("choices", [("model.max_length=5",), E4SREC])
 def test_a_validation_writes_the_losses_of_groups_and_bins(tmp_path: Path, choices) -> None:
     module, logged = made(*choices), {}
@@ -157,6 +166,10 @@ def test_what_is_refused(tmp_path: Path, capsys) -> None:
         path.unlink()
     assert generalisation.main([str(tmp_path / "runs"), "--out", str(tmp_path / "gap.json")]) == 2
     assert f"no finished run there has {FILE}" in capsys.readouterr().err
+    runs_in(tmp_path / "twice" / "rho=1")
+    runs_in(tmp_path / "twice" / "rho=2")
+    assert generalisation.main([str(tmp_path / "twice"), "--out", str(tmp_path / "gap.json")]) == 2
+    assert "there is another run of m, adamw with seed 0" in capsys.readouterr().err
     for wrong in ({"stage": "train"}, {"users": 0}, {"batch_rows": 0}):
         with pytest.raises(UserError, match=r"callbacks\.gap"):
             Gap(**wrong)

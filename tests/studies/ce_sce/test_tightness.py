@@ -45,13 +45,15 @@ def made(*choices: str) -> tuple[SequentialRecommender, list[Batch]]:
     return module.train(), [batches[0, step] for step in range(len(batches))]
 
 
-@pytest.mark.parametrize("choices", [("loss=sce", "loss.k=5"), ("loss=ssm", "loss.k=3"), ("loss=bpr",), ("loss=ce",)])
+@pytest.mark.parametrize(
+    "choices", [("loss=sce", "loss.k=5"), ("loss=ssm", "loss.k=3"), ("loss=bpr",), ("loss=sl", "loss.k=5"), ("loss=ce",)]
+)
 def test_bounded_is_what_it_says(choices) -> None:
     module, (batch, *_) = made(*choices)
     held, met = bounds(module, batch)
     losses = module.batch_losses(batch)[1]
-    table = module.backbone.output_table()
-    scores = module.backbone.states(batch) @ table.weight.T
+    table = module.backbone.scorer()
+    scores = table.block(module.backbone.states(batch), 0, table.n_items)
     ranks = (scores >= scores.gather(1, batch.targets.unsqueeze(1)) - 1e-6).sum(1)
     assert torch.equal(held, losses >= torch.log2(1.0 + ranks).log() - 1e-6)
     if choices[0] == "loss=ce":
