@@ -73,6 +73,7 @@ def _run(given: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from recsys_lt.results.comparison import compare
     from recsys_lt.results.item_prior import figures
     from recsys_lt.results.item_prior.measures import by_prior, measured
     from recsys_lt.results.item_prior.page import page, sections, title
@@ -84,6 +85,8 @@ def _run(given: argparse.Namespace) -> None:
     assert parts.prior is not None
     data = parts.data(print)
     groups = parts.metrics.groups.of(data)
+    if given.runs:  # runs that are none, and a name that fits no cell, are refused before titles are read
+        compare(given.runs, None, given.against)
     with Console(stderr=True).status(Text(f"reading the titles of {data.name}")):
         prior = parts.prior.of(data)
     values = getattr(prior, given.probe)

@@ -126,7 +126,8 @@ def popularity_margins(counts: Tensor, chosen: Tensor, rejected: Tensor, tau: fl
     """Margins tau log(n_k / n_chosen) of items [n] and [n, K]: a rare chosen item must lead a popular one by more.
 
     ``counts`` are the items' training interactions [I]; an item without any counts as one with a single one. It is
-    logit adjustment of the preference: the loss is that of scores plus tau log n, and ranking is by the plain scores.
+    logit adjustment of the preference: the loss is that of beta times the scores plus tau log n, and ranking is by the
+    plain scores.
     """
     logs = counts.clamp(min=1).float().log()
     return tau * (logs[rejected] - logs[chosen].unsqueeze(1))

@@ -143,10 +143,10 @@ class PSL(SL):
 class SLAtK(SL):
     """SL@K: SL times sigma((s_target - b) / tau_weight), b the ``top``-th highest score of target and negatives.
 
-    It is a bound of NDCG at a list's length: targets out of its reach count less. The weight has no gradient. The
-    published b is a user's and is estimated anew every 20 epochs; here it is the target's own, of its own negatives.
-    Published: top 20 of 1,000 negatives, tau 0.2, tau_weight 2.25. Source: Yang et al., "Breaking the top-K barrier",
-    KDD 2025.
+    A target that scores far below a list's last place counts less. The published b is a user's and is estimated anew
+    every 20 epochs; here it is the target's own, of its own negatives. The weight has no gradient, while in the
+    authors' code it has one by the target's score. Published: top 20 of 1,000 negatives, tau 0.2, tau_weight 2.25.
+    Source: Yang et al., "Breaking the top-K barrier", KDD 2025.
 
     Parameters
     ----------

@@ -116,6 +116,14 @@ def test_refusals_are_one_line(titled, here, arguments, words, command):
     assert [word for word in words if word not in err] == []
 
 
+@pytest.mark.parametrize("runs", [["nowhere"], ["RUN", "--against", "bert"]])
+def test_runs_are_refused_before_titles_are_read(titled, here, runs, command, monkeypatch):
+    from recsys_lt.llm.title_prior import TitlePrior
+
+    monkeypatch.setattr(TitlePrior, "of", lambda *_: pytest.fail("titles are read"))
+    assert command(prior, *here, "--runs", *[titled if word == "RUN" else word for word in runs])[0] == 2
+
+
 def test_ranks_correlate_as_they_should():
     from recsys_lt.results.item_prior.measures import spearman
 

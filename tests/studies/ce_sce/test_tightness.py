@@ -46,7 +46,8 @@ def made(*choices: str) -> tuple[SequentialRecommender, list[Batch]]:
 
 
 @pytest.mark.parametrize(
-    "choices", [("loss=sce", "loss.k=5"), ("loss=ssm", "loss.k=3"), ("loss=bpr",), ("loss=sl", "loss.k=5"), ("loss=ce",)]
+    "choices",
+    [("loss=sce", "loss.k=5"), ("loss=ssm", "loss.k=3"), ("loss=bpr",), ("loss=sl", "loss.k=5"), ("loss=ce",)],
 )
 def test_bounded_is_what_it_says(choices) -> None:
     module, (batch, *_) = made(*choices)
