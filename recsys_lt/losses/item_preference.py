@@ -302,6 +302,11 @@ class NAPO(ItemPreference):
 
     def _rejected(self, n_items: int, targets: Tensor, draw: Draw) -> Rejected:
         own = super()._rejected(n_items, targets, draw)
+        with torch.autocast(targets.device.type, enabled=False):  # which a language model's answers are computed in
+            return self._shared(own, n_items, targets, draw)
+
+    def _shared(self, own: Rejected, n_items: int, targets: Tensor, draw: Draw) -> Rejected:
+        """Own rejected items and those of similar targets, with each target's margin."""
         ids, allowed, rows, false = own.ids, own.allowed, None, None
         auxiliary = draw.frozen["auxiliary"]
         assert isinstance(auxiliary, Scored)

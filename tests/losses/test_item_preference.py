@@ -259,6 +259,19 @@ def test_groups_take_every_target_once_and_the_most_similar_others():
     assert torch.equal(found.ids[:, 3:], found.ids[found.rows, :3].flatten(1))
 
 
+def test_autocast_changes_neither_who_is_similar_nor_the_margins():
+    """A language model's answers are computed in it."""
+    loss, case = NAPO(3, 1.0, reference=False, margin=1.0), CASE(12)
+    auxiliary = other_model(13, 20, 30, d=64)
+    auxiliary = Scored(auxiliary.states.float(), OutputTable(auxiliary.table.weight.float()))
+    draw = replace(case.draw, frozen={"auxiliary": auxiliary})
+    plain = loss._rejected(30, case.targets, draw)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss._rejected(30, case.targets, draw)
+    assert torch.equal(found.rows, plain.rows)
+    assert torch.equal(found.margin, plain.margin)
+
+
 def test_shared_answers_are_log_probabilities_for_the_user_they_were_drawn_for():
     model = other_model(1, 3, 7)
     targets, ids = torch.tensor([0, 1, 2]), torch.tensor([[3, 4], [5, 6], [0, 1]])
