@@ -157,7 +157,8 @@ class ItemPreference(Loss):
         ours, theirs = self._answers(model, targets, rejected, draw, bool(self.sft_weight))
         margins = None
         if self.tau:
-            margins = popularity_margins(self._known_counts().to(targets.device), targets, rejected.ids, self.tau)
+            assert self._counts is not None, "prepare comes first"
+            margins = popularity_margins(self._counts.to(targets.device), targets, rejected.ids, self.tau)
         losses = self.form(ours, rejected.allowed, theirs, rejected.margin, margins)
         if self.sft_weight:
             losses = losses - self.sft_weight * ours.chosen
@@ -200,11 +201,6 @@ class ItemPreference(Loss):
         logs, others = (_among(answers, allowed) for answers in (ours, theirs))
         kl = (logs.exp() * (logs - others)).masked_fill(logs == -torch.inf, 0.0).sum(1).mean()
         return found | {"reference_log_probability": theirs.chosen.mean(), "kl_to_reference": kl}
-
-    def _known_counts(self) -> Tensor:
-        if self._counts is None:
-            raise RuntimeError("the loss does not know the items' counts: call prepare first")
-        return self._counts
 
     def _rejected(self, n_items: int, targets: Tensor, draw: Draw) -> Rejected:
         if self.hard is not None:
