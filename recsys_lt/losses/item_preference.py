@@ -134,6 +134,9 @@ class ItemPreference(Loss):
     def prepare(self, counts: Tensor, needs: Mapping[str, Any] | None = None) -> None:
         self._counts = counts
         self.compared = dict(needs or {})
+        if self.reference and getattr(self.compared.get("reference"), "cosine", False):
+            what, remedy = "its scores are cosines, and this loss trains dot products", "Name a run of another loss"
+            raise UserError(what, where="model.start_from", remedy=f"{remedy}, or one of loss.cosine=false")
         if self._eta is not None:
             self.popular = PopularNegatives(self.uniform.k, self.pool, counts, self._eta)
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -314,6 +315,14 @@ def test_health_of_a_case_by_hand():
             for scores in ([3.0, 0.0, 0.0], [1.0, 2.0, 2.0])
         ) / 2,
     })  # fmt: skip
+
+
+def test_a_reference_whose_scores_are_cosines_is_refused():
+    """The model that starts from its weights scores by dot products: the two would differ before the first step."""
+    counts, needs = torch.ones(9, dtype=torch.int64), {"reference": SimpleNamespace(cosine=True)}
+    with pytest.raises(UserError, match=r"model\.start_from: its scores are cosines"):
+        ItemPreference(3, 1.0).prepare(counts, needs)
+    ItemPreference(3, 1.0, reference=False, negatives="hard").prepare(counts, needs)
 
 
 def test_what_a_catalogue_is_too_small_for():
