@@ -6,13 +6,11 @@ from typing import Literal, Unpack
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeInt
 from torch import Tensor
 
-from recsys_lt.data.batch import Batch, SeenSets
+from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.streams import key_of, keys_of
-from recsys_lt.data.tasks.next_item import Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.prompt import PromptedModel, PromptSettings
@@ -33,9 +31,6 @@ class LlamaRec(PromptedModel):
     ----------
     facts, **settings
         See ``PromptedModel``.
-    hard_negatives
-        How many of a training row's candidates are drawn from the retriever's first ones, of which there are as many as
-        candidates, and not from all items; 0 as published.
     order
         In which order the prompt tells the candidates in ranking: the retriever's, or a random one for each user, the
         same in every ranking.
@@ -51,14 +46,11 @@ class LlamaRec(PromptedModel):
         self,
         facts: DataFacts,
         *,
-        hard_negatives: NonNegativeInt,
         order: Literal["retriever", "random"],
         **settings: Unpack[PromptSettings],
     ) -> None:
         super().__init__(facts, needs_seen=True, **settings)
-        self._hard, self.order = hard_negatives, order
-        if hard_negatives:  # a retriever reads more than the prompt holds
-            self.task = Prefixes(self.max_length)
+        self._shuffled = order == "random"
         max_length, prompt, candidates = settings["max_length"], settings["prompt"], self.n_candidates
         self._numbers = self.language.ids(prompt.events(max_length))
         self._marks, self._ends = map(self.language.ids, prompt.candidates(_LETTERS[:candidates]))
@@ -84,24 +76,14 @@ class LlamaRec(PromptedModel):
         pools = []
         seen = batch.seen.items.split(batch.seen.offsets.diff().tolist())
         every = torch.arange(len(self.titles), device=streams.device)
-        near = self._hardest(batch, batch.seen) if self._hard else batch.targets.new_empty(len(batch), 0)
-        for target, stream, own, first in zip(batch.targets.tolist(), streams.tolist(), seen, near, strict=True):
+        for target, stream, own in zip(batch.targets.tolist(), streams.tolist(), seen, strict=True):
             # The items in the order of hashes: distinct, uniform, and the same in every evaluation.
             drawn = keys_of(key_of(_NEGATIVES, stream), every)
             drawn[own] = torch.iinfo(torch.int64).max
-            first = first[first >= 0]
-            drawn[first[drawn[first].argsort()[: self._hard]]] = torch.iinfo(torch.int64).min + 1
             drawn[target] = torch.iinfo(torch.int64).min
             pool = drawn.topk(self.n_candidates, largest=False).indices
             pools.append(pool[keys_of(key_of(_ORDER, stream), pool).argsort()])
         return torch.stack(pools)
-
-    @torch.no_grad()
-    def _hardest(self, batch: Batch, masked: SeenSets) -> Tensor:
-        """The retriever's first items that are not masked, [B, C]; -1 where fewer are left."""
-        self.begin_ranking()
-        with torch.autocast(batch.items.device.type, enabled=False):
-            return self.found(batch, batch.targets[:0], masked, self.n_candidates).items
 
     def _prompts(self, histories: Iterable[Tensor], pools: Tensor) -> list[list[int]]:
         """Prompts after the opening: history, candidates, and the closing that precedes the letter."""
@@ -123,7 +105,7 @@ class LlamaRec(PromptedModel):
         pools = retrieved.items[users, : self.n_candidates]
         scores = retrieved.scores.new_empty(pools.shape)
         if len(users):
-            if self.order == "random":
+            if self._shuffled:
                 own = zip(batch.users[users].tolist(), pools, strict=True)
                 pools = torch.stack([pool[keys_of(key_of(_TOLD, user), pool).argsort()] for user, pool in own])
             scores = self._logits(batch, users, pools)

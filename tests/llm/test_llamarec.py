@@ -247,8 +247,6 @@ def test_letters_that_are_no_tokens_are_refused(made, data, first_stage, monkeyp
         ("model.candidates=27", r"model\.candidates: it is 27\. Give 2 to 26: each candidate is one letter"),
         ("model.candidates=null", r"model\.candidates: it is null"),
         ("model.order=shuffled", r"model\.order"),
-        ("model.hard_negatives=-1", r"model\.hard_negatives"),
-        ("model.hard_negatives=6", r"model\.hard_negatives=6: one of 6 candidates is the target\. Give 5 or fewer"),
         ("model.title_tokens=0", r"model\.title_tokens: it is 0"),
         ("+llm.weights.context=64", "reads 64"),
     ],
@@ -281,27 +279,6 @@ def test_a_row_s_loss_is_the_mean_over_its_answer(made, data) -> None:
         logits = language._inner(input_ids=text.unsqueeze(0)).logits[0, -len(answer) - 1 :]
         expected = F.cross_entropy(logits, torch.tensor([*answer, language.end]))
         torch.testing.assert_close(both[row], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_hard_negatives_are_drawn_from_the_retriever_s_first_items(made, data, first_stage) -> None:
-    module = made(*MODEL, "model.hard_negatives=3").train()
-    batch = training_batch(data, module, rows=30)
-    assert max(batch.lengths) > 4  # the retriever reads more than the prompt holds
-    pools = module._drawn(batch, batch.streams)
-    with torch.no_grad():
-        states = first_stage.user_states(batch)
-        first = rank_by_scores(states, first_stage.scorer(), batch.targets[:0], batch.seen, 6).items
-    negatives = pools != batch.targets.unsqueeze(1)
-    near = (pools.unsqueeze(2) == first.unsqueeze(1)).any(2)
-    assert not (near & ~negatives).any()  # a target is a training interaction, which is no negative
-    hard = (near & negatives).sum(1)
-    assert (hard >= 3).all()  # the others are uniform, and may be near by chance
-    assert hard.double().mean() < 4
-    assert (pools.sort(1).values.diff(dim=1) > 0).all()
-    assert (
-        len({tuple(sorted(set(row) & set(own))) for row, own in zip(pools.tolist(), first.tolist(), strict=True)}) > 9
-    )
-    assert made(*MODEL).task.max_length == 4
 
 
 def test_letters_may_follow_the_candidates(made, data) -> None:
