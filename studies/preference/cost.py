@@ -6,6 +6,7 @@ answer in a row of its own, after its whole prompt. Each number is the least of 
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import time
@@ -37,6 +38,7 @@ def measured(step: Callable[[], Tensor]) -> dict[str, float]:
     seconds, peaks = [], []
     for _ in range(1 + REPEATS):
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what the pass before freed does not count as held (glibc)
         forget_peak_rss()
         before, began = peak_rss_mb(), time.process_time()
         step().backward()
