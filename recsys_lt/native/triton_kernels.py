@@ -13,6 +13,14 @@ def _read(source, events, end, head, heads, width: tl.constexpr):
 
 
 @triton.jit
+def _read_all(q_of, k_of, v_of, g_of, events, end, head, heads, width: tl.constexpr):
+    q = _read(q_of, events, end, head, heads, width)
+    k = _read(k_of, events, end, head, heads, width)
+    v = _read(v_of, events, end, head, heads, width)
+    return q, k, v, _read(g_of, events, end, head, heads, width)
+
+
+@triton.jit
 def _write(target, values, events, end, head, heads, width: tl.constexpr):
     columns = tl.arange(0, width)
     places = (events[:, None] * heads + head) * width + columns[None, :]
@@ -58,19 +66,15 @@ def backward(
     of_queries = tl.zeros((width, width), tl.float32)
     for first in range(start, end, block):
         events = first + tl.arange(0, block)
-        q = _read(q_of, events, end, head, heads, width)
-        k = _read(k_of, events, end, head, heads, width)
-        v = _read(v_of, events, end, head, heads, width)
-        g = _read(gradient, events, end, head, heads, width) * scale
+        q, k, v, g = _read_all(q_of, k_of, v_of, gradient, events, end, head, heads, width)
+        g *= scale
         of_keys += tl.dot(tl.trans(k * _inverse_norm(k, eps)), v, input_precision="tf32x3")
         of_queries += tl.dot(tl.trans(q * _inverse_norm(q, eps)), g, input_precision="tf32x3")
     total = tl.zeros((block,), tl.float32)
     for first in range(start, end, block):
         events = first + tl.arange(0, block)
-        q = _read(q_of, events, end, head, heads, width)
-        k = _read(k_of, events, end, head, heads, width)
-        v = _read(v_of, events, end, head, heads, width)
-        g = _read(gradient, events, end, head, heads, width) * scale
+        q, k, v, g = _read_all(q_of, k_of, v_of, gradient, events, end, head, heads, width)
+        g *= scale
         of_q, of_k = _inverse_norm(q, eps), _inverse_norm(k, eps)
         q, k = q * of_q, k * of_k
         along = tl.dot(g, tl.trans(of_keys), input_precision="tf32x3")

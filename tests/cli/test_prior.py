@@ -166,3 +166,11 @@ def test_a_run_with_a_prior_has_the_same_numbers_in_its_metrics_its_report_and_a
     history = [str(Run(folder).data.item_ids[0])]
     lists = [Run(one).recommend(histories={"": history}, k=3) for one in (folder, tmp_path / "pulled")]
     assert lists[0].equals(lists[1])
+
+
+def test_the_page_names_a_cut_language_model():
+    from recsys_lt.results.item_prior.page import _model
+
+    whole = {"weights": "smollm2_135m", "untrained": False, "layers": None}
+    assert _model({"llm": whole}) == "smollm2_135m"
+    assert _model({"llm": whole | {"layers": 6}}) == "smollm2_135m, first 6 layers"

@@ -64,7 +64,9 @@ def sections(numbers: Numbers) -> Iterator[Section]:
 
 
 def _model(numbers: Numbers) -> str:
-    return numbers["llm"]["weights"] + (" with random weights" if numbers["llm"]["untrained"] else "")
+    llm = numbers["llm"]
+    name = llm["weights"] + (" with random weights" if llm["untrained"] else "")
+    return name if llm["layers"] is None else f"{name}, first {llm['layers']} layers"
 
 
 def page(numbers: Numbers) -> str:
