@@ -2,7 +2,8 @@
 
 ``python studies/preference/page.py collect FOLDER`` first, after ``runs.py FOLDER``: it ranks the test's candidates
 with every finished run (``recsys_lt candidates``) and keeps the metrics in shortlists.json, and each user's rank and
-the popularity of the item ranked first in shortlists.parquet.
+the popularity of the item ranked first in shortlists.parquet. What is kept lies in a folder for each dataset; of
+MovieLens-100K, in this one.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from recsys_lt.runs.ranks import read_ranks
 from studies.shared.kept import is_finished, text
 
 HERE = Path(__file__).parent
-RANKS, NUMBERS, RUNS = HERE / "shortlists.parquet", HERE / "shortlists.json", HERE / "runs.parquet"
+RANKS, NUMBERS, RUNS = "shortlists.parquet", "shortlists.json", "runs.parquet"
 #: What every method is tested against, and pairs of which the first is said to be the better or the less popular one.
 CONTROL = "ce"
 CLAIMS = (
@@ -34,7 +35,7 @@ SHORT = ("hr@1", "mrr", "ndcg@5", "head/hr@1", "mid/hr@1", "tail/hr@1", "arp@1",
 FULL = ("ndcg@10", "hr@10", "head/ndcg@10", "mid/ndcg@10", "tail/ndcg@10", "arp@10", "head/exposure@10", "gini@10")
 
 
-def collect(root: Path) -> None:
+def collect(root: Path, kept_in: Path) -> None:
     """Rank the candidates with the finished runs of each method."""
     from recsys_lt.cli import candidates
 
@@ -53,13 +54,13 @@ def collect(root: Path) -> None:
             numbers[method] = json.loads(table.read_text())
             kept.append(pd.read_csv(ranks, sep="\t").assign(method=method))
     columns = ["method", "seed", "user", "rank", "interactions"]
-    pd.concat(kept)[columns].to_parquet(RANKS, index=False, compression="zstd")
-    NUMBERS.write_text(json.dumps(numbers, indent=1) + "\n")
+    pd.concat(kept)[columns].to_parquet(kept_in / RANKS, index=False, compression="zstd")
+    (kept_in / NUMBERS).write_text(json.dumps(numbers, indent=1) + "\n")
 
 
-def of_users(column: str) -> dict[str, NDArray[np.float64]]:
+def of_users(kept_in: Path, column: str) -> dict[str, NDArray[np.float64]]:
     """A column of the kept ranks for each method, a row a seed: [n, U]."""
-    table = pd.read_parquet(RANKS)
+    table = pd.read_parquet(kept_in / RANKS)
     return {
         str(method): rows.pivot(index="seed", columns="user", values=column).to_numpy(dtype=np.float64)
         for method, rows in table.groupby("method")
@@ -73,8 +74,14 @@ def tests(values: dict[str, NDArray[np.float64]], pairs: list[tuple[str, str]]) 
 
 def claims(*values: dict[str, NDArray[np.float64]]) -> list[list[str]]:
     """The differences of ``CLAIMS`` in each of several numbers; Holm's correction is for all of them together."""
-    found = [said(one) for one in corrected([difference(of[a], of[b]) for of in values for a, b in CLAIMS])]
-    return [found[start : start + len(CLAIMS)] for start in range(0, len(found), len(CLAIMS))]
+    pairs = run_claims(values[0])
+    found = [said(one) for one in corrected([difference(of[a], of[b]) for of in values for a, b in pairs])]
+    return [found[start : start + len(pairs)] for start in range(0, len(found), len(pairs))]
+
+
+def run_claims(values: dict[str, NDArray[np.float64]]) -> list[tuple[str, str]]:
+    """Those of ``CLAIMS`` whose methods were both run."""
+    return [pair for pair in CLAIMS if all(method in values for method in pair)]
 
 
 def said(found: Difference | None) -> str:
@@ -103,23 +110,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=("collect", "print"), default="print")
     parser.add_argument("folder", type=Path, nargs="?", help="of the runs; for collect")
+    parser.add_argument("--kept", type=Path, default=HERE, help="folder of what is kept (default: this study's)")
     given = parser.parse_args()
     if given.what == "collect":
-        collect(given.folder.resolve())
-    hits = {method: (ranks == 1).astype(np.float64) for method, ranks in of_users("rank").items()}
+        collect(given.folder.resolve(), given.kept)
+    hits = {method: (ranks == 1).astype(np.float64) for method, ranks in of_users(given.kept, "rank").items()}
     others = [(method, CONTROL) for method in hits if method != CONTROL]
     numbers = {
         method: [{name.replace("_of_20", ""): value for name, value in one.items()} for one in runs]
-        for method, runs in json.loads(NUMBERS.read_text()).items()
+        for method, runs in json.loads((given.kept / NUMBERS).read_text()).items()
     }
     print(table(SHORT, numbers, dict(zip([a for a, _ in others], tests(hits, others), strict=True))), end="\n\n")
     print("| | HR@1 of 20 | p | ARP@1 of 20 | p |\n| --- | ---: | ---: | ---: | ---: |")
-    for (a, b), *both in zip(CLAIMS, *claims(hits, of_users("interactions")), strict=True):
+    for (a, b), *both in zip(run_claims(hits), *claims(hits, of_users(given.kept, "interactions")), strict=True):
         print(f"| {a} minus {b} | {' | '.join(both)} |")
     full: dict[str, list[dict[str, Any]]] = {}
     gained: dict[str, list[NDArray[np.float64]]] = {}
-    for run in runs_in(RUNS) or []:
-        place = run.relative_to(RUNS).parts
+    for run in runs_in(given.kept / RUNS) or []:
+        place = run.relative_to(given.kept / RUNS).parts
         if place[0] != "trials":
             method = "start" if place[0] == "ce" else place[-2]
             full.setdefault(method, []).append(json.loads(text(run / "metrics.json"))["test"])
