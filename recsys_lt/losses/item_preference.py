@@ -118,6 +118,7 @@ class ItemPreference(Loss):
         self.needs_seen = self.pool.needs_seen
         self.popular: PopularNegatives | None = None
         self.hard = HardNegatives(k, self.pool, top) if negatives == "hard" else None
+        self.needs_scores = negatives == "hard"
         self._eta = eta if negatives == "popular" else None
         self._counts: Tensor | None = None
 
@@ -208,9 +209,7 @@ class ItemPreference(Loss):
     def _rejected(self, n_items: int, targets: Tensor, draw: Draw) -> Rejected:
         if self.hard is not None:
             reference = draw.frozen["reference"]
-            if not isinstance(reference, Scored):
-                what, remedy = "hard negatives are of models that score all items at once", "Use uniform or popular"
-                raise UserError(what, where="loss.negatives=hard", remedy=remedy)
+            assert isinstance(reference, Scored)  # needs_scores
             ids = self.hard(draw, targets, reference)
         elif self.popular is not None:
             ids = self.popular(draw, targets, n_items)

@@ -48,6 +48,8 @@ class Loss(HasNeeds, ABC):
         Whether ``health`` has numbers to log.
     of_answers
         Whether it trains any model that gives log-probabilities of items (``by_answers``).
+    needs_scores
+        Whether it needs a model that scores all items at once.
     cosine
         Whether scores are cosines, by which the model then ranks too (``Backbone.scorer``).
     mean_tokens
@@ -58,6 +60,7 @@ class Loss(HasNeeds, ABC):
     compared: Mapping[str, Any] = MappingProxyType({})
     has_health: bool = False
     of_answers: ClassVar[bool] = False
+    needs_scores: bool = False
     cosine: bool = False
     mean_tokens: bool = False
 

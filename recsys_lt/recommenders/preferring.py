@@ -32,6 +32,9 @@ class PreferringRecommender(Recommender):
         """Raise UserError unless a model gives the same answers log-probabilities for the same rows."""
 
     def take_loss(self, loss: Loss) -> None:
+        if loss.needs_scores:
+            what = f"hard negatives need a model that scores all items at once, and {type(self).__name__} does not"
+            raise UserError(what, where="loss.negatives=hard", remedy="Use uniform or popular")
         for name, model in loss.compared.items():
             if name == "reference":
                 self.check_reference(model)

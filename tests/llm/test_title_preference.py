@@ -120,9 +120,8 @@ def test_what_does_not_fit(made, data, first_stage) -> None:
     other = model_of(made)
     loss = ItemPreference(1, 1.0, negatives="hard")
     loss.prepare(torch.from_numpy(data.popularity), {"reference": other})
-    module.take_loss(loss)
-    with pytest.raises(UserError, match="hard negatives"):
-        module.batch_losses(batch_of(data, module))
+    with pytest.raises(UserError, match="hard negatives need a model that scores all items"):
+        module.take_loss(loss)
     with pytest.raises(UserError, match="objective of its own"):
         made("model=llamarec", "loss=simpo")
 
