@@ -69,9 +69,9 @@ class Dataset:
 DATASETS: Mapping[str, Dataset] = {
     "ml-100k": Dataset(("dataset=ml-100k", "logger=none", "strategy=cpu")),
     "ml-1m": Dataset(
-        ("dataset=ml-1m", "model.max_length=200", "model.dropout=0.1", "logger=none", "strategy=cpu"),
+        ("dataset=ml-1m", "logger=none", "strategy=cpu"),
         ("loss=sce", "loss.k=400", "optimizer.lr=2e-3", "trainer.max_epochs=15", "trainer.eval_every=5"),
-        ("trainer.max_train_rows=960",),
+        ("model.max_length=200", "model.dropout=0.1", "trainer.max_train_rows=960"),
     ),
     "lastfm": Dataset(
         ("dataset=lastfm", "logger=none", "strategy=cpu"), ("optimizer.lr=2e-3", "trainer.max_epochs=100")
