@@ -33,7 +33,7 @@ class PreferringRecommender(Recommender):
 
     def take_loss(self, loss: Loss) -> None:
         if loss.needs_scores:
-            what = f"hard negatives need a model that scores all items at once, and {type(self).__name__} does not"
+            what = "hard negatives need a model that scores all items at once, and this model does not score so"
             raise UserError(what, where="loss.negatives=hard", remedy="Use uniform or popular")
         for name, model in loss.compared.items():
             if name == "reference":

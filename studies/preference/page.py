@@ -2,8 +2,8 @@
 
 ``python studies/preference/page.py collect FOLDER`` first, after ``runs.py FOLDER``: it ranks the test's candidates
 with every finished run (``recsys_lt candidates``) and keeps the metrics in shortlists.json, and each user's rank and
-the popularity of the item ranked first in shortlists.parquet. What is kept lies in a folder for each dataset; of
-MovieLens-100K, in this one.
+the popularity of the item ranked first in shortlists.parquet. The files of MovieLens-100K lie in
+this folder, those of another dataset in a folder of its own (``--kept``). ``kept.py pack`` adds runs.parquet.
 """
 
 import argparse
@@ -39,6 +39,7 @@ def collect(root: Path, kept_in: Path) -> None:
     """Rank the candidates with the finished runs of each method."""
     from recsys_lt.cli import candidates
 
+    kept_in.mkdir(parents=True, exist_ok=True)
     places = {"start": root / "ce", "itemgraph": root / "itemgraph"}
     places |= {each.name: each for each in sorted((root / "final").iterdir())}
     numbers: dict[str, Any] = {}
@@ -128,10 +129,12 @@ def main() -> None:
     gained: dict[str, list[NDArray[np.float64]]] = {}
     for run in runs_in(given.kept / RUNS) or []:
         place = run.relative_to(given.kept / RUNS).parts
-        if place[0] != "trials":
+        if place[0] not in ("trials", "rounds"):
             method = "start" if place[0] == "ce" else place[-2]
             full.setdefault(method, []).append(json.loads(text(run / "metrics.json"))["test"])
             gained.setdefault(method, []).append(gains("ndcg", read_ranks(run / "ranks.parquet").rank, 10))
+    if not full:  # nothing is packed yet
+        return
     found = tests({method: np.stack(each) for method, each in gained.items()}, others)
     print("\n" + table(FULL, full, dict(zip([a for a, _ in others], found, strict=True))))
 

@@ -65,7 +65,7 @@ class Dataset:
     continuing: tuple[str, ...] = ()
 
 
-#: An epoch of those that continue has about 30 steps of 32 users, on Last.fm 38.
+#: An epoch of those that continue has about 30 steps of 32 users.
 DATASETS: Mapping[str, Dataset] = {
     "ml-100k": Dataset(("dataset=ml-100k", "logger=none", "strategy=cpu")),
     "ml-1m": Dataset(

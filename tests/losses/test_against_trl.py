@@ -1,4 +1,4 @@
-"""DPO, IPO and SimPO against the code of trl 1.16. It is not a dependency; with ``pip install trl`` these tests run."""
+"""DPO, IPO and SimPO against the code of trl 1.16, which is no dependency: ``pip install trl`` runs these tests."""
 
 from collections import defaultdict
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import torch
 
 from recsys_lt.losses.preference import Answers, Preference
 
-pytest.importorskip("trl")
+pytest.importorskip("trl", minversion="1.16")
 from trl import DPOTrainer
 from trl.experimental.cpo import CPOTrainer
 
