@@ -75,12 +75,12 @@ def tests(values: dict[str, NDArray[np.float64]], pairs: list[tuple[str, str]]) 
 
 def claims(*values: dict[str, NDArray[np.float64]]) -> list[list[str]]:
     """The differences of ``CLAIMS`` in each of several numbers; Holm's correction is for all of them together."""
-    pairs = run_claims(values[0])
+    pairs = measured_claims(values[0])
     found = [said(one) for one in corrected([difference(of[a], of[b]) for of in values for a, b in pairs])]
     return [found[start : start + len(pairs)] for start in range(0, len(found), len(pairs))]
 
 
-def run_claims(values: dict[str, NDArray[np.float64]]) -> list[tuple[str, str]]:
+def measured_claims(values: dict[str, NDArray[np.float64]]) -> list[tuple[str, str]]:
     """Those of ``CLAIMS`` whose methods were both run."""
     return [pair for pair in CLAIMS if all(method in values for method in pair)]
 
@@ -123,7 +123,7 @@ def main() -> None:
     }
     print(table(SHORT, numbers, dict(zip([a for a, _ in others], tests(hits, others), strict=True))), end="\n\n")
     print("| | HR@1 of 20 | p | ARP@1 of 20 | p |\n| --- | ---: | ---: | ---: | ---: |")
-    for (a, b), *both in zip(run_claims(hits), *claims(hits, of_users(given.kept, "interactions")), strict=True):
+    for (a, b), *both in zip(measured_claims(hits), *claims(hits, of_users(given.kept, "interactions")), strict=True):
         print(f"| {a} minus {b} | {' | '.join(both)} |")
     full: dict[str, list[dict[str, Any]]] = {}
     gained: dict[str, list[NDArray[np.float64]]] = {}
