@@ -89,19 +89,19 @@ class Study:
     def start(self, seed: int) -> Path:
         return self.root / "ce" / f"seed{seed}"
 
-    def trained(self, folder: Path, seed: int, choices: tuple[str, ...], start: Path | None = None) -> float:
-        """Validation NDCG@10 of the run in a folder, which is trained unless it is finished."""
+    def trained(self, folder: Path, seed: int, choices: tuple[str, ...], start: Path | None = None) -> None:
+        """Train the run in a folder, unless it is finished."""
         if not is_finished(folder):
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
             given = (part.replace("{ce}", str(start or self.start(seed))) for part in (*self.dataset.every, *choices))
             recsys_lt.train(*given, f"seed={seed}", folder=folder)
-        return validation(folder)
 
-    def continued(self, folder: Path, seed: int, method: str, choices: tuple[str, ...]) -> float:
-        """Validation NDCG@10 of a method's run, which continues from the starting run of its seed."""
+    def continued(self, folder: Path, seed: int, method: str, choices: tuple[str, ...]) -> None:
+        """Train a method's run, which continues from the starting run of its seed."""
         common = (*TUNED, *self.dataset.continuing, "model.start_from={ce}")
         if method != "sprec":
-            return self.trained(folder, seed, (*common, *METHODS[method], *choices))
+            self.trained(folder, seed, (*common, *METHODS[method], *choices))
+            return
         rate = choices[0]
         unread = (*common, "trainer.max_epochs=1", "trainer.test=false")
         start = self.start(seed)
@@ -113,7 +113,6 @@ class Study:
             last = played == folder
             self.trained(played, seed, (*(common if last else unread), "trainer.max_epochs=1", *own), sft)
             start = played
-        return validation(folder)
 
 
 def validation(folder: Path) -> float:
