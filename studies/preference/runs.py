@@ -5,17 +5,18 @@ trials as any other, learning rate times beta, with seed 0; the trial of highest
 seeds (``FOLDER/final/<method>/seed0`` and so on), and these runs alone are tested. An ablation has the settings of the
 method it is one of. Finished runs are not made again.
 
-With ``--like TUNED``, the folder of another such study, there are no trials: each method has the settings chosen there.
+With ``--like TUNED``, the folder of another such study or its pack (``studies/preference/runs.parquet``), there are no trials: each method has the settings chosen there.
 """
 
 import argparse
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import recsys_lt
-from studies.shared.kept import is_finished
+from studies.shared.kept import is_finished, text
 
 SEEDS = (0, 1, 2)
 TUNED = (
@@ -116,8 +117,8 @@ class Study:
 
 
 def validation(folder: Path) -> float:
-    """NDCG@10 on validation of a finished run."""
-    found: float = recsys_lt.load(folder).metrics["valid"]["ndcg@10"]
+    """NDCG@10 on validation of a finished run, in a folder or in a pack."""
+    found: float = json.loads(text(folder / "metrics.json"))["valid"]["ndcg@10"]
     return found
 
 
