@@ -5,7 +5,8 @@ trials as any other, learning rate times beta, with seed 0; the trial of highest
 seeds (``FOLDER/final/<method>/seed0`` and so on), and these runs alone are tested. An ablation has the settings of the
 method it is one of. Finished runs are not made again.
 
-With ``--like TUNED``, the folder of another such study or its pack (``studies/preference/runs.parquet``), there are no trials: each method has the settings chosen there.
+With ``--like TUNED``, the folder of another such study or its pack (``studies/preference/runs.parquet``), there are no
+trials: each method has the settings chosen there.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The study of preference losses: what it trains of each method."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,15 @@ def test_another_dataset_takes_over_the_settings(trained, tmp_path):
     assert {"dataset=ml-1m", "loss.share=0", "optimizer.lr=1e-3", "loss.beta=0.1", "seed=1"} <= set(napo)
     assert {f"model.start_from={start}", f"loss.auxiliary={start}", "trainer.max_train_rows=960"} <= set(napo)
     assert "loss=sce" in found["FOLDER/ce/seed1"]
+
+
+def test_like_reads_the_kept_trials():
+    # The page names the chosen settings: 3e-4 for cross-entropy, 1e-4 for all others.
+    pack = Path(runs.__file__).parent / "runs.parquet"
+    for method in METHODS:
+        found = {trial: runs.validation(pack / "trials" / method / str(n)) for n, trial in enumerate(trials(method))}
+        chosen = max(found, key=lambda trial: found[trial])
+        assert chosen[0] == ("optimizer.lr=3e-4" if method == "ce" else "optimizer.lr=1e-4")
 
 
 def test_self_play_continues_from_round_to_round(trained, tmp_path):
