@@ -87,7 +87,7 @@ def measured_claims(values: dict[str, NDArray[np.float64]]) -> list[tuple[str, s
 
 def said(found: Difference | None) -> str:
     assert found is not None
-    digits = 4 if abs(found.high) < 1 else 1
+    digits = 4 if max(-found.low, found.high) < 1 else 1
     p = shown_p(found.p) + ("" if found.over_seeds else " (users only)")
     return f"{found.value:+.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f}) | {p}"
 
