@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recsys_lt.results.cells import Cell
     from recsys_lt.results.shortlist_table import Measured
     from recsys_lt.runs.listing import ListedRun
+    from recsys_lt.training.trained import Run
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -71,11 +72,14 @@ def _run(given: argparse.Namespace) -> None:
     if given.against is not None:
         (reference,) = references_of({cells[0].dataset: cells}, "hr@1", given.against).values()
     measured: dict[str, list[Measured]] = {}
+    every = [(cell, run) for cell in cells for run in cell.finished]
     data: Sequences | None = None
-    for cell in cells:
-        for run in cell.finished:
-            one, data = _measured(run, given, data)
-            measured.setdefault("/".join(cell.known_parts), []).append(one)
+    if len(every) > 1:  # a run that cannot be ranked is refused before the others are ranked, which may take minutes
+        for _, run in every:
+            data = _ranked(run, given, 1, data)[0].data
+    for cell, run in every:
+        one, data = _measured(run, given, data)
+        measured.setdefault("/".join(cell.known_parts), []).append(one)
     assert data is not None
     table = ShortlistTable.of(data.name, measured, None if reference is None else "/".join(reference.known_parts))
     console = Console()
@@ -96,13 +100,27 @@ def _run(given: argparse.Namespace) -> None:
 
 def _measured(listed: ListedRun, given: argparse.Namespace, data: Sequences | None) -> tuple[Measured, Sequences]:
     """A run's lists and their metrics; the data it was trained on, which must be ``data`` where those are known."""
+    from recsys_lt.data.item_data import ATTRIBUTES
+    from recsys_lt.metrics.shortlists import shortlist_metrics
+    from recsys_lt.results.shortlist_table import Measured
+
+    run, found = _ranked(listed, given, given.users, data)
+    genres = run.data.item_data.get(ATTRIBUTES)
+    values = shortlist_metrics(
+        found.ranks, found.targets, found.first, given.others + 1, run.data.popularity, run.groups.of,
+        None if genres is None else [str(each) for each in genres],
+    )  # fmt: skip
+    return Measured(listed.seed, found, values), run.data
+
+
+def _ranked(
+    listed: ListedRun, given: argparse.Namespace, n_users: int | None, data: Sequences | None
+) -> tuple[Run, Shortlists]:
+    """A run and its lists for some users (None: all); UserError if it has no scores, or other data than ``data``."""
     from rich.console import Console
 
-    from recsys_lt.data.item_data import ATTRIBUTES
     from recsys_lt.data.loader import users_with_target
-    from recsys_lt.metrics.shortlists import shortlist_metrics
     from recsys_lt.recommenders.shortlists import shortlists
-    from recsys_lt.results.shortlist_table import Measured
     from recsys_lt.training.trained import Run
 
     run = Run(listed.folder)
@@ -110,19 +128,14 @@ def _measured(listed: ListedRun, given: argparse.Namespace, data: Sequences | No
     if data is not None and run.data.fingerprint != data.fingerprint:
         what = "it was trained on other events than the runs before it"
         raise UserError(what, where=listed.folder, remedy="Name runs of the same data and split")
-    users = users_with_target(run.data, given.stage, given.users)
+    users = users_with_target(run.data, given.stage, n_users)
     with Console(stderr=True).status(f"ranking for {len(users):,} users"):
         rows = run.parts.trainer.rank_rows
         found = shortlists(run.model, run.data, users, given.others, given.seed, given.stage, rows)
     if found is None:
         what = f"{type(run.model).__name__} gives a list of items, and no score of an item"
         raise UserError(what, where=listed.folder, remedy="Name a run of another model, such as model=sasrec")
-    genres = run.data.item_data.get(ATTRIBUTES)
-    values = shortlist_metrics(
-        found.ranks, found.targets, found.first, given.others + 1, run.data.popularity, run.groups.of,
-        None if genres is None else [str(each) for each in genres],
-    )  # fmt: skip
-    return Measured(listed.seed, found, values), run.data
+    return run, found
 
 
 def _lists(data: Sequences, found: Shortlists) -> str:

@@ -110,6 +110,16 @@ def test_what_cannot_be_ranked_is_refused(folders, refused, monkeypatch, tmp_pat
     shutil.copytree(folders / "popular", tmp_path / "run")
     (tmp_path / "run" / "best.ckpt").unlink()
     assert "best.ckpt" in refused(candidates, tmp_path / "run", "--others", 5)
+    # A run of several that cannot be ranked is refused after one user of those before it.
+    ranked = []
+    monkeypatch.setattr(
+        "recsys_lt.recommenders.shortlists.shortlists",
+        lambda module, data, users, *rest: ranked.append(len(users)) or shortlists(module, data, users, *rest),
+    )
+    shutil.copytree(folders / "sasrec" / "0", tmp_path / "unfinished")
+    (tmp_path / "unfinished" / "best.ckpt").unlink()
+    assert "best.ckpt" in refused(candidates, folders / "popular", tmp_path / "unfinished", "--others", 5)
+    assert ranked == [1]
     shutil.copytree(folders / "popular", tmp_path / "other")
     metrics = tmp_path / "other" / "metrics.json"
     metrics.write_text(metrics.read_text().replace('"synthetic"', '"another"'))
