@@ -27,7 +27,7 @@ from recsys_lt.runs.stored import Stored, trained_as
 from recsys_lt.runs.trust import trusting_as
 from recsys_lt.system import stopping
 from recsys_lt.system.atomic import remove_unfinished, write_text
-from recsys_lt.system.machine import forget_peak_rss
+from recsys_lt.system.machine import forget_peak_rss, slow_bfloat16
 from recsys_lt.system.package import commit
 from recsys_lt.system.stopping import Stop, Stopped
 from recsys_lt.training.build import PRIOR, Parts, build
@@ -115,6 +115,8 @@ def train_and_test(
         if not brief:
             say(f"run folder: {folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}")
             say(_size_and_place(this, module, trainer))
+            if trainer.strategy.root_device.type == "cpu" and _in_bfloat16(parts.config) and (slow := slow_bfloat16()):
+                say(slow)
             if module.trainable and not trainer.max_epochs and parts.start_from is None:
                 say("trainer.max_epochs=0: nothing is trained, and the results are those of random weights")
             if parts.metrics.mask_seen == "published" and (repeats := _repeats(data)) is not None:
@@ -191,6 +193,11 @@ def _size_and_place(this: Stored, module: Recommender, trainer: pl.Trainer) -> s
         place = torch.cuda.get_device_name(device)
     several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
     return f"{this.names.model}: {size}, on {place}{several}, {this.config.precision}"
+
+
+def _in_bfloat16(config: DictConfig) -> bool:
+    """Whether products are in bfloat16: those of the loss or backbone, or of a language model's frozen weights."""
+    return config.precision.startswith("bf16") or OmegaConf.select(config, "model.llm.dtype") == "bfloat16"
 
 
 def _longer(metrics: Mapping[str, Any], folder: Path) -> str | None:

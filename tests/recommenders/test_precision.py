@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 
+import recsys_lt
 from recsys_lt import CONF
 from recsys_lt.data.loader import Share, TrainBatches, train_loader
 from recsys_lt.data.preparation import Preparation
@@ -161,3 +162,19 @@ def test_the_rate_of_each_step_is_the_schedules(data, accumulate):
     steps = 2 * -(-batches // accumulate)
     of_batch = [epoch * -(-batches // accumulate) + b // accumulate for epoch in range(2) for b in range(batches)]
     assert seen == pytest.approx([0.01 * Cosine(0.25)(step, steps) for step in of_batch])
+
+
+@pytest.mark.parametrize(
+    ("capability", "choice", "slow"),
+    [
+        ("AVX2", "precision=bf16", True),
+        ("AVX2", "precision=float32", False),
+        ("AVX512", "precision=bf16", False),
+    ],
+)
+def test_a_run_says_where_bfloat16_is_slow(monkeypatch, tmp_path, capsys, capability, choice, slow):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    small = ("dataset=synthetic", "dataset.source.n_users=80", "dataset.source.n_items=60", "model.width=8")
+    recsys_lt.train(*small, choice, "trainer.max_epochs=1", "strategy=cpu", "logger=none", folder=tmp_path / "run")
+    assert ("no AVX-512" in capsys.readouterr().out) == slow
