@@ -80,7 +80,6 @@ def _run(given: argparse.Namespace) -> None:
     from recsys_lt.results.item_prior.tables import effects_table, label, matrix_table, on_effects, on_matrices
     from recsys_lt.results.written_tables import terminal
     from recsys_lt.system.atomic import replacing, write_json, write_text
-    from recsys_lt.system.machine import slow_bfloat16
 
     parts = parts_of(["prior=title", *map(_meant, given.choices)], given.config_dir)
     assert parts.prior is not None
@@ -88,8 +87,6 @@ def _run(given: argparse.Namespace) -> None:
     groups = parts.metrics.groups.of(data)
     if given.runs:  # runs that are none, and a name that fits no cell, are refused before titles are read
         compare(given.runs, None, given.against)
-    if parts.prior.llm.dtype == "bfloat16" and (slow := slow_bfloat16()):
-        print(slow)
     with Console(stderr=True).status(Text(f"reading the titles of {data.name}")):
         prior = parts.prior.of(data)
     values = getattr(prior, given.probe)

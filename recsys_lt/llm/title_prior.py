@@ -22,6 +22,7 @@ from recsys_lt.llm.choice import LLM
 from recsys_lt.llm.language_model import LanguageModel, Read
 from recsys_lt.llm.likelihoods import log_likelihoods, means, means_by
 from recsys_lt.system.atomic import locked, replacing
+from recsys_lt.system.machine import slow_bfloat16
 
 _FILE = "prior.parquet"
 _FORMAT = 1  # of the cached numbers; raised where the same settings give others
@@ -113,6 +114,8 @@ class TitlePrior(Artifact):
                 language = self.llm.load(adapted=False).eval()
                 if torch.cuda.is_available():
                     language = language.cuda()
+                elif self.llm.dtype == "bfloat16" and (slow := slow_bfloat16()):
+                    print(slow)
                 _write(path, measured(language, titles, openings, self.others, self.title_tokens, self.max_items))
         return _read(path)
 

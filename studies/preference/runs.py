@@ -119,6 +119,8 @@ class Study:
 
 def validation(folder: Path) -> float:
     """NDCG@10 on validation of a finished run, in a folder or in a pack."""
+    if not is_finished(folder):
+        raise SystemExit(f"error: {folder}: it is no finished trial. Give the folder or the pack of a tuned study.")
     found: float = json.loads(text(folder / "metrics.json"))["valid"]["ndcg@10"]
     return found
 

@@ -125,4 +125,6 @@ def test_what_cannot_be_ranked_is_refused(folders, refused, monkeypatch, tmp_pat
     metrics.write_text(metrics.read_text().replace('"synthetic"', '"another"'))
     assert "synthetic, another" in refused(candidates, folders / "popular", tmp_path / "other")
     monkeypatch.setattr("recsys_lt.recommenders.sequential.SequentialRecommender.scored", Recommender.scored)
-    assert "no score of an item" in refused(candidates, folders / "popular", "--others", 5)
+    ranked.clear()
+    assert "no score of an item" in refused(candidates, folders / "popular", folders / "sasrec" / "0", "--others", 5)
+    assert ranked == [1]

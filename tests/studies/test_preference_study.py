@@ -46,12 +46,13 @@ def test_another_dataset_takes_over_the_settings(trained, tmp_path):
 
 
 def test_like_reads_the_kept_trials():
-    # The page names the chosen settings: 3e-4 for cross-entropy, 1e-4 for all others.
+    # The page names the chosen settings.
     pack = Path(runs.__file__).parent / "runs.parquet"
     for method in METHODS:
+        beta = "1" if method in ("s_dpo", "simpo") else "0.1"
         found = {trial: runs.validation(pack / "trials" / method / str(n)) for n, trial in enumerate(trials(method))}
         chosen = max(found, key=lambda trial: found[trial])
-        assert chosen[0] == ("optimizer.lr=3e-4" if method == "ce" else "optimizer.lr=1e-4")
+        assert chosen == (("optimizer.lr=3e-4",) if method == "ce" else ("optimizer.lr=1e-4", f"loss.beta={beta}"))
 
 
 def test_self_play_continues_from_round_to_round(trained, tmp_path):
