@@ -61,14 +61,18 @@ def now(device: str) -> float:
 
 
 def matrix_rate(dtype: "torch.dtype", device: str) -> float:
-    """Operations a second of one large product: the best of three."""
+    """Operations a second of one large product, the best of three.
+
+    A processor without instructions for bfloat16 has no such rate: its products in bfloat16 are many times slower
+    than in float32, and by how much depends on their shape. The rate in float32 is its limit.
+    """
     import torch
 
     from recsys_lt.system.machine import slow_bfloat16
 
-    n = 8192
-    if device == "cpu":  # without instructions for bfloat16 a product of 2,048 rows takes a minute
-        n = 512 if dtype == torch.bfloat16 and slow_bfloat16() else 2048
+    if device == "cpu" and dtype == torch.bfloat16 and slow_bfloat16():
+        dtype = torch.float32
+    n = 2048 if device == "cpu" else 8192
     x, out = torch.ones(n, n, dtype=dtype, device=device), torch.empty(n, n, dtype=dtype, device=device)
     seconds = []
     for _ in range(4):  # the first chooses a kernel
