@@ -181,7 +181,10 @@ def _detectable(compared: Comparison) -> str:
             said.append(f"{' to '.join(dict.fromkeys((sizes[0], sizes[-1])))} ({group or 'overall'})")
     if not said:
         return ""
-    return f" With these seeds, a true difference of {', '.join(said)} is detected with about 80 % probability."
+    return (
+        f" With these seeds, a true difference of {', '.join(said)} is detected with about 80 % probability,"
+        " or less if a cell has two or three seeds."
+    )
 
 
 def _below(folder: Path, roots: Sequence[Path]) -> Path:

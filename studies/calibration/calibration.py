@@ -180,8 +180,8 @@ Tables, reports and the claim check use one test (`recsys_lt/results/significanc
 - **A published number of one run** counts as one seed. We assume that it varies as our seeds do.
 
 P-values are corrected by Holm for the cells of a table; intervals are not. *Detectable* is the true difference that
-these users and seeds find with a power of about 80 %. The claim check names the number of seeds that would find a true
-difference as large as the observed one. Both take the correction into account.
+these users and seeds find with a power of about 80 %, or less with two or three seeds. The claim check names the
+number of seeds that would find a true difference as large as the observed one. Both take the correction into account.
 """
 
 

@@ -1,4 +1,4 @@
-"""What a difference from a published mean over seeds can say."""
+"""What a difference from a published mean over seeds shows."""
 
 import math
 import statistics
@@ -12,12 +12,12 @@ LEVEL = 0.95
 
 COLUMNS = ("published", "difference", "at most 3 %?", "95 % interval")
 RULES = (
-    "Two rules stand beside each difference. The strict one is ours: at most 3 % of the published mean, however much",
-    "seeds vary. The other says what the seeds at hand can show. One seed of ours is one more draw beside the five",
-    "published ones: it lies inside or outside the 95 % prediction interval of one more seed, t(4) s sqrt(1 + 1/5) on",
-    "either side of the published mean. For several seeds the 95 % interval of the difference of the two means and its",
-    "p are Welch's. Inside an interval does not mean equal: where seeds vary much, the interval is wide. Where nothing",
-    "differs, one comparison in twenty is outside all the same; the points of a learning curve are not independent.",
+    "Each difference is judged by two rules. The first is ours: at most 3 % from the published mean. The second",
+    "asks whether seeds alone could explain the difference. A single seed of ours is compared with the 95 %",
+    "prediction interval for one more published seed: mean ± t(4) s sqrt(1 + 1/5). Several seeds are compared by",
+    "Welch's 95 % interval and p for the difference of the two means. A value inside an interval is not shown to be",
+    "equal, because the interval is wide if seeds vary much. If there were no true difference, about one comparison",
+    "in twenty would still be outside. The points of a learning curve are not independent.",
 )
 UNDECIDED = (
     "Inside the 95 % interval, and yet more than 3 % away. The seeds at hand can neither show a difference of this",

@@ -113,15 +113,24 @@ def read_queue(cells_file: Path, runs_folder: Path, published: Facts) -> Queue:
                 runs.setdefault(key, []).append(run)
         else:
             missing.append(cell["cell"])
+    in_full = [key for key in runs if key[-1] is None and _as_published(key)]
+    full = {(*key[:3], run.metrics["seed"]) for key in in_full for run in runs[key]}
     groups = []
     for key, found in runs.items():
+        if key[-1] is not None:  # a seed that has run in full too would count twice
+            found = [run for run in found if (*key[:3], run.metrics["seed"]) not in full]
+        if not found:
+            continue
         test = published.test(*key[:3])
         if test is None:
             raise UserError(f"nothing was published of {' '.join(key[:3])}", where=cells_file, remedy="Take it out")
-        # Another setting has another curve; one that may end sooner has the same until then.
-        same = all(change.startswith("trainer.patience=") for change in key[3].split())
-        groups.append(Group(*key, test, published.valid(*key[:3]) if same else {}, tuple(found)))
+        groups.append(Group(*key, test, published.valid(*key[:3]) if _as_published(key) else {}, tuple(found)))
     return Queue(tuple(groups), tuple(missing), tuple(known))
+
+
+def _as_published(key: _Key) -> bool:
+    """Whether the curve is that of the published setting: one that may end sooner has the same until then."""
+    return all(change.startswith("trainer.patience=") for change in key[3].split())
 
 
 def _read_run(folder: Path, choices: dict[str, Any]) -> Run:
@@ -152,7 +161,6 @@ def page(queue: Queue, place: Path) -> str:
     full = [group for group in queue.groups if group.epochs is None]
     short = [group for group in queue.groups if group.epochs is not None]
     lines = ["# Published results, run again", "", *_opening(queue), ""]
-    lines += ["## Not there yet", "", *_not_there(queue), ""]
     if full:
         lines += ["## Run in full: test NDCG@10", "", *_test_table(full, place), "", *_undecided(full)]
         lines += ["### Their learning curves: validation NDCG@10", "", *_curve_table(full, place), ""]
@@ -167,6 +175,7 @@ def page(queue: Queue, place: Path) -> str:
         ]
     if queue.known:
         lines += ["## What is known of differences", "", *queue.known, ""]
+    lines += ["## Not run yet", "", *_not_run(queue), ""]
     return "\n".join(lines)
 
 
@@ -215,10 +224,16 @@ def _protocols(queue: Queue) -> list[str]:
     return list(dict.fromkeys(f"- {run['dataset']}: {protocol_line(_GROUPED | run['protocol'])}" for run in runs))
 
 
-def _not_there(queue: Queue) -> list[str]:
+def _not_run(queue: Queue) -> list[str]:
     if not queue.missing:
-        return ["All cells of cells.yaml have run."]
-    return ["Cells of cells.yaml without a run:", "", *(f"- {name}" for name in queue.missing)]
+        return ["All runs of cells.yaml have finished."]
+    return [
+        "These runs of `studies/published/cells.yaml` are planned and have not finished. A name is dataset, model,",
+        "loss and seed. `_full` marks the run of all epochs of a model whose first epochs are above or are planned",
+        "too.",
+        "",
+        *(f"- {name}" for name in queue.missing),
+    ]
 
 
 def _test_table(groups: Sequence[Group], place: Path) -> list[str]:

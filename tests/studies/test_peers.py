@@ -62,7 +62,7 @@ def test_medians_and_ratios():
 def test_the_line():
     said = compare.line({"name": "recbole", **compare.joined(compare.Peer("recbole", 25), [THEIRS], [OURS])})
     assert len(said.splitlines()) == 1
-    for part in ("120.0 s", "5.00 s", "24.0x (asked 25x)", "3000 MB", "600 MB", "0.20 (asked 0.5)"):
+    for part in ("120.0 s", "5.00 s", "24.0x (target 25x)", "3000 MB", "600 MB", "0.20 (target 0.5)"):
         assert part in said
     for part in ("seen not masked", "every position: 900 targets in batches of 100 rows", "5 of 10 steps timed"):
         assert part in said
@@ -99,7 +99,7 @@ def test_in_turn_and_saved(tmp_path, monkeypatch, capsys):
     options = ["--only", "freerec", "--environments", str(environments), "--results", str(tmp_path / "results")]
     assert compare.main([*options, "--repeats", "3"]) == 0
     assert asked_of_ours == [5, 5, 5]  # 100 of 1,000 rows: 5 of 50 users
-    assert "24.0x (asked 15x)" in capsys.readouterr().out
+    assert "24.0x (target 15x)" in capsys.readouterr().out
     saved = json.loads((tmp_path / "results" / "peers.json").read_text())["freerec"]
     assert saved["ratio"] == 24.0
     assert len(saved["repeats"]["theirs"]) == len(saved["repeats"]["ours"]) == 3

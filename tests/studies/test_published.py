@@ -217,6 +217,17 @@ def test_curve_cells_are_compared_by_their_curves_alone(made, tmp_path):
     ]
 
 
+def test_a_seed_that_ran_in_full_too_counts_once(made, tmp_path):
+    for name, seed in (("one", 0), ("short", 0), ("other", 1)):
+        make_run(tmp_path / "docs/runs" / name, seed=seed)
+    _, text, _ = made(cell("one"), cell("short", curve=20))
+    assert "3 of 3 points" in text
+    assert SHORT not in text
+    _, text, _ = made(cell("one"), cell("short", curve=20), cell("other", curve=20, seed=1))
+    assert "6 of 6 points" in text
+    assert {row["seed"] for row in rows(text, SHORT)} == {"1"}
+
+
 def test_no_published_curve(made, tmp_path):
     make_run(tmp_path / "docs/runs/short")
     _, text, _ = made(cell("short", curve=10), valid={})

@@ -170,9 +170,9 @@ def line(result: Mapping[str, Any]) -> str:
     theirs, ours, asked = result["theirs"], result["ours"], result["asked"]
     return (
         f"{result['name']:<14} {theirs['seconds']:>7.1f} s, ours {ours['seconds']:>6.2f} s"
-        f"  {result['ratio']:>6.1f}x (asked {asked['ratio']:g}x)"
+        f"  {result['ratio']:>6.1f}x (target {asked['ratio']:g}x)"
         f"  peak {theirs['peak_rss_mb']:>5.0f} MB, ours {ours['peak_rss_mb']:>4.0f} MB"
-        f"  {result['memory_ratio']:.2f} (asked {asked['memory_ratio']:g})"
+        f"  {result['memory_ratio']:.2f} (target {asked['memory_ratio']:g})"
         f"  ranking {theirs['evaluate_seconds']:.1f} s, ours {ours['evaluate_seconds']:.1f} s,"
         f" seen {'masked' if result['masks_seen'] else 'not masked'}"
         f"  trains {result['trains']}: {result['targets']:,} targets in batches of {result['batch_rows']:,} rows"
