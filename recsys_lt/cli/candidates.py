@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,17 +56,15 @@ def _run(given: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from recsys_lt.results.cells import cells_of, once_a_seed
+    from recsys_lt.results.cells import finished_cells
     from recsys_lt.results.comparison import references_of
     from recsys_lt.results.shortlist_table import ShortlistTable
     from recsys_lt.results.written_tables import markdown, terminal
-    from recsys_lt.runs.listing import find_runs
     from recsys_lt.system.atomic import write_json, write_text
 
-    runs = {run.folder.resolve(): run for root in given.folders for run in find_runs(root)}
-    cells = [once_a_seed(cell) for cell in cells_of(list(runs.values())) if cell.finished]
+    cells = finished_cells(given.folders)
     if len({cell.dataset for cell in cells}) != 1:
-        names = ", ".join(dict.fromkeys(cell.dataset for cell in cells)) or "none"
+        names = ", ".join(dict.fromkeys(cell.dataset for cell in cells))
         what, remedy = f"the datasets of the finished runs are: {names}", "Name finished runs of one dataset"
         raise UserError(what, where="candidates", remedy=remedy)
     # A name that fits no cell is refused before anything is ranked.
@@ -160,7 +160,9 @@ def _ranks(data: Sequences, measured: dict[str, list[Measured]]) -> str:
 
 
 def _tsv(lines: Sequence[Sequence[str]]) -> str:
-    return "".join("\t".join(part.replace("\t", " ") for part in line) + "\n" for line in lines)
+    file = io.StringIO()
+    csv.writer(file, delimiter="\t", lineterminator="\n").writerows(lines)
+    return file.getvalue()
 
 
 main = Command(_options, _run)

@@ -30,17 +30,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _cards(folders: Sequence[Path], seed: int) -> Iterator[ProtocolCard]:
     """The card of each cell of the runs in these folders; a run that lies in several of them counts once."""
-    from recsys_lt.results.cells import cells_of, once_a_seed
+    from recsys_lt.results.cells import finished_cells
     from recsys_lt.results.protocol_card import protocol_card
-    from recsys_lt.runs.listing import find_runs
     from recsys_lt.training.trained import Run
 
-    found = {run.folder.resolve(): run for root in folders for run in find_runs(root)}
-    for cell in map(once_a_seed, cells_of(list(found.values()))):
-        if cell.finished:
-            runs = [Run(run.folder) for run in cell.finished]
-            mask = runs[0].parts.metrics.mask_seen
-            yield protocol_card(cell.identity, mask, cell.seeds, [_standings(run, seed) for run in runs])
+    for cell in finished_cells(folders):
+        runs = [Run(run.folder) for run in cell.finished]
+        mask = runs[0].parts.metrics.mask_seen
+        yield protocol_card(cell.identity, mask, cell.seeds, [_standings(run, seed) for run in runs])
 
 
 def _standings(run: Run, seed: int) -> Standings:

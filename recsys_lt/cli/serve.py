@@ -124,11 +124,13 @@ def application(run: Run, limits: Limits, this_machine: bool = True) -> Starlett
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
+    most = min(limits.k, run.catalogue.n_items)
+
     class Question(BaseModel):
         model_config = ConfigDict(strict=True, extra="forbid")
         history: list[str] | None = Field(None, max_length=limits.history)
         user: str | None = Field(None, max_length=_LONGEST_ID)
-        k: int = Field(10, ge=1, le=min(limits.k, run.catalogue.n_items))
+        k: int = Field(min(10, most), ge=1, le=most)
         exclude: list[str] = Field([], max_length=limits.history)
 
     names, index = run.stored.names, run.catalogue.item_index

@@ -92,6 +92,20 @@ def plain_integers(keys: Tensor, count: int, high: int) -> Tensor:
     return words(keys, count).bitwise_and_((1 << 63) - 1).remainder_(high)
 
 
+def unseen_pool(target: int, seen: Tensor, n_items: int, k: int, keys: tuple[int, int]) -> Tensor:
+    """A target and uniform items outside ``seen``, in random order: ids [k] int64.
+
+    If fewer than k - 1 other items are unseen, the first seen ones in the order of ids fill the pool. The first of
+    the ``keys`` draws the items and the second their order.
+    """
+    # The items in the order of hashes: distinct, uniform, and the same in every evaluation.
+    drawn = keys_of(keys[0], torch.arange(n_items, device=seen.device))
+    drawn[seen] = torch.iinfo(torch.int64).max
+    drawn[target] = torch.iinfo(torch.int64).min
+    pool = drawn.topk(k, largest=False).indices
+    return pool[keys_of(keys[1], pool).argsort()]
+
+
 @lru_cache(maxsize=2)
 def order_of(key: int, n: int) -> "Order":
     """The order of n rows that belongs to a key, in memory that does not grow with n.

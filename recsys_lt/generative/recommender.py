@@ -15,7 +15,7 @@ from torch import Tensor
 from recsys_lt.data.batch import Batch, SeenSets
 from recsys_lt.data.facts import DataFacts
 from recsys_lt.data.needs import Need
-from recsys_lt.data.streams import key_of, keys_of, uniform
+from recsys_lt.data.streams import key_of, keys_of, uniform, unseen_pool
 from recsys_lt.data.tasks.next_item import EveryPosition, Prefixes
 from recsys_lt.errors import UserError
 from recsys_lt.generative.code_answers import CodeAnswers
@@ -224,14 +224,10 @@ class GenerativeRecommender(PreferringRecommender):
         pools = {}
         for row in second.nonzero().squeeze(1).tolist():
             assert batch.seen is not None
-            stream, target = int(batch.streams[row]), batch.targets[row]
+            stream, target = int(batch.streams[row]), int(batch.targets[row])
             seen = batch.seen.items[batch.seen.offsets[row] : batch.seen.offsets[row + 1]]
-            # The items in the order of hashes: distinct, uniform, and the same in every evaluation.
-            drawn = keys_of(key_of(_NEGATIVES, stream), torch.arange(self.n_items, device=seen.device))
-            drawn[seen] = torch.iinfo(torch.int64).max
-            drawn[target] = torch.iinfo(torch.int64).min
-            pool = drawn.topk(self._candidates, largest=False).indices
-            pools[row] = pool[keys_of(key_of(_ORDER, stream), pool).argsort()].tolist()
+            keys = key_of(_NEGATIVES, stream), key_of(_ORDER, stream)
+            pools[row] = unseen_pool(target, seen, self.n_items, self._candidates, keys).tolist()
         return pools
 
     def _read(self, parts: Any, user: int, items: Sequence[int], task: int = 0) -> Read:

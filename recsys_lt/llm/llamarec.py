@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys_lt.data.batch import Batch
 from recsys_lt.data.facts import DataFacts
-from recsys_lt.data.streams import key_of, keys_of
+from recsys_lt.data.streams import key_of, keys_of, unseen_pool
 from recsys_lt.errors import UserError
 from recsys_lt.llm.language_model import LanguageModel
 from recsys_lt.llm.prompt import PromptedModel, PromptSettings
@@ -73,16 +73,11 @@ class LlamaRec(PromptedModel):
     def _drawn(self, batch: Batch, streams: Tensor) -> Tensor:
         """The target and uniform items the user has no training interaction with, in random order: [B, C] int64."""
         assert batch.seen is not None
-        pools = []
         seen = batch.seen.items.split(batch.seen.offsets.diff().tolist())
-        every = torch.arange(len(self.titles), device=streams.device)
+        pools = []
         for target, stream, own in zip(batch.targets.tolist(), streams.tolist(), seen, strict=True):
-            # The items in the order of hashes: distinct, uniform, and the same in every evaluation.
-            drawn = keys_of(key_of(_NEGATIVES, stream), every)
-            drawn[own] = torch.iinfo(torch.int64).max
-            drawn[target] = torch.iinfo(torch.int64).min
-            pool = drawn.topk(self.n_candidates, largest=False).indices
-            pools.append(pool[keys_of(key_of(_ORDER, stream), pool).argsort()])
+            keys = key_of(_NEGATIVES, stream), key_of(_ORDER, stream)
+            pools.append(unseen_pool(target, own, len(self.titles), self.n_candidates, keys))
         return torch.stack(pools)
 
     def _prompts(self, histories: Iterable[Tensor], pools: Tensor) -> list[list[int]]:

@@ -5,10 +5,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 from recsys_lt.errors import UserError
-from recsys_lt.runs.listing import IDENTITY, ListedRun
+from recsys_lt.runs.listing import IDENTITY, ListedRun, find_runs
 from recsys_lt.runs.stored import NO_DIFFERENCE
 
 # Keys that cannot change a result, or differ from run to run. A prompt names the noun it repeats, and a table reads
@@ -94,6 +95,17 @@ def once_a_seed(cell: Cell) -> Cell:
     for run in cell.finished:
         first.setdefault(run.seed, run)
     return replace(cell, finished=tuple(first.values()))
+
+
+def finished_cells(roots: Sequence[Path]) -> list[Cell]:
+    """Cells of the finished runs below folders or in packs, with one run of each seed.
+
+    UserError if no run has finished.
+    """
+    cells = [once_a_seed(cell) for cell in cells_of(find_runs(*roots)) if cell.finished]
+    if not cells:
+        raise UserError("no run has finished", where=roots[0], remedy="Resume one: recsys_lt resume <run>")
+    return cells
 
 
 def compared(run: ListedRun) -> dict[str, str]:

@@ -91,9 +91,9 @@ def compare(
     UserError where a folder holds no finished run, or none that can be read, or there is no such metric or cell.
     """
     cells = []
-    runs = {run.folder.resolve(): run for root in roots for run in find_runs(root)}
+    runs = find_runs(*roots)
     repeated = {}
-    for given in cells_of(list(runs.values())):
+    for given in cells_of(runs):
         cell = once_a_seed(given)
         cells.append(cell)
         if again := sorted({str(seed) for seed in given.seeds if given.seeds.count(seed) > 1}):
@@ -109,7 +109,7 @@ def compare(
     why = ", best on validation" if by_validation else ""
     return Comparison(
         tuple(roots), by_dataset, chosen, decisive, gain, tested, repeated, references, why,
-        tuple(run for run in runs.values() if run.broken),
+        tuple(run for run in runs if run.broken),
     )  # fmt: skip
 
 

@@ -73,14 +73,20 @@ def _in_order(folder: Path) -> list[tuple[int, int, str]]:
     return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces if piece]
 
 
-def find_runs(root: Path) -> list[ListedRun]:
+def find_runs(*roots: Path) -> list[ListedRun]:
     """Every run below a folder or in a pack, or the folder itself, in the order of the sweep.
+
+    A run that lies in several of the roots counts once.
 
     A folder is a run if it holds metrics.json, or a configuration and no metrics.json in it or below it: that one
     failed. One that cannot be read does not keep the others from being read: it says why it cannot. Runs that were not
     tested (``trainer.test=false``) are left out, with a line on standard error. UserError where there is no such
     folder, no metrics.json in it, or none that can be read or was tested.
     """
+    return list({run.folder.resolve(): run for root in roots for run in _found(root)}.values())
+
+
+def _found(root: Path) -> list[ListedRun]:
     packed = runs_in(root)
     if packed is None and not root.is_dir():
         what = "it is a file" if root.is_file() else "there is no such folder"

@@ -46,19 +46,21 @@ _FEATURES = "features.encoder"
 _ITEM_IDS = "model.item_ids"
 #: What a language model knows of the items, among the needs of a run.
 PRIOR = "prior.title"
-_PLACES = (
-    "dataset.path",
-    "dataset.items",
-    "dataset.raw_dir",
-    f"model.{START_FROM}",
-    "model.parts",
-    "model.weights",
-    "item_ids.path",
-    "item_ids.vectors.run",
-    "features.encoder.folder",
-    _WEIGHTS,
-    f"prior.{_WEIGHTS}",
-)
+#: Options that name files, folders or models of this machine. A run that is shared names the last part of those that
+#: are true, which whoever has it can put in its place, and nothing in the place of the others.
+PLACES = {
+    "dataset.path": True,
+    "dataset.items": True,
+    "dataset.raw_dir": False,
+    f"model.{START_FROM}": False,
+    "model.parts": True,
+    "model.weights": True,
+    "item_ids.path": True,
+    "item_ids.vectors.run": False,
+    "item_ids.vectors.folder": True,
+    "features.encoder.folder": True,
+    **{f"{part}{_WEIGHTS}": True for part in ("", "prior.", "features.encoder.", "item_ids.vectors.")},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +221,7 @@ def build(config: DictConfig) -> Parts:
     for the first thing in it that no run can be made of: keys, classes, types, numbers, parts that do not go together,
     a value that a class refuses. OmegaConfBaseException for a reference to nothing, or a key without a value.
     """
-    _make_absolute(config, _PLACES)
+    _make_absolute(config, PLACES)
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     for part, value in plain.items():
         check_numbers(part, value, _LARGEST_SIZE if part == "model" else LARGEST)

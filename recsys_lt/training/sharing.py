@@ -24,7 +24,7 @@ from recsys_lt.runs.stored import Names, Stored, store, stored, trained_as
 from recsys_lt.system.atomic import temporary_beside, write_text
 from recsys_lt.system.machine import refusals
 from recsys_lt.system.package import __version__
-from recsys_lt.training.build import START_FROM
+from recsys_lt.training.build import PLACES
 from recsys_lt.training.trained import Run, place_of
 
 WEIGHTS, _CONFIG, _METRICS, _CARD = "model.safetensors", "config.yaml", "metrics.json", "README.md"
@@ -120,7 +120,7 @@ def pack(folder: Path, into: Path) -> Run:
 def _for_others(run: Run) -> DictConfig:
     """The configuration without places of this machine."""
     config = deepcopy(run.config)
-    gone = ["dataset.raw_dir", f"model.{START_FROM}", "item_ids.vectors.run"]
+    gone = [key for key, named in PLACES.items() if not named]
     for name, need in run.parts.needs.items():
         folder = need.folder if isinstance(need, TrainedRun) else None
         if name.startswith("loss.") or (folder is not None and folder == run.parts.start_from):
@@ -135,8 +135,7 @@ def _for_others(run: Run) -> DictConfig:
         if OmegaConf.select(config, key) is not None:
             OmegaConf.update(config, key, None)
     OmegaConf.update(config, "dataset.cache_dir", _CACHE)
-    weights = (f"{part}llm.weights.name" for part in ("", "prior.", "features.encoder."))
-    for key in ("dataset.path", "dataset.items", "item_ids.path", *weights):
+    for key in PLACES:
         place = OmegaConf.select(config, key)
         names = [Path(each).name if Path(each).is_absolute() else each for each in _list(place)]
         if names:

@@ -123,6 +123,7 @@ def test_what_cannot_be_ranked_is_refused(folders, refused, monkeypatch, tmp_pat
     shutil.copytree(folders / "popular", tmp_path / "other")
     metrics = tmp_path / "other" / "metrics.json"
     metrics.write_text(metrics.read_text().replace('"synthetic"', '"another"'))
+    assert candidates._tsv([["a\tb", "c\nd", "e"]]) == '"a\tb"\t"c\nd"\te\n'
     assert "synthetic, another" in refused(candidates, folders / "popular", tmp_path / "other")
     monkeypatch.setattr("recsys_lt.recommenders.sequential.SequentialRecommender.scored", Recommender.scored)
     ranked.clear()

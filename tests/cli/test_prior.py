@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from recsys_lt.cli import prior
+from recsys_lt.results.item_prior.figures import by_cell
 from recsys_lt.runs.ranks import read_ranks
 from recsys_lt.training.trained import Run
 from tests.cli.conftest import SIZES
@@ -50,6 +51,9 @@ def test_runs_by_prior(titled, here, command, tmp_path, probe):
     assert html.count("<svg") == 3
     assert {path.name for path in tmp_path.iterdir()} >= {"p.png", "p.pdf", "p.csv"}
     assert (tmp_path / "p.csv").read_text().startswith("item,title,training_interactions,likelihood")
+    # Nine cells: eight are drawn.
+    assert "run 7" in by_cell([f"run {n}" for n in range(9)], [cell] * 9)
+    assert "run 8" not in by_cell([f"run {n}" for n in range(9)], [cell] * 9)
 
 
 def test_corners_are_the_ends_of_prior_and_popularity(here, command, tmp_path):

@@ -119,3 +119,6 @@ def test_a_run_without_its_checkpoint_is_refused(folders, refused, tmp_path):
     shutil.copytree(folders / "popular", tmp_path / "run")
     (tmp_path / "run" / "best.ckpt").unlink()
     assert "best.ckpt" in refused(protocols, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"finished": true', '"finished": false'))
+    assert "no run has finished" in refused(protocols, tmp_path / "run")

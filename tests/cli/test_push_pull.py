@@ -5,14 +5,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from recsys_lt.cli import pull, push, recommend, table
+from recsys_lt.training.build import PLACES
+from recsys_lt.training.sharing import _for_others
 from recsys_lt.training.trained import Run
 from tests.cli.hub_server import hub
 
@@ -37,6 +41,18 @@ def pulled(pushed, tmp_path, command):
 def history_of(run, user):
     u = list(run.data.user_ids).index(user)
     return [str(run.data.item_ids[i]) for i in run.data.items[run.data.offsets[u] : run.data.offsets[u + 1]]]
+
+
+def test_no_place_of_this_machine_is_shared():
+    places = {key: ["/home/me/one"] if key == "model.parts" else "/home/me/one" for key in PLACES}
+    config = OmegaConf.create()
+    for key, place in places.items():
+        OmegaConf.update(config, key, place)
+    shared = _for_others(SimpleNamespace(config=config, parts=SimpleNamespace(needs={}, start_from=None)))
+    assert "/home/me" not in OmegaConf.to_yaml(shared)
+    assert {key for key in PLACES if OmegaConf.select(shared, key) in ("one", ["one"])} == {
+        key for key, named in PLACES.items() if named
+    }
 
 
 def test_a_pulled_run_recommends_as_its_original_without_the_dataset(titled, pushed, pulled, command, monkeypatch):

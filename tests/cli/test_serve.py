@@ -52,6 +52,13 @@ def ask(port, body, path="/recommend", method="POST", headers=()):
     return answer.status, content
 
 
+def test_the_default_number_of_items_is_within_the_largest(titled):
+    with served(titled, k=5, history=30, body=4096) as port:
+        status, content = ask(port, {"user": "u3"})
+    assert status == 200
+    assert len(json.loads(content)["items"]) == 5
+
+
 def refusal(port, body, **options):
     status, content = ask(port, body, **options)
     error = json.loads(content)["error"]

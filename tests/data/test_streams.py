@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from recsys_lt.data import streams
-from recsys_lt.data.streams import FeistelOrder, integers, key_of, keys_of, lanes, order_of, words
+from recsys_lt.data.streams import FeistelOrder, integers, key_of, keys_of, lanes, order_of, unseen_pool, words
 
 MASK = (1 << 64) - 1
 ints = st.integers(-(2**63), 2**63 - 1)
@@ -194,3 +194,10 @@ def test_many_rows_go_by_the_formula(monkeypatch):
     assert isinstance(order_of(3, 12), FeistelOrder)
     assert order_of(-7, 12)[:].tolist() == [3, 9, 2, 11, 5, 10, 7, 8, 4, 6, 1, 0]  # kept as well: runs are resumed
     order_of.cache_clear()
+
+
+def test_seen_items_fill_a_pool_only_if_too_few_are_unseen():
+    seen, given = torch.tensor([0, 1, 2, 5, 6, 7, 8, 9]), (key_of(1), key_of(2))
+    assert set(unseen_pool(3, seen, 10, 2, given).tolist()) == {3, 4}
+    assert set(unseen_pool(3, seen, 10, 4, given).tolist()) > {3, 4}
+    assert set(unseen_pool(0, seen, 10, 3, given).tolist()) == {0, 3, 4}

@@ -61,9 +61,9 @@ def by_cell(labels: Sequence[str], cells: Sequence[Numbers]) -> Markup:
     """Test NDCG@10 in the four cells of prior and popularity, a line for each cell of the runs (at most eight)."""
     with canvas(PAGE) as (figure, axes):
         lines = [
-            (Look(label, CELLS[number], "", _MARKS[number]), cell["2x2"])
-            for number, (label, cell) in enumerate(zip(labels, cells, strict=True))
-        ][: len(CELLS)]
+            (Look(label, color, "", mark), cell["2x2"])
+            for label, cell, color, mark in zip(labels, cells, CELLS, _MARKS, strict=False)
+        ]
         panels.ndcg_by_bin(axes, lines, intervals=True)
         panels.legend_above(axes)
         names = [f"prior {one['prior']}, data {one['data']}" for one in cells[0]["2x2"]]

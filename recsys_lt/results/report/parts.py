@@ -97,7 +97,7 @@ def _priors(cells: Sequence[StyledCell]) -> list[tuple[str, Content]]:
     return [
         (f"{each.full_name}, seed {metrics['seed']}", matrix_table(metrics["prior"], "2x2"))
         for each, metrics in runs
-        if "prior" in metrics
+        if metrics.get("prior")
     ]
 
 
