@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_lt.cli.command import Command, wide_enough
+from recsys_lt.cli.command import Command, check_least, wide_enough
 from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import add_trust
 
@@ -49,10 +49,8 @@ def _run(given: argparse.Namespace) -> None:
     Every run gets the same candidates. Models that are too slow for a full ranking can be compared in this way. Do not
     compare the numbers with those of full rankings.
     """
-    for option, least in (("others", 1), ("seed", 0), ("users", 1)):
-        value = getattr(given, option)
-        if value is not None and value < least:
-            raise UserError(f"it is {value}", where=f"--{option}", remedy=f"Give a whole number of at least {least}")
+    check_least(1, others=given.others, users=given.users)
+    check_least(0, seed=given.seed)
     from rich.console import Console
     from rich.text import Text
 

@@ -103,6 +103,14 @@ def _print_all(work: Callable[[], None]) -> None:
         raise
 
 
+def check_least(least: int, **options: int | None) -> None:
+    """Raise UserError for an option, with ``_`` for ``-`` in its name, whose number is below the least."""
+    for name, value in options.items():
+        if value is not None and value < least:
+            remedy = f"Give a whole number of at least {least}"
+            raise UserError(f"it is {value}", where=f"--{name.replace('_', '-')}", remedy=remedy)
+
+
 def add_comparison(parser: argparse.ArgumentParser) -> None:
     """Add the options of the commands that compare cells."""
     parser.add_argument(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_lt.cli.command import Command, wide_enough
+from recsys_lt.cli.command import Command, check_least, wide_enough
 from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import add_trust
 
@@ -63,8 +63,7 @@ def _run(given: argparse.Namespace) -> None:
     Seen items masked or not, ties against the target or for it, all items or 100 random ones. Runs that differ in
     nothing but the seed are one table, with mean and spread.
     """
-    if given.seed < 0:
-        raise UserError(f"it is {given.seed}", where="--seed", remedy="Give a whole number of at least 0")
+    check_least(0, seed=given.seed)
     from rich.console import Console
     from rich.text import Text
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lt.cli.command import Command, wide_enough
+from recsys_lt.cli.command import Command, check_least, wide_enough
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.trust import add_trust
 from recsys_lt.system.atomic import replacing
@@ -134,8 +134,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from recsys_lt.training.trained import Run
 
-    if arguments.k < 1:  # said before the run is read
-        raise UserError(f"it is {arguments.k}", where="--k", remedy="Give a whole number of at least 1")
+    check_least(1, k=arguments.k)  # said before the run is read
     path = arguments.csv or arguments.parquet
     if arguments.all and path is None:
         raise UserError("lists of all users are not printed", where="--all", remedy="Add --csv FILE or --parquet FILE")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_lt.cli.command import Command, add_comparison
+from recsys_lt.cli.command import Command, add_comparison, check_least
 from recsys_lt.errors import UserError
 from recsys_lt.runs.run_folder import REPORT
 from recsys_lt.runs.trust import add_trust
@@ -42,8 +42,7 @@ def _run(given: argparse.Namespace) -> None:
     What was run, the tables with their tests, learning curves, accuracy and exposure along the tail, cost, and some
     users with what they were recommended.
     """
-    if given.users < 0:
-        raise UserError(f"it is {given.users}", where="--users", remedy="Give a whole number, 0 for no users")
+    check_least(0, users=given.users)
     from recsys_lt.results.report.parts import report
     from recsys_lt.runs.packed import pack_of
     from recsys_lt.system.atomic import write_text

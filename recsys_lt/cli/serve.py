@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from recsys_lt.cli.command import Command
+from recsys_lt.cli.command import Command, check_least
 from recsys_lt.errors import UserError, one_line
 from recsys_lt.runs.trust import add_trust
 from recsys_lt.system.package import check_installed
@@ -57,9 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
     that has one.
     """
     limits = Limits(*(getattr(arguments, f"max_{name}") for name in Limits._fields))
-    for name, value in limits._asdict().items():
-        if value < 1:
-            raise UserError(f"it is {value}", where=f"--max-{name}", remedy="Give a whole number of at least 1")
+    check_least(1, **{f"max_{name}": value for name, value in limits._asdict().items()})
     check_installed("serve", "serve", "starlette", "uvicorn")
     with _listening(arguments.host, arguments.port) as listener:
         import uvicorn

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys_lt.cli.command import Command
+from recsys_lt.cli.command import Command, check_least
 from recsys_lt.errors import UserError
 from recsys_lt.runs.trust import add_trust
 
@@ -33,8 +33,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _measured(given: argparse.Namespace) -> dict[str, Any]:
     """Measure, and leave ``sharpness.json`` and ``sharpness.png`` in the run folder; see ``measure`` for the result."""
-    if given.batches < 1:
-        raise UserError(f"it is {given.batches}", where="--batches", remedy="Give a whole number of at least 1")
+    check_least(1, batches=given.batches)
     if not all(0 < radius < float("inf") for radius in given.rho):
         raise UserError(f"they are {list(given.rho)}", where="--rho", remedy="Give positive distances, such as 0.1")
     import torch

@@ -104,7 +104,7 @@ class SCE(SampledLoss):
         self, positive: Tensor, negative: Tensor, n_items: int, wanted: bool, *known: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         # The softmax's gradient is its probabilities: five passes over the scores, in place, where autograd
-        # takes a dozen and as many buffers. A test holds it equal to ``plain``, which differentiates ``target_losses``.
+        # takes a dozen and as many buffers. A test holds it equal to autograd's of ``target_losses``.
         shift = math.log(self.alpha)
         top = torch.maximum(negative.amax(1) + shift, positive)
         probabilities = negative.sub_((top - shift).unsqueeze(1)).exp_()

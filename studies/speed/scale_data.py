@@ -187,10 +187,6 @@ def _mapped_mb(folder: str) -> float:
     return total / 1024
 
 
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0, or 2 with one line on standard error for what the user can mend."""
     parser = argparse.ArgumentParser(description=__doc__)
