@@ -61,6 +61,7 @@ def _run(given: argparse.Namespace) -> None:
 
     from recsys_lt.results.dataset_card.card import baseline_table, measured, on_baselines, page, sections
     from recsys_lt.results.field_terms import term
+    from recsys_lt.results.report.sections import print_sections
     from recsys_lt.results.written_tables import terminal
     from recsys_lt.system.atomic import write_json, write_text
 
@@ -75,15 +76,7 @@ def _run(given: argparse.Namespace) -> None:
         write_text(given.html, page(numbers))
     console = Console(markup=False, emoji=False)
     console.print(Text(term(numbers["dataset"]), style="bold"))
-    for section in sections(numbers):
-        console.print(Text(f"\n{section.title}", style="bold"))
-        width = max((len(name) for name, _ in section.facts), default=0)
-        for name, value in section.facts:
-            console.print(Text(f"  {name:<{width}}  {value}"))
-        for example in section.examples:
-            console.print(Text(f"    {example}"), style="dim")
-        if section.meaning:
-            console.print(Text(section.meaning), style="dim")
+    print_sections(console, sections(numbers))
     table = terminal(baseline_table(numbers))
     console.print(Text("\nWhat counting reaches", style="bold"))
     wide_enough(console, table).print(table)

@@ -78,6 +78,7 @@ def _run(given: argparse.Namespace) -> None:
     from recsys_lt.results.item_prior.measures import by_prior, measured
     from recsys_lt.results.item_prior.page import page, sections, title
     from recsys_lt.results.item_prior.tables import effects_table, label, matrix_table, on_effects, on_matrices
+    from recsys_lt.results.report.sections import print_sections
     from recsys_lt.results.written_tables import terminal
     from recsys_lt.system.atomic import replacing, write_json, write_text
 
@@ -95,15 +96,7 @@ def _run(given: argparse.Namespace) -> None:
     numbers = measured(data, groups, parts.prior, prior, given.probe, cells)
     console = Console(markup=False, emoji=False)
     console.print(Text(title(numbers), style="bold"))
-    for section in sections(numbers):
-        console.print(Text(f"\n{section.title}", style="bold"))
-        width = max((len(name) for name, _ in section.facts), default=0)
-        for name, value in section.facts:
-            console.print(Text(f"  {name:<{width}}  {value}"))
-        for example in section.examples:
-            console.print(Text(f"  {example}"))
-        if section.meaning:
-            console.print(Text(section.meaning), style="dim")
+    print_sections(console, sections(numbers))
     for cell in cells:
         table = terminal(matrix_table(cell, "2x2"), label(cell))
         wide_enough(console, table).print(table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from recsys_lt.data.features import text_columns
@@ -16,6 +15,7 @@ from recsys_lt.results.dataset_card import figures, measures
 from recsys_lt.results.dataset_card.baselines import baselines
 from recsys_lt.results.field_terms import term
 from recsys_lt.results.report.rendering import rendered
+from recsys_lt.results.report.sections import Section, percent
 from recsys_lt.results.written_tables import MISSING, Content, Entry, shown
 
 Numbers = dict[str, Any]
@@ -60,17 +60,6 @@ def measured(data: Sequences, groups: ItemGroups, mask_seen: str, max_users: int
     }
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of the card: facts by name, examples, and what they mean; ``key`` names its pictures in the page."""
-
-    key: str
-    title: str
-    facts: list[tuple[str, str]]
-    meaning: str
-    examples: tuple[str, ...] = ()
-
-
 def sections(numbers: Numbers) -> Iterator[Section]:
     """The parts of the card, of its numbers."""
     counts, histories, popularity = numbers["counts"], numbers["histories"], numbers["popularity"]
@@ -84,47 +73,47 @@ def sections(numbers: Numbers) -> Iterator[Section]:
         *((name, f"{counts[name.replace(' ', '_')]:,}") for name in ("training events", "validation targets")),
         ("test targets", f"{counts['test_targets']:,}"),
     ]
-    yield Section("size", "Size", facts, "Sparsity: share of the pairs of a user and an item without an event.")
+    yield Section("Size", facts, "Sparsity: share of the pairs of a user and an item without an event.", key="size")
 
     facts = _spread(histories)
     if counts["equal_times"] is not None:
-        facts.append(("consecutive events with equal times", _percent(counts["equal_times"])))
+        facts.append(("consecutive events with equal times", percent(counts["equal_times"])))
     meaning = "Equal times: the order of such events is that of the file, and says little."
-    yield Section("histories", "Events of a user", facts, meaning if counts["equal_times"] else "")
+    yield Section("Events of a user", facts, meaning if counts["equal_times"] else "", key="histories")
 
     facts = [*_spread(popularity), ("Gini", _number(popularity["gini"]))]
     facts.append(("most popular 1 % of the items", _of_interactions(popularity["share_of_top_1_percent"])))
     for name in GROUPS:
         part = popularity["groups"][name]
-        shares = f"{_percent(part['interactions'])} of interactions, {_percent(part['targets'])} of test targets"
+        shares = f"{percent(part['interactions'])} of interactions, {percent(part['targets'])} of test targets"
         facts.append((f"{name}, {part['items']:,} items", shares))
     facts.append(("items never trained", f"{popularity['untrained_items']:,}"))
     meaning = (
         f"Head, mid and tail by {popularity['by']}. Gini: 0 where all items are equally popular, near 1 where few "
         "items have nearly all interactions."
     )
-    yield Section("popularity", "Training interactions of an item", facts, meaning)
+    yield Section("Training interactions of an item", facts, meaning, key="popularity")
 
     facts = [
-        ("events of an item the user had before", _percent(repeats["events"])),
-        ("test targets the user had before", _percent(repeats["targets"])),
-        ("test targets never trained", _percent(repeats["targets_never_trained"])),
+        ("events of an item the user had before", percent(repeats["events"])),
+        ("test targets the user had before", percent(repeats["targets"])),
+        ("test targets never trained", percent(repeats["targets_never_trained"])),
     ]
     meaning = "No model of item ids can find a target that was never trained."
     if repeats["targets"]:
         meaning += " A repeated target is a sure miss where seen items are masked (metrics.mask_seen)."
-    yield Section("repeats", "Repeats and new items", facts, meaning)
+    yield Section("Repeats and new items", facts, meaning, key="repeats")
 
     size = near["median_two_hops"]
-    median = f"{size:,.0f} items at the median, {_percent(size / counts['items'])} of all"
-    hops = f"{_percent(near['within_two_hops'])} ({median})"
-    again = [("the last item again", _percent(near["last_again"]))] if near["last_again"] else []
+    median = f"{size:,.0f} items at the median, {percent(size / counts['items'])} of all"
+    hops = f"{percent(near['within_two_hops'])} ({median})"
+    again = [("the last item again", percent(near["last_again"]))] if near["last_again"] else []
     facts = [
         *again,
-        ("direct successor of the last item", _percent(near["successor_of_last"])),
-        ("neighbour of the last item", _percent(near["neighbour_of_last"])),
+        ("direct successor of the last item", percent(near["successor_of_last"])),
+        ("neighbour of the last item", percent(near["neighbour_of_last"])),
         ("within two hops of the last item", hops),
-        ("neighbour of any item of the history", _percent(near["neighbour_of_any"])),
+        ("neighbour of any item of the history", percent(near["neighbour_of_any"])),
         ("median number of neighbours of an item", _number(near["median_degree"], 0)),
     ]
     meaning = (
@@ -132,10 +121,10 @@ def sections(numbers: Numbers) -> Iterator[Section]:
         "events; a neighbour and a neighbour's neighbour are within two hops. Where few items within two hops hold "
         "many targets, counting goes far."
     )
-    yield Section("next", "Where the next item is", facts, meaning)
+    yield Section("Where the next item is", facts, meaning, key="next")
 
     if text is None:
-        yield Section("text", "Item text", [], "No item has a title or attributes.")
+        yield Section("Item text", [], "No item has a title or attributes.", key="text")
     else:
         facts = [
             ("columns", ", ".join(text["columns"])),
@@ -152,7 +141,7 @@ def sections(numbers: Numbers) -> Iterator[Section]:
             "share one."
         )
         examples = (f"{each['items']} items: {' | '.join(each['titles'])}" for each in titles["examples"])
-        yield Section("text", "Item text", facts, meaning, tuple(examples))
+        yield Section("Item text", facts, meaning, tuple(examples), key="text")
 
 
 def baseline_table(numbers: Numbers) -> Content:
@@ -170,7 +159,7 @@ def on_baselines(numbers: Numbers) -> str:
     """How the baselines were ranked, and how much the last event reaches."""
     masks = {"published": "masked", "keep_target": "masked, but the target", "none": "not masked"}
     last, whole = (row["ndcg@10"] for row in numbers["baselines"][1:3])  # the item graph of ids alone
-    share = f" Ids of the last event alone reach {_percent(last / whole)} of the history's NDCG@10." if whole else ""
+    share = f" Ids of the last event alone reach {percent(last / whole)} of the history's NDCG@10." if whole else ""
     return (
         f"Test targets of {numbers['next_item']['users']:,} users, all items ranked, seen items "
         f"{masks[numbers['mask_seen']]}, ties against the target. Nothing is trained. The settings are those of "
@@ -185,8 +174,8 @@ def lead(numbers: Numbers) -> str:
     counts, near = numbers["counts"], numbers["next_item"]
     return (
         f"{counts['users']:,} users, {counts['items']:,} items, {counts['events']:,} events. The next item is a "
-        f"neighbour of the last one for {_percent(near['neighbour_of_last'])} of the test users, and within two hops "
-        f"for {_percent(near['within_two_hops'])}. {_counting(numbers)}"
+        f"neighbour of the last one for {percent(near['neighbour_of_last'])} of the test users, and within two hops "
+        f"for {percent(near['within_two_hops'])}. {_counting(numbers)}"
     )
 
 
@@ -222,6 +211,8 @@ def page(numbers: Numbers) -> str:
     }  # fmt: skip
     return rendered(
         "dataset.html.j2",
+        kind="dataset card",
+        command="dataset",
         title=term(numbers["dataset"]),
         lead=lead(numbers),
         sections=list(sections(numbers)),
@@ -241,12 +232,8 @@ def _spread(values: Mapping[str, float]) -> list[tuple[str, str]]:
     ]
 
 
-def _percent(share: float | None) -> str:
-    return MISSING if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
-
-
 def _of_interactions(share: float | None) -> str:
-    return f"{_percent(share)} of interactions"
+    return f"{percent(share)} of interactions"
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from recsys_lt.results.field_terms import term
@@ -11,21 +10,12 @@ from recsys_lt.results.item_prior import figures
 from recsys_lt.results.item_prior.measures import PROBES
 from recsys_lt.results.item_prior.tables import effects_table, label, matrix_table, on_effects, on_matrices
 from recsys_lt.results.report.rendering import rendered
+from recsys_lt.results.report.sections import Section
 from recsys_lt.results.written_tables import MISSING
 
 Numbers = Mapping[str, Any]
 
 _LONGEST = 90  # characters of a title in an example
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: facts by name, examples, and what they mean."""
-
-    title: str
-    facts: list[tuple[str, str]]
-    meaning: str
-    examples: tuple[str, ...] = ()
 
 
 def title(numbers: Numbers) -> str:
@@ -90,6 +80,8 @@ def page(numbers: Numbers) -> str:
     ]
     return rendered(
         "prior.html.j2",
+        kind="item prior",
+        command="prior",
         title=title(numbers),
         lead=lead(numbers),
         sections=list(sections(numbers)),

@@ -7,6 +7,7 @@ from typing import Any
 
 from recsys_lt.results.field_terms import term
 from recsys_lt.results.plots.panels import FEW
+from recsys_lt.results.report.sections import percent
 from recsys_lt.results.written_tables import MISSING, Content, Entry, shown
 
 Numbers = Mapping[str, Any]
@@ -44,7 +45,7 @@ def matrix_table(cell: Numbers, size: str) -> Content:
                 Entry(f"{one['items']:,}", value=one["items"]),
                 Entry(shown("arp", one["interactions"]), value=one["interactions"]),
                 Entry(f"{one['users']:,}", value=one["users"]),
-                Entry(_percent(one["exposure"]), value=one["exposure"]),
+                Entry(percent(one["exposure"]), value=one["exposure"]),
                 ndcg,
                 Entry(interval),
                 hr,
@@ -103,7 +104,3 @@ def on_effects() -> str:
         "difference by prior among popular items less that among the others. A model that reads no titles is the "
         "control: what it shows by prior comes of the data alone."
     )
-
-
-def _percent(share: float | None) -> str:
-    return MISSING if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
