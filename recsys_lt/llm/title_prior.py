@@ -128,7 +128,7 @@ class TitlePrior(Artifact):
             raise UserError("the list has no opening", where="prior.openings", remedy="Give at least one text")
         try:
             return [opening.format(noun=self.noun) for opening in self.openings]
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             what, remedy = f"an opening cannot be filled ({error})", "Only {noun} is allowed in braces"
             raise UserError(what, where="prior.openings", remedy=f"{remedy}; double literal braces") from error
 

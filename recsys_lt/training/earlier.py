@@ -36,8 +36,9 @@ def read_earlier(folder: Path, notes: Notes, parts: Parts, module: nn.Module) ->
     """
     path, best = folder / LAST, folder / BEST
     if not path.exists():
-        if finished(folder) and not best.exists():
-            raise UserError("the run is finished, and its checkpoints are gone", where=folder, remedy=_AFRESH)
+        if finished(folder) and (not best.exists() or getattr(module, "trainable", True)):
+            what = f"the run is finished, and {LAST}, from which it could go on, is not there"
+            raise UserError(what, where=folder, remedy=_AFRESH)
         return None
     if path.is_dir():  # DeepSpeed's own format, which only DeepSpeed reads, and unpickles
         if not is_trusted("deepspeed"):

@@ -162,6 +162,10 @@ def unpack(folder: Path, into: Path, depth: int = 0) -> None:
         raise UserError(f"it holds no shared run (no {WEIGHTS})", where=folder, remedy="Name what recsys_lt push wrote")
     config, names, _ = stored(folder)
     read_metrics(folder / _METRICS)
+    written: Any = OmegaConf.to_container(config)
+    if (cache := written["dataset"].get("cache_dir")) != _CACHE:  # the prepared data are written there
+        what = f"its dataset.cache_dir is {cache!r}, a place of another machine"
+        raise UserError(what, where=folder / _CONFIG, remedy="Name what recsys_lt push wrote")
     data = read_catalogue(folder / ITEMS, names.dataset).data
     path = folder / WEIGHTS
     try:
@@ -177,6 +181,8 @@ def unpack(folder: Path, into: Path, depth: int = 0) -> None:
         what = f"its items are not those of {WEIGHTS}"
         raise UserError(what, where=folder / ITEMS, remedy="Fetch both from one version")
     for name in (_CONFIG, _METRICS, ITEMS, _CARD):
+        if (folder / name).is_symlink():
+            raise UserError("it is a link", where=folder / name, remedy="Name what recsys_lt push wrote")
         if (folder / name).is_file():
             shutil.copyfile(folder / name, into / name)
     checkpoint = {"state_dict": weights, "notes": {}}

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,16 @@ def test_no_place_of_this_machine_is_shared():
     assert {key for key in PLACES if OmegaConf.select(shared, key) in ("one", ["one"])} == {
         key for key, named in PLACES.items() if named
     }
+
+
+def test_a_shared_run_names_no_place_to_write_to_and_is_no_link(pushed, refused, tmp_path):
+    card = pushed / "README.md"
+    card.rename(tmp_path / "elsewhere.md")
+    card.symlink_to(tmp_path / "elsewhere.md")
+    assert "it is a link" in refused(pull, pushed, tmp_path / "pulled")
+    config = pushed / "config.yaml"
+    config.write_text(re.sub("cache_dir: .*", "cache_dir: /tmp/elsewhere", config.read_text()))
+    assert "dataset.cache_dir is '/tmp/elsewhere'" in refused(pull, pushed, tmp_path / "pulled")
 
 
 def test_a_pulled_run_recommends_as_its_original_without_the_dataset(titled, pushed, pulled, command, monkeypatch):

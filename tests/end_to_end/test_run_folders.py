@@ -120,6 +120,10 @@ def test_checkpoints_of_another_run_broken_or_swapped_are_refused(here: Cli, fol
         assert f"{folder / name}: " in line
         assert said in line
         (folder / name).write_bytes(kept[name])
+    (folder / "last.ckpt").unlink()  # as of a pulled run
+    assert "from which it could go on" in refused(here, folder, "resume", "run", "trainer.max_epochs=3")
+    assert (folder / "best.ckpt").read_bytes() == kept["best.ckpt"]
+    assert (folder / "metrics.json").is_file()
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused(here: Cli, folder: Path) -> None:
